@@ -1,0 +1,117 @@
+"""What the commands share: argument types, one-line errors, exit statuses and the start of TensorFlow.
+
+Imports nothing heavy, so that ``--help`` and every argument error answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from data import InputError
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells report it
+BAD_INPUT = 2
+SOME_LEFT_OUT = 1
+
+# Failures of the machine that the user can mend; anything else keeps its traceback.
+_MENDABLE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG, errno.ENOENT, errno.EFBIG,
+}  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that shows defaults in ``--help`` and answers a mistake with one line."""
+
+    def __init__(self, description: str | None, **kwargs) -> None:
+        # Only the first paragraph of a module's docstring, so that it serves as the description.
+        summary = (description or "").strip().split("\n\n")[0]
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(description=summary, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> None:
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
+
+
+def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
+    """Parse `argv`, do `work` and return the exit status; what the user can mend becomes one line on stderr."""
+    arguments = parser.parse_args(argv)
+    try:
+        return work(arguments)
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        message = f"{error.filename or 'writing'}: {error.strerror}"
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        return BAD_INPUT
+    print(f"{parser.prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def report_left_out(left_out: Sequence[tuple[str, str]]) -> int:
+    """Print each (file, reason) on stderr after the work on many files; the exit status: 1 if there are any, else 0."""
+    if not left_out:
+        return 0
+    print(f"{len(left_out)} left out:", file=sys.stderr)
+    for name, reason in left_out:
+        text = reason if str(name) in reason else f"{name}: {reason}"
+        print(f"  {' '.join(text.split())}", file=sys.stderr)
+    return SOME_LEFT_OUT
+
+
+def number(kind: type, minimum: float | None = None, maximum: float | None = None, above: float | None = None):
+    """An argparse type: a finite int or float in [minimum, maximum], or greater than `above`."""
+
+    def convert(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {_NAMES[kind]}, found {text!r}") from None
+        inside = value == value and abs(value) != float("inf")
+        inside &= minimum is None or value >= minimum
+        inside &= maximum is None or value <= maximum
+        inside &= above is None or value > above
+        if not inside:
+            bounds = [f"at least {minimum}"] * (minimum is not None) + [f"above {above}"] * (above is not None)
+            bounds += [f"at most {maximum}"] * (maximum is not None)
+            raise argparse.ArgumentTypeError(f"expected {_NAMES[kind]} {' and '.join(bounds)}, found {text}")
+        return value
+
+    return convert
+
+
+_NAMES = {int: "a whole number", float: "a number"}
+positive_int = number(int, minimum=1)
+positive_float = number(float, above=0)
+
+
+def add_gpu(parser: argparse.ArgumentParser) -> None:
+    """The ``--gpu`` argument of every command that runs a network."""
+    parser.add_argument("--gpu", type=number(int, minimum=-1), default=0, help="CUDA device to use, -1 for the CPU")
+
+
+def start_tensorflow(gpu: int) -> None:
+    """Import TensorFlow with only CUDA device `gpu` visible (-1: none), quietly and without taking all GPU memory.
+
+    Has to run before anything else imports TensorFlow. Says so where a GPU was asked for and none is there.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu < 0 else "2")
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    for device in devices:
+        tf.config.experimental.set_memory_growth(device, True)
+    if gpu >= 0 and not devices:
+        print("No CUDA GPU found: working on the CPU (--gpu -1 says so without this line).", file=sys.stderr)
