@@ -183,7 +183,9 @@ def read_audio(
     if not len(audio):
         raise InputError(f"{path}: expected audio, found a file without samples")
     if not np.isfinite(audio).all():
-        raise InputError(f"{path}: expected finite samples, found {np.count_nonzero(~np.isfinite(audio))} NaN or infinite")
+        raise InputError(
+            f"{path}: expected finite samples, found {np.count_nonzero(~np.isfinite(audio))} NaN or infinite"
+        )
     audio = audio.mean(axis=1) if mono else audio.T
     return resample(audio, file_rate, sample_rate or file_rate)
 
@@ -268,9 +270,7 @@ def overlap_add(spectrum: np.ndarray, representation: Representation = PUBLISHED
     return audio.reshape(-1), weight.reshape(-1)
 
 
-def forward_transform(
-    audio: np.ndarray, representation: Representation = PUBLISHED
-) -> tuple[np.ndarray, np.ndarray]:
+def forward_transform(audio: np.ndarray, representation: Representation = PUBLISHED) -> tuple[np.ndarray, np.ndarray]:
     """Magnitude of the lowest bins and the phase of all bins of audio ``(n_samples,)``.
 
     Returns:

@@ -1,0 +1,167 @@
+"""The networks, and their weights files in and out.
+
+Pix2Pix (Isola et al., 2017) as in hmartelb/Pix2Pix-Timbre-Transfer: a U-Net generator and a PatchGAN discriminator.
+All kernels 4x4, no bias but in the last layer, weights drawn from N(0, 0.02), LeakyReLU slope 0.3, batch normalisation
+with Keras' defaults. Spectrograms are (batch, bins, frames, channels) in [-1, 1]; bins and frames of the generator's
+input may be any multiple of 256.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+import weights
+from data import InputError
+
+keras = tf.keras
+layers = tf.keras.layers
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def build_generator(
+    in_channels: int = 1, base_filters: int = 64, precision: str = "float32", seed: int | None = None
+) -> keras.Model:
+    """U-Net generator: (batch, 256 k, 256 m, in_channels) in [-1, 1] to (batch, 256 k, 256 m, 1) in [-1, 1], float32.
+
+    54 419 713 parameters with one input channel and 64 base filters, 54 420 737 with two.
+
+    Args:
+        in_channels: 1, or 2 for multitarget: origin and style.
+        base_filters: filters of the first layer; the others are multiples of it.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16": what layers compute in; variables are float32.
+        seed: of the weights and of dropout; None draws one.
+    """
+    seeds = _seeds(seed)
+    down, up = weights.unet_filters(base_filters)
+    inputs = layers.Input((None, None, in_channels))
+    x, skips = inputs, []
+    for index, filters in enumerate(down):
+        x = layers.Conv2D(filters, 4, 2, **_conv(precision, seeds))(x)
+        if index:
+            x = layers.BatchNormalization(dtype=_policy(precision))(x)
+        x = layers.LeakyReLU(negative_slope=0.3, dtype=_policy(precision))(x)
+        skips.append(x)
+    for index, filters in enumerate(up):
+        x = layers.Conv2DTranspose(filters, 4, 2, **_conv(precision, seeds))(x)
+        x = layers.BatchNormalization(dtype=_policy(precision))(x)
+        if index < 3:
+            x = layers.Dropout(0.5, seed=next(seeds), dtype=_policy(precision))(x)
+        x = layers.ReLU(dtype=_policy(precision))(x)
+        x = layers.Concatenate(dtype=_policy(precision))([x, skips[6 - index]])
+    last = _conv("float32", seeds) | {"use_bias": True, "activation": "tanh"}
+    outputs = layers.Conv2DTranspose(1, 4, 2, **last)(x)
+    return keras.Model(inputs, outputs, name=weights.UNET)
+
+
+def build_discriminator(base_filters: int = 64, precision: str = "float32", seed: int | None = None) -> keras.Model:
+    """PatchGAN discriminator: [condition, spectrogram], each (batch, 256, 256, 1), to its feature maps, logits last.
+
+    2 766 337 parameters with 64 base filters; the logits are (batch, 16, 16, 1), float32.
+    """
+    seeds = _seeds(seed)
+    condition, spectrogram = layers.Input((None, None, 1)), layers.Input((None, None, 1))
+    x = layers.Concatenate(dtype=_policy(precision))([condition, spectrogram])
+    maps = []
+    for index in range(4):
+        x = layers.Conv2D(base_filters * 2**index, 4, 2, **_conv(precision, seeds))(x)
+        if index:
+            x = layers.BatchNormalization(dtype=_policy(precision))(x)
+        x = layers.LeakyReLU(negative_slope=0.3, dtype=_policy(precision))(x)
+        maps.append(x)
+    logits = layers.Conv2D(1, 4, 1, **(_conv("float32", seeds) | {"use_bias": True}))(x)
+    return keras.Model([condition, spectrogram], [*maps, logits], name=weights.PATCHGAN)
+
+
+def discriminate(
+    discriminator: keras.Model, condition: tf.Tensor, spectrogram: tf.Tensor, training: bool
+) -> list[list[tf.Tensor]]:
+    """Feature maps of a discriminator as a list a scale, each a list of maps with the logits last."""
+    maps = discriminator([condition, spectrogram], training=training)
+    return list(maps) if isinstance(maps[0], (list, tuple)) else [list(maps)]
+
+
+def _policy(precision: str) -> keras.DTypePolicy:
+    return keras.DTypePolicy(precision)
+
+
+def _seeds(seed: int | None):
+    """An endless row of seeds for layers, the same for the same `seed`."""
+    generator = np.random.default_rng(seed)
+    while True:
+        yield int(generator.integers(2**31))
+
+
+def _conv(precision: str, seeds) -> dict:
+    return {
+        "padding": "same",
+        "use_bias": False,
+        "kernel_initializer": keras.initializers.RandomNormal(0.0, 0.02, seed=next(seeds)),
+        "dtype": _policy(precision),
+    }
+
+
+# --- weights files ----------------------------------------------------------------------------------------------------
+
+
+def save(model: keras.Model, path: str | os.PathLike, settings: dict) -> None:
+    """Write the weights of a network in the Keras 2 HDF5 layout, with its description, whole or not at all.
+
+    `settings` is what the file says of itself (see weights.py); network, base filters and input channels are added.
+    """
+    arrays = model.get_weights()
+    if model.name in (weights.UNET, weights.PATCHGAN):
+        in_channels, base_filters = arrays[0].shape[2:]
+        is_unet = model.name == weights.UNET
+        layout = weights.unet_layout(in_channels, base_filters) if is_unet else weights.patchgan_layout(base_filters)
+        settings = {"in_channels": in_channels, "base_filters": base_filters, **settings}
+    else:
+        layout = _own_layout(model)
+    remaining = iter(arrays)
+    groups = [(group, [(name, next(remaining)) for name, _ in members]) for group, members in layout]
+    weights.write(path, groups, {**settings, "network": model.name})
+
+
+def _own_layout(model: keras.Model) -> weights.Layout:
+    """One group a layer with the layers' own names, for networks that no other program reads."""
+    return [
+        (layer.name, [(f"{weight.path.split('/', 1)[-1]}:0", tuple(weight.shape)) for weight in layer.weights])
+        for layer in model.layers
+    ]
+
+
+def load_into(model: keras.Model, path: str | os.PathLike) -> None:
+    """Set the weights of `model` from a file, in the file's order.
+
+    Raises:
+        InputError: the file is none of ours or its shapes are not the model's.
+    """
+    found = [array for _, arrays in weights.read(path) for array in arrays]
+    expected = [tuple(weight.shape) for weight in model.weights if "seed_generator" not in weight.path]
+    shapes = [array.shape for array in found]
+    if shapes != expected:
+        different = next((i for i, pair in enumerate(zip(shapes, expected, strict=False)) if pair[0] != pair[1]), None)
+        detail = (
+            f"{len(expected)} arrays, found {len(shapes)}"
+            if different is None
+            else f"shape {expected[different]} as array {different}, found {shapes[different]}"
+        )
+        raise InputError(f"{path}: expected {detail}: these weights belong to another architecture")
+    model.set_weights(found)
+
+
+def load_generator(path: str | os.PathLike, precision: str = "float32") -> keras.Model:
+    """The pix2pix generator of a weights file, published or ours, built to fit the shapes found in it.
+
+    Raises:
+        InputError: as `weights.describe`, or if the file holds another network.
+    """
+    description = weights.describe(path)
+    if description.network != weights.UNET:
+        raise InputError(f"{path}: expected the weights of a generator, found those of a {description.network}")
+    generator = build_generator(description.in_channels, description.base_filters, precision)
+    load_into(generator, path)
+    return generator

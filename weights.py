@@ -1,0 +1,253 @@
+"""The .h5 weights files: their layout, their description of themselves, in and out; no TensorFlow.
+
+The layout is the one of Keras 2's ``save_weights``: root attributes ``layer_names``, ``backend`` and ``keras_version``,
+one group a layer with the attribute ``weight_names``, the arrays below it. The original program reads our files, and its
+own are read here. On top, the root attributes of our files hold a description: ``system``, ``network``,
+``representation``, ``origin``, ``targets``, ``base_filters``, ``epoch``, ``validation_mae``. A published file has none,
+which means the published settings.
+
+A *layout* is a list of ``(group, [(weight name, shape), ...])`` in the order of the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from data import PUBLISHED, InputError, Representation, replacing
+
+Layout = list[tuple[str, list[tuple[str, tuple[int, ...]]]]]
+Groups = list[tuple[str, list[np.ndarray]]]
+
+UNET = "unet"
+PATCHGAN = "patchgan"
+_NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a weights file says of itself, in its attributes and in the shapes of its arrays.
+
+    Attributes:
+        path: the file.
+        network: "unet", "patchgan" or the name that the file's own description gives.
+        in_channels: channels of the network's input: 1 for a fixed pair, 2 for multitarget (None if unknown).
+        base_filters: filters of the first layer, 64 as published (None if unknown).
+        settings: the file's own description; empty for a published file.
+    """
+
+    path: pathlib.Path
+    network: str
+    in_channels: int | None
+    base_filters: int | None
+    settings: dict
+
+    @property
+    def system(self) -> str:
+        """ "pix2pix" or "hum2guitar"."""
+        return self.settings.get("system", "pix2pix")
+
+    @property
+    def representation(self) -> Representation:
+        """The spectrogram settings of a pix2pix network; the published ones where the file does not say."""
+        settings = self.settings.get("representation")
+        return PUBLISHED if settings is None else Representation.from_dict(settings, str(self.path))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        pair = f"{self.settings.get('origin', '?')} to {', '.join(self.settings.get('targets', ['?']))}"
+        parts = [self.system, self.network, pair if "origin" in self.settings else "published layout, no description"]
+        parts += [f"{self.base_filters} base filters"] if self.base_filters else []
+        parts += [f"epoch {self.settings['epoch']}"] if "epoch" in self.settings else []
+        mae = self.settings.get("validation_mae")
+        parts += [f"validation MAE {mae:.4f}"] if isinstance(mae, float) and np.isfinite(mae) else []
+        return ", ".join(parts)
+
+
+# --- layouts of the two pix2pix networks ------------------------------------------------------------------------------
+
+
+def unet_filters(base_filters: int) -> tuple[list[int], list[int]]:
+    """Output channels of the eight convolutions down and of the seven transposed ones up, before the last to 1."""
+    f = base_filters
+    return [f, 2 * f, 4 * f, 8 * f, 8 * f, 8 * f, 8 * f, 8 * f], [8 * f, 8 * f, 8 * f, 8 * f, 4 * f, 2 * f, f]
+
+
+def unet_layout(in_channels: int = 1, base_filters: int = 64) -> Layout:
+    """Layout of the generator, with the original's names: ``input_1``, ``sequential`` ... ``conv2d_transpose_7``."""
+    down, up = unet_filters(base_filters)
+    layout: Layout = [("input_1", [])]
+    channels = in_channels
+    for index, filters in enumerate(down):
+        norm = index - 1 if index else None
+        layout.append(_block(index, "conv2d", index, (4, 4, channels, filters), filters, norm))
+        channels = filters
+    for index, filters in enumerate(up):
+        layout.append(_block(8 + index, "conv2d_transpose", index, (4, 4, filters, channels), filters, 7 + index))
+        if not index:
+            layout.append(("concatenate", []))  # one layer, shared by all seven skips
+        channels = filters + down[6 - index]
+    last = "conv2d_transpose_7"
+    layout.append((last, [(f"{last}/kernel:0", (4, 4, 1, channels)), (f"{last}/bias:0", (1,))]))
+    return layout
+
+
+def patchgan_layout(base_filters: int = 64) -> Layout:
+    """Layout of the discriminator, with the names it has in the original's process, built after the generator."""
+    layout: Layout = [("input_2", []), ("input_3", []), ("concatenate_1", [])]
+    channels = 2
+    for index in range(4):
+        filters = base_filters * 2**index
+        norm = 13 + index if index else None
+        layout.append(_block(15 + index, "conv2d", 8 + index, (4, 4, channels, filters), filters, norm))
+        channels = filters
+    layout.append(("conv2d_12", [("conv2d_12/kernel:0", (4, 4, channels, 1)), ("conv2d_12/bias:0", (1,))]))
+    return layout
+
+
+def _block(index: int, kind: str, number: int, kernel: tuple, filters: int, norm: int | None):
+    """One convolution without bias and, unless `norm` is None, its batch normalisation; 0 goes without a number."""
+
+    def name(base: str, n: int) -> str:
+        return f"{base}_{n}" if n else base
+
+    arrays = [(f"{name(kind, number)}/kernel:0", kernel)]
+    if norm is not None:
+        of_norm = name("batch_normalization", norm)
+        arrays += [(f"{of_norm}/{w}:0", (filters,)) for w in ("gamma", "beta", "moving_mean", "moving_variance")]
+    return name("sequential", index), arrays
+
+
+# --- in and out -------------------------------------------------------------------------------------------------------
+
+
+def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.ndarray]]]], settings: dict) -> None:
+    """Write a weights file, whole or not at all.
+
+    Args:
+        path: ends in .h5.
+        groups: ``(layer name, [(weight name, array), ...])``, layers without weights included.
+        settings: the description; numbers and strings become attributes as they are, the rest as JSON.
+    """
+    import h5py
+
+    with replacing(path) as beside, h5py.File(beside, "w") as file:
+        file.attrs["layer_names"] = np.array([name for name, _ in groups], dtype="S")
+        file.attrs["backend"] = np.bytes_("tensorflow")
+        file.attrs["keras_version"] = np.bytes_("2.4.0")
+        for key, value in settings.items():
+            file.attrs[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)
+        for name, arrays in groups:
+            group = file.create_group(name)
+            group.attrs["weight_names"] = np.array([weight for weight, _ in arrays], dtype="S" if arrays else "S1")
+            for weight, array in arrays:
+                group.create_dataset(weight, data=np.asarray(array, np.float32))
+
+
+def read(path: str | os.PathLike) -> Groups:
+    """All arrays of a weights file in the file's order: ``[(layer name, [float32 arrays])]``, empty layers left out.
+
+    Raises:
+        InputError: as `describe`.
+    """
+    return [(name, [np.asarray(array, np.float32) for array in arrays]) for name, arrays in _walk(path, _load)]
+
+
+def describe(path: str | os.PathLike) -> Description:
+    """What network a weights file holds, from its attributes and the shapes found in it.
+
+    Raises:
+        InputError: no such file, not HDF5, damaged, or the weights of a network that is none of ours.
+    """
+    path = pathlib.Path(path)
+    settings = _walk(path, None)
+    groups = _walk(path, lambda dataset: dataset.shape)
+    shapes = [shape for _, arrays in groups for shape in arrays]
+    network = settings.get("network")
+    if network not in (None, UNET, PATCHGAN):  # a system that keeps its own layout; its loader checks the shapes
+        return Description(path, network, settings.get("in_channels"), settings.get("base_filters"), settings)
+    first = shapes[0] if shapes else ()
+    if len(first) != 4 or first[:2] != (4, 4):
+        raise InputError(f"{path}: expected the weights of a network of this project, found {_found(shapes)}")
+    in_channels, base_filters = first[2:]
+    layouts = {UNET: unet_layout(in_channels, base_filters), PATCHGAN: patchgan_layout(base_filters)}
+    counts = {name: sum(len(arrays) for _, arrays in layout) for name, layout in layouts.items()}
+    network = next((name for name, count in counts.items() if count == len(shapes)), None)
+    if network is None:
+        raise InputError(
+            f"{path}: expected {counts[UNET]} arrays ({_NAMES[UNET]}) or {counts[PATCHGAN]} ({_NAMES[PATCHGAN]}), "
+            f"found {_found(shapes)}: another architecture"
+        )
+    expected = [(weight, shape) for _, arrays in layouts[network] for weight, shape in arrays]
+    for (weight, shape), found in zip(expected, shapes, strict=True):
+        if shape != found:
+            raise InputError(
+                f"{path}: expected {_NAMES[network]} with {base_filters} base filters, whose {weight} is {shape}, "
+                f"found {found}: another architecture"
+            )
+    return Description(path, network, in_channels, base_filters, settings)
+
+
+def _found(shapes: list[tuple]) -> str:
+    return f"{len(shapes)} arrays, the first of shape {shapes[0]}" if shapes else "no arrays"
+
+
+def _load(dataset) -> np.ndarray:
+    return dataset[()]
+
+
+def _walk(path: str | os.PathLike, take):
+    """`take` of every dataset in the order of the file by layer, or the file's own description where `take` is None."""
+    import h5py
+
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a weights file (.h5), found {'a folder' if path.is_dir() else 'nothing'}")
+    try:
+        with h5py.File(path, "r") as file:
+            root = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
+            if "layer_names" not in root.attrs:
+                raise InputError(
+                    f"{path}: expected Keras weights, found an HDF5 file without the attribute layer_names"
+                )
+            if take is None:
+                own = set(file.attrs) - {"layer_names", "backend", "keras_version", "model_config", "training_config"}
+                return {key: _plain(file.attrs[key]) for key in own}
+            groups = []
+            for layer in root.attrs["layer_names"]:
+                group = root[_text(layer)]
+                arrays = [take(group[_text(weight)]) for weight in group.attrs["weight_names"]]
+                if arrays:
+                    groups.append((_text(layer), arrays))
+            return groups
+    except (OSError, KeyError, RuntimeError) as error:
+        kind = "a truncated or damaged HDF5 file" if _is_hdf5(path) else "another kind of file"
+        raise InputError(f"{path}: expected a weights file in HDF5 (.h5), found {kind} ({error})") from None
+
+
+def _is_hdf5(path: pathlib.Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def _text(value) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _plain(value):
+    """An attribute as the Python value that was written."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, str) and value[:1] in "[{":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
