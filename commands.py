@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import signal
 import sys
@@ -78,7 +79,7 @@ def number(kind: type, minimum: float | None = None, maximum: float | None = Non
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected {_NAMES[kind]}, found {text!r}") from None
-        inside = value == value and abs(value) != float("inf")
+        inside = math.isfinite(value)
         inside &= minimum is None or value >= minimum
         inside &= maximum is None or value <= maximum
         inside &= above is None or value > above

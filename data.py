@@ -193,9 +193,9 @@ def read_audio(
 def write_audio(
     path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
 ) -> None:
-    """Write `audio`, ``(n_samples,)`` or ``(n_channels, n_samples)``, whole or not at all; the extension says the format.
+    """Write `audio`, ``(n_samples,)`` or ``(n_channels, n_samples)``, whole or not at all.
 
-    Integer subtypes (wav's default is PCM_16) clip at full scale 1.
+    The extension says the format. Integer subtypes (wav's default is PCM_16) clip at full scale 1.
 
     Raises:
         InputError: the extension or the subtype is not one that libsndfile writes.

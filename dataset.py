@@ -1,0 +1,268 @@
+"""Feature files to batches: pairing by name, split by piece, order by seed, the style channel.
+
+A data set is a folder with one folder an instrument, as compute_features.py (or the original program) writes it:
+``<dataset>/<instrument>/<piece>_<slice:03d>.npy``, each (256, 256, 1) in [0, 1]. Only names are kept in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from data import PUBLISHED, InputError, Representation, existing_folder, read_json, to_network
+
+SLICE_NAME = re.compile(r"(.+)_(\d{3,})\.npy$")
+FEATURES_FILE = "features.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Slices of an origin that have a counterpart in at least one target.
+
+    Attributes:
+        folder: the data set.
+        origin, targets: instruments, each a folder of `folder`.
+        names: (n_names,) sorted file names.
+        pieces: (n_names,) the piece of each name as an index into `piece_names`.
+        piece_names: sorted.
+        samples: int (n_samples, 2): every pair as (name, target), both indices; ordered.
+        unpaired: for each instrument, how many of its slices have no counterpart, and the first of them.
+    """
+
+    folder: pathlib.Path
+    origin: str
+    targets: tuple[str, ...]
+    names: np.ndarray
+    pieces: np.ndarray
+    piece_names: tuple[str, ...]
+    samples: np.ndarray
+    unpaired: dict[str, tuple[int, str]]
+    representation: Representation = PUBLISHED
+
+    def path(self, instrument: str, name: int) -> pathlib.Path:
+        """The file of slice `name` of `instrument`."""
+        return self.folder / instrument / str(self.names[name])
+
+
+def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[str]) -> Pairs:
+    """List the pairs of a data set.
+
+    Raises:
+        InputError: no such folder, an instrument that is not there, or nothing to pair.
+    """
+    folder = existing_folder(dataset_path, "--dataset_path")
+    present = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    for flag, instrument in [("--origin", origin), *(("--target", target) for target in targets)]:
+        if instrument not in present:
+            listed = ", ".join(present) or "no folders at all"
+            raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
+    names_of = {instrument: _slice_names(folder / instrument) for instrument in {origin, *targets}}
+    for instrument, found in names_of.items():
+        if not found:
+            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found none")
+    common = [names_of[origin] & names_of[target] for target in targets]
+    names = sorted(set().union(*common), key=_natural)
+    if not names:
+        raise InputError(f"{folder}: expected slices of {origin} and {', '.join(targets)} of the same name, found none")
+    samples = [(index, t) for t, paired in enumerate(common) for index, name in enumerate(names) if name in paired]
+    piece_of = [SLICE_NAME.match(name)[1] for name in names]
+    piece_names, pieces = np.unique(piece_of, return_inverse=True)
+    unpaired = {}
+    for instrument, found in names_of.items():
+        missing = found - set(names) if instrument == origin else found - names_of[origin]
+        if missing:
+            unpaired[instrument] = (len(missing), min(missing))
+    return Pairs(
+        folder, origin, tuple(targets), np.array(names), pieces, tuple(piece_names.tolist()),
+        np.array(samples), unpaired, _representation(folder),
+    )  # fmt: skip
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """Sort key: by piece, then by the number of the slice."""
+    piece, number = SLICE_NAME.match(name).groups()
+    return piece, int(number)
+
+
+def _slice_names(folder: pathlib.Path) -> set[str]:
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if SLICE_NAME.match(entry.name) and not entry.name.startswith(".")}
+
+
+def _representation(folder: pathlib.Path) -> Representation:
+    """What the features are made with; a folder of the original program has no description: the published settings."""
+    path = folder / FEATURES_FILE
+    if not path.exists():
+        return PUBLISHED
+    content = read_json(path)
+    return Representation.from_dict(content.get("representation", content), str(path))
+
+
+def split_by_piece(pairs: Pairs, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Rows of ``pairs.samples`` for training and for validation, and one line that says how they were split.
+
+    Whole pieces are held out, drawn with `seed` from the sorted names, as near to the share `validation_split` of all
+    slices as pieces allow. Of a single piece the last slices are held out.
+    """
+    n_names = len(pairs.names)
+    wanted = validation_split * n_names
+    held_out = np.zeros(n_names, bool)
+    if not wanted or n_names == 1:
+        said = "nothing is held out for validation" + (" (a single slice)" if wanted else "")
+    elif len(pairs.piece_names) == 1:
+        held_out[-min(max(1, round(wanted)), n_names - 1) :] = True
+        said = f"a single piece: its last {held_out.sum()} of {n_names} slices are held out for validation"
+    else:
+        sizes = np.bincount(pairs.pieces)
+        order = np.random.default_rng([seed, 0]).permutation(len(sizes))
+        sums = np.cumsum(sizes[order])
+        n_pieces = int(np.clip(1 + np.argmin(np.abs(sums - wanted)), 1, len(sizes) - 1))
+        held_out = np.isin(pairs.pieces, order[:n_pieces])
+        said = f"{n_pieces} of {len(sizes)} pieces are held out for validation ({held_out.sum()} of {n_names} slices)"
+    of_sample = held_out[pairs.samples[:, 0]]
+    return pairs.samples[~of_sample], pairs.samples[of_sample], said
+
+
+def read_slice(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """One feature file, in the network's range: float32 `shape`, [-1, 1].
+
+    Raises:
+        InputError: not a NumPy file, or not of that shape and range.
+    """
+    try:
+        level = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: expected a feature slice (.npy): {error}") from None
+    if level.shape != shape:
+        raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape}")
+    level = to_network(level)
+    if not np.abs(level).max() <= 1.01:  # also where it is NaN
+        raise InputError(f"{path}: expected levels in [0, 1], found values outside or NaN")
+    return level
+
+
+class Batches:
+    """Batches of pairs as a function of the step, so that a run can be taken up anywhere.
+
+    A batch is ``(inputs, target)``, float32 in [-1, 1]: inputs (batch, 256, 256, 1), or with 2 channels, origin and
+    style, where `style`; target (batch, 256, 256, 1). Every epoch visits each sample once, in an order drawn from
+    `seed` and the epoch; the last batch of an epoch may be smaller.
+
+    Args:
+        pairs: the data set.
+        samples: rows of ``pairs.samples``.
+        batch_size: pairs in a batch.
+        seed: of order and styles.
+        style: add another slice of the same target as second channel, drawn from `samples`, never the answer itself
+            (unless the target has only one slice).
+        shuffle: otherwise samples come as they stand, with the same styles in every epoch.
+        drop_remainder: leave an epoch's last batch out where it is smaller.
+
+    Raises:
+        InputError: fewer samples than one batch.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        samples: np.ndarray,
+        batch_size: int,
+        seed: int,
+        style: bool = False,
+        shuffle: bool = True,
+        drop_remainder: bool = False,
+    ) -> None:
+        if shuffle and batch_size > len(samples):
+            raise InputError(
+                f"--batch_size: expected at most the {len(samples)} slices to train on, found {batch_size}"
+            )
+        self.pairs, self.samples, self.batch_size, self.seed = pairs, samples, batch_size, seed
+        self.style, self.shuffle = style, shuffle
+        n = len(samples)
+        self.steps_per_epoch = n // batch_size if drop_remainder else -(-n // batch_size)
+        self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
+        self.error: InputError | None = None
+        self._of_target = [np.flatnonzero(samples[:, 1] == t) for t in range(len(pairs.targets))]
+        self._position = np.empty(n, np.int64)  # of each sample among those of its target
+        for members in self._of_target:
+            self._position[members] = np.arange(len(members))
+        self._epoch = (-1, None, None)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the network's input."""
+        return 2 if self.style else 1
+
+    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The samples of an epoch and each one's style, as rows of ``samples``: two int arrays (n_samples,)."""
+        known, samples, styles = self._epoch  # read once: other threads may replace it
+        if known != epoch:
+            n = len(self.samples)
+            rng = np.random.default_rng([self.seed, 1, epoch if self.shuffle else 0])
+            samples = rng.permutation(n) if self.shuffle else np.arange(n)
+            styles = np.zeros(n, np.int64)
+            draw = rng.random(n)
+            for i, sample in enumerate(samples if self.style else ()):
+                others = self._of_target[self.samples[sample, 1]]
+                j = int(draw[i] * max(1, len(others) - 1))
+                styles[i] = others[(j + (j >= self._position[sample])) % len(others)]
+            self._epoch = (epoch, samples, styles)
+        return samples, styles
+
+    def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of step `step`, counted from the start of the run."""
+        epoch, position = divmod(int(step), self.steps_per_epoch)
+        samples, styles = self.order(epoch)
+        chosen = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        inputs = np.empty((len(samples[chosen]), *self.shape[:2], self.in_channels), np.float32)
+        target = np.empty((len(inputs), *self.shape), np.float32)
+        for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):
+            name, t = self.samples[sample]
+            instrument = self.pairs.targets[t]
+            inputs[i, ..., :1] = read_slice(self.pairs.path(self.pairs.origin, name), self.shape)
+            target[i] = read_slice(self.pairs.path(instrument, name), self.shape)
+            if self.style:
+                path = self.pairs.path(instrument, self.samples[style, 0])
+                inputs[i, ..., 1:] = read_slice(path, self.shape)
+        return inputs, target
+
+
+def stream(batches, start: int = 0, stop: int | None = None, n_parallel: int = 2):
+    """A tf.data.Dataset of the batches of steps `start` to `stop` (None: without end), read in parallel and prefetched.
+
+    `batches` has ``load(step)``, ``shape``, ``in_channels`` and ``error``.
+    """
+    import tensorflow as tf
+
+    def load(step: np.ndarray):
+        try:
+            return batches.load(int(step))
+        except InputError as error:
+            batches.error = error  # TensorFlow passes on only the text of what is raised here
+            raise
+
+    def batch(step):
+        inputs, target = tf.numpy_function(load, [step], (tf.float32, tf.float32), stateful=False)
+        inputs.set_shape((None, *batches.shape[:2], batches.in_channels))
+        target.set_shape((None, *batches.shape))
+        return inputs, target
+
+    steps = tf.data.Dataset.counter(start) if stop is None else tf.data.Dataset.range(start, stop)
+    return steps.map(batch, num_parallel_calls=n_parallel, deterministic=True).prefetch(2)
+
+
+def iterate(dataset: Iterable, batches) -> Iterator:
+    """Go through `dataset`, made by `stream` of `batches`; a feature file's own InputError comes out as such."""
+    import tensorflow as tf
+
+    try:
+        yield from dataset
+    except tf.errors.OpError:
+        if batches.error is None:
+            raise
+        raise batches.error from None

@@ -1,0 +1,104 @@
+"""The losses, by their names, and the objectives that weigh them.
+
+A discriminator's answer is a list of scales, each a list of feature maps with the logits last. All losses are float32
+scalars and mean over the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+Scales = list[list[tf.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What the losses are computed from: one batch through both networks.
+
+    Attributes:
+        target, output: (batch, bins, frames, 1) in [-1, 1], true and generated.
+        real, fake: the discriminator's answers to them; empty lists without a discriminator.
+    """
+
+    target: tf.Tensor
+    output: tf.Tensor
+    real: Scales = dataclasses.field(default_factory=list)
+    fake: Scales = dataclasses.field(default_factory=list)
+
+
+Terms = Mapping[str, tuple[float, Callable[[Outcome], tf.Tensor]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The named losses of both networks: ``{name: (weight, function of an Outcome)}``."""
+
+    generator: Terms
+    discriminator: Terms = dataclasses.field(default_factory=dict)
+
+
+def evaluate(terms: Terms, outcome: Outcome) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The weighted sum of `terms` and each of them by name, before weighting."""
+    values = {name: function(outcome) for name, (_, function) in terms.items()}
+    return tf.add_n([terms[name][0] * value for name, value in values.items()]), values
+
+
+def l1(outcome: Outcome) -> tf.Tensor:
+    """Mean absolute error of the output, in the range [0, 2] of the network's scale."""
+    return tf.reduce_mean(tf.abs(_float(outcome.target) - _float(outcome.output)))
+
+
+def adversarial_bce(outcome: Outcome) -> tf.Tensor:
+    """Binary cross-entropy of the discriminator taking the output for real (Goodfellow et al., 2014)."""
+    return _sum_over_scales(lambda logits: tf.nn.softplus(-logits), outcome.fake)
+
+
+def discriminator_bce(outcome: Outcome) -> tf.Tensor:
+    """Binary cross-entropy of telling real from generated, summed and not halved, as published."""
+    return _sum_over_scales(lambda logits: tf.nn.softplus(-logits), outcome.real) + _sum_over_scales(
+        tf.nn.softplus, outcome.fake
+    )
+
+
+def adversarial_least_squares(outcome: Outcome) -> tf.Tensor:
+    """Mean of (D(fake) - 1)^2, summed over the scales (LSGAN; Mao et al., 2017)."""
+    return _sum_over_scales(lambda logits: tf.square(logits - 1), outcome.fake)
+
+
+def discriminator_least_squares(outcome: Outcome) -> tf.Tensor:
+    """Mean of (D(real) - 1)^2 plus mean of D(fake)^2, summed over the scales (LSGAN; Mao et al., 2017)."""
+    return _sum_over_scales(lambda logits: tf.square(logits - 1), outcome.real) + _sum_over_scales(
+        tf.square, outcome.fake
+    )
+
+
+def feature_matching(outcome: Outcome) -> tf.Tensor:
+    """Sum over scales and layers, logits left out, of the mean |D(real) - D(fake)| (pix2pixHD; Wang et al., 2018)."""
+    distances = [
+        tf.reduce_mean(tf.abs(tf.stop_gradient(_float(real)) - _float(fake)))
+        for real_maps, fake_maps in zip(outcome.real, outcome.fake, strict=True)
+        for real, fake in zip(real_maps[:-1], fake_maps[:-1], strict=True)
+    ]
+    return tf.add_n(distances)
+
+
+def _sum_over_scales(function: Callable[[tf.Tensor], tf.Tensor], scales: Scales) -> tf.Tensor:
+    return tf.add_n([tf.reduce_mean(function(_float(maps[-1]))) for maps in scales])
+
+
+def _float(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tensor, tf.float32)
+
+
+PIX2PIX = Objective(
+    generator={"adversarial": (1.0, adversarial_bce), "mae": (100.0, l1)},
+    discriminator={"classification": (1.0, discriminator_bce)},
+)
+GENERATOR_ONLY = Objective(generator={"mae": (1.0, l1)})
+HUM2GUITAR = Objective(
+    generator={"adversarial": (1.0, adversarial_least_squares), "feature_matching": (10.0, feature_matching)},
+    discriminator={"classification": (1.0, discriminator_least_squares)},
+)
