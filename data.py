@@ -15,7 +15,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -92,11 +93,12 @@ PUBLISHED = Representation()
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends well and vanishes otherwise.
 
-    The folder is made if missing. The temporary name is hidden and keeps the extension.
+    The folder is made if missing. The temporary name is hidden, keeps the extension and is nobody else's, so that
+    threads, processes and machines may write the same file at the same time.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{secrets.token_hex(3)}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -158,6 +160,28 @@ def find_audio(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.
     return sorted(found)
 
 
+def piece_names(
+    paths: Iterable[pathlib.Path], folder: str | os.PathLike
+) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
+    """A flat name for each file: its path below `folder` without extension, the parts joined with an underscore.
+
+    Returns:
+        names: from piece name to file, in the order of `paths`.
+        left_out: (file, reason) of those that would share a name with an earlier one (upper and lower case count as
+            the same, because they do on some disks).
+    """
+    names: dict[str, pathlib.Path] = {}
+    left_out, taken = [], {}
+    for path in paths:
+        name = "_".join(path.relative_to(folder).with_suffix("").parts)
+        other = taken.setdefault(name.casefold(), path)
+        if other == path:
+            names[name] = path
+        else:
+            left_out.append((str(path), f"expected a piece name of its own, found {name!r} taken by {other}"))
+    return names, left_out
+
+
 def read_audio(
     path: str | os.PathLike, sample_rate: int | None = PUBLISHED.sample_rate, mono: bool = True
 ) -> np.ndarray:
@@ -171,23 +195,63 @@ def read_audio(
     Raises:
         InputError: no such file, not audio, no samples, or samples that are no finite numbers.
     """
+    with _open_audio(path) as file:
+        audio, file_rate = file.read(dtype="float32", always_2d=True), file.samplerate
+    _check_samples(path, audio)
+    audio = audio.mean(axis=1) if mono else audio.T
+    return resample(audio, file_rate, sample_rate or file_rate)
+
+
+def read_blocks(
+    path: str | os.PathLike, sample_rate: int = PUBLISHED.sample_rate, block_seconds: float = 30
+) -> Iterator[np.ndarray]:
+    """The recording at `path` piece by piece, mono float32 ``(n,)`` each: `read_audio` in bounded memory.
+
+    Args:
+        path: anything libsndfile opens.
+        sample_rate: resampled to this many Hz (soxr, HQ).
+        block_seconds: how much of the recording is read at a time.
+
+    Raises:
+        InputError: as `read_audio`; a fault may show after the first blocks.
+    """
+    with _open_audio(path) as file:
+        stream = None
+        if file.samplerate != sample_rate:
+            import soxr
+
+            stream = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
+        n_block, n_read = max(1, round(block_seconds * file.samplerate)), 0
+        while len(block := file.read(n_block, dtype="float32", always_2d=True)) or not n_read:
+            _check_samples(path, block)
+            n_read += len(block)
+            block = block.mean(axis=1)
+            yield stream.resample_chunk(block) if stream else block
+        if stream:
+            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+@contextlib.contextmanager
+def _open_audio(path: str | os.PathLike) -> Iterator:
+    """An open ``soundfile.SoundFile``; faults found on opening or reading become InputError."""
     import soundfile  # here, so that --help and argument errors answer at once
 
     if not os.path.isfile(path):
         raise InputError(f"{path}: expected a recording, found {'a folder' if os.path.isdir(path) else 'no such file'}")
     try:
-        audio, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            yield file
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise InputError(f"{path}: expected audio (wav, flac, ogg, mp3, aiff): {reason}") from None
+
+
+def _check_samples(path: str | os.PathLike, audio: np.ndarray) -> None:
     if not len(audio):
         raise InputError(f"{path}: expected audio, found a file without samples")
-    if not np.isfinite(audio).all():
-        raise InputError(
-            f"{path}: expected finite samples, found {np.count_nonzero(~np.isfinite(audio))} NaN or infinite"
-        )
-    audio = audio.mean(axis=1) if mono else audio.T
-    return resample(audio, file_rate, sample_rate or file_rate)
+    n_bad = np.count_nonzero(~np.isfinite(audio))
+    if n_bad:
+        raise InputError(f"{path}: expected finite samples, found {n_bad} NaN or infinite")
 
 
 def write_audio(
@@ -335,11 +399,14 @@ def join_slices(slices: np.ndarray, n: int | None = None) -> np.ndarray:
     return slices.reshape(n_slices, n_bins, n_frames).transpose(1, 0, 2).reshape(n_bins, -1)[:, :n].copy()
 
 
-def compute_features(audio: np.ndarray, representation: Representation = PUBLISHED) -> np.ndarray:
+def compute_features(audio: np.ndarray, representation: Representation = PUBLISHED, center: bool = True) -> np.ndarray:
     """Feature slices of audio ``(n_samples,)``: log level [0, 1], float16 ``(n_slices, n_bins, n_frames, 1)``.
+
+    `center` as in `stft`: without it, frames start where the audio starts and only whole frames are made.
 
     float16 keeps the level to within 0.05 dB over the whole range and a quarter of float64's space.
     """
-    magnitude, _ = forward_transform(audio, representation)
+    spectrum = stft(audio, representation, center)[: representation.n_bins]
+    magnitude = np.abs(spectrum) * (2 / representation.window.sum())
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
     return slice_frames(level, representation.n_frames).astype(np.float16)
