@@ -6,12 +6,13 @@ Imports nothing heavy, so that ``--help`` and every argument error answer at onc
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from data import InputError
 
@@ -26,13 +27,20 @@ _MENDABLE = {
 }  # fmt: skip
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that shows defaults in ``--help`` and answers a mistake with one line."""
 
     def __init__(self, description: str | None, **kwargs) -> None:
         # Only the first paragraph of a module's docstring, so that it serves as the description.
         summary = (description or "").strip().split("\n\n")[0]
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(description=summary, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> None:
@@ -109,10 +117,29 @@ def start_tensorflow(gpu: int) -> None:
     """
     os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu < 0 else "2")
-    import tensorflow as tf
+    with _silenced_stderr():  # its start-up lines are written past Python's logging
+        import tensorflow as tf
 
-    devices = tf.config.list_physical_devices("GPU")
+        devices = tf.config.list_physical_devices("GPU")
     for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
     if gpu >= 0 and not devices:
         print("No CUDA GPU found: working on the CPU (--gpu -1 says so without this line).", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Nothing reaches the process's stderr inside the block, not even from C++."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no stderr to silence
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            sys.stderr.flush()
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -84,6 +84,26 @@ def discriminate(
     return list(maps) if isinstance(maps[0], (list, tuple)) else [list(maps)]
 
 
+def choose_precision(name: str) -> str:
+    """The precision that "auto" stands for on this machine; any other name is given back.
+
+    mixed_bfloat16 on a GPU of compute capability 8 or more and on a CPU with bf16 instructions, mixed_float16 on a GPU
+    of compute capability 7, float32 otherwise.
+    """
+    if name != "auto":
+        return name
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
+        return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:  # no Linux: nothing to read it from
+        flags = []
+    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+
+
 def _policy(precision: str) -> keras.DTypePolicy:
     return keras.DTypePolicy(precision)
 

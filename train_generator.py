@@ -1,0 +1,28 @@
+"""Train the generator of one pair alone, on L1, without a discriminator.
+
+Writes ``models/<origin>_2_<target>_generator/``; otherwise as train.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import commands
+import pix2pix
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = commands.Parser(__doc__)
+    parser.add_argument("--target", required=True, help="instrument to convert to")
+    pix2pix.add_arguments(parser, adversarial=False)
+    return commands.run(parser, train_generator, argv)
+
+
+def train_generator(arguments: argparse.Namespace) -> int:
+    """Train the generator that the arguments name."""
+    return pix2pix.train(arguments, [arguments.target], style=False, adversarial=False)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
