@@ -73,14 +73,22 @@ class Representation:
         Raises:
             InputError: the settings belong to another kind of representation or are damaged.
         """
-        fixed = {"kind": "log_magnitude", "window": "hanning", "scale": "log1p"}
-        for key, value in fixed.items():
-            if settings.get(key, value) != value:
-                raise InputError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
-        try:
-            return cls(**{f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)})
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: damaged description of the representation ({error!r})") from None
+        return from_settings(cls, {"kind": "log_magnitude", "window": "hanning", "scale": "log1p"}, settings, where)
+
+
+def from_settings(cls: type, fixed: dict, settings: dict, where: str):
+    """A `cls`, a dataclass of numbers, from the fields in `settings`, whose other entries have to be those of `fixed`.
+
+    Raises:
+        InputError: naming `where`, if another kind of representation or a damaged one is described.
+    """
+    for key, value in fixed.items():
+        if settings.get(key, value) != value:
+            raise InputError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
+    try:
+        return cls(**{f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: damaged description of the representation ({error!r})") from None
 
 
 PUBLISHED = Representation()
@@ -195,7 +203,7 @@ def read_audio(
     Raises:
         InputError: no such file, not audio, no samples, or samples that are no finite numbers.
     """
-    with _open_audio(path) as file:
+    with open_audio(path) as file:
         audio, file_rate = file.read(dtype="float32", always_2d=True), file.samplerate
     _check_samples(path, audio)
     audio = audio.mean(axis=1) if mono else audio.T
@@ -215,7 +223,7 @@ def read_blocks(
     Raises:
         InputError: as `read_audio`; a fault may show after the first blocks.
     """
-    with _open_audio(path) as file:
+    with open_audio(path) as file:
         stream = None
         if file.samplerate != sample_rate:
             import soxr
@@ -232,7 +240,7 @@ def read_blocks(
 
 
 @contextlib.contextmanager
-def _open_audio(path: str | os.PathLike) -> Iterator:
+def open_audio(path: str | os.PathLike) -> Iterator:
     """An open ``soundfile.SoundFile``; faults found on opening or reading become InputError."""
     import soundfile  # here, so that --help and argument errors answer at once
 
