@@ -1,0 +1,456 @@
+"""How close two recordings are: distances with their formulas, and the table of all of them.
+
+Every metric compares an output with a target and has a best value that a recording compared with itself reaches
+exactly. Arrays in, numbers out; no randomness, no state, no TensorFlow. `compare` gives all of them for two audios;
+`analyse` and `compare_features` do the same in two steps, so that a target is analysed once for many outputs.
+
+Rules that hold for all:
+
+* Length: the shorter recording is filled up with silence, so that a missing end counts as an error.
+* Level: absolute. Nothing is normalised, a copy at half the level is not the same recording.
+* Silence: each metric has a floor below which everything is the same silence, so that no logarithm of zero and no
+  division by zero occurs and every value is finite. Two silent recordings are equal: all metrics at their best.
+* Magnitudes are ``2 * abs(S) / sum(window)``: a full-scale sine peaks near 1, which is 0 dB.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
+
+FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
+ONSET_WINDOW = 0.05  # seconds
+PITCHES = np.arange(33, 97)  # MIDI: A1 (55 Hz) to C7 (2093 Hz)
+_MEL_BANDS = 128
+_FLOOR_DB = -80.0  # of LSD, chroma, loudness
+_BLOCK = 2**20  # values of one block of frames: a few megabytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One row of `METRICS`.
+
+    Attributes:
+        name: key in tables and files.
+        label: what a reader calls it.
+        unit: of the value; empty where it has none.
+        better: "lower" or "higher".
+        best: the value of a recording against itself.
+        function: (features of the output, features of the target) to the value.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: str
+    best: float
+    function: Callable[[Features, Features], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What the metrics look at in one recording; `analyse` makes it.
+
+    Attributes:
+        audio: float32 ``(n_samples,)``.
+        representation: the settings of `magnitude`.
+        magnitude: ``(n_bins, n_frames)`` as the networks see it.
+        mfcc: coefficients 2 to 13, ``(12, n)``.
+        chroma: power in each pitch class, ``(12, n)``.
+        pitches: which of `PITCHES` sound, bool ``(len(PITCHES), n)``.
+        onsets: in seconds, ``(n_onsets,)``.
+        loudness: A-weighted level in dB, ``(n,)``.
+    """
+
+    audio: np.ndarray
+    representation: Representation
+    magnitude: np.ndarray
+    mfcc: np.ndarray
+    chroma: np.ndarray
+    pitches: np.ndarray
+    onsets: np.ndarray
+    loudness: np.ndarray
+
+
+def compare(output: np.ndarray, target: np.ndarray, representation: Representation = PUBLISHED) -> dict[str, float]:
+    """Every metric of `METRICS` for two audios ``(n_samples,)`` at the representation's sample rate, by name.
+
+    The shorter one is filled up with silence.
+    """
+    output, target = same_length(output, target)
+    return compare_features(analyse(output, representation), analyse(target, representation))
+
+
+def compare_features(output: Features, target: Features) -> dict[str, float]:
+    """Every metric of `METRICS` for two analysed recordings of the same length, by name."""
+    return {metric.name: float(metric.function(output, target)) for metric in METRICS}
+
+
+def same_length(*audios: np.ndarray) -> list[np.ndarray]:
+    """The audios ``(n_samples,)``, each filled up with silence to the length of the longest."""
+    longest = max(len(audio) for audio in audios)
+    return [np.pad(audio, (0, longest - len(audio))) for audio in audios]
+
+
+def analyse(audio: np.ndarray, representation: Representation = PUBLISHED) -> Features:
+    """`Features` of audio ``(n_samples,)`` at the representation's sample rate."""
+    audio = np.asarray(audio, np.float32)
+    rate = representation.sample_rate
+    mel, loudness = _mel_and_loudness(audio, rate)
+    chroma, pitches = _chroma_and_pitches(audio, rate)
+    magnitude, _ = forward_transform(audio, representation)
+    return Features(audio, representation, magnitude, mfcc(mel), chroma, pitches, onset_times(mel, rate), loudness)
+
+
+# --- the metrics ------------------------------------------------------------------------------------------------------
+
+
+def network_mae(output: np.ndarray, target: np.ndarray, amin: float = PUBLISHED.amin) -> float:
+    """Mean absolute error in the network's range [-1, 1] of two magnitudes ``(n_bins, n_frames)``. Lower is better.
+
+    ``mean(abs(y - x))`` with x and y the log level of `data.amplitude_to_db`, clipped to [0, 1], times 2 - 1: the L1
+    that training minimises (Isola et al., "Image-to-image translation with conditional adversarial networks", 2017,
+    eq. 3) on the published scale. 0.1 is about 4.8 dB. Frames of silence count; frames that only fill a slice do not
+    exist here, whereas they do in a training batch.
+    """
+    levels = [np.clip(amplitude_to_db(magnitude, amin), 0, 1) for magnitude in (output, target)]
+    return 2 * float(np.mean(np.abs(levels[0] - levels[1]), dtype=np.float64))
+
+
+def log_spectral_distance(output: np.ndarray, target: np.ndarray) -> float:
+    """Log-spectral distance in dB of two magnitudes ``(n_bins, n_frames)``. Lower is better.
+
+    ``mean_t sqrt(mean_k (20 log10(Y / X))^2)``: the root mean square over the bins, then the mean over the frames
+    (Gray & Markel, "Distance measures for speech processing", 1976; Rabiner & Juang, 1993). Magnitudes below -80 dB
+    of full scale are taken as -80 dB.
+    """
+    floor = 10 ** (_FLOOR_DB / 20)
+    levels = [20 * np.log10(np.maximum(magnitude, floor)) for magnitude in (output, target)]
+    return float(np.mean(np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=0)), dtype=np.float64))
+
+
+def multi_resolution_distance(output: np.ndarray, target: np.ndarray) -> float:
+    """Multi-resolution STFT distance of two audios ``(n_samples,)`` of the same length. Lower is better.
+
+    The mean over n_fft = 2048, 1024, 512, 256, 128, 64 (Hann window, three quarters overlap) of
+    ``mean|Y - X| + mean|ln(Y + 1e-5) - ln(X + 1e-5)|`` over all bins and frames (Engel et al., "DDSP: differentiable
+    digital signal processing", 2020, eq. 4 with alpha = 1; there summed, and of unscaled magnitudes). Long windows
+    see pitch and partials, short ones attacks. 1e-5 is -100 dB of full scale; the band is the whole one, not only
+    that of the network. A distance of 0.1 is about 0.9 dB everywhere.
+    """
+    distances, epsilon = [], np.float32(1e-5)
+    for n_fft in FFT_SIZES:
+        total, count = 0.0, 0
+        for y, x in zip(_magnitude_blocks(output, n_fft), _magnitude_blocks(target, n_fft), strict=True):
+            linear = np.abs(y - x).sum()
+            y, x = np.log(y + epsilon), np.log(x + epsilon)  # noqa: PLW2901
+            total += float(linear) + float(np.abs(np.subtract(y, x, out=y), out=y).sum())
+            count += x.size
+        distances.append(total / count)
+    return float(np.mean(distances))
+
+
+def cosine_distance(output: np.ndarray, target: np.ndarray) -> float:
+    """Mean cosine distance, 0 to 2, of the columns of ``(n_features, n_frames)``. Lower is better.
+
+    ``mean_t 1 - <x, y> / (|x| |y|)``. A column of zeros is silence: two of them are left out of the mean, one beside
+    a sounding column has distance 1. Nothing sounding at all: 0.
+    """
+    unit, sounding = [], []
+    for columns in (output, target):
+        norm = np.linalg.norm(np.asarray(columns, np.float64), axis=0)
+        unit.append(columns / np.where(norm > 0, norm, 1.0))
+        sounding.append(norm > 0)
+    both, either = sounding[0] & sounding[1], sounding[0] | sounding[1]
+    # |x - y|^2 / 2 of unit vectors is 1 - <x, y>, and exactly 0 for equal ones, which the product is not.
+    distance = np.where(both, ((unit[0] - unit[1]) ** 2).sum(axis=0) / 2, 1.0)
+    return float(distance[either].mean()) if either.any() else 0.0
+
+
+def pitch_jaccard_distance(output: np.ndarray, target: np.ndarray) -> float:
+    """Mean Jaccard distance, 0 to 1, of two piano rolls, bool ``(n_pitches, n_frames)``. Lower is better.
+
+    ``mean_t 1 - |A and B| / |A or B|`` with A and B the pitches that sound in frame t (Cífka et al., "Self-supervised
+    VQ-VAE for one-shot music style transfer", 2021, section 5.1). Frames in which nothing sounds in either are left
+    out; nothing sounding at all: 0. The rolls are those of `estimate_pitches`.
+    """
+    union = (output | target).sum(axis=0)
+    common = (output & target).sum(axis=0)
+    heard = union > 0
+    return float(np.mean(1 - common[heard] / union[heard])) if heard.any() else 0.0
+
+
+def onset_f1(output: np.ndarray, target: np.ndarray) -> float:
+    """F1 of onset times in seconds, 0 to 1, matched one to one within 50 ms. Higher is better.
+
+    `mir_eval.onset.f_measure` (Raffel et al., "mir_eval", 2014; the window is MIREX's). No onsets in either: 1; in only
+    one: 0. The onsets are those of `onset_times`.
+    """
+    if not len(output) or not len(target):
+        return float(len(output) == len(target))
+    import mir_eval
+
+    return float(mir_eval.onset.f_measure(np.asarray(target), np.asarray(output), window=ONSET_WINDOW)[0])
+
+
+def loudness_difference(output: np.ndarray, target: np.ndarray) -> float:
+    """Mean absolute difference of loudness curves ``(n_frames,)`` in dB. Lower is better.
+
+    ``mean_t |L_y - L_x|`` (Engel et al., "DDSP", 2020, section 4.2); the curves are those of `analyse`: the power of
+    all bins weighted by the A curve (IEC 61672), in dB of a full-scale sine at 1 kHz, at least -80 dB.
+    """
+    return float(np.mean(np.abs(output - target), dtype=np.float64))
+
+
+def seam_score(
+    audio: np.ndarray, representation: Representation = PUBLISHED, period_frames: int = 256, offset: int = 0
+) -> float:
+    """Jump of level at the slices' borders over the usual jump between frames, of audio ``(n_samples,)``.
+
+    1: borders are like any other place; 1.05: jumps there are 5 % greater. A jump at frame t is the mean over the bins
+    of ``|L_t - L_(t-1)|``, L the log level of `data.amplitude_to_db`. Borders are the frames
+    ``offset + i * period_frames``, i >= 1 (or i >= 0 where `offset` > 0); usual are all others. No border, or silence
+    all along: 1. Ours; no publication. An onset that happens to stand on a border counts as a seam, so compare with
+    the score of the recording that should have come out, or take a sound without onsets.
+    """
+    magnitude, _ = forward_transform(np.asarray(audio, np.float32), representation)
+    return _seam_score(magnitude, representation.amin, period_frames, offset)
+
+
+def _seam_score(magnitude: np.ndarray, amin: float, period_frames: int = 256, offset: int = 0) -> float:
+    """`seam_score` of a magnitude ``(n_bins, n_frames)``."""
+    level = amplitude_to_db(magnitude, amin)
+    jumps = np.abs(np.diff(level, axis=1)).mean(axis=0, dtype=np.float64)  # jumps[t - 1] is that from t - 1 to t
+    frames = np.arange(1, len(jumps) + 1)
+    border = (frames - offset) % period_frames == 0
+    if not border.any() or border.all():
+        return 1.0
+    at_borders, usual = jumps[border].mean(), jumps[~border].mean()
+    if usual > 0:
+        return float(at_borders / usual)
+    return float("inf") if at_borders > 0 else 1.0
+
+
+def relative_seam_score(output: Features, target: Features) -> float:
+    """`seam_score` of the output over that of the target at the same places, at least 1. Lower is better.
+
+    An onset that stands on a border in both is no seam: 1 where the output jumps there no more than the target does.
+    """
+    period = target.representation.n_frames
+    scores = [_seam_score(f.magnitude, f.representation.amin, period) for f in (output, target)]
+    if not np.isfinite(scores[1]) or scores[1] == 0:
+        return 1.0 if scores[0] == scores[1] or scores[1] > 0 else max(1.0, scores[0])
+    return max(1.0, min(scores[0], 1e6) / scores[1])  # a finite value also where the output is constant but for a step
+
+
+METRICS = (
+    Metric(
+        "mae", "MAE in the network's range", "", "lower", 0.0,
+        lambda y, x: network_mae(y.magnitude, x.magnitude, x.representation.amin),
+    ),
+    Metric(
+        "lsd", "log-spectral distance", "dB", "lower", 0.0,
+        lambda y, x: log_spectral_distance(y.magnitude, x.magnitude),
+    ),
+    Metric(
+        "multi_stft", "multi-resolution STFT", "", "lower", 0.0,
+        lambda y, x: multi_resolution_distance(y.audio, x.audio),
+    ),
+    Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.mfcc, x.mfcc)),
+    Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.chroma, x.chroma)),
+    Metric(
+        "pitch", "pitch Jaccard distance", "", "lower", 0.0,
+        lambda y, x: pitch_jaccard_distance(y.pitches, x.pitches),
+    ),
+    Metric("onset_f1", "onset F1 (50 ms)", "", "higher", 1.0, lambda y, x: onset_f1(y.onsets, x.onsets)),
+    Metric("loudness", "loudness L1", "dB", "lower", 0.0, lambda y, x: loudness_difference(y.loudness, x.loudness)),
+    Metric("seam", "seam score", "", "lower", 1.0, relative_seam_score),
+)  # fmt: skip
+
+
+# --- what they look at ------------------------------------------------------------------------------------------------
+
+
+def mfcc(mel: np.ndarray) -> np.ndarray:
+    """Mel-frequency cepstral coefficients 2 to 13, ``(12, n_frames)``, of a mel level in dB ``(n_mels, n_frames)``.
+
+    Orthonormal DCT-II over the mel bands (Davis & Mermelstein, 1980), counted from 1: the first, which is the loudness,
+    is left out. A band at the floor of -100 dB is zero here, so that a silent frame gives zeros.
+    """
+    from scipy import fft
+
+    return fft.dct(mel + 100.0, axis=0, norm="ortho")[1:13]
+
+
+def onset_times(mel: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Onsets in seconds of a mel level in dB ``(n_mels, n_frames)`` at hop 512.
+
+    Peaks of the spectral flux: `librosa.onset.onset_strength` and `onset_detect` with their defaults (Böck & Widmer,
+    2013; Böck, Krebs & Schedl, 2012), on levels within 80 dB of the loudest. A recording that begins within 40 dB of its
+    loudest has an onset at 0.
+    """
+    import librosa
+
+    if mel.max() <= -100:
+        return np.zeros(0)
+    floor, before = mel.max() - 80, 10
+    envelope = librosa.onset.onset_strength(S=np.maximum(mel, floor), sr=sample_rate, hop_length=512)
+    if mel[:, 0].max() > mel.max() - 40:
+        # A note that begins the recording has no rise; as steep as the steepest, so that it does not hide the others.
+        envelope[0] = max(1.0, envelope.max())
+    envelope = np.pad(envelope, (before, 0))
+    frames = librosa.onset.onset_detect(onset_envelope=envelope, sr=sample_rate, hop_length=512) - before
+    return frames * (512 / sample_rate)
+
+
+def estimate_pitches(magnitude: np.ndarray, bin_hz: float, max_pitches: int = 6) -> np.ndarray:
+    """Which of `PITCHES` sound: bool ``(len(PITCHES), n_frames)`` of a magnitude ``(n_bins, n_frames)``.
+
+    Iterative estimation and cancellation on the summed harmonic amplitudes (Klapuri, "Multiple fundamental frequency
+    estimation by summing harmonic amplitudes", ISMIR 2006): the spectrum is whitened in 30 bands (exponent 0.33); the
+    salience of a candidate is the sum of its harmonics' amplitudes weighted by ``(f0 + 52) / (m f0 + 320)``; the most
+    salient is taken and its harmonics are reduced by 0.89 of these weights, until ``sum(saliences) / n**0.7`` falls.
+    Candidates stand a third of a semitone apart and are rounded to the semitone of A4 = 440 Hz. Up to 20 harmonics
+    below 6 kHz; a frame whose loudest bin is under -60 dB has no pitch. Where the paper searches the maximum near each
+    harmonic, the two bins around it are interpolated, which makes all candidates of all frames one matrix product.
+    """
+    return _pitches(magnitude, _pitch_tables(magnitude.shape[0], bin_hz), max_pitches)
+
+
+def _pitches(magnitude: np.ndarray, tables: _PitchTables, max_pitches: int = 6) -> np.ndarray:
+    """`estimate_pitches` with its tables made before."""
+    n_bins, n_frames = tables.rest.shape[1], magnitude.shape[1]
+    spectrum = np.asarray(magnitude[:n_bins], np.float32)
+    rms = np.sqrt(tables.bands @ spectrum**2 / n_bins)  # (n_bands, n_frames)
+    residual = tables.spread @ np.maximum(rms, 1e-8) ** np.float32(0.33 - 1) * spectrum
+
+    columns = np.arange(n_frames)
+    found, saliences = [], []
+    for _ in range(max_pitches):
+        salience = tables.weights @ residual  # (n_candidates, n_frames)
+        best = salience.argmax(axis=0)
+        found.append(best)
+        saliences.append(salience[best, columns])
+        residual *= tables.rest[best].T
+    scores = np.cumsum(saliences, axis=0) / np.arange(1, max_pitches + 1)[:, np.newaxis] ** 0.7
+    sounding = spectrum.max(axis=0, initial=0) >= 10 ** (-60 / 20)
+    n_pitches = np.where(sounding, scores.argmax(axis=0) + 1, 0)
+    roll = np.zeros((len(PITCHES), n_frames), bool)
+    for i, best in enumerate(found):
+        chosen = n_pitches > i
+        roll[best[chosen] // 3, columns[chosen]] = True
+    return roll
+
+
+@dataclasses.dataclass(frozen=True)
+class _PitchTables:
+    """What `estimate_pitches` needs for one bin width; candidate 3 i + 1 is the i-th of `PITCHES` itself.
+
+    Attributes:
+        bands: triangular bands of the whitening, ``(n_bands, n_bins)``.
+        spread: interpolates from the bands to the bins, ``(n_bins, n_bands)``.
+        weights: of each candidate's harmonics, sparse ``(n_candidates, n_bins)``.
+        rest: what is left of each bin when a candidate is taken away, 0 to 1, ``(n_candidates, n_bins)``.
+    """
+
+    bands: np.ndarray
+    spread: np.ndarray
+    weights: object
+    rest: np.ndarray
+
+
+def _pitch_tables(n_bins: int, bin_hz: float) -> _PitchTables:
+    """The tables for magnitudes of `n_bins` bins, of which those below 6 kHz are used."""
+    from scipy import sparse
+
+    n_bins = min(n_bins, int(6000 / bin_hz))
+    bins = np.arange(n_bins)
+    # 30 bands after the paper's eq. 2; each begins and ends at its neighbours' centres.
+    centres = 229 * (10 ** (np.arange(32) / 21.4) - 1)
+    rising = (bins * bin_hz - centres[:-2, np.newaxis]) / np.diff(centres)[:-1, np.newaxis]
+    falling = (centres[2:, np.newaxis] - bins * bin_hz) / np.diff(centres)[1:, np.newaxis]
+    bands = np.maximum(0, np.minimum(rising, falling))
+    used = bands.sum(axis=1) > 0
+    bands, centres = bands[used], centres[1:-1][used]
+    spread = np.stack([np.interp(bins * bin_hz, centres, row) for row in np.eye(len(centres))], axis=1)
+
+    pitches = np.repeat(PITCHES, 3) + np.tile([-1 / 3, 0, 1 / 3], len(PITCHES))
+    weights, rest = np.zeros((len(pitches), n_bins)), np.ones((len(pitches), n_bins))
+    lobe = 2 * 10.8 / bin_hz  # half the main lobe of a 93 ms Hann window, in bins
+    for row, f0 in enumerate(440 * 2 ** ((pitches - 69) / 12)):
+        for m in range(1, 21):
+            position = m * f0 / bin_hz
+            if position > n_bins - 2:
+                break
+            weight = (f0 + 52) / (m * f0 + 320)
+            low = int(position)
+            weights[row, low] += weight * (1 - (position - low))
+            weights[row, low + 1] += weight * (position - low)
+            near = slice(max(0, int(np.ceil(position - lobe))), int(position + lobe) + 1)
+            rest[row, near] = np.minimum(rest[row, near], 1 - 0.89 * weight)
+    as_single = [table.astype(np.float32) for table in (bands, spread, weights, rest)]
+    return _PitchTables(as_single[0], as_single[1], sparse.csr_array(as_single[2]), as_single[3])
+
+
+def _mel_and_loudness(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mel level in dB ``(128, n)``, at least -100, and A-weighted loudness in dB ``(n,)``, at least -80; hop 512."""
+    import librosa
+
+    n_fft = 2048
+    filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=_MEL_BANDS, norm=None)
+    frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=n_fft)
+    weights = 10 ** (librosa.A_weighting(np.maximum(frequencies, 1e-3), min_db=None) / 10).astype(np.float32)
+    mel, power = [], []
+    for magnitude in _magnitude_blocks(audio, n_fft, n_fft // 4, center=True):
+        energy = magnitude**2
+        mel.append(energy @ filters.T)
+        power.append(energy @ weights / 1.5)  # a Hann window spreads a sine's power over 1.5 bins
+    mel, power = np.concatenate(mel).T, np.concatenate(power)
+    return 10 * np.log10(np.maximum(mel, 1e-10)), 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
+
+
+def _chroma_and_pitches(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Power in each pitch class ``(12, n)``, and `estimate_pitches` ``(n_pitches, n)``: 93 ms windows, hop 23 ms.
+
+    Chroma: `librosa.filters.chroma` with A4 = 440 Hz on the power spectrum (Fujishima, 1999; Ellis, 2007); frames whose
+    loudest bin is under -80 dB are zero.
+    """
+    import librosa
+
+    window = 2 ** round(np.log2(0.0929 * sample_rate))  # 4096 at 44.1 kHz, 2048 at 22.05 kHz
+    n_fft = 2 * window
+    filters = librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0)
+    tables = _pitch_tables(n_fft // 2 + 1, sample_rate / n_fft)
+    chroma, pitches = [], []
+    for magnitude in _magnitude_blocks(audio, window, window // 4, center=True, n_fft=n_fft):
+        silent = magnitude.max(axis=1) < 10 ** (_FLOOR_DB / 20)
+        chroma.append(np.where(silent, 0, filters @ (magnitude**2).T))
+        pitches.append(_pitches(magnitude.T, tables))
+    return np.concatenate(chroma, axis=1), np.concatenate(pitches, axis=1)
+
+
+def _magnitude_blocks(
+    audio: np.ndarray, window_length: int, hop_length: int | None = None, center: bool = False, n_fft: int | None = None
+) -> Iterator[np.ndarray]:
+    """Magnitudes ``(n, n_bins)`` of Hann-windowed frames, a block of frames at a time, so that memory stays bounded.
+
+    Hop by default a quarter of the window. With `center`, frame t is centred on sample ``t * hop_length``; without, it
+    begins there. Zeros stand beyond the ends; at least one frame.
+    """
+    from scipy import fft
+
+    hop_length = hop_length or window_length // 4
+    n_fft = n_fft or window_length
+    window = np.hanning(window_length + 1)[:-1].astype(np.float32)
+    before = window_length // 2 if center else 0
+    n_frames = 1 + (len(audio) // hop_length if center else -(-max(0, len(audio) - window_length) // hop_length))
+    needed = (n_frames - 1) * hop_length + window_length
+    padded = np.pad(np.asarray(audio, np.float32), (before, max(0, needed - before - len(audio))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop_length][:n_frames]
+    n_block = max(1, _BLOCK // n_fft)
+    for start in range(0, n_frames, n_block):
+        yield np.abs(fft.rfft(frames[start : start + n_block] * window, n_fft, axis=1)) * (2 / window.sum())
