@@ -1,0 +1,118 @@
+"""Many independent jobs run in processes of this machine (joblib) or on a Dask cluster, results as they come.
+
+The two commands that work through folders use it; it knows nothing of what the jobs do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import commands
+from data import InputError
+
+CONNECT_SECONDS = 10
+# What a Dask worker has to be able to import; they are sent to it, so that it needs no copy of the project.
+_MODULES = ("data.py", "commands.py", "jobs.py", "note_synthesizer.py", "synthesize_audios.py", "compute_features.py")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The ``--jobs`` and ``--dask`` arguments."""
+    parser.add_argument(
+        "--jobs",
+        type=commands.number(int, minimum=0),
+        default=0,
+        help="processes to work in, 0 for one a processor core",
+    )
+    parser.add_argument(
+        "--dask",
+        metavar="tcp://HOST:PORT",
+        help="hand the work to the Dask cluster of this scheduler instead; its workers need the same Python packages "
+        "and see the same folders under the same paths (pip install distributed)",
+    )
+
+
+def up_to_date(result: str | os.PathLike, source: str | os.PathLike) -> bool:
+    """Whether `result` is there and no older than `source`, by the files' times."""
+    try:
+        return os.stat(result).st_mtime_ns >= os.stat(source).st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+
+def run(
+    work: Callable[..., Any],
+    jobs: Sequence[tuple],
+    n_processes: int = 1,
+    dask: str | None = None,
+    label: str = "",
+) -> Iterator[tuple[int, Any, str | None]]:
+    """Call ``work(*job)`` for every job; a progress bar on a terminal's stderr.
+
+    Args:
+        work: a function of a module, not a lambda; raises InputError for a job that cannot be done.
+        jobs: the arguments of each call.
+        n_processes: 0 for one a processor core; 1 works in this process.
+        dask: address of a Dask scheduler, instead of processes here. A worker that dies has its jobs done by another.
+        label: stands before the progress bar.
+
+    Yields:
+        index of the job, result (None if it failed), reason (None if it did not), in the order in which they end.
+
+    Raises:
+        InputError: there is no Dask, or no scheduler or worker answers.
+    """
+    if not jobs:
+        return
+    from tqdm import tqdm
+
+    results = _run_dask(work, jobs, dask) if dask else _run_joblib(work, jobs, n_processes)
+    with tqdm(results, total=len(jobs), desc=label, disable=None, leave=False) as bar:
+        yield from bar
+
+
+def _run_joblib(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: int) -> Iterator:
+    if n_processes == 1 or len(jobs) == 1:
+        return itertools.starmap(_attempt, ((work, index, job) for index, job in enumerate(jobs)))
+    import joblib
+
+    n_processes = min(n_processes or joblib.cpu_count(), len(jobs))
+    parallel = joblib.Parallel(n_processes, return_as="generator_unordered")
+    return parallel(joblib.delayed(_attempt)(work, index, job) for index, job in enumerate(jobs))
+
+
+def _attempt(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any, str | None]:
+    try:
+        return index, work(*job), None
+    except InputError as error:
+        return index, None, str(error)
+
+
+def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> Iterator:
+    try:
+        import distributed
+    except ImportError:
+        raise InputError("--dask: expected the package distributed (pip install distributed), found none") from None
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError):
+        raise InputError(
+            f"--dask: expected a Dask scheduler such as tcp://host:8786, found none at {address}"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except (TimeoutError, ValueError):
+            raise InputError(f"--dask: expected a worker in the cluster at {address}, found none") from None
+        for module in _MODULES:
+            client.upload_file(str(pathlib.Path(__file__).with_name(module)))
+        futures = {client.submit(_attempt, work, i, job, pure=False): i for i, job in enumerate(jobs)}
+        for future in distributed.as_completed(futures):
+            try:
+                yield future.result()
+            except distributed.KilledWorker as error:
+                yield futures[future], None, f"the Dask workers that tried it died ({error})"
