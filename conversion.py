@@ -1,0 +1,254 @@
+"""What the two predict commands share: their arguments, the model and the recordings they name, and the work on them.
+
+Everything that can be wrong with the arguments is found before a network is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import glob
+import os
+import pathlib
+
+import numpy as np
+
+import commands
+from data import AUDIO_EXTENSIONS, InputError
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the channels of the network's input
+
+Job = tuple[pathlib.Path, pathlib.Path]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every command that converts recordings."""
+    add = parser.add_argument
+    share, count = commands.number(float, minimum=0, maximum=0.5), commands.number(int, minimum=0)
+    add("--model", required=True, help="weights file, or a folder with one; without --input, list those in the folder")
+    add("--input", help="recording, folder of recordings or quoted pattern such as 'takes/*.flac'")
+    add("--output", help="recording to write, its extension says the format; a folder where --input names several")
+    commands.add_gpu(parser)
+    add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="what the network computes in; auto is float32; bfloat16 needs TensorFlow and a processor made for it")  # fmt: skip  # noqa: E501
+    add("--overlap", type=share, default=0.25, help="share of a slice blended with the next; 0 as published")
+    add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="the input's phase, refined by Griffin-Lim, or refined only where the prediction leaves the input")  # fmt: skip  # noqa: E501
+    add("--griffinlim_iterations", type=count, default=16, help="turns of Griffin-Lim")
+    add("--high_band", choices=["zero", "keep"], default="zero", help="above the network's band: nothing, or the input's own sound")  # fmt: skip  # noqa: E501
+    add("--level", choices=["normalize", "match", "none"], default="normalize", help="peak 1, the input's RMS, or as the network makes it; never clips")  # fmt: skip  # noqa: E501
+    add("--stereo", choices=["per_channel", "mid_side", "mono"], default="per_channel", help="what is converted of several channels")  # fmt: skip  # noqa: E501
+    add("--sample_rate", type=commands.positive_int, help="of the output in Hz (default: the input's)")
+    add("--subtype", choices=["16", "24", "float"], help="bits of a sample (default: the format's usual, wav 16)")
+    add("--plot", help="picture of input and output spectrograms to write, of a single recording")
+    add("--overwrite", action="store_true", help="convert recordings again whose output is in the folder already")
+
+
+def settings(arguments: argparse.Namespace):
+    """The `transfer.Settings` that the arguments stand for."""
+    import dataclasses
+
+    import transfer
+
+    return transfer.Settings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(transfer.Settings)})
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
+    """The .h5 files at or below `path`, sorted; hidden ones are left out.
+
+    Raises:
+        InputError: nothing there.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"--model: expected a weights file (.h5) or a folder with one, found nothing at {path}")
+    found = [p for p in path.rglob("*.h5") if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    if not found:
+        raise InputError(f"--model: expected weights (.h5) in the folder, found none in {path}")
+    return sorted(found)
+
+
+def list_models(path: str | os.PathLike) -> int:
+    """Print the generators found at or below `path` with what they say of themselves; the exit status."""
+    import weights
+
+    left_out = []
+    for found in find_weights(path):
+        try:
+            description = weights.describe(found)
+        except InputError as error:
+            left_out.append((str(found), str(error)))
+            continue
+        if description.network != weights.PATCHGAN:
+            print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
+    return commands.report_left_out(left_out)
+
+
+def find_generator(path: str | os.PathLike, n_inputs: int):
+    """The `weights.Description` of the one generator at or below `path` that is given `n_inputs` recordings.
+
+    Raises:
+        InputError: no weights file, none that this command can use, or several.
+    """
+    import weights
+
+    found = find_weights(path)
+    if len(found) > 1:
+        named = [p for p in found if p.name == "generator.h5"]
+        if len(named) != 1:
+            several = ", ".join(str(p) for p in named or found)
+            raise InputError(f"--model: expected one weights file, found several in {path}: {several}")
+        found = named
+    description = weights.describe(found[0])
+    if description.network == weights.PATCHGAN:
+        raise InputError(f"{found[0]}: expected the weights of a generator, found those of a discriminator")
+    if _n_inputs(description) != n_inputs:
+        kinds = {1: "a network without style input", 2: "multitarget weights (two input channels)"}
+        n_found = _n_inputs(description)
+        raise InputError(f"{found[0]}: expected {kinds[n_inputs]}, found {kinds[n_found]}: use {COMMANDS[n_found]}")
+    return description
+
+
+def _n_inputs(description) -> int:
+    """How many recordings a generator is given: 1, or 2 with a style."""
+    if description.in_channels not in (None, *COMMANDS):
+        raise InputError(f"{description.path}: expected 1 or 2 input channels, found {description.in_channels}")
+    return description.in_channels or 1
+
+
+# --- recordings -------------------------------------------------------------------------------------------------------
+
+
+def find_jobs(source: str, destination: str | None) -> tuple[list[Job], list[tuple[str, str]], bool]:
+    """What is to be converted to what.
+
+    Args:
+        source: a recording, a folder, or a pattern such as ``takes/**/*.flac``.
+        destination: a recording, or a folder where `source` names several; their subfolders are mirrored there.
+
+    Returns:
+        jobs: (recording, output) each.
+        left_out: (recording, reason) of those that would be written to the same output.
+        is_many: whether `source` names several recordings.
+
+    Raises:
+        InputError: nothing found, or an output that cannot be.
+    """
+    import recordings
+
+    if destination is None:
+        raise InputError("--output: expected with --input, found nothing")
+    target = pathlib.Path(destination)
+    is_pattern = glob.has_magic(source) and not os.path.lexists(source)
+    if not is_pattern and not os.path.isdir(source):
+        if not os.path.isfile(source):
+            raise InputError(f"--input: expected a recording, a folder or a pattern, found nothing at {source}")
+        if target.is_dir():
+            target = _output_name(target / pathlib.Path(source).name, recordings.FORMATS)
+        return [(pathlib.Path(source), target)], [], False
+    if target.exists() and not target.is_dir():
+        raise InputError(
+            f"--output: expected a folder where --input names several recordings, found a file at {target}"
+        )
+    base = _fixed_part(source) if is_pattern else pathlib.Path(source)
+    if is_pattern:
+        paths = [pathlib.Path(p) for p in glob.glob(source, recursive=True) if os.path.isfile(p)]
+    else:
+        extensions = (*AUDIO_EXTENSIONS, *recordings.FORMATS, *recordings.FFMPEG_EXTENSIONS)
+        paths = [p for p in base.rglob("*") if p.suffix.lower() in extensions and p.is_file()]
+    written = target.resolve()
+    # What an earlier run put into an output folder inside the input folder is no recording to convert.
+    skipped = written if written != base.resolve() else None
+    paths = [p for p in sorted(paths) if not _is_hidden(p, base) and (skipped is None or not _is_below(p, skipped))]
+    if not paths:
+        raise InputError(f"--input: expected recordings, found none in {source}")
+    outputs: dict[pathlib.Path, pathlib.Path] = {}
+    left_out = []
+    for path in paths:
+        output = _output_name(target / path.relative_to(base), recordings.FORMATS)
+        if outputs.setdefault(output, path) != path:
+            left_out.append((str(path), f"expected an output of its own, found {output} taken by {outputs[output]}"))
+    return [(path, output) for output, path in outputs.items()], left_out, True
+
+
+def _fixed_part(pattern: str) -> pathlib.Path:
+    """The folder above the first wildcard of a pattern."""
+    parts = pathlib.Path(pattern).parts
+    n_fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return pathlib.Path(*parts[:n_fixed])
+
+
+def _output_name(path: pathlib.Path, formats: dict) -> pathlib.Path:
+    """`path`, or a .wav beside it if its format can be read but not written."""
+    return path if path.suffix.lower() in formats else path.with_suffix(".wav")
+
+
+def _is_hidden(path: pathlib.Path, base: pathlib.Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(base).parts)
+
+
+def _is_below(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    return folder in path.resolve().parents
+
+
+def convert(arguments: argparse.Namespace, description, style: np.ndarray | None = None) -> int:
+    """Convert what the arguments name with the generator of `description`; the exit status.
+
+    Args:
+        arguments: those of `add_arguments`, with an input.
+        description: of the generator, from `find_generator`.
+        style: style slice of a multitarget generator.
+    """
+    import transfer
+
+    wanted = settings(arguments)
+    jobs, left_out, is_many = find_jobs(arguments.input, arguments.output)
+    _check_plot(arguments.plot, is_many)
+    make = functools.cache(
+        lambda: transfer.load_converter(description, wanted, arguments.precision, arguments.gpu, style)
+    )
+    if not is_many:
+        ((source, output),) = jobs
+        transfer.convert_file(source, output, make, wanted)
+        print(output)
+        if arguments.plot:
+            _plot(arguments.plot, source, output, wanted.high_band == "keep")
+        return 0
+    todo = jobs if arguments.overwrite else [job for job in jobs if not job[1].exists()]
+    if len(todo) < len(jobs):
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} already in {arguments.output} (--overwrite converts them again)")
+    converter = make() if todo else None  # before the loop: damaged weights are nobody else's fault
+    for source, output in todo:
+        try:
+            transfer.convert_file(source, output, converter, wanted)
+            print(output)
+        except InputError as error:
+            left_out.append((str(source), str(error)))
+    return commands.report_left_out(left_out)
+
+
+def _check_plot(plot: str | None, is_many: bool) -> None:
+    if plot and is_many:
+        raise InputError("--plot: expected with a single recording as --input, found several")
+    if plot and pathlib.Path(plot).suffix.lower() not in PICTURES:
+        raise InputError(f"--plot: expected an extension of {' '.join(PICTURES)}, found {plot}")
+
+
+def _plot(path: str, source: pathlib.Path, output: pathlib.Path, all_bins: bool) -> None:
+    """Draw the spectrograms of input and output one above the other, up to the network's band or to all there is."""
+    import dataclasses
+
+    import pictures
+    import transfer
+    from data import PUBLISHED
+
+    shown = dataclasses.replace(PUBLISHED, n_bins=PUBLISHED.n_fft // 2 + 1) if all_bins else PUBLISHED
+    panels, seconds = [], 0.0
+    for title, recording in (("input", source), ("output", output)):
+        level, seconds = transfer.spectrogram(recording, pictures.MAX_COLUMNS, shown)
+        panels.append((f"{title}: {recording.name}", level))
+    pictures.save_spectrograms(path, panels, seconds, hz_per_bin=shown.bin_hz)

@@ -1,0 +1,267 @@
+"""Recordings of any length and format, in and out block by block, so that memory does not grow with their length.
+
+Blocks are float32 ``(n, n_channels)`` here; a recording is looked through once before any work, so that what is wrong
+with it is said at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from data import AUDIO_EXTENSIONS, InputError, open_audio, replacing
+
+BLOCK = 2**16  # samples read at a time
+FFMPEG_EXTENSIONS = (".m4a", ".aac", ".mp4", ".wma", ".opus", ".webm", ".mka", ".amr", ".ac3")  # found in folders too
+
+# Extension to libsndfile's format; the subtypes are the names of --subtype.
+FORMATS = {
+    ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF", ".w64": "W64",
+    ".rf64": "RF64", ".caf": "CAF", ".au": "AU",
+}  # fmt: skip
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+WAV_LIMIT = 4 * 10**9  # bytes; a longer wav is written as RF64, its 64-bit form under the same extension
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A recording that has been looked through.
+
+    Attributes:
+        path: what libsndfile opens: the recording itself, or what ffmpeg made of it.
+        source: the file that the user named.
+        sample_rate: in Hz.
+        n_channels, n_samples: its size, counted.
+        peak: greatest absolute sample, full scale 1.
+        power: mean square over all samples and channels.
+    """
+
+    path: pathlib.Path
+    source: pathlib.Path
+    sample_rate: int
+    n_channels: int
+    n_samples: int
+    peak: float
+    power: float
+
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Recording]:
+    """The recording at `path`, looked through; what libsndfile cannot read goes through ffmpeg where there is one.
+
+    Raises:
+        InputError: no such file, not audio, no samples, or a sample that is no finite number, with its place.
+    """
+    source = pathlib.Path(path)
+    with contextlib.ExitStack() as stack:
+        readable = source
+        if source.is_file() and source.suffix.lower() not in AUDIO_EXTENSIONS and not _is_readable(source):
+            readable = _decoded(source, stack.enter_context(tempfile.TemporaryDirectory()))
+        yield _looked_through(readable, source)
+
+
+def _is_readable(path: pathlib.Path) -> bool:
+    import soundfile
+
+    try:
+        soundfile.info(path)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
+        return False
+    return True
+
+
+def _decoded(source: pathlib.Path, folder: str) -> pathlib.Path:
+    """What ffmpeg makes of `source`, all channels in float32, in a file below `folder`."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise InputError(
+            f"{source}: expected wav, flac, ogg, mp3 or aiff; other formats need ffmpeg, and found none on the PATH"
+        )
+    decoded = pathlib.Path(folder, "decoded.w64")  # w64: no limit of 4 GB
+    command = [ffmpeg, "-v", "error", "-nostdin", "-i", str(source), "-vn", "-c:a", "pcm_f32le", str(decoded)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise InputError(f"{source}: expected audio, and ffmpeg found none: {lines[-1]}")
+    return decoded
+
+
+def _looked_through(path: pathlib.Path, source: pathlib.Path) -> Recording:
+    """The recording read once: size, peak and power."""
+    n_samples, peak, square = 0, 0.0, 0.0
+    with _named(path, source), open_audio(path) as file:
+        sample_rate, n_channels = file.samplerate, file.channels
+        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+            if not np.isfinite(block).all():
+                sample, channel = np.argwhere(~np.isfinite(block))[0]
+                raise InputError(
+                    f"{source}: expected finite samples, found {block[sample, channel]} at "
+                    f"{(n_samples + sample) / sample_rate:.3f} s (sample {n_samples + sample}, channel {channel})"
+                )
+            n_samples += len(block)
+            peak = max(peak, float(np.abs(block).max()))
+            square += float(np.sum(np.square(block, dtype=np.float64)))
+    if not n_samples:
+        raise InputError(f"{source}: expected audio, found a file without samples")
+    return Recording(path, source, sample_rate, n_channels, n_samples, peak, square / (n_samples * n_channels))
+
+
+@contextlib.contextmanager
+def _named(path: pathlib.Path, source: pathlib.Path) -> Iterator[None]:
+    """Errors about a decoded file name the file that the user gave."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), str(source))) from None
+
+
+def read(recording: Recording) -> Iterator[np.ndarray]:
+    """The samples of a recording as blocks ``(n, n_channels)``."""
+    with open_audio(recording.path) as file:
+        yield from file.blocks(BLOCK, dtype="float32", always_2d=True)
+
+
+def resampled(blocks: Iterable[np.ndarray], n_channels: int, from_rate: float, to_rate: float) -> Iterator[np.ndarray]:
+    """`blocks` at another sample rate: what `data.resample` (soxr, HQ) makes of them joined."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(from_rate, to_rate, n_channels, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block))
+    yield stream.resample_chunk(np.zeros((0, n_channels), np.float32), last=True)
+
+
+def of_length(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
+    """`blocks` cut, or filled up with zeros, to `n_samples` in all; empty blocks are left out."""
+    shape: tuple[int, ...] = ()
+    for block in blocks:
+        shape = block.shape[1:]
+        taken = block[:n_samples]
+        n_samples -= len(taken)
+        if len(taken):
+            yield taken
+    if n_samples > 0:
+        yield np.zeros((n_samples, *shape), np.float32)
+
+
+def added(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The sum of two streams of the same total length whose blocks may differ, in the blocks of `first`."""
+    second = iter(second)
+    waiting = np.zeros(0, np.float32)
+    for block in first:
+        while len(waiting) < len(block):
+            following = next(second)
+            waiting = np.concatenate([waiting, following]) if len(waiting) else following
+        yield block + waiting[: len(block)]
+        waiting = waiting[len(block) :]
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, subtype: str | None) -> str:
+    """libsndfile's name of the format that the extension of `path` stands for.
+
+    Raises:
+        InputError: an unknown extension, or a subtype, sample rate or number of channels that the format has not.
+    """
+    import soundfile
+
+    extension = pathlib.Path(path).suffix.lower()
+    if extension not in FORMATS:
+        raise InputError(f"{path}: expected an extension of {' '.join(FORMATS)}, found {extension or 'none'}")
+    form, code = FORMATS[extension], SUBTYPES.get(subtype or "")
+    if code and not soundfile.check_format(form, code):
+        has = [name for name, code in SUBTYPES.items() if soundfile.check_format(form, code)]
+        raise InputError(f"--subtype: expected {' or '.join(has) or 'none'} for {extension}, found {subtype}")
+    try:
+        soundfile.SoundFile(io.BytesIO(), "w", sample_rate, n_channels, code, format=form).close()
+    except soundfile.LibsndfileError as error:
+        raise InputError(
+            f"{path}: expected a sample rate and channels that {extension} can hold, found {sample_rate} Hz and "
+            f"{n_channels} channels ({error.error_string.strip().rstrip('.')})"
+        ) from None
+    return form
+
+
+@dataclasses.dataclass
+class Rendering:
+    """Audio on its way to a file: float32 samples on disk, and what is known of them once all are there."""
+
+    file: io.IOBase
+    n_channels: int
+    n_samples: int = 0
+    peak: float = 0.0
+    power: float = 0.0
+
+    def blocks(self, gain: float) -> Iterator[np.ndarray]:
+        """The samples times `gain` as blocks ``(n, n_channels)``."""
+        self.file.seek(0)
+        while chunk := self.file.read(4 * BLOCK * self.n_channels):
+            yield np.frombuffer(chunk, np.float32).reshape(-1, self.n_channels) * np.float32(gain)
+
+
+@contextlib.contextmanager
+def rendered(blocks: Iterable[np.ndarray], n_channels: int, folder: pathlib.Path) -> Iterator[Rendering]:
+    """All `blocks` in a nameless temporary file of `folder`, which is gone afterwards even if the process is killed.
+
+    The level of a recording is only known at its end; this is where it waits for that, outside of memory.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        rendering = Rendering(file, n_channels)
+        square = 0.0
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, np.float32).data)
+            rendering.n_samples += len(block)
+            rendering.peak = max(rendering.peak, float(np.abs(block).max()))
+            square += float(np.sum(np.square(block, dtype=np.float64)))
+        rendering.power = square / max(1, rendering.n_samples * n_channels)
+        yield rendering
+
+
+def write(
+    path: str | os.PathLike, rendering: Rendering, gain: float, sample_rate: int, subtype: str | None = None
+) -> None:
+    """Write a rendering times `gain` to `path`, whole or not at all, in the format of its extension.
+
+    Raises:
+        InputError: as `check_writable`.
+        OSError: the disk is full.
+    """
+    import soundfile
+
+    form, code = check_writable(path, sample_rate, rendering.n_channels, subtype), SUBTYPES.get(subtype or "")
+    if form == "WAV" and 4 * rendering.n_samples * rendering.n_channels > WAV_LIMIT:
+        form = "RF64"
+    n_written = 0
+    with replacing(path) as beside:
+        try:
+            with soundfile.SoundFile(beside, "w", sample_rate, rendering.n_channels, code, format=form) as file:
+                for block in rendering.blocks(gain):
+                    file.write(block)
+            n_written = soundfile.info(beside).frames
+        except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
+            pass
+        # mp3 rounds up to whole frames; less was cut off by the system, whose own words libsndfile does not pass on.
+        if n_written < rendering.n_samples:
+            raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))
