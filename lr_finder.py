@@ -1,0 +1,171 @@
+"""Learning-rate range test on the very step that training uses (Smith, 2017).
+
+Batch by batch the rate grows geometrically from 1e-9 to 1; the best rate is where the loss falls most steeply over the
+logarithm of the rate, not where it is lowest. Run for the generator alone (the other's rate 0), for the discriminator
+alone, and for both jointly, each from the same weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+import data
+import dataset
+import history
+
+LOWEST, HIGHEST = 1e-9, 1.0
+MIN_STEPS = 100
+DIVERGED = 100.0  # times the lowest loss so far: the test stops
+SKIPPED_FIRST, SKIPPED_LAST = 10, 5  # points left out of the plots, as published
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Losses of a range test: rates (n,), and by name losses (n,), one for each step that was done."""
+
+    rates: np.ndarray
+    losses: dict[str, np.ndarray]
+
+
+def geometric_rates(n_steps: int, lowest: float = LOWEST, highest: float = HIGHEST) -> np.ndarray:
+    """Rates (n_steps,) from `lowest` to `highest`, each the same factor above the one before."""
+    return np.geomspace(lowest, highest, n_steps)
+
+
+def range_test(update: Callable[[int, float], dict[str, float]], rates: np.ndarray, watched: str) -> Curve:
+    """Call `update(step, rate)` for each rate until the loss `watched` diverges or is no number.
+
+    A step's losses are computed before its update, as training does; the last point is the one that diverged, where it
+    is a finite number.
+    """
+    rows, lowest = [], math.inf
+    for number, rate in enumerate(rates):
+        values = update(number, float(rate))
+        loss = values[watched]
+        if not math.isfinite(loss):
+            break
+        rows.append(values)
+        lowest = min(lowest, loss)
+        if loss > DIVERGED * abs(lowest):
+            break
+    names = rows[0] if rows else ()
+    return Curve(rates[: len(rows)], {name: np.array([row[name] for row in rows]) for name in names})
+
+
+def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
+    """The rate at which the smoothed loss falls most steeply over log(rate), and the smoothed loss (n,).
+
+    Smoothed by a second-order polynomial in a window of about one factor of 10 in the rate (Savitzky & Golay, 1964).
+
+    Raises:
+        InputError: too few points, or a loss that never falls.
+    """
+    from scipy.signal import savgol_filter
+
+    n = len(losses)
+    if n < 7:
+        raise data.InputError(f"--findlr: expected at least 7 steps before the loss diverges, found {n}: the data or the network is damaged, or --findlr_steps too small")  # fmt: skip  # noqa: E501
+    decade = math.log(10) / math.log(rates[1] / rates[0])
+    window = int(np.clip(decade, 5, n - 1)) // 2 * 2 + 1
+    window = min(window, n if n % 2 else n - 1)
+    smoothed = savgol_filter(losses, window, 2)
+    slope = savgol_filter(losses, window, 2, deriv=1)
+    best = int(np.argmin(slope))
+    if slope[best] >= 0:
+        raise data.InputError("--findlr: expected a loss that falls at some rate, found none: try more --findlr_steps")
+    return float(rates[best]), smoothed
+
+
+def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | None, seed: int) -> dict:
+    """Test `system` on `batches`, print the suggestions and write them with curves and plots into `folder`.
+
+    Args:
+        system: a `training.System`; its weights are afterwards what they were.
+        n_steps: of each test; None means one pass over the data, at least 100. The batches are cycled.
+        seed: of the noise of the step.
+
+    Returns:
+        What ``lr_finder.json`` holds: gen_lr and, with a discriminator, disc_lr and joint_lr.
+    """
+    import pictures
+
+    n_steps = n_steps or max(MIN_STEPS, batches.steps_per_epoch)
+    rates = geometric_rates(n_steps)
+    tests = {"generator": (1.0, 0.0, "generator_loss")}
+    if system.discriminator is not None:
+        tests |= {"discriminator": (0.0, 1.0, "discriminator_loss"), "joint": (1.0, 1.0, "generator_loss")}
+    curves = _run_tests(system, batches, rates, tests, seed)
+
+    generator, plots = curves["generator"], {}
+    rate, smoothed = suggest(generator.rates, generator.losses["generator_loss"])
+    found = {"gen_lr": rate}
+    plots["generator_loss"] = (generator, smoothed, rate)
+    mae_rate, smoothed = suggest(generator.rates, generator.losses["mae"])
+    plots["generator_mae"] = (generator, smoothed, mae_rate)
+    if system.discriminator is not None:
+        discriminator = curves["discriminator"]
+        found["disc_lr"], smoothed = suggest(discriminator.rates, discriminator.losses["discriminator_loss"])
+        plots["discriminator_loss"] = (discriminator, smoothed, found["disc_lr"])
+        found["joint_lr"], _ = suggest(curves["joint"].rates, curves["joint"].losses["generator_loss"])
+    else:
+        del plots["generator_loss"]  # it is the MAE
+
+    rows = [
+        {"test": test, "rate": rate, **{name: values[i] for name, values in curve.losses.items()}}
+        for test, curve in curves.items()
+        for i, rate in enumerate(curve.rates)
+    ]
+    history.write_csv(folder / "lr_finder.csv", rows)
+    for name, (curve, smoothed, suggestion) in plots.items():
+        shown = slice(None)
+        if len(curve.rates) > 2 * (SKIPPED_FIRST + SKIPPED_LAST):
+            shown = slice(SKIPPED_FIRST, -SKIPPED_LAST)
+        losses = curve.losses["mae" if name == "generator_mae" else name]
+        path = folder / f"lr_finder_{name}.png"
+        pictures.save_lr_curve(path, curve.rates[shown], losses[shown], smoothed[shown], suggestion, name)
+    data.write_json(folder / "lr_finder.json", {**found, "steps": n_steps, "batch_size": batches.batch_size})
+    flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if system.discriminator is not None else {"gen_lr": "--lr"}
+    print("Suggested: " + " ".join(f"{flag} {found[key]:.2g}" for key, flag in flags.items()))
+    if "joint_lr" in found:
+        print(f"(one rate for both, tested jointly: {found['joint_lr']:.2g})")
+    print(
+        f"Curves and plots are in {folder}; {' '.join(f'{flag} auto' for flag in flags.values())} takes the suggestion"
+    )
+    return found
+
+
+def _run_tests(system, batches, rates: np.ndarray, tests: dict, seed: int) -> dict[str, Curve]:
+    """The curve of each test, all from the weights that `system` has now, which it has again afterwards."""
+    import tensorflow as tf
+
+    import training
+
+    system.build()
+    before = [variable.numpy() for _, variable in system.variables()]
+    step = training.make_step(system, seed)
+    curves = {}
+    for test, (generator_factor, discriminator_factor, watched) in tests.items():
+        status = history.Status(f"{test} rates {rates[0]:g} to {rates[-1]:g}", len(rates), stream=sys.stdout)
+        stream = dataset.iterate(dataset.stream(batches, 0, len(rates)), batches)
+
+        def update(
+            number: int, rate: float, stream=stream, status=status, factors=(generator_factor, discriminator_factor)
+        ):
+            inputs, target = next(stream)
+            both = [tf.constant(factor * rate, tf.float32) for factor in factors]
+            values = step(inputs, target, *both, tf.constant(number, tf.int32))
+            values = {name: float(value) for name, value in values.items()}
+            status.advance(1, {"rate": rate, "loss": values["generator_loss"]})
+            return values
+
+        curves[test] = range_test(update, rates, watched)
+        status.close()
+        for (_, variable), array in zip(system.variables(), before, strict=True):
+            variable.assign(array)
+    return curves

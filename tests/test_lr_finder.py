@@ -1,0 +1,125 @@
+import csv
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data
+import lr_finder
+
+
+def bowl(curvature, rates, start=1.0):
+    """Gradient descent on curvature * x^2 / 2, its loss measured before each update as training does."""
+    x = start
+
+    def update(number, rate):
+        nonlocal x
+        loss = 0.5 * curvature * x * x
+        x -= rate * curvature * x
+        return {"loss": loss}
+
+    return lr_finder.range_test(update, rates, "loss")
+
+
+@pytest.mark.parametrize("curvature", [0.1, 10.0, 1000.0])
+def test_a_quadratic_bowl_is_steepest_where_the_formula_says(curvature):
+    rates = lr_finder.geometric_rates(400)
+    curve = bowl(curvature, rates)
+    rate, _ = lr_finder.suggest(curve.rates, curve.losses["loss"])
+    # For small rates the loss is L0 exp(-2 a rate / ln r) with growth factor r: steepest over ln(rate) at ln r / 2a.
+    analytic = math.log(rates[1] / rates[0]) / (2 * curvature)
+    assert analytic / 3 < rate < analytic * 3
+
+
+def test_rates_grow_by_one_factor_from_lowest_to_highest():
+    rates = lr_finder.geometric_rates(10)
+    assert rates[0] == pytest.approx(1e-9)
+    assert rates[-1] == pytest.approx(1.0)
+    np.testing.assert_allclose(rates[1:] / rates[:-1], 10.0)
+
+
+def test_the_test_stops_when_the_loss_diverges():
+    rates = lr_finder.geometric_rates(400)
+    curve = bowl(1e4, rates)
+    assert len(curve.rates) < 400
+    losses = curve.losses["loss"]
+    assert losses[-1] > 100 * losses.min()
+    assert (losses[:-1] <= 100 * np.minimum.accumulate(losses)[:-1]).all()
+
+
+def test_the_test_stops_at_nan():
+    curve = lr_finder.range_test(
+        lambda number, rate: {"loss": math.nan if number == 12 else 1.0}, lr_finder.geometric_rates(50), "loss"
+    )
+    assert len(curve.rates) == 12
+
+
+def test_noise_does_not_move_the_steepest_point():
+    rates = lr_finder.geometric_rates(300)
+    position = np.log10(rates)
+    clean = 1 / (1 + np.exp(4 * (position + 4)))  # a step down, steepest at 1e-4
+    noisy = clean + np.random.default_rng(0).normal(0, 0.03, len(rates))
+    rate, smoothed = lr_finder.suggest(rates, noisy)
+    assert abs(math.log10(rate) + 4) < 0.5
+    assert np.abs(smoothed - clean)[20:-20].mean() < np.abs(noisy - clean)[20:-20].mean()
+
+
+def test_a_loss_that_never_falls_is_said():
+    rates = lr_finder.geometric_rates(50)
+    with pytest.raises(data.InputError, match="loss that falls"):
+        lr_finder.suggest(rates, np.linspace(1, 2, 50))
+    with pytest.raises(data.InputError, match="at least 7"):
+        lr_finder.suggest(rates[:5], np.ones(5))
+
+
+def features(folder, instruments, n_slices=8):
+    """A data set of smooth random slices; the second instrument is the first one brighter."""
+    rng = np.random.default_rng(1)
+    base = np.kron(rng.random((n_slices, 16, 16)), np.ones((16, 16)))[..., np.newaxis]
+    for index, instrument in enumerate(instruments):
+        (folder / instrument).mkdir(parents=True)
+        for number, level in enumerate(base ** (1 / (1 + index))):
+            np.save(folder / instrument / f"piece_{number:03d}.npy", level.astype(np.float16))
+    return folder
+
+
+def run(folder, models, *flags):
+    import train
+
+    small = ["--base_filters", "2", "--batch_size", "2", "--gpu", "-1"]
+    pair = ["--dataset_path", str(folder), "--origin", "a", "--target", "b", "--models_path", str(models)]
+    return train.main([*pair, *small, *flags])
+
+
+def test_findlr_writes_its_files_and_leaves_trained_weights_alone(tmp_path, capsys):
+    dataset = features(tmp_path / "features", ["a", "b"])
+    model = tmp_path / "models" / "a_2_b"
+    assert run(dataset, tmp_path / "models", "--max_steps", "2", "--gen_lr", "1e-4", "--disc_lr", "1e-4") == 0
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    assert run(dataset, tmp_path / "models", "--findlr", "--findlr_steps", "40") == 0
+    assert before.items() <= {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}.items()
+
+    said = capsys.readouterr().out
+    found = data.read_json(model / "lr_finder.json")
+    assert f"--gen_lr {found['gen_lr']:.2g} --disc_lr {found['disc_lr']:.2g}" in said
+    with (model / "lr_finder.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["test"] for row in rows} == {"generator", "discriminator", "joint"}
+    first = {row["test"]: float(row["generator_loss"]) for row in reversed(rows)}
+    assert first["generator"] == first["discriminator"] == first["joint"]  # each from the same weights and data
+    for name in ("generator_loss", "generator_mae", "discriminator_loss"):
+        assert Image.open(model / f"lr_finder_{name}.png").size[0] > 300
+
+    # The suggestion is what auto takes.
+    assert (
+        run(dataset, tmp_path / "models", "--fresh", "--max_steps", "1", "--gen_lr", "auto", "--disc_lr", "auto") == 0
+    )
+    assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
+
+
+def test_findlr_false_trains(tmp_path, capsys):
+    dataset = features(tmp_path / "features", ["a", "b"], n_slices=4)
+    assert run(dataset, tmp_path / "models", "--findlr", "False", "--max_steps", "1") == 0
+    assert (tmp_path / "models" / "a_2_b" / "generator.h5").exists()
+    assert not (tmp_path / "models" / "a_2_b" / "lr_finder.json").exists()
