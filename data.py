@@ -110,6 +110,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     try:
         yield beside
         os.replace(beside, path)
+    except OSError as error:
+        error.filename = str(path) if error.filename in (None, str(beside), beside) else error.filename
+        raise
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
@@ -276,7 +279,7 @@ def write_audio(
     rounded, which is both exacter and faster than libsndfile's own conversion (it truncates: half a step of offset).
 
     Raises:
-        InputError: the extension or the subtype is not one that libsndfile writes.
+        InputError: the extension or the subtype is not one that libsndfile writes, or the disk is full.
     """
     import soundfile
 
@@ -289,6 +292,8 @@ def write_audio(
             soundfile.write(beside, audio.T, sample_rate, subtype=subtype)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: expected an extension like .wav, .flac, .ogg or .mp3 ({error})") from None
+        except soundfile.LibsndfileError as error:
+            raise InputError(f"{path}: could not be written ({error.error_string}) Is the disk full?") from None
 
 
 def _to_pcm16(audio: np.ndarray) -> np.ndarray:

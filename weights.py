@@ -12,6 +12,7 @@ A *layout* is a list of ``(group, [(weight name, shape), ...])`` in the order of
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -136,7 +137,8 @@ def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.nd
     """
     import h5py
 
-    with replacing(path) as beside, h5py.File(beside, "w") as file:
+    buffer = io.BytesIO()  # HDF5's own writing takes the process down where the disk is full
+    with h5py.File(buffer, "w") as file:
         file.attrs["layer_names"] = np.array([name for name, _ in groups], dtype="S")
         file.attrs["backend"] = np.bytes_("tensorflow")
         file.attrs["keras_version"] = np.bytes_("2.4.0")
@@ -147,6 +149,8 @@ def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.nd
             group.attrs["weight_names"] = np.array([weight for weight, _ in arrays], dtype="S" if arrays else "S1")
             for weight, array in arrays:
                 group.create_dataset(weight, data=np.asarray(array, np.float32))
+    with replacing(path) as beside:
+        beside.write_bytes(buffer.getbuffer())
 
 
 def read(path: str | os.PathLike) -> Groups:
