@@ -404,6 +404,9 @@ class NoteBank:
 
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
+        self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
+        for pitch, velocity in instrument.notes:
+            self._velocities.setdefault(pitch, []).append(velocity)
         self._files: dict[tuple[int, int], np.ndarray] = {}
         self._notes: dict[tuple[int, int], tuple[np.ndarray, str]] = {}
 
@@ -420,12 +423,10 @@ class NoteBank:
         return self._notes[key]
 
     def _find(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
-        there = self._instrument.notes
-        near = {other for other, _ in there if abs(other - pitch) <= LARGEST_SHIFT}
-        if not near:
+        found_pitch = _nearest(self._velocities, pitch)
+        if abs(found_pitch - pitch) > LARGEST_SHIFT:
             return _read_only(np.zeros(0, np.float32)), "silent"
-        found_pitch = _nearest(near, pitch)
-        found_velocity = _nearest([other for at, other in there if at == found_pitch], velocity)
+        found_velocity = _nearest(self._velocities[found_pitch], velocity)
         note, how = self._file(found_pitch, found_velocity), ""
         if found_pitch != pitch:
             note = data.resample(note, SAMPLE_RATE * 2 ** ((pitch - found_pitch) / 12), SAMPLE_RATE)
@@ -521,5 +522,7 @@ def synthesize(
         release = mix[first + length - n_release : first + length]
         release += note[length - n_release : length][: len(release)] * envelope[: len(release)]
     audio = data.resample(mix, SAMPLE_RATE, sample_rate)
-    peak = np.abs(audio).max()
-    return audio * np.float32(PEAK / peak) if peak > 0 else audio, counts
+    peak = max(audio.max(), -audio.min())
+    if peak > 0:
+        audio *= PEAK / peak
+    return audio, counts

@@ -158,6 +158,8 @@ def _render_missing(
     arguments: argparse.Namespace, instruments: Sequence[Instrument], midi_paths: Sequence[str], playing: Playing
 ) -> None:
     """Render the notes from the SoundFont that are needed and not there: all of them to keep or for many pieces."""
+    if arguments.nsynth_path:
+        return
     if arguments.notes_path or len(midi_paths) > MANY_PIECES:
         pitches = set(note_synthesizer.PITCHES)
     else:
@@ -169,7 +171,7 @@ def _render_missing(
         (instrument, pitch)
         for instrument in instruments
         for pitch in sorted(pitches)
-        if instrument.soundfont and not note_synthesizer.has_pitch(instrument, pitch)
+        if not note_synthesizer.has_pitch(instrument, pitch)
     ]
     for _, _, reason in jobs.run(note_synthesizer.render_notes, work, arguments.jobs, arguments.dask, "notes"):
         if reason:
