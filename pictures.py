@@ -6,6 +6,7 @@ pictures may be drawn in any thread and beside any program that draws its own. F
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 
@@ -68,6 +69,15 @@ def spectrogram_frame(
     )
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
+
+
+def spectrogram_png(level: np.ndarray, seconds_per_frame: float, hz_per_bin: float) -> bytes:
+    """The PNG of one log level [0, 1] ``(n_bins, n_frames)`` on the whole colour scale, 640 dots wide, for a page."""
+    figure = _spectrogram_figure([("", level)], seconds_per_frame, hz_per_bin, None, None, False, None, None, False)
+    figure.set_size_inches(6.4, 2.7)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
 
 
 def save_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], seconds_per_frame: float) -> None:

@@ -1,5 +1,6 @@
 """Pictures: they open, have sensible sizes, and the same level has the same colour everywhere."""
 
+import io
 import sys
 
 import matplotlib
@@ -143,6 +144,14 @@ def test_either_bins_or_frequencies_and_a_panel_are_expected():
         pictures.spectrogram_frame([("a", np.zeros((4, 4)))], 0.1)
     with pytest.raises(ValueError, match="panel"):
         pictures.spectrogram_frame([], 0.1, 10.0)
+
+
+def test_the_png_for_a_page_has_one_size_and_the_whole_scale():
+    for n_frames in (10, 5000):
+        png = pictures.spectrogram_png(np.full((256, n_frames), 0.5), SECONDS, PUBLISHED.bin_hz)
+        image = _opened(io.BytesIO(png))
+        assert image.shape == (270, 640, 3)
+        assert _share(image, _colour_of(0.5)) > 0.3
 
 
 def test_frames_become_an_animation_that_repeats(tmp_path):
