@@ -44,7 +44,7 @@ _PROGRAM_TABLE = {
     "keyboard": (0, 4, 5),  # grand piano, electric pianos 1 and 2
     "mallet": (12, 11, 14),  # marimba, vibraphone, tubular bells
     "organ": (19, 16, 18),  # church organ, drawbar organ, rock organ
-    "reed": (71, 65, 22),  # clarinet, alto saxophone, harmonica
+    "reed": (71, 65, 70),  # clarinet, alto saxophone, bassoon
     "string": (48, 50, 51),  # string ensemble 1, synth strings 1 and 2
     "synth_lead": (82, 80, 81),  # calliope, square and sawtooth lead
     "vocal": (52, 53, 54),  # choir aahs, voice oohs, synth voice
