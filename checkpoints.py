@@ -39,9 +39,11 @@ def save(folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray
             archive.writestr(_META, json.dumps({"format": _FORMAT, **run}))
         with beside.open("rb+") as file:
             os.fsync(file.fileno())  # or a power cut may leave the new name with nothing behind it
-    for old in states(folder):
-        if old not in states(folder)[-KEPT:] or _step(old) > step:
-            old.unlink()
+    for later in states(folder):
+        if _step(later) > step:  # damaged, or of batches of another size: this one goes on from an earlier one
+            later.unlink()
+    for old in states(folder)[:-KEPT]:
+        old.unlink()
     return path
 
 

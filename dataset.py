@@ -10,6 +10,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -83,10 +84,10 @@ def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[s
     )  # fmt: skip
 
 
-def _natural(name: str) -> tuple[str, int]:
+def _natural(name: str) -> tuple[str, int, str]:
     """Sort key: by piece, then by the number of the slice."""
     piece, number = SLICE_NAME.match(name).groups()
-    return piece, int(number)
+    return piece, int(number), name
 
 
 def _slice_names(folder: pathlib.Path) -> set[str]:
@@ -135,12 +136,14 @@ def read_slice(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
         InputError: not a NumPy file, or not of that shape and range.
     """
     try:
-        level = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            level = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # the header is Python's text
         raise InputError(f"{path}: expected a feature slice (.npy): {error}") from None
     if level.shape != shape:
         raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape}")
-    level = to_network(level)
+    with np.errstate(invalid="ignore"):
+        level = to_network(level)
     if not np.abs(level).max() <= 1.01:  # also where it is NaN
         raise InputError(f"{path}: expected levels in [0, 1], found values outside or NaN")
     return level
@@ -158,8 +161,8 @@ class Batches:
         samples: rows of ``pairs.samples``.
         batch_size: pairs in a batch.
         seed: of order and styles.
-        style: add another slice of the same target as second channel, drawn from `samples`, never the answer itself
-            (unless the target has only one slice).
+        style: add another slice of the same target as second channel, never the answer itself: drawn from `samples`,
+            or from all pairs where `samples` has only one of that target (and is the answer where there is no other).
         shuffle: otherwise samples come as they stand, with the same styles in every epoch.
         drop_remainder: leave an epoch's last batch out where it is smaller.
 
@@ -187,11 +190,13 @@ class Batches:
         self.steps_per_epoch = n // batch_size if drop_remainder else -(-n // batch_size)
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
         self.error: InputError | None = None
-        self._of_target = [np.flatnonzero(samples[:, 1] == t) for t in range(len(pairs.targets))]
-        self._position = np.empty(n, np.int64)  # of each sample among those of its target
-        for members in self._of_target:
-            self._position[members] = np.arange(len(members))
+        self._styles = [self._style_names(t) for t in range(len(pairs.targets))]
         self._epoch = (-1, None, None)
+
+    def _style_names(self, target: int) -> np.ndarray:
+        """The slices that may show what target `target` sounds like: their names as indices, ascending."""
+        mine = self.samples[self.samples[:, 1] == target, 0]
+        return np.sort(mine) if len(mine) > 1 else self.pairs.samples[self.pairs.samples[:, 1] == target, 0]
 
     @property
     def in_channels(self) -> int:
@@ -199,7 +204,7 @@ class Batches:
         return 2 if self.style else 1
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The samples of an epoch and each one's style, as rows of ``samples``: two int arrays (n_samples,)."""
+        """The samples of an epoch, as rows of ``samples``, and each one's style, a name: two int arrays (n_samples,)."""
         known, samples, styles = self._epoch  # read once: other threads may replace it
         if known != epoch:
             n = len(self.samples)
@@ -208,9 +213,10 @@ class Batches:
             styles = np.zeros(n, np.int64)
             draw = rng.random(n)
             for i, sample in enumerate(samples if self.style else ()):
-                others = self._of_target[self.samples[sample, 1]]
-                j = int(draw[i] * max(1, len(others) - 1))
-                styles[i] = others[(j + (j >= self._position[sample])) % len(others)]
+                name, target = self.samples[sample]
+                names = self._styles[target]
+                j = int(draw[i] * max(1, len(names) - 1))
+                styles[i] = names[(j + (names[j] >= name)) % len(names)]  # the answer's own place is stepped over
             self._epoch = (epoch, samples, styles)
         return samples, styles
 
@@ -227,8 +233,7 @@ class Batches:
             inputs[i, ..., :1] = read_slice(self.pairs.path(self.pairs.origin, name), self.shape)
             target[i] = read_slice(self.pairs.path(instrument, name), self.shape)
             if self.style:
-                path = self.pairs.path(instrument, self.samples[style, 0])
-                inputs[i, ..., 1:] = read_slice(path, self.shape)
+                inputs[i, ..., 1:] = read_slice(self.pairs.path(instrument, style), self.shape)
         return inputs, target
 
 

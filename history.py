@@ -70,14 +70,22 @@ def summary(row: dict, n_epochs: int, copy_mae: float) -> str:
 
 
 def warnings(rows: list[dict]) -> list[str]:
-    """What is worth a word after the last of `rows`; docs/training.md explains each."""
+    """What is worth a word after the last of `rows` and was not before it; docs/training.md explains each."""
+    before = _signs(rows[:-1])
+    return [text for text in _signs(rows) if text not in before]
+
+
+def _signs(rows: list[dict]) -> list[str]:
+    """What looks wrong after the last of `rows`."""
+    if not rows:
+        return []
     said, last = [], rows[-1]
     if last.get("discriminator_loss", math.nan) < 0.01:
         said.append(
             "the discriminator's loss was near 0 for the whole epoch: it tells every output from the truth and teaches "
             "the generator nothing; try a smaller --disc_lr (docs/training.md)"
         )
-    if abs(last.get("adversarial", math.nan) - math.log(2)) < 0.005 and len(rows) > 1:
+    if len(rows) > 1 and all(abs(row.get("adversarial", math.nan) - math.log(2)) < 0.005 for row in rows[-2:]):
         said.append(
             "the generator's adversarial loss stays near log 2: the discriminator is guessing; try a larger --disc_lr "
             "(docs/training.md)"

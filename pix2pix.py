@@ -94,6 +94,8 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
     name = "any" if style else targets[0]
     folder = pathlib.Path(arguments.models_path, f"{arguments.origin}_2_{name}{'' if adversarial else '_generator'}")
     rates = _learning_rates(arguments, name, folder)
+    if arguments.patience and held_out is None:
+        raise data.InputError("--patience: expected slices held out for validation (--validation_split), found none")
     if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise data.InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
     for instrument, (count, first) in pairs.unpaired.items():
@@ -112,6 +114,7 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         lr_finder.find(system, batches, folder, arguments.findlr_steps, arguments.seed)
         return 0
     identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
+    identity |= {"origin": arguments.origin, "target": list(targets)}
     identity |= {"dataset_path": str(pairs.folder.resolve()), "slices": len(training_rows), "precision": precision}
     identity |= {"lr_schedule": arguments.lr_schedule, "beta_1": arguments.beta_1, "gen_lr": rates[0]}
     identity |= {"disc_lr": rates[1]} if adversarial else {}
@@ -198,7 +201,7 @@ def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path]
             chosen = batches.samples[rows][:SAMPLE_SLICES]
             shown = dataset.Batches(pairs, chosen, len(chosen), batches.seed, batches.style, shuffle=False)
             examples.append((target, *shown.load(0)))
-    predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True)
+    predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
     phases: dict[str, np.ndarray] = {}
 
     def sample(folder: pathlib.Path) -> list[Sample]:

@@ -229,7 +229,9 @@ def _walk(path: str | os.PathLike, take):
                 if arrays:
                     groups.append((_text(layer), arrays))
             return groups
-    except (OSError, KeyError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # h5py's own choice
         kind = "a truncated or damaged HDF5 file" if _is_hdf5(path) else "another kind of file"
         raise InputError(f"{path}: expected a weights file in HDF5 (.h5), found {kind} ({error})") from None
 
