@@ -355,15 +355,15 @@ def evaluate_pair(
             raise InputError(f"{model.path}: expected finite samples from the network, found NaN for {pair.origin}")
         audios[model.name] = output
     columns = [name for name in audios if name not in ("origin", "target")]
-    reference = metrics.analyse(target, representation)
-
-    def compared(name: str) -> dict[str, float]:
-        return metrics.compare_features(metrics.analyse(audios[name], representation), reference)
-
-    # FFTs and array arithmetic leave the interpreter's lock, so threads share the cores without copies of the audio;
-    # threads within the matrix products would only get in their way.
+    # FFTs and array arithmetic leave the interpreter's lock, so threads share the cores without copies of the audio.
+    # Threads within matrix products would get in their way, and sum in another order: equal recordings must be equal.
     n_threads = min(4, os.cpu_count() or 1)
     with threadpoolctl.threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(n_threads) as threads:
+        reference = metrics.analyse(target, representation)
+
+        def compared(name: str) -> dict[str, float]:
+            return metrics.compare_features(metrics.analyse(audios[name], representation), reference)
+
         values = dict(zip(columns, threads.map(compared, columns), strict=True))
     return Result(pair, n_target / rate, values, notes, audios)
 

@@ -101,7 +101,8 @@ def make_sounds(
     cuts = {name: np.asarray(result.audios[name][start : start + n], np.float32) for name in names}
     rms = {name: float(np.sqrt(np.mean(np.square(cut, dtype=np.float64)))) for name, cut in cuts.items()}
     heard = [name for name in cuts if rms[name] > 1e-5]  # -100 dB: what is silent stays silent
-    common = min((0.98 * rms[name] / float(np.abs(cuts[name]).max()) for name in heard), default=1.0)
+    # A tenth of headroom, because MP3 overshoots.
+    common = min((0.9 * rms[name] / float(np.abs(cuts[name]).max()) for name in heard), default=1.0)
     sounds = {}
     for name, cut in cuts.items():
         media_type, audio = encode(cut * (common / rms[name] if name in heard else 1.0), rate)
@@ -114,7 +115,7 @@ def _loudest(audio: np.ndarray, n: int, step: int) -> int:
     if len(audio) <= n:
         return 0
     energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
-    starts = np.arange(0, len(audio) - n + 1, step)
+    starts = np.append(np.arange(0, len(audio) - n, step), len(audio) - n)
     return int(starts[np.argmax(energy[starts + n] - energy[starts])])
 
 
@@ -318,8 +319,7 @@ def _html_blind(report: Report, trials: Sequence[tuple[str, str]]) -> str:
         }
         for name, model in trials
     ]
-    # Inside a script element only "</" could end it; JSON may escape the slash.
-    content = json.dumps(listed).replace("</", "<\\/")
+    content = json.dumps(listed).replace("<", "\\u003c")  # a tag in a name could end the script element
     return BLIND + f'<script type="application/json" id="trials">{content}</script>'
 
 
