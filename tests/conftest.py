@@ -1,9 +1,80 @@
-"""Fixtures that several test files share."""
+"""What several test files share: a quiet TensorFlow, made data, the commands as a user runs them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
 
+import data
 import weights
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run_command():
+    """Run a script of the project with this interpreter: ``run_command("train.py", "--help")``; stdout and stderr."""
+
+    def run(script, *arguments, **options):
+        command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def noise_features():
+    """Write a data set of random levels: ``noise_features(folder, {"piano": {"piece": 3}})``, slices by piece."""
+
+    def write(folder, slices, dtype=np.float16, seed=0):
+        rng = np.random.default_rng(seed)
+        for instrument, pieces in slices.items():
+            (folder / instrument).mkdir(parents=True, exist_ok=True)
+            for piece, n_slices in pieces.items():
+                for number in range(n_slices):
+                    level = rng.random((256, 256, 1)).astype(dtype)
+                    np.save(folder / instrument / f"{piece}_{number:03d}.npy", level)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def note_features():
+    """Write features of the same random notes on several instruments, as compute_features.py would.
+
+    An instrument is how fast its overtones fall and how fast it dies away: ``{"piano": (1.0, 4.0), ...}``, exponent of
+    the overtone's number and decay per second.
+    """
+
+    def write(folder, instruments, n_slices, piece="piece", seed=0):
+        rng, rate = np.random.default_rng(seed), data.PUBLISHED.sample_rate
+        n = n_slices * data.PUBLISHED.n_frames * data.PUBLISHED.hop_length
+        onsets = np.arange(0, n, rate // 3)
+        pitches = rng.integers(48, 84, (len(onsets), 2))
+        for instrument, (fall, decay) in instruments.items():
+            audio = np.zeros(n + 2 * rate, np.float32)
+            seconds = np.arange(rate) / rate
+            for onset, chord in zip(onsets, pitches, strict=True):
+                for pitch in chord:
+                    hz = 440 * 2 ** ((pitch - 69) / 12)
+                    overtones = range(1, int(8000 // hz) + 1)
+                    note = sum(k**-fall * np.sin(2 * np.pi * k * hz * seconds) for k in overtones)
+                    audio[onset : onset + rate] += 0.1 * note * np.exp(-decay * seconds)
+            (folder / instrument).mkdir(parents=True, exist_ok=True)
+            features = data.compute_features(audio[: n - 1])  # one frame less than full slices: none is nearly empty
+            for number, level in enumerate(features[:n_slices]):
+                np.save(folder / instrument / f"{piece}_{number:03d}.npy", level)
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")

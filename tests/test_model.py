@@ -1,0 +1,152 @@
+"""The networks against a forward pass in plain TensorFlow operations, and their weights files."""
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_weights import published_table, write_published
+
+import data
+import model
+import weights
+
+SLOPE, EPSILON = 0.3, 1e-3
+
+
+def norm(x, gamma, beta, mean, variance):
+    return gamma * (x - mean) / tf.sqrt(variance + EPSILON) + beta
+
+
+def leaky(x):
+    return tf.where(x > 0, x, SLOPE * x)
+
+
+def transpose(x, kernel):
+    n, height, width, _ = x.shape
+    return tf.nn.conv2d_transpose(x, kernel, (n, 2 * height, 2 * width, kernel.shape[2]), 2, "SAME")
+
+
+def plain_unet(arrays, x):
+    """Inference of the published generator, from its arrays in the order of the file."""
+    arrays = iter(arrays)
+    x = leaky(tf.nn.conv2d(x, next(arrays), 2, "SAME"))
+    skips = [x]
+    for _ in range(7):
+        x = leaky(norm(tf.nn.conv2d(x, next(arrays), 2, "SAME"), *(next(arrays) for _ in range(4))))
+        skips.append(x)
+    for skip in skips[-2::-1]:
+        x = tf.nn.relu(norm(transpose(x, next(arrays)), *(next(arrays) for _ in range(4))))
+        x = tf.concat([x, skip], -1)
+    x = tf.tanh(transpose(x, next(arrays)) + next(arrays))
+    assert next(arrays, None) is None
+    return x.numpy()
+
+
+def plain_patchgan(arrays, condition, spectrogram):
+    """Inference of the published discriminator: logits."""
+    arrays = iter(arrays)
+    x = leaky(tf.nn.conv2d(tf.concat([condition, spectrogram], -1), next(arrays), 2, "SAME"))
+    for _ in range(3):
+        x = leaky(norm(tf.nn.conv2d(x, next(arrays), 2, "SAME"), *(next(arrays) for _ in range(4))))
+    return (tf.nn.conv2d(x, next(arrays), 1, "SAME") + next(arrays)).numpy()
+
+
+@pytest.mark.parametrize("in_channels", [1, 2])
+def test_published_file_gives_the_published_output(tmp_path, in_channels):
+    arrays = write_published(tmp_path / "generator.h5", published_table(in_channels, 4))
+    generator = model.load_generator(tmp_path / "generator.h5")
+    x = np.random.default_rng(1).uniform(-1, 1, (2, 256, 512, in_channels)).astype(np.float32)  # any multiple of 256
+    expected = plain_unet(arrays, tf.constant(x))
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(generator(x, training=False).numpy(), expected, atol=1e-5, rtol=0)
+
+
+def test_file_written_here_is_a_published_one(tmp_path):
+    generator = model.build_generator(2, 3, seed=1)
+    model.save(generator, tmp_path / "g.h5", {"origin": "a", "targets": ["b"]})
+    table = published_table(2, 3)
+    with h5py.File(tmp_path / "g.h5") as file:
+        assert [name.decode() for name in file.attrs["layer_names"]] == [name for name, _ in table]
+        assert file.attrs["backend"] in (b"tensorflow", "tensorflow")
+        assert "keras_version" in file.attrs
+        for group, members in table:
+            assert [name.decode() for name in file[group].attrs["weight_names"]] == [name for name, _ in members]
+            for name, shape in members:
+                assert file[group][name].shape == shape
+                assert file[group][name].dtype == np.float32
+        arrays = [file[group][name][()] for group, members in table for name, _ in members]
+    x = np.random.default_rng(2).uniform(-1, 1, (1, 256, 256, 2)).astype(np.float32)
+    expected = generator(x, training=False).numpy()
+    np.testing.assert_allclose(plain_unet(arrays, tf.constant(x)), expected, atol=1e-5, rtol=0)
+    assert np.array_equal(model.load_generator(tmp_path / "g.h5")(x, training=False).numpy(), expected)
+    found = weights.describe(tmp_path / "g.h5")
+    assert (found.in_channels, found.base_filters, found.settings["targets"]) == (2, 3, ["b"])
+
+
+def test_discriminator_file_and_output(tmp_path):
+    discriminator = model.build_discriminator(3, seed=1)
+    rng = np.random.default_rng(0)
+    values = [rng.uniform(0.5, 1.5, weight.shape) for weight in discriminator.get_weights()]
+    discriminator.set_weights(values)
+    model.save(discriminator, tmp_path / "d.h5", {})
+    assert weights.describe(tmp_path / "d.h5").network == weights.PATCHGAN
+    x, y = rng.uniform(-1, 1, (2, 1, 256, 256, 1)).astype(np.float32)
+    again = model.build_discriminator(3, seed=2)
+    model.load_into(again, tmp_path / "d.h5")
+    [maps] = model.discriminate(again, x, y, training=False)
+    assert [tuple(m.shape[1:]) for m in maps] == [(128, 128, 3), (64, 64, 6), (32, 32, 12), (16, 16, 24), (16, 16, 1)]
+    expected = plain_patchgan([tf.constant(v, tf.float32) for v in values], x, y)
+    np.testing.assert_allclose(maps[-1].numpy(), expected, rtol=1e-4)
+    with pytest.raises(data.InputError, match=r"d\.h5: expected the weights of a generator"):
+        model.load_generator(tmp_path / "d.h5")
+
+
+def test_weights_of_another_size_are_refused(tmp_path):
+    model.save(model.build_generator(1, 2, seed=0), tmp_path / "g.h5", {})
+    with pytest.raises(data.InputError, match=r"g\.h5: expected shape \(4, 4, 2, 2\).*found \(4, 4, 1, 2\)"):
+        model.load_into(model.build_generator(2, 2, seed=0), tmp_path / "g.h5")
+
+
+@pytest.mark.parametrize(("in_channels", "count"), [(1, 54_419_713), (2, 54_420_737)])
+def test_generator_has_the_published_number_of_parameters(in_channels, count):
+    assert sum(int(np.prod(shape)) for _, arrays in published_table(in_channels, 64) for _, shape in arrays) == count
+    shapes = [shape for _, arrays in weights.unet_layout(in_channels, 64) for _, shape in arrays]
+    assert sum(int(np.prod(shape)) for shape in shapes) == count
+
+
+def test_networks_of_full_size():
+    """One network of each kind is really built: the layout's shapes in its order, and the published count."""
+    generator = model.build_generator(1, 64, seed=0)
+    assert generator.count_params() == 54_419_713
+    expected = [shape for _, arrays in published_table(1, 64) for _, shape in arrays]
+    assert [tuple(weight.shape) for weight in generator.weights] == expected
+    assert model.build_discriminator(64, seed=0).count_params() == 2_766_337
+
+
+def test_weights_are_drawn_as_published():
+    kernels = [w.numpy() for w in model.build_generator(1, 16, seed=3).weights if w.path.endswith("kernel")]
+    for kernel in kernels:
+        assert abs(kernel.mean()) < 4 * 0.02 / np.sqrt(kernel.size)
+        assert abs(kernel.std() / 0.02 - 1) < 4 / np.sqrt(2 * kernel.size)
+
+
+def test_seed_gives_the_weights_and_the_dropout():
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, 1)).astype(np.float32)
+    first, same, other = (model.build_generator(1, 2, seed=seed) for seed in (1, 1, 2))
+    of_first = first(x, training=True).numpy()
+    assert np.array_equal(of_first, same(x, training=True).numpy())
+    assert not np.array_equal(of_first, first(x, training=True).numpy())  # another draw of the dropout
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_ends_in_float32(precision):
+    generator, discriminator = model.build_generator(1, 2, precision), model.build_discriminator(2, precision)
+    assert generator.layers[-1].compute_dtype == discriminator.layers[-1].compute_dtype == "float32"
+    assert generator.layers[1].compute_dtype == precision.removeprefix("mixed_")
+    assert {weight.dtype for weight in generator.weights} == {"float32"}
+
+
+def test_precision_that_is_named_is_taken():
+    assert model.choose_precision("mixed_float16") == "mixed_float16"
+    assert model.choose_precision("auto") in model.PRECISIONS
