@@ -6,9 +6,11 @@ The two commands that work through folders use it; it knows nothing of what the 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import os
 import pathlib
+import site
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,8 +18,6 @@ import commands
 from data import InputError
 
 CONNECT_SECONDS = 10
-# What a Dask worker has to be able to import; they are sent to it, so that it needs no copy of the project.
-_MODULES = ("data.py", "commands.py", "jobs.py", "note_synthesizer.py", "synthesize_audios.py", "compute_features.py")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dask",
         metavar="tcp://HOST:PORT",
         help="hand the work to the Dask cluster of this scheduler instead; its workers need the same Python packages "
-        "and see the same folders under the same paths (pip install distributed)",
+        "and see this program's and the data's folders under the same paths (pip install distributed)",
     )
 
 
@@ -64,7 +64,7 @@ def run(
         index of the job, result (None if it failed), reason (None if it did not), in the order in which they end.
 
     Raises:
-        InputError: there is no Dask, or no scheduler or worker answers.
+        InputError: there is no Dask, no scheduler or worker answers, or a process here was killed.
     """
     if not jobs:
         return
@@ -76,13 +76,21 @@ def run(
 
 
 def _run_joblib(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: int) -> Iterator:
+    calls = ((work, index, job) for index, job in enumerate(jobs))
     if n_processes == 1 or len(jobs) == 1:
-        return itertools.starmap(_attempt, ((work, index, job) for index, job in enumerate(jobs)))
+        yield from itertools.starmap(_attempt, calls)
+        return
     import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    n_processes = min(n_processes or joblib.cpu_count(), len(jobs))
-    parallel = joblib.Parallel(n_processes, return_as="generator_unordered")
-    return parallel(joblib.delayed(_attempt)(work, index, job) for index, job in enumerate(jobs))
+    parallel = joblib.Parallel(min(n_processes or joblib.cpu_count(), len(jobs)), return_as="generator_unordered")
+    try:
+        yield from parallel(joblib.delayed(_attempt)(*call) for call in calls)
+    except TerminatedWorkerError:
+        raise InputError(
+            "--jobs: a working process was ended from outside, which is what a machine short of memory does; run again "
+            "with fewer --jobs (what is done stays done)"
+        ) from None
 
 
 def _attempt(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any, str | None]:
@@ -108,10 +116,10 @@ def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> 
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except (TimeoutError, ValueError):
             raise InputError(f"--dask: expected a worker in the cluster at {address}, found none") from None
-        for module in _MODULES:
-            client.upload_file(str(pathlib.Path(__file__).with_name(module)))
+        # Of workers to come too, because one that died is replaced by one that knows nothing.
+        client.register_worker_callbacks(functools.partial(site.addsitedir, str(pathlib.Path(__file__).parent)))
         futures = {client.submit(_attempt, work, i, job, pure=False): i for i, job in enumerate(jobs)}
-        for future in distributed.as_completed(futures):
+        for future in distributed.as_completed(futures, loop=client.loop):
             try:
                 yield future.result()
             except distributed.KilledWorker as error:

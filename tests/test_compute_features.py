@@ -1,0 +1,240 @@
+"""The command that turns recordings into slices: against librosa, and what it leaves out and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from made_clusters import cluster_of_two, kill_one_after_the_first_job
+
+import compute_features
+import data
+
+
+def made_audio(seconds: float, rate: int = 44100, seed: int = 0) -> np.ndarray:
+    """A chirp with some noise, both below 4 kHz so that any format and rate keeps them."""
+    time = np.arange(int(seconds * rate)) / rate
+    chirp = np.sin(2 * np.pi * (200 * time + 1500 * time**2 / max(seconds, 1)))
+    noise = np.random.default_rng(seed).normal(0, 0.05, len(time))
+    return (0.5 * chirp + np.convolve(noise, np.ones(16) / 16, "same")).astype(np.float32)
+
+
+def expected_features(path: pathlib.Path) -> np.ndarray:
+    """The published features by librosa's own transform, float64 (n_slices, 256, 256)."""
+    audio, _ = librosa.load(path, sr=44100, mono=True, res_type="soxr_hq")
+    window = np.hanning(1024)
+    spectrum = librosa.stft(audio.astype(np.float64), n_fft=1024, hop_length=512, window=window)
+    magnitude = 2 * np.abs(spectrum[:256]) / window.sum()
+    level = 20 * np.log1p(magnitude * 2**16) / (20 * np.log1p(2**16))
+    level = np.pad(level, ((0, 0), (0, -level.shape[1] % 256)))
+    return np.stack(np.split(level, level.shape[1] // 256, axis=1))
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Run the command in tmp_path; gives exit status, stdout, stderr."""
+
+    def run(*flags, audios="audios", features="features", jobs=1):
+        argv = ["--audios_path", tmp_path / audios, "--features_path", tmp_path / features, "--jobs", jobs, *flags]
+        try:
+            status = compute_features.main([str(arg) for arg in argv])
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def audios(tmp_path):
+    """Two instruments with one piece of 7 s each."""
+    for seed, instrument in enumerate(("guitar", "piano")):
+        path = tmp_path / "audios" / instrument / "piece.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, made_audio(7, seed=seed), 44100)
+    return tmp_path / "audios"
+
+
+def written(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy"))}
+
+
+@pytest.mark.parametrize(
+    ("extension", "rate", "channels"),
+    [("wav", 44100, 1), ("wav", 44100, 2), ("flac", 48000, 2), ("ogg", 22050, 1), ("mp3", 32000, 1), ("wav", 8000, 1)],
+)
+def test_slices_equal_those_of_librosa(run, tmp_path, extension, rate, channels):
+    path = tmp_path / "audios" / "flute" / f"piece.{extension}"
+    path.parent.mkdir(parents=True)
+    audio = np.stack([made_audio(7.4, rate, seed) for seed in range(channels)], axis=1)
+    soundfile.write(path, audio, rate)
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    expected = expected_features(path)
+    assert f"{len(expected)} slices written of 1 recordings, 0 recordings already there" in out
+    names = [f"flute/piece_{index:03d}.npy" for index in range(len(expected))]
+    assert list(written(tmp_path / "features")) == names
+    for name, level in zip(names, expected, strict=True):
+        content = np.load(tmp_path / "features" / name)
+        assert (content.dtype, content.shape) == (np.float16, (256, 256, 1))
+        assert content.min() >= 0
+        assert content.max() <= 1
+        # float16 has 11 bits; below 1e-3 (0.02 dB above nothing) the float32 transform shows.
+        np.testing.assert_allclose(content[..., 0], level, rtol=2**-11, atol=1e-3)
+
+
+def test_settings_are_kept_beside_the_slices(run, tmp_path, audios):
+    run()
+    settings = json.loads((tmp_path / "features/features.json").read_text())
+    assert data.Representation.from_dict(settings) == data.PUBLISHED
+
+
+@pytest.mark.parametrize("seconds", [0.005, 2.9721, 256 * 512 * 4 / 44100, 256 * 512 * 8 / 44100 - 1e-4, 31.2])
+def test_blocks_leave_no_seam(tmp_path, seconds):
+    # 0.005 s is less than a window; the others end at, just before or far from a slice's, a block's or a read's end.
+    path = tmp_path / "a.wav"
+    soundfile.write(path, made_audio(seconds), 44100, subtype="FLOAT")
+    whole = data.compute_features(data.read_audio(path))
+    np.testing.assert_array_equal(np.stack(list(compute_features.feature_slices(str(path)))), whole)
+    assert len(whole) == -(-(1 + int(seconds * 44100) // 512) // 256)
+
+
+def test_silence_is_zero(run, tmp_path):
+    (tmp_path / "audios/flute").mkdir(parents=True)
+    soundfile.write(tmp_path / "audios/flute/a.wav", np.zeros(44100), 44100)
+    assert run()[0] == 0
+    assert not np.load(tmp_path / "features/flute/a_000.npy").any()
+
+
+def test_two_processes_write_what_one_writes(run, tmp_path, audios):
+    assert run(features="one")[0] == run(features="two", jobs=2)[0] == 0
+    assert written(tmp_path / "one") == written(tmp_path / "two")
+
+
+def test_a_second_run_does_only_what_is_missing(run, tmp_path, audios):
+    run()
+    features = tmp_path / "features"
+    before = written(features)
+    assert len(before) == 6
+    times = {name: os.stat(features / name).st_mtime_ns for name in before}
+    assert "0 slices written of 0 recordings, 2 recordings already there" in run()[1]
+    (features / "piano/piece_000.npy").unlink()  # as an interrupted run leaves it
+    assert "3 slices written of 1 recordings, 1 recordings already there" in run()[1]
+    assert written(features) == before
+    assert all(os.stat(features / name).st_mtime_ns == times[name] for name in before if "guitar" in name)
+    assert "6 slices written of 2 recordings, 0 recordings already there" in run("--overwrite")[1]
+
+
+def test_a_recording_that_became_shorter_leaves_no_old_slices(run, tmp_path, audios):
+    run()
+    soundfile.write(audios / "piano/piece.wav", made_audio(2, seed=9), 44100)
+    os.utime(audios / "piano/piece.wav", ns=(2**61, 2**61))
+    assert "1 slices written of 1 recordings, 1 recordings already there" in run()[1]
+    assert [name for name in written(tmp_path / "features") if "piano" in name] == ["piano/piece_000.npy"]
+
+
+def test_an_interrupted_piece_is_finished_by_the_next_run(run, tmp_path, audios, monkeypatch):
+    save, count = np.save, []
+
+    def interrupt(*args):
+        count.append(1)
+        if len(count) == 2:
+            raise KeyboardInterrupt
+        save(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", interrupt)
+        assert run()[0] == 128 + signal.SIGINT
+    assert 0 < len(written(tmp_path / "features")) < 6
+    run()
+    run(features="whole")
+    assert written(tmp_path / "features") == written(tmp_path / "whole")
+    assert not list((tmp_path / "features").rglob(".*"))
+
+
+def test_features_of_other_settings_are_refused_unless_overwritten(run, tmp_path, audios):
+    features = tmp_path / "features"
+    run()
+    settings = json.loads((features / "features.json").read_text())
+    (features / "features.json").write_text(json.dumps({**settings, "hop_length": 256}))
+    (features / "piano/gone_000.npy").write_bytes(b"of the other settings")
+    before = written(features)
+    status, out, err = run()
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "--features_path: expected" in err
+    assert "'hop_length': 256" in err
+    assert written(features) == before
+    assert run("--overwrite")[0] == 0
+    assert json.loads((features / "features.json").read_text()) == settings
+    assert sorted(written(features)) == sorted(name for name in before if "gone" not in name)
+
+
+def test_bad_recordings_are_left_out_and_the_rest_goes_on(run, tmp_path, audios):
+    (audios / "piano/text.wav").write_text("no audio")
+    soundfile.write(audios / "piano/empty.wav", np.zeros(0), 44100)
+    nan = made_audio(40)
+    nan[-5:] = np.nan  # found after slices have been written
+    soundfile.write(audios / "piano/nan.wav", nan, 44100, subtype="FLOAT")
+    soundfile.write(audios / "piano/piece.flac", made_audio(1), 44100)
+    soundfile.write(audios / "astray.wav", made_audio(1), 44100)
+    status, out, err = run()
+    assert status == 1
+    assert "2 recordings" in out
+    lines = err.splitlines()
+    assert lines[0] == "5 left out:"
+    assert len(lines) == 6
+    for name, reason in (
+        ("text.wav", "expected audio"),
+        ("empty.wav", "without samples"),
+        ("nan.wav", "found 5 NaN or infinite"),
+        ("piece.wav", "'piece' taken by"),
+        ("astray.wav", "expected recordings in a folder for each instrument"),
+    ):
+        assert any(name in line and reason in line for line in lines[1:])
+    names = {name.rsplit("_", 1)[0] for name in written(tmp_path / "features")}
+    assert names == {"guitar/piece", "piano/piece"}
+
+
+@pytest.mark.parametrize("content", ["nothing", "empty", "astray", "text"])
+def test_folders_without_recordings_get_one_line_and_nothing_is_left(run, tmp_path, content):
+    if content != "nothing":
+        (tmp_path / "audios").mkdir()
+    if content == "astray":
+        soundfile.write(tmp_path / "audios/a.wav", made_audio(1), 44100)
+    if content == "text":
+        (tmp_path / "audios/piano").mkdir()
+        (tmp_path / "audios/piano/a.wav").write_text("no audio")
+    status, _, err = run()
+    assert status == (1 if content == "text" else 2)
+    expected = {
+        "nothing": "--audios_path: expected a folder, found nothing at",
+        "empty": "--audios_path: expected recordings (.wav .flac",
+        "astray": "--audios_path: expected a folder for each instrument",
+        "text": "a.wav: expected audio",
+    }
+    assert expected[content] in err
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_finishes_though_a_worker_is_killed(run, tmp_path, audios, monkeypatch):
+    pytest.importorskip("distributed", reason="the optional package distributed is not installed")
+    for index in range(12):
+        soundfile.write(audios / "piano" / f"{index}.wav", made_audio(60, seed=index), 44100)
+    (audios / "piano/text.wav").write_text("no audio")
+    assert run(features="here")[0] == 1
+    with cluster_of_two() as cluster:
+        killed = kill_one_after_the_first_job(monkeypatch, cluster.scheduler_address, "recordings")
+        status, _, err = run("--dask", cluster.scheduler_address, features="there")
+    assert len(killed) == 1
+    assert status == 1
+    assert "text.wav: expected audio" in err
+    assert len(written(tmp_path / "here")) == 6 + 12 * 21
+    assert written(tmp_path / "there") == written(tmp_path / "here")

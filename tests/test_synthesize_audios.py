@@ -1,0 +1,305 @@
+"""The command that plays MIDI pieces: what it writes, what it leaves out, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+from made_clusters import cluster_of_two, kill_one_after_the_first_job
+from made_notes import write_midi, write_notes
+
+import note_synthesizer
+import synthesize_audios
+
+TWO = ("guitar_acoustic", "keyboard_acoustic")
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory):
+    """Two instruments: the guitar's pitches 62 and 64 and its velocities 50 and 75 are missing."""
+    folder = tmp_path_factory.mktemp("nsynth")
+    write_notes(folder, "keyboard_acoustic", [60, 62, 64])
+    write_notes(folder, "guitar_acoustic", [60], [25, 100, 127])
+    return folder
+
+
+@pytest.fixture
+def midis(tmp_path):
+    folder = tmp_path / "midi"
+    write_midi(folder / "one.mid", [(0, 0.5, 60, 100), (0.5, 1, 62, 70), (0.75, 1.5, 64, 127)])
+    write_midi(folder / "bach" / "two.midi", [(0.1, 0.6, 62, 30), (0.2, 0.8, 64, 100)])
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, midis, notes, capsys):
+    """Run the command on two instruments; gives exit status, stdout, stderr."""
+
+    def run(*flags, audios="audios", midi=midis, source=("--nsynth_path", notes), instruments=TWO, jobs=1):
+        argv = ["--midi_path", midi, "--audios_path", tmp_path / audios, *source, "--jobs", jobs, *flags]
+        argv += ["--instruments", *instruments]
+        try:
+            status = synthesize_audios.main([str(arg) for arg in argv])
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def written(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.wav"))}
+
+
+def test_every_instrument_gets_every_piece_at_the_same_length(run, tmp_path):
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    assert sorted(written(tmp_path / "audios")) == [
+        f"{instrument}/{piece}.wav" for instrument in TWO for piece in ("bach_two", "one")
+    ]
+    for piece, seconds in (("one", 1.5), ("bach_two", 0.8)):
+        for instrument in TWO:
+            info = soundfile.info(tmp_path / "audios" / instrument / f"{piece}.wav")
+            assert (info.samplerate, info.channels, info.subtype) == (44100, 1, "PCM_16")
+            assert info.frames == round(seconds * 44100)
+            samples, _ = soundfile.read(tmp_path / "audios" / instrument / f"{piece}.wav", dtype="int16")
+            assert np.abs(samples.astype(int)).max() == 32000
+    lines = out.splitlines()
+    # In all five notes: 64 and 62 from 60 are four, of which none counts as another velocity too.
+    assert lines[0].endswith("guitar_acoustic: 2 recordings written, 0 already there; 5 notes, 4 from another pitch")
+    assert lines[1].endswith("keyboard_acoustic: 2 recordings written, 0 already there; 5 notes, all as asked for")
+    assert not list((tmp_path / "audios").rglob(".*"))
+
+
+def test_notes_from_other_velocities_and_silent_ones_are_reported(run, tmp_path):
+    write_midi(tmp_path / "m" / "a.mid", [(0, 1, 60, 70), (0, 1, 60, 52), (0, 1, 80, 127), (0, 1, 60, 100)])
+    status, out, _ = run(midi=tmp_path / "m", instruments=["guitar_acoustic"])
+    assert status == 0
+    assert out.endswith("; 4 notes, 2 from another velocity, 1 silent for want of a note near enough\n")
+
+
+def test_two_processes_write_what_one_writes(run, tmp_path):
+    assert run(audios="one")[0] == run(audios="two", jobs=2)[0] == 0
+    assert written(tmp_path / "one") == written(tmp_path / "two")
+
+
+def test_a_second_run_does_only_what_is_missing(run, tmp_path, midis):
+    run()
+    before = written(tmp_path / "audios")
+    times = {name: os.stat(tmp_path / "audios" / name).st_mtime_ns for name in before}
+    _, out, _ = run()
+    assert out.count("0 recordings written, 2 already there") == 2
+    (tmp_path / "audios/guitar_acoustic/one.wav").unlink()
+    _, out, _ = run()
+    assert "guitar_acoustic: 1 recordings written, 1 already there" in out
+    assert "keyboard_acoustic: 0 recordings written, 2 already there" in out
+    assert written(tmp_path / "audios") == before
+    changed = {name for name in before if os.stat(tmp_path / "audios" / name).st_mtime_ns != times[name]}
+    assert changed == {"guitar_acoustic/one.wav"}
+    # A piece that was changed since is made anew.
+    write_midi(midis / "one.mid", [(0, 0.25, 60, 100)])
+    os.utime(midis / "one.mid", ns=(2**61, 2**61))
+    run()
+    assert soundfile.info(tmp_path / "audios/guitar_acoustic/one.wav").frames == 11025
+
+
+def test_other_parameters_are_refused_unless_overwritten(run, tmp_path):
+    run()
+    before = written(tmp_path / "audios")
+    status, out, err = run("--transpose", 1, "--duration_rate", 2)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "synthesis.json, found others: duration_rate 4 (now 2.0), transpose 0 (now 1)" in err
+    assert "--overwrite" in err
+    assert written(tmp_path / "audios") == before
+    assert run("--transpose", 1, "--duration_rate", 2, "--overwrite")[0] == 0
+    parameters = json.loads((tmp_path / "audios/synthesis.json").read_text())
+    assert (parameters["transpose"], parameters["duration_rate"]) == (1, 2)
+    after = written(tmp_path / "audios")
+    assert all(after[name] != before[name] for name in before)
+
+
+def test_another_instrument_may_join(run, tmp_path):
+    assert run(instruments=["guitar_acoustic"])[0] == 0
+    status, out, _ = run(instruments=["keyboard_acoustic"])
+    assert status == 0
+    assert "2 recordings written" in out
+    assert len(written(tmp_path / "audios")) == 4
+
+
+def test_an_interrupted_overwrite_leaves_nothing_of_the_other_parameters(run, tmp_path, monkeypatch):
+    run()
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(note_synthesizer, "synthesize", interrupt)
+        assert run("--transpose", 2, "--overwrite")[0] == 130
+    assert run("--transpose", 2)[0] == 0
+    interrupted = written(tmp_path / "audios")
+    run("--transpose", 2, audios="whole")
+    assert interrupted == written(tmp_path / "whole")
+
+
+def test_bad_pieces_are_left_out_and_the_rest_goes_on(run, tmp_path, midis):
+    (midis / "broken.mid").write_bytes(b"MThd")
+    write_midi(midis / "day.mid", [(86400, 86500, 60, 80)])
+    write_midi(midis / "drums.mid", [(0, 1, 40, 80)], channel=9)
+    write_midi(midis / "bach_two.mid", [(0, 0.3, 60, 80)])  # the name that bach/two.midi gets
+    write_midi(midis / "one.midi", [(0, 1, 60, 80)])
+    status, _, err = run()
+    assert status == 1
+    assert sorted(written(tmp_path / "audios")) == [f"{i}/{piece}.wav" for i in TWO for piece in ("bach_two", "one")]
+    lines = err.splitlines()
+    assert lines[0] == "5 left out:"
+    assert len(lines) == 6
+    for name, reason in (
+        ("broken.mid", "expected a MIDI file"),
+        ("day.mid", "24 h"),
+        ("drums.mid", "expected notes"),
+        ("one.midi", "'one' taken by"),
+        ("bach_two.mid", "'bach_two' taken by"),
+    ):
+        assert any(name in line and reason in line for line in lines[1:])
+
+
+def test_nothing_is_left_behind_where_nothing_could_be_read(run, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/broken.mid").write_bytes(b"no")
+    assert run(midi=tmp_path / "bad")[0] == 1
+    assert not (tmp_path / "audios").exists()
+
+
+def test_sustain_pedal_is_off_unless_asked_for(run, tmp_path):
+    extra = [(0.1, mido.Message("control_change", control=64, value=127))]
+    extra += [(1.0, mido.Message("control_change", control=64, value=0))]
+    write_midi(tmp_path / "m" / "a.mid", [(0, 0.25, 60, 100), (0.5, 0.75, 62, 80)], extra=extra)
+    run(midi=tmp_path / "m", audios="off")
+    run("--sustain_pedal", midi=tmp_path / "m", audios="on")
+    seconds = {a: soundfile.info(tmp_path / a / "guitar_acoustic/a.wav").duration for a in ("off", "on")}
+    assert seconds == {"off": pytest.approx(0.75, abs=1e-4), "on": pytest.approx(1, abs=1e-4)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--playback_speed", "0"), "--playback_speed: expected a number above 0, found 0"),
+        (("--transpose", "1.5"), "--transpose: expected a whole number, found '1.5'"),
+        (("--program", "guitar_acoustic=24"), "--program: expected only without --nsynth_path"),
+        (("--notes_path", "x"), "--notes_path: expected only without --nsynth_path"),
+        (("--soundfont", "x"), "--soundfont: expected only without --nsynth_path"),
+        (("--preset", "5"), "--preset: expected one of guitar_acoustic's in"),
+        (("--program", "guitar_acoustic=128"), "--program: expected INSTRUMENT=0..127"),
+        (("--midi_path", "nowhere"), "--midi_path: expected a folder, found nothing at nowhere"),
+        (("--nsynth_path", "nowhere"), "--nsynth_path: expected a folder, found nothing at nowhere"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing(run, tmp_path, flags, expected):
+    status, out, err = run(*flags)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert not (tmp_path / "audios").exists()
+
+
+def test_mistakes_with_soundfonts_get_one_line(run, tmp_path):
+    (tmp_path / "junk.sf2").write_bytes(b"junk" * 100)
+    (tmp_path / "notes").mkdir()
+    write_notes(tmp_path / "notes", "guitar_acoustic", [60], [100])
+    for flags, instruments, expected in (
+        (("--soundfont", tmp_path / "none.sf2"), TWO, "--soundfont: expected an .sf2 file, found none at"),
+        (("--soundfont", tmp_path / "junk.sf2"), TWO, "--soundfont: expected a SoundFont 2 file"),
+        ((), ["kazoo_acoustic"], "--instruments: expected NSynth's names (bass_acoustic"),
+        ((), ["../guitar_acoustic"], "argument --instruments: expected a name such as guitar_acoustic"),
+        (("--program", "bass_acoustic=3"), TWO, "--program: expected one of --instruments (guitar_acoustic, keybo"),
+        (("--notes_path", tmp_path / "notes"), TWO, "--notes_path: expected a new folder"),
+    ):
+        status, out, err = run(*flags, source=(), instruments=instruments)
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1
+        assert expected in err
+        assert not (tmp_path / "audios").exists()
+
+
+def test_kept_notes_are_an_nsynth_data_set_and_change_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(note_synthesizer, "PITCHES", range(60, 65))  # all of them take ten seconds
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "temporary").mkdir()
+    flags = ("--program", "guitar_acoustic=24")
+    assert run(*flags, audios="unkept", source=())[0] == 0
+    assert not list((tmp_path / "temporary").iterdir())
+    assert run(*flags, "--notes_path", tmp_path / "notes", audios="kept", source=())[0] == 0
+    assert written(tmp_path / "unkept") == written(tmp_path / "kept")
+    names = {path.name for path in (tmp_path / "notes").glob("*.wav")}
+    assert names == {f"{i}_000-{p:03d}-{v:03d}.wav" for i in TWO for p in range(60, 65) for v in (25, 50, 75, 100, 127)}
+    assert run(audios="played", source=("--nsynth_path", tmp_path / "notes"))[0] == 0
+    assert written(tmp_path / "unkept") == written(tmp_path / "played")
+    # The program decides the sound, and notes of another one do not get mixed in.
+    assert run(audios="other", source=())[0] == 0
+    assert (
+        written(tmp_path / "other")["guitar_acoustic/one.wav"] != written(tmp_path / "kept")["guitar_acoustic/one.wav"]
+    )
+    status, _, err = run("--notes_path", tmp_path / "notes", audios="mixed", source=())
+    assert status == 2
+    assert "notes.json, found others: guitar_acoustic_000 24 (now 25)" in err
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_as_a_program_it_answers_help_without_anything_heavy():
+    script = pathlib.Path(synthesize_audios.__file__)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--duration_rate" in done.stdout
+    assert "(default: 4)" in done.stdout
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "numpy" in imported
+    assert not imported & {"librosa", "tensorflow", "scipy", "soundfile", "matplotlib", "joblib", "mido"}
+
+
+def test_without_a_dask_scheduler_one_line_says_so(run, tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="the optional package distributed is not installed")
+    monkeypatch.setattr("jobs.CONNECT_SECONDS", 0.2)
+    status, _, err = run("--dask", "tcp://127.0.0.1:9")
+    assert status == 2
+    assert "--dask: expected a Dask scheduler such as tcp://host:8786, found none at tcp://127.0.0.1:9" in err
+    assert not (tmp_path / "audios").exists()
+
+
+def test_without_dask_one_line_says_so(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    status, _, err = run("--dask", "tcp://127.0.0.1:8786")
+    assert status == 2
+    assert "--dask: expected the package distributed (pip install distributed), found none" in err
+    assert not (tmp_path / "audios").exists()
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_finishes_though_a_worker_is_killed(run, tmp_path, midis, monkeypatch):
+    pytest.importorskip("distributed", reason="the optional package distributed is not installed")
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        starts = rng.uniform(0, 60, 200)
+        write_midi(midis / f"{index}.mid", [(s, s + 1, int(rng.integers(60, 65)), 100) for s in starts])
+    (midis / "broken.mid").write_bytes(b"MThd")
+    assert run(source=(), audios="here")[0] == 1
+    with cluster_of_two() as cluster:
+        address = cluster.scheduler_address
+        killed = kill_one_after_the_first_job(monkeypatch, address, "pieces")
+        status, _, err = run("--dask", address, source=(), audios="there")
+    assert len(killed) == 1
+    assert status == 1
+    assert "1 left out:" in err
+    assert "broken.mid: expected a MIDI file" in err
+    assert len(written(tmp_path / "here")) == 24
+    assert written(tmp_path / "there") == written(tmp_path / "here")
+    assert not list((tmp_path / "there").glob(".*"))
