@@ -361,16 +361,15 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <style>
 :root { color-scheme: light dark; --edge: #8886; --mark: #2a9d5c33; }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; }
-h1 { font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.25rem; margin-top: 2.5rem; }
-h3 { overflow-wrap: anywhere; }
 small, .note { opacity: .75; font-weight: normal; }
 .note::before { content: "Note: "; }
 .card, section.pair { border: 1px solid var(--edge); border-radius: .5rem; padding: 0 1rem 1rem; margin: 1rem 0; }
 .players { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 figure { margin: 0; min-width: 0; }
-figcaption { font-weight: 600; overflow-wrap: anywhere; }
+figcaption { font-weight: 600; }
 audio { width: 100%; display: block; margin: .25rem 0; }
 img { max-width: 100%; height: auto; display: block; background: #fff; }
 button { font: inherit; padding: .6rem 1rem; min-height: 2.75rem; border-radius: .4rem; border: 1px solid var(--edge);
@@ -381,7 +380,8 @@ button:disabled { cursor: default; opacity: .5; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--edge); text-align: right; }
-th[scope=row] { text-align: left; font-weight: normal; min-width: 11rem; }
+th[scope=col] { font-size: .85rem; min-width: 6rem; max-width: 10rem; }
+th[scope=row] { text-align: left; font-weight: normal; min-width: 10rem; position: sticky; left: 0; background: Canvas; }
 th[scope=row] small { display: block; }
 td.best { background: var(--mark); font-weight: 600; }
 </style>
