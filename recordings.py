@@ -239,6 +239,15 @@ def rendered(blocks: Iterable[np.ndarray], n_channels: int, folder: pathlib.Path
         yield rendering
 
 
+def _quantised(block: np.ndarray, code: str) -> np.ndarray:
+    """`block` in the nearest steps of an integer format; libsndfile itself rounds down, half a step off on average."""
+    if code == "PCM_16":
+        return np.rint(block * 32767).astype(np.int16)
+    if code == "PCM_24":
+        return np.rint(np.float64(block) * (2**23 - 1)).astype(np.int32) << 8
+    return block
+
+
 def write(
     path: str | os.PathLike, rendering: Rendering, gain: float, sample_rate: int, subtype: str | None = None
 ) -> None:
@@ -258,7 +267,7 @@ def write(
         try:
             with soundfile.SoundFile(beside, "w", sample_rate, rendering.n_channels, code, format=form) as file:
                 for block in rendering.blocks(gain):
-                    file.write(block)
+                    file.write(_quantised(block, file.subtype))
             n_written = soundfile.info(beside).frames
         except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
             pass

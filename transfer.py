@@ -160,10 +160,13 @@ class Pix2PixConverter:
             spectra = (crossover * (output - original) for output, original in phased)
         else:
             spectra = (output for output, _ in phased)
-        # The spectra of the last blocks are made after all blocks were counted.
-        for audio in _synthesised(spectra, representation):
-            yield audio[: counted.n_samples - counted.n_given]
-            counted.n_given += min(len(audio), counted.n_samples - counted.n_given)
+        n_given = 0
+        for piece in _synthesised(spectra, representation):
+            # Whole frames go in, so the last piece is too long; by then all samples have been counted.
+            audio = piece[: counted.n_samples - n_given]
+            if len(audio):
+                n_given += len(audio)
+                yield audio
 
     def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[phases.Chunk]:
         """Predicted magnitude beside the input's spectrum, both ``(n_bins, n)``, of spectra ``(n_fft / 2 + 1, n)``."""
@@ -208,12 +211,11 @@ class Pix2PixConverter:
 
 
 class _Counted:
-    """Blocks that are counted as they go by; `n_given` is what has come out at the other end."""
+    """Blocks whose samples are counted as they go by."""
 
     def __init__(self, blocks: Iterable[np.ndarray]) -> None:
         self._blocks = blocks
         self.n_samples = 0
-        self.n_given = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in self._blocks:
@@ -224,11 +226,12 @@ class _Counted:
 def _spectra(blocks: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
     """The centred `data.stft` of the joined blocks in pieces, complex64 ``(n_fft // 2 + 1, n)``.
 
-    One frame more is made where only the foot of the last window reaches the last sample: dividing by that window on
-    synthesis would blow up whatever the network put there.
+    Double precision, because the phase found here also serves bins that the network makes much louder. One frame more
+    is made where only the foot of the last window reaches the last sample: dividing by that window on synthesis would
+    blow up whatever the network put there.
     """
     n_fft, hop = representation.n_fft, representation.hop_length
-    pending = np.zeros(n_fft // 2, np.float32)
+    pending = np.zeros(n_fft // 2)
     n_samples = n_made = 0
     for block in blocks:
         n_samples += len(block)
