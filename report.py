@@ -381,7 +381,8 @@ table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular
 caption { text-align: left; font-weight: 600; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--edge); text-align: right; }
 th[scope=col] { font-size: .85rem; min-width: 6rem; max-width: 10rem; }
-th[scope=row] { text-align: left; font-weight: normal; min-width: 10rem; position: sticky; left: 0; background: Canvas; }
+th[scope=row] { text-align: left; font-weight: normal; min-width: 10rem; position: sticky; left: 0;
+  background: Canvas; }
 th[scope=row] small { display: block; }
 td.best { background: var(--mark); font-weight: 600; }
 </style>

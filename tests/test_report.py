@@ -2,9 +2,11 @@
 
 import base64
 import csv
+import dataclasses
 import functools
 import io
 import json
+import pathlib
 import re
 import shutil
 import tempfile
@@ -27,7 +29,7 @@ def made_result(name, mae, seconds=0.5, model="model one"):
     audios = {"origin": tone(60, seconds), "target": tone(64, seconds), model: tone(67, seconds, level=0.02)}
     columns = {"copy": 0.5, model: mae}
     values = {c: {**{m.name: m.best for m in metrics.METRICS}, "mae": v} for c, v in columns.items()}
-    pair = evaluation.Pair(name, evaluation.pathlib.Path("o.wav"), evaluation.pathlib.Path("t.wav"))
+    pair = evaluation.Pair(name, pathlib.Path("o.wav"), pathlib.Path("t.wav"))
     return evaluation.Result(pair, seconds, values, ["something <odd>"] if mae > 0.35 else [], audios)
 
 
@@ -48,7 +50,7 @@ def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_pa
     quiet = 0.02 * tone(60, 32, decay=0)
     result = made_result("p", 0.1)
     audios = {name: np.concatenate([quiet, audio]) for name, audio in result.audios.items()}
-    sounds = report.make_sounds(evaluation.dataclasses.replace(result, audios=audios), list(audios))
+    sounds = report.make_sounds(dataclasses.replace(result, audios=audios), list(audios))
     assert list(sounds) == ["origin", "target", "model one"]
     levels = []
     for sound in sounds.values():
@@ -158,7 +160,7 @@ def test_the_page_asks_for_nothing_and_escapes_names():
 def test_the_page_without_models_has_nothing_to_vote_on():
     made = report.Report("t", [], {"copy": "copy the input"}, {})
     result = made_result("p", 0.1)
-    made.add(evaluation.dataclasses.replace(result, values={"copy": result.values["copy"]}))
+    made.add(dataclasses.replace(result, values={"copy": result.values["copy"]}))
     page = report.as_html(made)
     assert "nothing to compare" in page
     assert "vote-a" not in page.split("<script>")[0]

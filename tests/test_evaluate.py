@@ -1,0 +1,155 @@
+"""The command: its uses, its errors in one line, its files."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_evaluation import melody, write, write_model
+from test_metrics import RATE, tone
+
+import data
+import evaluate
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Two pairs in folders, one origin without counterpart, and a model; the current folder is theirs."""
+    for name, pitch in (("one", 60), ("two", 65)):
+        write(tmp_path / "piano" / f"{name}.wav", tone(pitch, 1.0))
+        write(tmp_path / "guitar" / f"{name}.wav", tone(pitch, 1.0, decay=8))
+    write(tmp_path / "piano" / "three.wav")
+    write_model(tmp_path / "models" / "piano_2_guitar" / "generator.h5", origin="piano", targets=["guitar"])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+QUICK = ["--griffinlim_iterations", "1"]
+
+
+def test_two_recordings_and_two_models(folders, capsys):
+    write_model(folders / "models" / "other" / "generator.h5", seed=1)
+    models = ["--model", "models/piano_2_guitar", "models/other/generator.h5"]
+    pair = ["--origin_audio", "piano/one.wav", "--target_audio", "guitar/one.wav"]
+    assert evaluate.main([*models, *pair, *QUICK]) == 0
+    output = capsys.readouterr().out
+    for text in ("[1] copy the input", "[5] piano_2_guitar", "[6] other", "report/report.html"):
+        assert text in output
+    content = json.loads(pathlib.Path("report/report.json").read_text())
+    assert list(content["columns"]) == ["copy", "input_phase", "griffinlim", "bypass", "piano_2_guitar", "other"]
+    values = content["pairs"][0]["values"]
+    assert values["bypass"]["mae"] < values["input_phase"]["mae"] < values["copy"]["mae"] < values["other"]["mae"]
+    assert values["other"] != values["piano_2_guitar"]
+
+
+def test_folders_are_evaluated_and_what_is_left_out_is_status_1(folders, capsys):
+    write(folders / "guitar" / "three.flac")
+    (folders / "piano" / "three.wav").write_text("no audio")
+    write(folders / "guitar" / "four.wav")
+    arguments = ["--origin_audio", "piano", "--target_audio", "guitar", "--output", "a/b", *QUICK]
+    assert evaluate.main(["--model", "models/piano_2_guitar", *arguments]) == 1
+    output = capsys.readouterr()
+    assert "Means of 2 pairs" in output.out
+    assert "2 left out:" in output.err
+    assert "three" in output.err
+    assert "four.wav" in output.err
+    content = json.loads(pathlib.Path("a/b/report.json").read_text())
+    assert [pair["name"] for pair in content["pairs"]] == ["one", "two"]
+    assert len(content["left_out"]) == 2
+
+
+def test_a_data_set_is_evaluated_on_what_its_model_was_not_trained_on(folders, capsys):
+    for instrument in ("piano", "guitar"):
+        for path in (folders / "features" / instrument, folders / "audios" / instrument):
+            path.mkdir(parents=True)
+        for i in range(4):
+            slices = data.compute_features(melody(i))
+            np.save(folders / "features" / instrument / f"piece_{i}_000.npy", slices[0])
+            write(folders / "audios" / instrument / f"piece_{i}.wav", melody(i))
+    arguments = ["--dataset", "features", "--audios_path", "audios", "--validation_split", "0.5", *QUICK]
+    assert evaluate.main(["--model", "models/piano_2_guitar", *arguments]) == 0
+    output = capsys.readouterr().out
+    assert "piano to guitar, validation pieces" in output
+    assert "2 of 4 pieces are held out" in output
+    content = json.loads(pathlib.Path("report/report.json").read_text())
+    assert len(content["pairs"]) == 2
+    assert len(content["worst"]["piano_2_guitar"]) == 2
+    statistics = content["summary"]["piano_2_guitar"]["mae"]
+    assert statistics["low"] <= statistics["mean"] <= statistics["high"]
+
+
+def test_check_reports_pairs(folders, capsys):
+    (folders / "audios").mkdir()
+    for instrument in ("piano", "guitar"):
+        write(folders / "audios" / instrument / "song.wav", melody())
+    assert evaluate.main(["--check", "audios"]) == 0
+    assert "1 of 1 recordings fit" in capsys.readouterr().out
+    assert not pathlib.Path("report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "expected one of --origin_audio with --target_audio, --dataset with --audios_path, or --check"),
+        (["--check", "piano", "--dataset", "x"], "expected one of"),
+        (["--origin_audio", "piano/one.wav"], "together, found one of them"),
+        (["--dataset", "features"], "--dataset: expected --audios_path"),
+        (["--check", "nowhere"], "--check: expected a folder, found nothing at nowhere"),
+        (["--origin_audio", "x.wav", "--target_audio", "piano"], "--origin_audio: expected a recording or a folder"),
+        (["--origin_audio", "piano", "--target_audio", "guitar/one.wav"], "two recordings or two folders"),
+        (["--origin_audio", "piano", "--target_audio", "guitar", "--model", "none"], "--model: expected"),
+        (["--dataset", "none", "--audios_path", "piano"], "--origin: expected with --dataset"),
+        (["--page_pairs", "0", "--check", "piano"], "--page_pairs"),
+        (["--overlap", "0.7", "--check", "piano"], "--overlap"),
+        (["--origin_audio", "bad.wav", "--target_audio", "guitar/one.wav"], "bad.wav: expected audio"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(folders, capsys, arguments, text):
+    (folders / "bad.wav").write_text("no audio")
+    try:
+        status = evaluate.main(arguments)
+    except SystemExit as stopped:  # argparse's own
+        status = stopped.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert text in error
+    assert len(error.splitlines()) == 1
+    assert not pathlib.Path("report").exists()
+
+
+def test_nothing_readable_is_an_error_that_names_the_reason(folders, capsys):
+    for name in ("one", "two"):
+        (folders / "guitar" / f"{name}.wav").write_text("no audio")
+    assert evaluate.main(["--origin_audio", "piano", "--target_audio", "guitar", *QUICK]) == 2
+    assert "expected a pair that can be read" in capsys.readouterr().err
+
+
+def test_help_and_mistakes_import_nothing_heavy(tmp_path):
+    code = (
+        "import sys, evaluate\n"
+        "for arguments in (['--help'], ['--dataset', 'x']):\n"
+        "    try:\n        evaluate.main(arguments)\n    except SystemExit:\n        pass\n"
+        "print([name for name in ('tensorflow', 'librosa', 'scipy', 'matplotlib', 'soundfile') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_command_itself_without_a_model_and_without_tensorflow(tmp_path):
+    write(tmp_path / "o.wav", melody())
+    write(tmp_path / "t.wav", np.concatenate([melody(3), np.zeros(RATE // 10, np.float32)]))
+    script = pathlib.Path(evaluate.__file__)
+    arguments = ["--origin_audio", "o.wav", "--target_audio", "t.wav", *QUICK]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "the target is 0.100 s longer" in done.stdout
+    assert "| tensorflow" not in done.stderr
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("<audio controls preload") == 2
