@@ -110,20 +110,21 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", type=number(int, minimum=-1), default=0, help="CUDA device to use, -1 for the CPU")
 
 
-def start_tensorflow(gpu: int) -> None:
-    """Import TensorFlow with only CUDA device `gpu` visible (-1: none), quietly and without taking all GPU memory.
+def start_tensorflow(gpu: int | None) -> None:
+    """Import TensorFlow with only CUDA device `gpu` visible (-1: none, None: all), without taking all GPU memory.
 
     Has to run before anything else imports TensorFlow. Says so where a GPU was asked for and none is there.
     """
-    os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu < 0 else "2")
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu == -1 else "2")
     with _silenced_stderr():  # its start-up lines are written past Python's logging
         import tensorflow as tf
 
         devices = tf.config.list_physical_devices("GPU")
     for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
-    if gpu >= 0 and not devices:
+    if gpu != -1 and not devices:
         print("No CUDA GPU found: working on the CPU (--gpu -1 says so without this line).", file=sys.stderr)
 
 

@@ -204,7 +204,7 @@ class Batches:
         return 2 if self.style else 1
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The samples of an epoch, as rows of ``samples``, and each one's style, a name: two int arrays (n_samples,)."""
+        """An epoch's samples, as rows of ``samples``, and each one's style, a name: two int arrays (n_samples,)."""
         known, samples, styles = self._epoch  # read once: other threads may replace it
         if known != epoch:
             n = len(self.samples)
@@ -220,11 +220,17 @@ class Batches:
             self._epoch = (epoch, samples, styles)
         return samples, styles
 
-    def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of step `step`, counted from the start of the run."""
+    def size(self, step: int) -> int:
+        """How many pairs the batch of step `step` has."""
+        position = step % self.steps_per_epoch
+        return min(self.batch_size, len(self.samples) - position * self.batch_size)
+
+    def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of step `step`, counted from the start of the run, or the equal share of it for one replica."""
         epoch, position = divmod(int(step), self.steps_per_epoch)
         samples, styles = self.order(epoch)
-        chosen = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        first, share = position * self.batch_size, self.size(step) // n_replicas
+        chosen = slice(first + replica * share, first + (replica + 1) * share)
         inputs = np.empty((len(samples[chosen]), *self.shape[:2], self.in_channels), np.float32)
         target = np.empty((len(inputs), *self.shape), np.float32)
         for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):
@@ -237,28 +243,30 @@ class Batches:
         return inputs, target
 
 
-def stream(batches, start: int = 0, stop: int | None = None, n_parallel: int = 2):
-    """A tf.data.Dataset of the batches of steps `start` to `stop` (None: without end), read in parallel and prefetched.
+def stream(batches, start: int, stop: int, replicas: Sequence[int] = (0,), n_replicas: int = 1, n_parallel: int = 2):
+    """A tf.data.Dataset of the batches of steps `start` to `stop`, read in parallel and prefetched.
 
-    `batches` has ``load(step)``, ``shape``, ``in_channels`` and ``error``.
+    `batches` has ``load(step, replica, n_replicas)``, ``shape``, ``in_channels`` and ``error``. Of each step come the
+    shares of `replicas`, one after the other.
     """
     import tensorflow as tf
 
-    def load(step: np.ndarray):
+    def load(index: np.ndarray):
+        step, local = divmod(int(index), len(replicas))
         try:
-            return batches.load(int(step))
+            return batches.load(start + step, replicas[local], n_replicas)
         except InputError as error:
             batches.error = error  # TensorFlow passes on only the text of what is raised here
             raise
 
-    def batch(step):
-        inputs, target = tf.numpy_function(load, [step], (tf.float32, tf.float32), stateful=False)
+    def batch(index):
+        inputs, target = tf.numpy_function(load, [index], (tf.float32, tf.float32), stateful=False)
         inputs.set_shape((None, *batches.shape[:2], batches.in_channels))
         target.set_shape((None, *batches.shape))
         return inputs, target
 
-    steps = tf.data.Dataset.counter(start) if stop is None else tf.data.Dataset.range(start, stop)
-    return steps.map(batch, num_parallel_calls=n_parallel, deterministic=True).prefetch(2)
+    indices = tf.data.Dataset.range((stop - start) * len(replicas))
+    return indices.map(batch, num_parallel_calls=n_parallel, deterministic=True).prefetch(2)
 
 
 def iterate(dataset: Iterable, batches) -> Iterator:

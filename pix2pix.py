@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> 
     add("--fresh", action="store_true", help="start over; what is in the model's folder is kept under another name")
     add("--deterministic", action="store_true", help="the same result to the bit, where that is slower")
     add("--tensorboard", action="store_true", help="write scalars, pictures and audio for TensorBoard")
+    add("--distribute", choices=["none", "mirrored", "multiworker"], default="none", help="over all GPUs of this machine, or over the machines that TF_CONFIG names")  # fmt: skip  # noqa: E501
     add("--jit", action="store_true", help="compile the step with XLA")
 
 
@@ -104,7 +105,20 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
     if arguments.origin in targets:
         print(f"Origin and target are both {arguments.origin}: this trains an autoencoder")
 
-    commands.start_tensorflow(arguments.gpu)
+    commands.start_tensorflow(arguments.gpu if arguments.distribute == "none" or arguments.gpu < 0 else None)
+    import training
+
+    strategy = training.make_strategy(arguments.distribute, arguments.batch_size)
+    if strategy.num_replicas_in_sync > 1:
+        batches = dataset.Batches(
+            pairs, training_rows, arguments.batch_size, arguments.seed, style, drop_remainder=True
+        )
+    with strategy.scope():
+        return _train(arguments, pairs, batches, held_out, folder, rates, adversarial)
+
+
+def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adversarial: bool) -> int:
+    """The part of `train` that needs TensorFlow, in the scope of the distribution strategy."""
     import training
 
     system, precision = _build(arguments, batches.in_channels, adversarial)
@@ -114,8 +128,8 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         lr_finder.find(system, batches, folder, arguments.findlr_steps, arguments.seed)
         return 0
     identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
-    identity |= {"origin": arguments.origin, "target": list(targets)}
-    identity |= {"dataset_path": str(pairs.folder.resolve()), "slices": len(training_rows), "precision": precision}
+    identity |= {"origin": arguments.origin, "target": list(pairs.targets)}
+    identity |= {"dataset_path": str(pairs.folder.resolve()), "slices": len(batches.samples), "precision": precision}
     identity |= {"lr_schedule": arguments.lr_schedule, "beta_1": arguments.beta_1, "gen_lr": rates[0]}
     identity |= {"disc_lr": rates[1]} if adversarial else {}
     settings = training.Settings(
@@ -124,11 +138,12 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
             "system": "pix2pix",
             "representation": pairs.representation.to_dict(),
             "origin": arguments.origin,
-            "targets": list(targets),
+            "targets": list(pairs.targets),
         },
         identity=identity,
         generator_rate=rates[0],
         discriminator_rate=rates[1] if adversarial else 0.0,
+        is_chief=training.is_chief(),
         **{key: getattr(arguments, key) for key in ("epochs", "epoch_offset", "max_steps", "seed", "lr_schedule")},
         **{key: getattr(arguments, key) for key in ("patience", "checkpoint_minutes", "fresh", "tensorboard", "jit")},
     )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
+import os
 import pathlib
 import shutil
 import signal
@@ -74,6 +76,7 @@ class Settings:
         folder: the model's folder.
         description: what the weights files say of themselves.
         identity: settings that make a run what it is, by flag: compared with those a resumed run was started with.
+        is_chief: writes to the folder; the other workers of a distributed run compute the same and write nothing.
     """
 
     folder: pathlib.Path
@@ -91,6 +94,7 @@ class Settings:
     fresh: bool = False
     tensorboard: bool = False
     jit: bool = False
+    is_chief: bool = True
 
     def n_steps(self, steps_per_epoch: int) -> int:
         """Steps of the whole run."""
@@ -118,6 +122,7 @@ class Progress:
         rows: of history.csv.
         best, waited: lowest validation MAE, and epochs since.
         copy_mae: what copying the input would give.
+        epoch_offset: epochs that the bare weights it started from had behind them.
     """
 
     epoch: int = 0
@@ -129,6 +134,40 @@ class Progress:
     best: float = math.inf
     waited: int = 0
     copy_mae: float = math.nan
+    epoch_offset: int = 0
+
+
+# --- several devices or machines --------------------------------------------------------------------------------------
+
+
+def make_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
+    """The strategy that networks are built and trained under: "none", "mirrored" or "multiworker".
+
+    Losses and batch normalisation are those of the whole batch, of which every replica gets an equal share.
+
+    Raises:
+        InputError: no TF_CONFIG for several workers, or a batch size that the replicas cannot share.
+    """
+    if name == "multiworker" and "TF_CONFIG" not in os.environ:
+        raise InputError("--distribute multiworker: expected the environment variable TF_CONFIG, found none")
+    strategies = {"mirrored": tf.distribute.MirroredStrategy, "multiworker": tf.distribute.MultiWorkerMirroredStrategy}
+    strategy = strategies.get(name, tf.distribute.get_strategy)()
+    n_replicas = strategy.num_replicas_in_sync
+    if batch_size % n_replicas:
+        raise InputError(f"--batch_size: expected a multiple of the {n_replicas} replicas, found {batch_size}")
+    if name != "none":
+        print(
+            f"{n_replicas} replicas, {batch_size // n_replicas} slices each; an epoch's last, smaller batch is left out"
+        )
+    return strategy
+
+
+def is_chief() -> bool:
+    """Whether this process writes the files of a distributed run; true where there is only one."""
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    if resolver is None or resolver.task_type in (None, "chief"):
+        return True
+    return resolver.task_id == 0 and not resolver.cluster_spec().as_dict().get("chief")
 
 
 class Stopped(SystemExit):
@@ -154,8 +193,7 @@ def make_step(system: System, seed: int = 0, jit: bool = False) -> Callable:
             spectrogram += noise
         return model.discriminate(discriminator, inputs[..., :1], spectrogram, training=True)
 
-    @tf.function(jit_compile=jit, reduce_retracing=True)
-    def step(inputs, target, generator_rate, discriminator_rate, number):
+    def replica_step(inputs, target, number):
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             output = generator(inputs, training=True)
             real, fake = [], []
@@ -168,27 +206,40 @@ def make_step(system: System, seed: int = 0, jit: bool = False) -> Callable:
             if discriminator is not None:
                 discriminator_loss, _ = losses.evaluate(objective.discriminator, outcome)
                 discriminator_scaled = _scale(system.discriminator_optimizer, discriminator_loss)
-        _apply(system.generator_optimizer, generator_tape, scaled, generator.trainable_variables, generator_rate)
+        _apply(system.generator_optimizer, generator_tape, scaled, generator.trainable_variables)
         values = {"generator_loss": generator_loss, "mae": losses.l1(outcome), **terms}
         if discriminator is not None:
-            _apply(
-                system.discriminator_optimizer, discriminator_tape, discriminator_scaled,
-                discriminator.trainable_variables, discriminator_rate,
-            )  # fmt: skip
+            trainable = discriminator.trainable_variables
+            _apply(system.discriminator_optimizer, discriminator_tape, discriminator_scaled, trainable)
             values["discriminator_loss"] = discriminator_loss
         return values
+
+    @tf.function(jit_compile=jit, reduce_retracing=True, autograph=False)
+    def step(inputs, target, generator_rate, discriminator_rate, number):
+        strategy = tf.distribute.get_strategy()
+        _set_rate(system.generator_optimizer, generator_rate)
+        if discriminator is not None:
+            _set_rate(system.discriminator_optimizer, discriminator_rate)
+        values = strategy.run(replica_step, (inputs, target, number))
+        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in values.items()}
 
     return step
 
 
 def _scale(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
-    """The loss times the loss scale where the optimizer has one (mixed_float16)."""
-    return optimizer.scale_loss(loss)
+    """The loss as its gradients are taken: times the loss scale where the optimizer has one (mixed_float16).
+
+    Optimizers add the gradients of all replicas up; the mean over the global batch has equal shares of them.
+    """
+    return optimizer.scale_loss(loss) / tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _apply(optimizer, tape: tf.GradientTape, loss: tf.Tensor, variables: list, rate: tf.Tensor) -> None:
-    """One step of `optimizer` down the gradient of `loss` at learning rate `rate`."""
+def _set_rate(optimizer: keras.optimizers.Optimizer, rate: tf.Tensor) -> None:
     getattr(optimizer, "inner_optimizer", optimizer).learning_rate.assign(rate)
+
+
+def _apply(optimizer, tape: tf.GradientTape, loss: tf.Tensor, variables: list) -> None:
+    """One step of `optimizer` down the gradient of `loss`."""
     optimizer.apply(tape.gradient(loss, variables), variables)
 
 
@@ -196,7 +247,7 @@ def make_evaluation(system: System) -> Callable:
     """The compiled losses of one batch in inference mode: a function of (inputs, target) that gives them by name."""
     generator, discriminator, objective = system.generator, system.discriminator, system.objective
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def evaluation(inputs, target):
         output = generator(inputs, training=False)
         real, fake = [], []
@@ -233,76 +284,108 @@ def fit(
         InputError: the folder is in use or holds another network's state, the loss is no number, a feature is damaged.
         KeyboardInterrupt, Stopped: after Ctrl-C and SIGTERM; the state is on disk.
     """
-    if settings.fresh:
+    if settings.fresh and settings.is_chief:
         with checkpoints.locked(settings.folder):
             aside = checkpoints.set_aside(settings.folder)
         if aside:
             print(f"Starting over; what was there is now {aside}")
-    with checkpoints.locked(settings.folder), _Interruption() as interruption:
+    lock = checkpoints.locked(settings.folder) if settings.is_chief else contextlib.nullcontext()
+    with lock, _Interruption() as interruption:
         system.build()
         progress = _start(system, settings, training)
+        if progress.epoch_offset != settings.epoch_offset:
+            print(f"--epoch_offset is for bare weights: this run goes on with its own, {progress.epoch_offset}")
+            settings = dataclasses.replace(settings, epoch_offset=progress.epoch_offset)
         if _is_complete(progress, settings, training):
-            print(f"{settings.folder}: this run is complete; more --epochs or --max_steps extend it")
+            flag = "--patience" if _is_out_of_patience(progress, settings) else "--epochs or --max_steps"
+            print(f"{settings.folder}: this run is complete; more {flag} extend it")
             return progress
         if validation is not None and not math.isfinite(progress.copy_mae):
             progress.copy_mae = _copy_mae(validation)
         if not checkpoints.states(settings.folder):
             _save(system, settings, progress, training)  # before any weights, which are nothing to go on from
         step, evaluation = make_step(system, settings.seed, settings.jit), make_evaluation(system)
+        stream = _training_stream(settings, progress, training)
+        held_out = None if validation is None else dataset.stream(validation, 0, validation.steps_per_epoch)
         while not _is_complete(progress, settings, training):
-            _train_epoch(system, settings, progress, training, step, interruption)
-            row = _row(progress, settings, training, _evaluate(evaluation, validation))
-            _finish_epoch(system, settings, progress, row, sample)
+            _train_epoch(system, settings, progress, training, stream, step, interruption)
+            row = _row(progress, settings, training, _evaluate(evaluation, validation, held_out))
+            is_best = _account_epoch(progress, row)
+            if settings.is_chief:
+                _write_epoch(system, settings, progress, is_best, sample)
             if progress.step == training.steps_per_epoch:
                 progress.epoch, progress.step, progress.n_slices = progress.epoch + 1, 0, 0
                 progress.sums, progress.seconds = {}, 0.0
+            if _is_complete(progress, settings, training) and settings.is_chief:
+                _write_animations(settings.folder)  # before the state that says there is nothing left to do
             _save(system, settings, progress, training)
             interruption.check()
-        _write_animations(settings.folder)
     return progress
 
 
 def _is_complete(progress: Progress, settings: Settings, training: dataset.Batches) -> bool:
-    """Whether all steps are done, or patience has run out at an epoch's end."""
-    out_of_patience = settings.patience is not None and progress.step == 0 and progress.waited >= settings.patience
-    return out_of_patience or _steps_done(progress, settings, training) >= settings.n_steps(training.steps_per_epoch)
+    """Whether all steps are done, or patience has run out."""
+    n_steps = settings.n_steps(training.steps_per_epoch)
+    return _is_out_of_patience(progress, settings) or _steps_done(progress, settings, training) >= n_steps
+
+
+def _is_out_of_patience(progress: Progress, settings: Settings) -> bool:
+    """Whether, at an epoch's end, the validation MAE has not fallen for too long."""
+    return settings.patience is not None and progress.step == 0 and progress.waited >= settings.patience
 
 
 def _steps_done(progress: Progress, settings: Settings, training: dataset.Batches) -> int:
     return (progress.epoch - settings.epoch_offset) * training.steps_per_epoch + progress.step
 
 
-def _train_epoch(system, settings, progress: Progress, training, step: Callable, interruption) -> None:
+def _training_stream(settings: Settings, progress: Progress, training: dataset.Batches) -> Iterator:
+    """The batches from here to the end of the run; with several replicas, each step's are dealt out among them."""
+    strategy, per_epoch = tf.distribute.get_strategy(), training.steps_per_epoch
+    first = progress.epoch * per_epoch + progress.step
+    last = settings.epoch_offset * per_epoch + settings.n_steps(per_epoch)
+    n_replicas = strategy.num_replicas_in_sync
+    if n_replicas == 1:
+        return dataset.iterate(dataset.stream(training, first, last), training)
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        n_local = n_replicas // context.num_input_pipelines
+        local = range(context.input_pipeline_id * n_local, (context.input_pipeline_id + 1) * n_local)
+        return dataset.stream(training, first, last, replicas=local, n_replicas=n_replicas)
+
+    return dataset.iterate(strategy.distribute_datasets_from_function(of_worker), training)
+
+
+def _train_epoch(system, settings, progress: Progress, training, stream, step: Callable, interruption) -> None:
     """Go on to the end of the epoch under way, or of the run."""
     per_epoch = training.steps_per_epoch
     n_steps = settings.n_steps(per_epoch)
     schedule = Schedule(settings.lr_schedule, n_steps)
     first = progress.epoch * per_epoch + progress.step
     last = min((progress.epoch + 1) * per_epoch, settings.epoch_offset * per_epoch + n_steps)
-    status = history.Status(
-        f"epoch {progress.epoch + 1}/{settings.epochs}", last - progress.epoch * per_epoch, progress.step
-    )
+    label = f"epoch {progress.epoch + 1}/{settings.epochs}"
     saved = clock = time.monotonic()
     pending: list[tuple[int, int, dict]] = []
-    stream = dataset.iterate(dataset.stream(training, first, last), training)
-    for number, (inputs, target) in enumerate(stream, first):
-        factor = schedule.factor(number - settings.epoch_offset * per_epoch)
-        rates = [tf.constant(factor * r) for r in (settings.generator_rate, settings.discriminator_rate)]
-        values = step(inputs, target, *rates, tf.constant(number, tf.int32))
-        pending.append((number, int(inputs.shape[0]), values))
-        stopping = interruption.signal is not None
-        due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
-        if len(pending) == CHECK_EVERY or number == last - 1 or stopping or due:
-            latest = _account(pending, settings, progress, training)
-            now = time.monotonic()
-            progress.seconds, clock = progress.seconds + now - clock, now
-            status.advance(len(pending), {name: latest[name] for name in ("generator_loss", "mae")})
-            pending = []
-        if (stopping and number < last - 1) or due:
-            _save(system, settings, progress, training)
-            saved = clock = time.monotonic()
-            interruption.check()
-    status.close()
+    batches = itertools.islice(stream, last - first)
+    with contextlib.closing(history.Status(label, last - progress.epoch * per_epoch, progress.step)) as status:
+        for number, (inputs, target) in enumerate(batches, first):
+            factor = schedule.factor(number - settings.epoch_offset * per_epoch)
+            rates = [tf.constant(factor * r) for r in (settings.generator_rate, settings.discriminator_rate)]
+            values = step(inputs, target, *rates, tf.constant(number, tf.int32))
+            pending.append((number, training.size(number), values))
+            stopping = interruption.signal is not None
+            due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
+            if len(pending) == CHECK_EVERY or number == last - 1 or stopping or due:
+                latest = _account(pending, settings, progress, training)
+                now = time.monotonic()
+                progress.seconds, clock = progress.seconds + now - clock, now
+                status.advance(len(pending), {name: latest[name] for name in ("generator_loss", "mae")})
+                pending = []
+            if (stopping or due) and number < last - 1:  # the end of the epoch writes its own
+                _check_weights(system, settings, progress)
+                _save(system, settings, progress, training)
+                saved = clock = time.monotonic()
+                interruption.check()
+    _check_weights(system, settings, progress)
 
 
 def _account(pending: list, settings: Settings, progress: Progress, training) -> dict[str, float]:
@@ -316,24 +399,40 @@ def _account(pending: list, settings: Settings, progress: Progress, training) ->
         latest = {name: float(value) for name, value in tensors.items()}
         for name, value in latest.items():
             if not math.isfinite(value):
-                kept = checkpoints.states(settings.folder)
-                raise InputError(
-                    f"{settings.folder}: {name} is {value} at step {number + 1} (epoch {progress.epoch + 1}): training "
-                    f"has diverged; smaller learning rates may help; "
-                    f"{f'the last good state is {kept[-1]}' if kept else 'no state was written yet'}"
-                )
+                raise _diverged(settings, f"{name} is {value} at step {number + 1} (epoch {progress.epoch + 1})")
             progress.sums[name] = progress.sums.get(name, 0.0) + n_slices * value
         progress.n_slices += n_slices
         progress.step = number + 1 - progress.epoch * training.steps_per_epoch
     return latest
 
 
-def _evaluate(evaluation: Callable, validation) -> dict[str, float]:
+def _check_weights(system: System, settings: Settings, progress: Progress) -> None:
+    """See to it that no state or weights file is written with numbers to which nothing can be added.
+
+    Raises:
+        InputError: the last update, after finite losses, has made a weight infinite or NaN.
+    """
+    for name, variable in system.variables():
+        if not np.isfinite(variable.numpy()).all():
+            place = f"the update of step {progress.step} of epoch {progress.epoch + 1}"
+            raise _diverged(settings, f"{name} is infinite or NaN after {place}")
+
+
+def _diverged(settings: Settings, found: str) -> InputError:
+    """The error of a run that has left the numbers behind."""
+    kept = checkpoints.states(settings.folder)
+    return InputError(
+        f"{settings.folder}: {found}: training has diverged; smaller learning rates may help; "
+        f"{f'the last good state is {kept[-1]}' if kept else 'no state was written yet'}"
+    )
+
+
+def _evaluate(evaluation: Callable, validation, held_out: tf.data.Dataset | None) -> dict[str, float]:
     """Mean of the inference-mode losses over the validation slices; empty without any."""
-    if validation is None:
+    if held_out is None:
         return {}
     sums, n = {}, 0
-    for inputs, target in dataset.iterate(dataset.stream(validation, 0, validation.steps_per_epoch), validation):
+    for inputs, target in dataset.iterate(held_out, validation):
         size = int(inputs.shape[0])
         n += size
         for name, value in evaluation(inputs, target).items():
@@ -365,20 +464,27 @@ def _row(progress: Progress, settings: Settings, training, validated: dict[str, 
     return row
 
 
-def _finish_epoch(system, settings: Settings, progress: Progress, row: dict, sample) -> None:
-    """History, weights and samples of an epoch that has ended."""
-    import pictures
-
-    folder = settings.folder
+def _account_epoch(progress: Progress, row: dict) -> bool:
+    """Enter the row of an epoch; whether its validation MAE is the lowest so far."""
     progress.rows = [*(old for old in progress.rows if old["epoch"] != row["epoch"]), row]
     mae = row.get("val_mae", math.nan)
-    is_best = not mae >= progress.best
+    if not math.isfinite(mae):  # nothing is held out
+        return False
+    is_best = mae < progress.best
     progress.waited = 0 if is_best else progress.waited + 1
-    progress.best = min(progress.best, mae) if math.isfinite(mae) else progress.best
+    progress.best = min(progress.best, mae)
+    return is_best
+
+
+def _write_epoch(system, settings: Settings, progress: Progress, is_best: bool, sample) -> None:
+    """History, weights and samples of the epoch that has ended."""
+    import pictures
+
+    folder, row = settings.folder, progress.rows[-1]
     history.write_csv(folder / "history.csv", progress.rows)
-    description = {**settings.description, "epoch": row["epoch"], "validation_mae": float(mae)}
+    description = {**settings.description, "epoch": row["epoch"], "validation_mae": row.get("val_mae", math.nan)}
     model.save(system.generator, folder / "generator.h5", description)
-    if is_best and math.isfinite(mae):
+    if is_best:
         model.save(system.generator, folder / "generator_best.h5", description)
     if system.discriminator is not None:
         model.save(system.discriminator, folder / "discriminator.h5", description)
@@ -425,6 +531,8 @@ def _write_animations(folder: pathlib.Path) -> None:
 
 def _save(system: System, settings: Settings, progress: Progress, training) -> None:
     """Write the state; the previous one stays until this one is whole."""
+    if not settings.is_chief:
+        return
     arrays = ((name, variable.numpy()) for name, variable in system.variables())
     step = progress.epoch * training.steps_per_epoch + progress.step
     run = {"identity": settings.identity, "progress": dataclasses.asdict(progress)}
@@ -433,7 +541,7 @@ def _save(system: System, settings: Settings, progress: Progress, training) -> N
 
 def _start(system: System, settings: Settings, training) -> Progress:
     """The progress that the folder's state holds, with all variables set from it; a new one where there is none."""
-    found = checkpoints.load(settings.folder)
+    found = None if settings.fresh and not settings.is_chief else checkpoints.load(settings.folder)
     if found is None:
         return _start_without_state(system, settings)
     path, run, said = found
@@ -441,8 +549,8 @@ def _start(system: System, settings: Settings, training) -> Progress:
         print(line)
     _restore(system, path, run["identity"], settings.identity)
     progress = Progress(**run["progress"])
-    size, was = settings.identity.get("batch_size"), run["identity"].get("batch_size")
-    if size != was and progress.step:
+    was, size = (identity.get("batch_size", 1) for identity in (run["identity"], settings.identity))
+    if was != size or progress.step > training.steps_per_epoch:  # the same share of an epoch of other batches
         progress.step = min(progress.step * was // size, training.steps_per_epoch - 1)
     for flag, value in settings.identity.items():
         if flag in run["identity"] and run["identity"][flag] != value:
@@ -470,12 +578,13 @@ def _start_without_state(system: System, settings: Settings) -> Progress:
     n_bytes = sum(variable.numpy().nbytes for _, variable in system.variables())
     settings.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(settings.folder).free
-    if free < 3 * n_bytes:
+    needed = 4 * n_bytes  # two states, the one being written, and the weights files
+    if free < needed:
         print(
-            f"Warning: {settings.folder} has {free / 1e9:.1f} GB free, the states of this run need about "
-            f"{3 * n_bytes / 1e9:.1f} GB (docs/training.md)"
+            f"Warning: {settings.folder} has {free / 1e9:.1f} GB free, this run needs about {needed / 1e9:.1f} GB: "
+            "it will stop when the disk is full (docs/training.md)"
         )
-    return Progress(epoch=settings.epoch_offset)
+    return Progress(epoch=settings.epoch_offset, epoch_offset=settings.epoch_offset)
 
 
 def _restore(system: System, path: pathlib.Path, started_with: dict, identity: dict) -> None:
@@ -517,7 +626,8 @@ class _Interruption(contextlib.AbstractContextManager):
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        print("\nStopping after this step; the state will be on disk.", flush=True)
+        with contextlib.suppress(RuntimeError):  # where the signal came in the middle of another line's writing
+            print("\nStopping after this step; the state will be on disk.", flush=True)
 
     def check(self) -> None:
         """Raise what the signal noted stands for, now that everything is written."""
