@@ -83,7 +83,7 @@ def list_models(path: str | os.PathLike) -> int:
         except InputError as error:
             left_out.append((str(found), str(error)))
             continue
-        if description.network != weights.PATCHGAN:
+        if description.network not in weights.DISCRIMINATORS:
             print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
     return commands.report_left_out(left_out)
 
@@ -104,7 +104,7 @@ def find_generator(path: str | os.PathLike, n_inputs: int):
             raise InputError(f"--model: expected one weights file, found several in {path}: {several}")
         found = named
     description = weights.describe(found[0])
-    if description.network == weights.PATCHGAN:
+    if description.network in weights.DISCRIMINATORS:
         raise InputError(f"{found[0]}: expected the weights of a generator, found those of a discriminator")
     if _n_inputs(description) != n_inputs:
         kinds = {1: "a network without style input", 2: "multitarget weights (two input channels)"}

@@ -220,7 +220,7 @@ def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weigh
         if len(named) > 1:
             raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, named))}")
         description = weights.describe(named[0])
-        if description.network == weights.PATCHGAN:
+        if description.network in weights.DISCRIMINATORS:
             raise InputError(f"--model: expected a generator, found a discriminator at {named[0]}")
         descriptions.append(description)
     files = [description.path.resolve() for description in descriptions]

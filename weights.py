@@ -26,6 +26,10 @@ Groups = list[tuple[str, list[np.ndarray]]]
 
 UNET = "unet"
 PATCHGAN = "patchgan"
+GLOBAL_GENERATOR = "global_generator"
+LOCAL_ENHANCER = "local_enhancer"
+MULTISCALE_DISCRIMINATOR = "multiscale_discriminator"
+DISCRIMINATORS = (PATCHGAN, MULTISCALE_DISCRIMINATOR)
 _NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
 
 
