@@ -1,0 +1,79 @@
+"""Losses against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import losses
+
+
+def scale(*logits):
+    """The answer of one discriminator: an empty feature map and logits (1, 1, n, 1)."""
+    return [tf.zeros((1, 1, 1, 1)), tf.reshape(tf.constant(logits, tf.float32), (1, 1, -1, 1))]
+
+
+def outcome(target=(0.0,), output=(0.0,), real=(), fake=()):
+    shape = (1, 1, -1, 1)
+    return losses.Outcome(
+        tf.reshape(tf.constant(target), shape), tf.reshape(tf.constant(output), shape), list(real), list(fake)
+    )
+
+
+def bce(probability):
+    return -math.log(probability)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_l1_is_the_mean_absolute_difference():
+    assert float(losses.l1(outcome((1.0, -1.0, 0.5, 0.0), (0.0, -1.0, -0.5, 1.0)))) == pytest.approx(0.75)
+
+
+def test_adversarial_bce_is_low_where_the_discriminator_is_fooled():
+    expected = (bce(sigmoid(2.0)) + bce(sigmoid(-1.0))) / 2
+    assert float(losses.adversarial_bce(outcome(fake=[scale(2.0, -1.0)]))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_discriminator_bce_is_the_sum_of_both_halves():
+    expected = bce(sigmoid(0.5)) + bce(1 - sigmoid(3.0))
+    found = losses.discriminator_bce(outcome(real=[scale(0.5)], fake=[scale(3.0)]))
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_undecided_discriminator_gives_log_2():
+    undecided = outcome(real=[scale(0.0)], fake=[scale(0.0)])
+    assert float(losses.adversarial_bce(undecided)) == pytest.approx(math.log(2))
+    assert float(losses.discriminator_bce(undecided)) == pytest.approx(2 * math.log(2))
+
+
+def test_bce_of_great_logits_is_finite():
+    sure = outcome(real=[scale(-500.0)], fake=[scale(500.0)])
+    assert float(losses.discriminator_bce(sure)) == pytest.approx(1000.0)
+    assert float(losses.adversarial_bce(outcome(fake=[scale(-500.0)]))) == pytest.approx(500.0)
+
+
+def test_pix2pix_weighs_l1_a_hundredfold():
+    total, terms = losses.evaluate(losses.PIX2PIX.generator, outcome((0.5,), (0.25,), [scale(1.0)], [scale(0.0)]))
+    assert float(terms["mae"]) == pytest.approx(0.25)
+    assert float(terms["adversarial"]) == pytest.approx(math.log(2))
+    assert float(total) == pytest.approx(math.log(2) + 100 * 0.25)
+
+
+def test_generator_only_is_l1_alone():
+    total, terms = losses.evaluate(losses.GENERATOR_ONLY.generator, outcome((0.5,), (0.25,)))
+    assert float(total) == pytest.approx(0.25)
+    assert set(terms) == {"mae"}
+    assert not losses.GENERATOR_ONLY.discriminator
+
+
+def test_low_precision_is_added_up_in_float32():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (1, 64, 64, 1))
+    exact = np.mean(np.log1p(np.exp(-logits)))
+    found = losses.adversarial_bce(outcome(fake=[[tf.cast(logits, tf.float16)]]))
+    assert found.dtype == tf.float32
+    assert float(found) == pytest.approx(exact, rel=1e-3)
