@@ -140,8 +140,8 @@ def read_slice(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
             level = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # the header is Python's text
         raise InputError(f"{path}: expected a feature slice (.npy): {error}") from None
-    if level.shape != shape:
-        raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape}")
+    if level.shape != shape or level.dtype.kind not in "fiu":
+        raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape} of {level.dtype}")
     with np.errstate(invalid="ignore"):
         level = to_network(level)
     if not np.abs(level).max() <= 1.01:  # also where it is NaN
