@@ -14,6 +14,7 @@ import pathlib
 import numpy as np
 
 import commands
+import recordings
 from data import AUDIO_EXTENSIONS, InputError
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -123,7 +124,7 @@ def _n_inputs(description) -> int:
 # --- recordings -------------------------------------------------------------------------------------------------------
 
 
-def find_jobs(source: str, destination: str | None) -> tuple[list[Job], list[tuple[str, str]], bool]:
+def find_jobs(source: str, destination: str | None) -> tuple[list[Job], bool]:
     """What is to be converted to what.
 
     Args:
@@ -132,14 +133,11 @@ def find_jobs(source: str, destination: str | None) -> tuple[list[Job], list[tup
 
     Returns:
         jobs: (recording, output) each.
-        left_out: (recording, reason) of those that would be written to the same output.
         is_many: whether `source` names several recordings.
 
     Raises:
         InputError: nothing found, or an output that cannot be.
     """
-    import recordings
-
     if destination is None:
         raise InputError("--output: expected with --input, found nothing")
     target = pathlib.Path(destination)
@@ -147,32 +145,26 @@ def find_jobs(source: str, destination: str | None) -> tuple[list[Job], list[tup
     if not is_pattern and not os.path.isdir(source):
         if not os.path.isfile(source):
             raise InputError(f"--input: expected a recording, a folder or a pattern, found nothing at {source}")
-        if target.is_dir():
-            target = _output_name(target / pathlib.Path(source).name, recordings.FORMATS)
-        return [(pathlib.Path(source), target)], [], False
+        recording = pathlib.Path(source)
+        return [(recording, _output(target / recording.name) if target.is_dir() else target)], False
     if target.exists() and not target.is_dir():
         raise InputError(
             f"--output: expected a folder where --input names several recordings, found a file at {target}"
         )
     base = _fixed_part(source) if is_pattern else pathlib.Path(source)
+    if target.resolve() == base.resolve():
+        raise InputError(f"--output: expected another folder than that of --input, found {target}")
     if is_pattern:
-        paths = [pathlib.Path(p) for p in glob.glob(source, recursive=True) if os.path.isfile(p)]
+        paths = [pathlib.Path(path) for path in glob.glob(source, recursive=True)]
     else:
-        extensions = (*AUDIO_EXTENSIONS, *recordings.FORMATS, *recordings.FFMPEG_EXTENSIONS)
-        paths = [p for p in base.rglob("*") if p.suffix.lower() in extensions and p.is_file()]
-    written = target.resolve()
+        extensions = {*AUDIO_EXTENSIONS, *recordings.FORMATS, *recordings.FFMPEG_EXTENSIONS}
+        paths = [path for path in base.rglob("*") if path.suffix.lower() in extensions]
     # What an earlier run put into an output folder inside the input folder is no recording to convert.
-    skipped = written if written != base.resolve() else None
-    paths = [p for p in sorted(paths) if not _is_hidden(p, base) and (skipped is None or not _is_below(p, skipped))]
+    paths = [path for path in paths if path.is_file() and target.resolve() not in path.resolve().parents]
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(base).parts)]
     if not paths:
         raise InputError(f"--input: expected recordings, found none in {source}")
-    outputs: dict[pathlib.Path, pathlib.Path] = {}
-    left_out = []
-    for path in paths:
-        output = _output_name(target / path.relative_to(base), recordings.FORMATS)
-        if outputs.setdefault(output, path) != path:
-            left_out.append((str(path), f"expected an output of its own, found {output} taken by {outputs[output]}"))
-    return [(path, output) for output, path in outputs.items()], left_out, True
+    return [(path, _output(target / path.relative_to(base))) for path in sorted(paths)], True
 
 
 def _fixed_part(pattern: str) -> pathlib.Path:
@@ -182,17 +174,9 @@ def _fixed_part(pattern: str) -> pathlib.Path:
     return pathlib.Path(*parts[:n_fixed])
 
 
-def _output_name(path: pathlib.Path, formats: dict) -> pathlib.Path:
-    """`path`, or a .wav beside it if its format can be read but not written."""
-    return path if path.suffix.lower() in formats else path.with_suffix(".wav")
-
-
-def _is_hidden(path: pathlib.Path, base: pathlib.Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(base).parts)
-
-
-def _is_below(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    return folder in path.resolve().parents
+def _output(path: pathlib.Path) -> pathlib.Path:
+    """`path`, or that with .wav behind it if its format is only read: a.m4a.wav does not meet the output of a.wav."""
+    return path if path.suffix.lower() in recordings.FORMATS else path.with_name(f"{path.name}.wav")
 
 
 def convert(arguments: argparse.Namespace, description, style: np.ndarray | None = None) -> int:
@@ -206,7 +190,7 @@ def convert(arguments: argparse.Namespace, description, style: np.ndarray | None
     import transfer
 
     wanted = settings(arguments)
-    jobs, left_out, is_many = find_jobs(arguments.input, arguments.output)
+    jobs, is_many = find_jobs(arguments.input, arguments.output)
     _check_plot(arguments.plot, is_many)
     make = functools.cache(
         lambda: transfer.load_converter(description, wanted, arguments.precision, arguments.gpu, style)
@@ -218,6 +202,7 @@ def convert(arguments: argparse.Namespace, description, style: np.ndarray | None
         if arguments.plot:
             _plot(arguments.plot, source, output, wanted.high_band == "keep")
         return 0
+    left_out = []
     todo = jobs if arguments.overwrite else [job for job in jobs if not job[1].exists()]
     if len(todo) < len(jobs):
         print(f"{len(jobs) - len(todo)} of {len(jobs)} already in {arguments.output} (--overwrite converts them again)")
