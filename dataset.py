@@ -110,23 +110,31 @@ def split_by_piece(pairs: Pairs, validation_split: float, seed: int) -> tuple[np
     Whole pieces are held out, drawn with `seed` from the sorted names, as near to the share `validation_split` of all
     slices as pieces allow. Of a single piece the last slices are held out.
     """
-    n_names = len(pairs.names)
+    held_out, said = hold_out(pairs.pieces, validation_split, seed)
+    of_sample = held_out[pairs.samples[:, 0]]
+    return pairs.samples[~of_sample], pairs.samples[of_sample], said
+
+
+def hold_out(pieces: np.ndarray, validation_split: float, seed: int) -> tuple[np.ndarray, str]:
+    """Which slices are held out, bool ``(n_slices,)``, where ``pieces[i]``, from 0 on, is the piece of slice i.
+
+    The second value is the line that `split_by_piece` gives.
+    """
+    n_names, sizes = len(pieces), np.bincount(pieces)
     wanted = validation_split * n_names
     held_out = np.zeros(n_names, bool)
     if not wanted or n_names == 1:
         said = "nothing is held out for validation" + (" (a single slice)" if wanted else "")
-    elif len(pairs.piece_names) == 1:
+    elif len(sizes) == 1:
         held_out[-min(max(1, round(wanted)), n_names - 1) :] = True
         said = f"a single piece: its last {held_out.sum()} of {n_names} slices are held out for validation"
     else:
-        sizes = np.bincount(pairs.pieces)
         order = np.random.default_rng([seed, 0]).permutation(len(sizes))
         sums = np.cumsum(sizes[order])
         n_pieces = int(np.clip(1 + np.argmin(np.abs(sums - wanted)), 1, len(sizes) - 1))
-        held_out = np.isin(pairs.pieces, order[:n_pieces])
+        held_out = np.isin(pieces, order[:n_pieces])
         said = f"{n_pieces} of {len(sizes)} pieces are held out for validation ({held_out.sum()} of {n_names} slices)"
-    of_sample = held_out[pairs.samples[:, 0]]
-    return pairs.samples[~of_sample], pairs.samples[of_sample], said
+    return held_out, said
 
 
 def read_slice(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:

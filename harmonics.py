@@ -80,8 +80,8 @@ class HumRepresentation:
 
     @property
     def segment_samples(self) -> int:
-        """Samples of one training segment, whose frames are `n_frames`."""
-        return self.hop_length * (self.n_frames - 1) + self.hop_length - 1
+        """Samples of one training segment, the fewest that make `n_frames` frames: 4.99 s."""
+        return self.hop_length * (self.n_frames - 1)
 
     def to_dict(self) -> dict:
         """The settings as they are kept beside cached features and in the weights file."""
@@ -149,6 +149,28 @@ def mel_level(spectrum: np.ndarray, representation: HumRepresentation = PUBLISHE
 def mel_power(level: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
     """Mel power ``(n_mels, n_frames)`` of a level: the inverse of the last step of `mel_level`."""
     return from_level(level, representation.mel_ref_db, representation.mel_top_db)
+
+
+def mel_energy(power: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
+    """Energy ``(n_frames,)`` of a mel power, as `frame_energy` has it of the magnitude behind it."""
+    return np.maximum(_mel_pseudo_inverse(representation) @ power, 0).sum(axis=0)
+
+
+def halve_bins(level: np.ndarray) -> np.ndarray:
+    """Mean of each second band and its neighbours, ``(n_mels // 2, n_frames)``: what the global generator works on.
+
+    Average pool of 3 with stride 2 and padding 1, edges not counted, as published.
+    """
+    padded = np.pad(level, ((1, 1), (0, 0)))
+    counts = np.pad(np.ones(len(level)), 1)
+    sums, counts = ((x[:-2:2] + x[1:-1:2] + x[2::2]) for x in (padded, counts))
+    return (sums / counts[:, np.newaxis]).astype(np.float32)
+
+
+def double_bins(level: np.ndarray) -> np.ndarray:
+    """Twice the bands, interpolated: the way back from `halve_bins`."""
+    between = (level + np.concatenate([level[1:], level[-1:]])) / 2
+    return np.stack([level, between], axis=1).reshape(-1, level.shape[1])
 
 
 # --- semantic harmonics -----------------------------------------------------------------------------------------------

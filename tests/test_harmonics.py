@@ -51,7 +51,7 @@ def test_the_representation_comes_back_from_its_settings_and_refuses_others():
 def test_a_segment_of_five_seconds_is_216_frames():
     assert harmonics.magnitude(np.zeros(5 * RATE, np.float32)).shape == (1025, 216)
     assert harmonics.magnitude(np.zeros(SEGMENT, np.float32)).shape == (1025, 216)
-    assert harmonics.magnitude(np.zeros(SEGMENT + 1, np.float32)).shape == (1025, 217)
+    assert harmonics.magnitude(np.zeros(SEGMENT - 1, np.float32)).shape == (1025, 215)
 
 
 def test_magnitude_is_librosas_and_a_full_scale_sine_peaks_at_one_with_energy_one_and_a_half():
@@ -83,6 +83,18 @@ def test_the_mel_level_of_a_tone_is_highest_in_its_band_and_half_an_amplitude_is
     assert abs(bands[loud.argmax()] - 3000) < PUBLISHED.bin_hz
     assert loud.max() - quiet.max() == pytest.approx(6.02 / 100 * 2, abs=1e-3)
     assert (harmonics.mel_level(np.zeros((1025, 3), np.float32)) == -1).all()
+
+
+def test_mel_energy_is_that_of_the_magnitude():
+    spectrum = harmonics.magnitude(plucks(110, 300))
+    found = harmonics.mel_energy(harmonics.mel_filters() @ np.square(spectrum))
+    np.testing.assert_allclose(found, harmonics.frame_energy(spectrum), rtol=0.05)
+
+
+def test_bands_are_halved_without_counting_the_edge_and_doubled_by_lines():
+    level = np.array([1.0, 2.0, 6.0, 4.0, 5.0, 9.0])[:, np.newaxis]
+    np.testing.assert_allclose(harmonics.halve_bins(level)[:, 0], [1.5, 4.0, 6.0])
+    np.testing.assert_allclose(harmonics.double_bins(np.array([[1.0], [3.0], [9.0]]))[:, 0], [1, 2, 3, 6, 9, 9])
 
 
 # --- semantic harmonics -----------------------------------------------------------------------------------------------
