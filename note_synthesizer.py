@@ -188,6 +188,14 @@ class _NoteReader:
 # --- notes of an instrument -------------------------------------------------------------------------------------------
 
 
+def _nearest(values, wanted: int) -> int:
+    """The nearest value; of two equally near ones the higher: a note shifted down does not become shorter."""
+    return min(values, key=lambda value: (abs(value - wanted), -value))
+
+
+_NEAREST_VELOCITY = tuple(_nearest(VELOCITIES, velocity) for velocity in range(128))  # looked up for every note
+
+
 @dataclasses.dataclass(frozen=True)
 class Instrument:
     """Where the notes of one instrument lie or will lie, and what `render_notes` makes them from.
@@ -417,7 +425,7 @@ class NoteBank:
         there, ``"velocity"`` if another velocity stands in, ``"pitch"`` if another pitch stands in, resampled by at
         most `LARGEST_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
         """
-        key = (pitch, _nearest(VELOCITIES, velocity))
+        key = (pitch, _NEAREST_VELOCITY[velocity])
         if key not in self._notes:
             self._notes[key] = self._find(*key)
         return self._notes[key]
@@ -444,11 +452,6 @@ class NoteBank:
 def _read_only(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
     return array
-
-
-def _nearest(values, wanted: int) -> int:
-    """The nearest value; of two equally near ones the higher: a note shifted down does not become shorter."""
-    return min(values, key=lambda value: (abs(value - wanted), -value))
 
 
 # --- mixing -----------------------------------------------------------------------------------------------------------
