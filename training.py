@@ -77,6 +77,7 @@ class Settings:
         description: what the weights files say of themselves.
         identity: settings that make a run what it is, by flag: compared with those a resumed run was started with.
         is_chief: writes to the folder; the other workers of a distributed run compute the same and write nothing.
+        after_step: called after each step with how many the run has done, for samples between the epochs' ends.
     """
 
     folder: pathlib.Path
@@ -95,6 +96,7 @@ class Settings:
     tensorboard: bool = False
     jit: bool = False
     is_chief: bool = True
+    after_step: Callable[[int], None] | None = None
 
     def n_steps(self, steps_per_epoch: int) -> int:
         """Steps of the whole run."""
@@ -372,6 +374,8 @@ def _train_epoch(system, settings, progress: Progress, training, stream, step: C
             rates = [tf.constant(factor * r) for r in (settings.generator_rate, settings.discriminator_rate)]
             values = step(inputs, target, *rates, tf.constant(number, tf.int32))
             pending.append((number, training.size(number), values))
+            if settings.after_step is not None:
+                settings.after_step(number + 1)
             stopping = interruption.signal is not None
             due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
             if len(pending) == CHECK_EVERY or number == last - 1 or stopping or due:
