@@ -110,6 +110,27 @@ def add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", type=number(int, minimum=-1), default=0, help="CUDA device to use, -1 for the CPU")
 
 
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every train script that have to do with the run, not with the data."""
+    add = parser.add_argument
+    add_gpu(parser)
+    add(
+        "--base_filters",
+        type=positive_int,
+        default=64,
+        help="filters of the first layer; 64 as published, 16 for a laptop",
+    )
+    add("--models_path", default="models", help="where the model's folder is made")
+    add("--precision", choices=["auto", "float32", "mixed_bfloat16", "mixed_float16"], default="auto", help="what layers compute in; auto takes the fastest that this machine is made for")  # fmt: skip  # noqa: E501
+    add("--max_steps", type=positive_int, help="stop after so many steps")
+    add("--checkpoint_minutes", type=positive_float, default=10.0, help="between two states within an epoch")
+    add("--fresh", action="store_true", help="start over; what is in the model's folder is kept under another name")
+    add("--deterministic", action="store_true", help="the same result to the bit, where that is slower")
+    add("--tensorboard", action="store_true", help="write scalars, pictures and audio for TensorBoard")
+    add("--distribute", choices=["none", "mirrored", "multiworker"], default="none", help="over all GPUs of this machine, or over the machines that TF_CONFIG names")  # fmt: skip  # noqa: E501
+    add("--jit", action="store_true", help="compile the step with XLA")
+
+
 def start_tensorflow(gpu: int | None) -> None:
     """Import TensorFlow with only CUDA device `gpu` visible (-1: none, None: all), without taking all GPU memory.
 
@@ -117,6 +138,7 @@ def start_tensorflow(gpu: int | None) -> None:
     """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # faster convolutions, off by default on some processors
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu == -1 else "2")
     with _silenced_stderr():  # its start-up lines are written past Python's logging
         import tensorflow as tf

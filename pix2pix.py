@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> 
     add = parser.add_argument
     add("--dataset_path", required=True, help="features, one folder an instrument (compute_features.py)")
     add("--origin", required=True, help="instrument to convert from")
-    commands.add_gpu(parser)
     add("--epochs", type=positive, default=100, help="number of the last epoch")
     add("--epoch_offset", type=commands.number(int, minimum=0), default=0, help="epochs that bare weights in the model's folder have behind them; goes on from those weights")  # fmt: skip  # noqa: E501
     add("--batch_size", type=positive, default=8, help="slices in a batch")
@@ -47,22 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> 
     add("--validation_split", type=fraction, default=0.1, help="share of the data held out for validation, by piece")
     add("--findlr", type=_truth, nargs="?", const=True, default=False, help="find learning rates instead of training")
     add("--findlr_steps", type=positive, help="steps of the finder (default: one pass over the data)")
-    add(
-        "--base_filters", type=positive, default=64, help="filters of the first layer; 64 as published, 16 for a laptop"
-    )
-    add("--models_path", default="models", help="where the model's folder is made")
     add("--seed", type=commands.number(int, minimum=0), default=0, help="of weights, data order, split and dropout")
-    add("--precision", choices=["auto", "float32", "mixed_bfloat16", "mixed_float16"], default="auto", help="what layers compute in; auto takes the fastest that this machine is made for")  # fmt: skip  # noqa: E501
-    add("--max_steps", type=positive, help="stop after so many steps")
     add("--lr_schedule", choices=["constant", "linear"], default="constant", help="linear: up over the first 5 %% of the steps, full rate to the middle, down to zero at the end")  # fmt: skip  # noqa: E501
     add("--beta_1", type=commands.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix has 0.5")
     add("--patience", type=positive, help="stop after so many epochs without a better validation MAE")
-    add("--checkpoint_minutes", type=commands.positive_float, default=10.0, help="between two states within an epoch")
-    add("--fresh", action="store_true", help="start over; what is in the model's folder is kept under another name")
-    add("--deterministic", action="store_true", help="the same result to the bit, where that is slower")
-    add("--tensorboard", action="store_true", help="write scalars, pictures and audio for TensorBoard")
-    add("--distribute", choices=["none", "mirrored", "multiworker"], default="none", help="over all GPUs of this machine, or over the machines that TF_CONFIG names")  # fmt: skip  # noqa: E501
-    add("--jit", action="store_true", help="compile the step with XLA")
+    commands.add_training(parser)
 
 
 def _rate(text: str) -> float | str:
