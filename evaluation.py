@@ -348,24 +348,28 @@ def evaluate_pair(
     n_target = len(target)
     origin, target = metrics.same_length(origin, target)
     audios = {"origin": origin, "target": target}
-    audios |= reference_audios(origin, target, representation, griffinlim_iterations, seed)
-    for model in models:
-        output = model.convert(origin, pair)
-        if not np.isfinite(output).all():
-            raise InputError(f"{model.path}: expected finite samples from the network, found NaN for {pair.origin}")
-        audios[model.name] = output
-    columns = [name for name in audios if name not in ("origin", "target")]
     # FFTs and array arithmetic leave the interpreter's lock, so threads share the cores without copies of the audio.
-    # Threads within matrix products would get in their way, and sum in another order: equal recordings must be equal.
-    n_threads = min(4, os.cpu_count() or 1)
-    with threadpoolctl.threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(n_threads) as threads:
-        reference = metrics.analyse(target, representation)
+    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        references = threads.submit(reference_audios, origin, target, representation, griffinlim_iterations, seed)
+        outputs = {model.name: _converted(model, origin, pair) for model in models}
+        audios |= references.result() | outputs
+        # Threads within matrix products would be in the way, and sum in another order: equal recordings must be equal.
+        with threadpoolctl.threadpool_limits(1):
+            reference = metrics.analyse(target, representation)
 
-        def compared(name: str) -> dict[str, float]:
-            return metrics.compare_features(metrics.analyse(audios[name], representation), reference)
+            def compared(name: str) -> dict[str, float]:
+                return metrics.compare_features(metrics.analyse(audios[name], representation), reference)
 
-        values = dict(zip(columns, threads.map(compared, columns), strict=True))
+            columns = [*REFERENCES, *outputs]
+            values = dict(zip(columns, threads.map(compared, columns), strict=True))
     return Result(pair, n_target / rate, values, notes, audios)
+
+
+def _converted(model: Model, origin: np.ndarray, pair: Pair) -> np.ndarray:
+    output = model.convert(origin, pair)
+    if not np.isfinite(output).all():
+        raise InputError(f"{model.path}: expected finite samples from the network, found NaN for {pair.origin}")
+    return output
 
 
 def reference_audios(

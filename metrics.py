@@ -27,7 +27,7 @@ ONSET_WINDOW = 0.05  # seconds
 PITCHES = np.arange(33, 97)  # MIDI: A1 (55 Hz) to C7 (2093 Hz)
 _MEL_BANDS = 128
 _FLOOR_DB = -80.0  # of LSD, chroma, loudness
-_BLOCK = 2**20  # values of one block of frames: a few megabytes
+_BLOCK = 2**18  # values of one block of frames: a megabyte or two, which caches hold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,8 +290,8 @@ def onset_times(mel: np.ndarray, sample_rate: int) -> np.ndarray:
     """Onsets in seconds of a mel level in dB ``(n_mels, n_frames)`` at hop 512.
 
     Peaks of the spectral flux: `librosa.onset.onset_strength` and `onset_detect` with their defaults (Böck & Widmer,
-    2013; Böck, Krebs & Schedl, 2012), on levels within 80 dB of the loudest. A recording that begins within 40 dB of its
-    loudest has an onset at 0.
+    2013; Böck, Krebs & Schedl, 2012), on levels within 80 dB of the loudest. A recording that begins within 40 dB of
+    its loudest has an onset at 0.
     """
     import librosa
 
