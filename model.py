@@ -104,10 +104,37 @@ def choose_precision(name: str) -> str:
     return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Keras' batch normalisation, same variables and same values, with its training step in one fused operation.
+
+    Keras 3 computes it from a dozen operations in float32; fused, a whole step of the full-size networks takes about a
+    fifth less processor time (docs/performance.md).
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not training:
+            return super().call(inputs, training=False)
+        outputs, mean, unbiased, _, _, _ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma.value,
+            offset=self.beta.value,
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
+        variance = unbiased * (tf.maximum(count - 1, 1) / count)
+        self.moving_mean.assign(self.momentum * self.moving_mean + (1 - self.momentum) * mean)
+        self.moving_variance.assign(self.momentum * self.moving_variance + (1 - self.momentum) * variance)
+        return outputs
+
+
 def _batch_norm(precision: str) -> keras.layers.Layer:
     """Batch normalisation with Keras' defaults, over the global batch where several replicas share it."""
-    synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    return layers.BatchNormalization(dtype=_policy(precision), synchronized=synchronized)
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return layers.BatchNormalization(dtype=_policy(precision), synchronized=True)
+    return FusedBatchNormalization(dtype=_policy(precision))
 
 
 def _policy(precision: str) -> keras.DTypePolicy:

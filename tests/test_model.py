@@ -150,3 +150,26 @@ def test_mixed_precision_ends_in_float32(precision):
 def test_precision_that_is_named_is_taken():
     assert model.choose_precision("mixed_float16") == "mixed_float16"
     assert model.choose_precision("auto") in model.PRECISIONS
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 6), (8, 1, 1, 6), (2, 4, 4, 6)])
+def test_fused_batch_norm_is_keras_own(precision, shape):
+    inputs = tf.constant(np.random.default_rng(0).normal(1, 2, shape).astype(np.float32))
+    weighing = tf.constant(np.random.default_rng(1).normal(0, 1, shape).astype(np.float32))
+    found = []
+    for kind in (model.FusedBatchNormalization, tf.keras.layers.BatchNormalization):
+        layer = kind(dtype=tf.keras.DTypePolicy(precision))
+        layer.build(shape)
+        layer.gamma.assign(np.arange(1, 7))
+        layer.beta.assign(np.arange(6))
+        x = tf.cast(inputs, layer.compute_dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = layer(x, training=True)
+            loss = tf.reduce_sum(tf.cast(output, tf.float32) * weighing)
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        values = [output, *gradients, layer.moving_mean.value, layer.moving_variance.value, layer(x, training=False)]
+        found.append([tf.cast(value, tf.float32).numpy() for value in values])
+    for fused, own in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, own, atol=1e-5, rtol=1e-6 if precision == "float32" else 1e-2)
