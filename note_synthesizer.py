@@ -14,12 +14,13 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 import data
+import recordings
 from data import InputError
 
 SAMPLE_RATE = 16000  # of notes, and of the mix before it is resampled once
@@ -32,6 +33,8 @@ MIDI_EXTENSIONS = (".mid", ".midi")
 PEAK = 32000 / 32768  # of every recording
 RELEASE_SAMPLES = 3000  # time constant of the release at `SAMPLE_RATE`
 DRUM_CHANNEL = 9
+BLOCK = 2**23  # samples mixed at a time, 8.7 min
+WHOLE_SECONDS = 1800  # a longer piece is kept on disk until its peak is known
 SUSTAIN, VOLUME, REVERB, CHORUS, ALL_SOUND_OFF = 64, 7, 91, 93, 120  # control change numbers
 
 # NSynth's families (rows) and sources to General MIDI programs, counted from 0.
@@ -501,31 +504,85 @@ def synthesize(
     Raises:
         InputError: played at this speed, the piece ends after a day.
     """
-    playing = playing or Playing()
+    counts = collections.Counter(played=len(piece.notes))
+    audio = np.concatenate(list(_blocks(piece, bank, playing or Playing(), sample_rate, counts)))
+    peak = max(audio.max(), -audio.min())
+    if peak > 0:
+        audio *= PEAK / peak
+    return audio, counts
+
+
+def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: Playing) -> collections.Counter:
+    """Write what `synthesize` gives as 16-bit wav at 44.1 kHz; the counts. Long pieces wait on disk, not in memory.
+
+    Raises:
+        InputError: as `synthesize`.
+    """
+    if piece.seconds / playing.playback_speed <= WHOLE_SECONDS:
+        audio, counts = synthesize(piece, bank, playing)
+        data.write_audio(path, audio)
+        return counts
+    sample_rate = data.PUBLISHED.sample_rate
+    counts = collections.Counter(played=len(piece.notes))
+    blocks = (block[:, np.newaxis] for block in _blocks(piece, bank, playing, sample_rate, counts))
+    with recordings.rendered(blocks, 1, pathlib.Path(path).parent) as rendering:
+        gain = PEAK / rendering.peak if rendering.peak > 0 else 1
+        recordings.write(path, rendering, gain, sample_rate, "16")
+    return counts
+
+
+def _blocks(
+    piece: Piece, bank: NoteBank, playing: Playing, sample_rate: int, counts: collections.Counter
+) -> Iterator[np.ndarray]:
+    """The mix at `sample_rate`, not yet brought to its level, in blocks ``(n,)``; adds to `counts` on the way."""
     seconds = piece.seconds / playing.playback_speed
     if seconds > LONGEST_SECONDS:
         raise InputError(
             f"--playback_speed: expected recordings that end within a day (24 h), found {seconds / 3600:.1f} h "
             f"at speed {playing.playback_speed:g}"
         )
-    mix = np.zeros(max(1, round(seconds * SAMPLE_RATE)), np.float32)
+    n_samples = max(1, round(seconds * SAMPLE_RATE))
+    mix = _mixed(_sounds(piece, bank, playing, counts), n_samples)
+    if n_samples <= BLOCK:
+        yield data.resample(next(mix), SAMPLE_RATE, sample_rate)
+        return
+    channels = recordings.resampled((block[:, np.newaxis] for block in mix), 1, SAMPLE_RATE, sample_rate)
+    yield from (block[:, 0] for block in channels if len(block))
+
+
+def _sounds(
+    piece: Piece, bank: NoteBank, playing: Playing, counts: collections.Counter
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(first sample, samples) of each note of a piece, cut and released, in order of their start."""
     envelope = release_envelope(0)
-    counts = collections.Counter(played=len(piece.notes))
     for start, end, pitch, velocity in piece.notes:
         note, how = bank.note(pitch + playing.transpose, velocity)
         if how:
             counts[how] += 1
-        first = round(start / playing.playback_speed * SAMPLE_RATE)
-        length = min(len(note), round((end - start) / playing.playback_speed * playing.duration_rate * SAMPLE_RATE))
-        n_release = length // 10
+        duration = (end - start) / playing.playback_speed * playing.duration_rate
+        sound = note[: round(duration * SAMPLE_RATE)].copy()
+        n_release = len(sound) // 10
         if n_release > len(envelope):
             envelope = release_envelope(n_release)
-        held = mix[first : first + length - n_release]
-        held += note[: len(held)]
-        release = mix[first + length - n_release : first + length]
-        release += note[length - n_release : length][: len(release)] * envelope[: len(release)]
-    audio = data.resample(mix, SAMPLE_RATE, sample_rate)
-    peak = max(audio.max(), -audio.min())
-    if peak > 0:
-        audio *= PEAK / peak
-    return audio, counts
+        sound[len(sound) - n_release :] *= envelope[:n_release]
+        yield round(start / playing.playback_speed * SAMPLE_RATE), sound
+
+
+def _mixed(sounds: Iterator[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
+    """The sum of sounds that come in order of their first sample, cut at `n_samples`, in blocks of `BLOCK`."""
+    ringing: list[tuple[int, np.ndarray]] = []  # from one block into the next
+    following = next(sounds, None)
+    for begin in range(0, n_samples, BLOCK):
+        mix = np.zeros(min(BLOCK, n_samples - begin), np.float32)
+        for first, sound in ringing:
+            part = sound[begin - first :][: len(mix)]
+            mix[: len(part)] += part
+        ringing = [(first, sound) for first, sound in ringing if first + len(sound) > begin + BLOCK]
+        while following and following[0] < begin + BLOCK:
+            first, sound = following
+            part = mix[first - begin :][: len(sound)]
+            part += sound[: len(part)]
+            if first + len(sound) > begin + BLOCK:
+                ringing.append(following)
+            following = next(sounds, None)
+        yield mix

@@ -40,8 +40,8 @@ def synthesize_piece(
     found = {}
     for instrument in instruments:
         if instrument.name in outputs:
-            audio, found[instrument.name] = note_synthesizer.synthesize(piece, NoteBank(instrument), playing)
-            data.write_audio(outputs[instrument.name], audio)
+            bank = NoteBank(instrument)
+            found[instrument.name] = note_synthesizer.write_piece(outputs[instrument.name], piece, bank, playing)
     return found
 
 

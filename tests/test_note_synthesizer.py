@@ -265,6 +265,25 @@ def test_a_speed_that_makes_a_piece_longer_than_a_day_is_refused(bank):
         synthesize(piece_of((0, 60, 60, 100)), bank, Playing(playback_speed=1e-4))
 
 
+@pytest.mark.parametrize("block", [1000, 4096, 70000])
+def test_blocks_leave_no_seam(bank, tmp_path, monkeypatch, block):
+    rng = np.random.default_rng(0)
+    starts = np.sort(rng.uniform(0, 5, 40))
+    piece = piece_of(*((s, s + rng.uniform(0.01, 1), int(rng.integers(48, 73)), 100) for s in starts))
+    whole, counts = synthesize(piece, bank)
+    monkeypatch.setattr(note_synthesizer, "BLOCK", block)
+    in_blocks, counts_in_blocks = synthesize(piece, bank)
+    # What rings on is added before what begins, so that sums of floats may differ in their last bits.
+    np.testing.assert_allclose(in_blocks, whole, atol=1e-6)
+    assert counts_in_blocks == counts
+    # A long piece takes the way over the disk.
+    monkeypatch.setattr(note_synthesizer, "WHOLE_SECONDS", 1)
+    assert note_synthesizer.write_piece(tmp_path / "a" / "long.wav", piece, bank, Playing()) == counts
+    written = read_audio(tmp_path / "a" / "long.wav")
+    np.testing.assert_allclose(written, whole, atol=2 * 2**-15)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["long.wav"]
+
+
 # --- SoundFont --------------------------------------------------------------------------------------------------------
 
 
