@@ -130,10 +130,15 @@ def hold_out(pieces: np.ndarray, validation_split: float, seed: int) -> tuple[np
         said = f"a single piece: its last {held_out.sum()} of {n_names} slices are held out for validation"
     else:
         order = np.random.default_rng([seed, 0]).permutation(len(sizes))
-        sums = np.cumsum(sizes[order])
-        n_pieces = int(np.clip(1 + np.argmin(np.abs(sums - wanted)), 1, len(sizes) - 1))
-        held_out = np.isin(pieces, order[:n_pieces])
-        said = f"{n_pieces} of {len(sizes)} pieces are held out for validation ({held_out.sum()} of {n_names} slices)"
+        chosen: list[int] = []
+        for piece in order:  # each that brings the held-out share nearer to the one that is asked for
+            if abs(sizes[[*chosen, piece]].sum() - wanted) < abs(sizes[chosen].sum() - wanted):
+                chosen.append(piece)
+        chosen = chosen[: len(sizes) - 1] or [min(order, key=lambda piece: sizes[piece])]
+        held_out = np.isin(pieces, chosen)
+        said = (
+            f"{len(chosen)} of {len(sizes)} pieces are held out for validation ({held_out.sum()} of {n_names} slices)"
+        )
     return held_out, said
 
 
