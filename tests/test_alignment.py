@@ -10,14 +10,14 @@ import data
 RATE = alignment.SAMPLE_RATE
 
 
-def scale(cents=0.0, bright=1.0, starts=(0.2, 0.9, 1.3, 2.1, 2.5, 3.3)):
+def scale(cents=0.0, bright=1.0, decay=4.0, starts=(0.2, 0.9, 1.3, 2.1, 2.5, 3.3)):
     """Four seconds of a broken chord; `bright` changes the timbre."""
     audio = np.zeros(4 * RATE)
     time = np.arange(int(0.6 * RATE)) / RATE
     for start, pitch in zip(starts, (60, 64, 67, 72, 65, 69), strict=True):
         f0 = 440 * 2 ** ((pitch - 69 + cents / 100) / 12)
         note = sum(np.sin(2 * np.pi * m * f0 * time) / m**bright for m in range(1, 9))
-        audio[int(start * RATE) :][: len(note)] += 0.1 * note * np.exp(-4 * time) * np.clip(8 - time / 0.075, 0, 1)
+        audio[int(start * RATE) :][: len(note)] += 0.1 * note * np.exp(-decay * time) * np.clip(8 - time / 0.075, 0, 1)
     return audio.astype(np.float32)
 
 
@@ -29,13 +29,13 @@ def reference():
 def test_another_timbre_of_the_same_notes_is_a_pair(reference):
     check = alignment.check_pair(reference, scale(bright=0.3))
     assert check.problems == ()
-    assert check.match > 0.8
+    assert check.match > 0.6
     assert check.lag == pytest.approx(0, abs=0.01)
     assert check.cents == pytest.approx(0, abs=5)
     assert (check.semitones, check.longer) == (0, 0)
 
 
-@pytest.mark.parametrize("lag", [-0.25, -0.04, 0.1, 1.0])
+@pytest.mark.parametrize("lag", [-0.25, -0.11, 0.13, 1.0])
 def test_a_lag_is_measured_to_a_few_milliseconds(reference, lag):
     n = round(abs(lag) * RATE)
     shifted = np.pad(reference, (n, 0))[: len(reference)] if lag > 0 else np.pad(reference, (0, n))[n:]
@@ -68,7 +68,18 @@ def test_length_silence_and_another_rhythm_are_reported(reference):
     assert np.isnan(silent.lag)
     assert alignment.check_pair(reference, 0 * reference, instrument="guitar").peak_db == -np.inf
     other = alignment.check_pair(reference, scale(starts=0.2 + 0.33 * np.arange(6)))
-    assert other.problems == ("notes begin at other times",)
+    assert other.problems == ("other notes, or at other times",)
+
+
+def test_a_soft_attack_is_still_a_pair(reference):
+    time = np.arange(len(reference)) / RATE
+    swell = scale(bright=0.5, decay=0.5)
+    for start in (0.2, 0.9, 1.3, 2.1, 2.5, 3.3):
+        inside = (time >= start) & (time < start + 0.15)
+        swell[inside] *= ((time[inside] - start) / 0.15).astype(np.float32)
+    check = alignment.check_pair(reference, swell)
+    assert check.problems == ()
+    assert 0.01 < check.lag < 0.1
 
 
 def test_a_sound_without_any_change_has_no_lag():
