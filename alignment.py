@@ -186,7 +186,7 @@ def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:
 
 
 def _level(audio: np.ndarray) -> np.ndarray:
-    """Log level of 96 mel bands below 5 kHz without their means, ``(96, n_frames)``; linear below -60 dB of the peak."""
+    """Log level of 96 mel bands to 5 kHz without their means, ``(96, n_frames)``, linear under -60 dB of the peak."""
     import librosa
 
     mel = librosa.feature.melspectrogram(
