@@ -2,7 +2,7 @@
 
 A *column* is one way to make an output from a pair: the four references, which give a number its meaning, and the
 models. All outputs of a pair are compared with its target at the level that they come out with; nothing is normalised.
-A pair is held in memory: about 120 MB a minute of audio with the references and one model.
+A pair is held in memory: about 250 MB a minute of audio with the references and one model.
 """
 
 from __future__ import annotations
