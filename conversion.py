@@ -16,6 +16,7 @@ import numpy as np
 import commands
 import recordings
 from data import AUDIO_EXTENSIONS, InputError
+from harmonics import F0_METHODS, MEL_INVERSES
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the channels of the network's input
@@ -44,13 +45,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="convert recordings again whose output is in the folder already")
 
 
+def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments for hum2guitar's weights; with others they do nothing."""
+    add = parser.add_argument_group("hum2guitar").add_argument
+    add("--f0", choices=F0_METHODS, help="how the pitch is found (default: as in training)")
+    add("--f0_min", type=commands.positive_float, help="lowest pitch searched in Hz (default: 65, cepstrum 70)")
+    add("--f0_max", type=commands.positive_float, help="highest pitch searched in Hz (default: 1050, cepstrum 550)")
+    add("--transpose", type=_transposition, default="auto", help="semitones, or auto: octaves up or down into the range that the network was trained on")  # fmt: skip  # noqa: E501
+    add("--mel_inverse", choices=MEL_INVERSES, default=MEL_INVERSES[0], help="how a mel spectrogram becomes audio; published is slower and worse")  # fmt: skip  # noqa: E501
+
+
+def _transposition(text: str) -> float | None:
+    return None if text == "auto" else commands.number(float, minimum=-48, maximum=48)(text)
+
+
 def settings(arguments: argparse.Namespace):
     """The `transfer.Settings` that the arguments stand for."""
     import dataclasses
 
+    import hum_transfer
     import transfer
 
-    return transfer.Settings(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(transfer.Settings)})
+    def given(kind: type) -> dict:
+        return {f.name: getattr(arguments, f.name) for f in dataclasses.fields(kind) if hasattr(arguments, f.name)}
+
+    return transfer.Settings(
+        **given(transfer.Settings), hum=hum_transfer.HumSettings(**given(hum_transfer.HumSettings))
+    )
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

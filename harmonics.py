@@ -23,6 +23,7 @@ import numpy as np
 import data
 
 F0_METHODS = ("pyin", "cepstrum")
+MEL_INVERSES = ("peaks", "published")  # `mel_to_audio` and `mel_to_audio_published`
 # Search ranges in Hz. The cepstrum's are the published ones (its reach ends at 21.5 Hz). pYIN does not mistake octaves
 # the wider it looks, so its range holds women's and children's voices too, and from below the lowest guitar string on.
 HUM_F0 = {"pyin": (65.0, 1050.0), "cepstrum": (70.0, 550.0)}
@@ -229,6 +230,24 @@ def analyse(
 # --- pitch ------------------------------------------------------------------------------------------------------------
 
 
+def search_range(method: str, f0_min: float | None = None, f0_max: float | None = None) -> tuple[float, float]:
+    """The range in Hz that a pitch is searched in: as given, or the method's own for humming.
+
+    Raises:
+        InputError: unknown method, or a range that is empty or out of reach.
+    """
+    if method not in F0_METHODS:
+        raise data.InputError(f"--f0: expected one of {', '.join(F0_METHODS)}, found {method!r}")
+    low, high = HUM_F0[method]
+    low, high = low if f0_min is None else f0_min, high if f0_max is None else f0_max
+    if not LOWEST_F0 <= low < high <= HIGHEST_F0:
+        raise data.InputError(
+            f"--f0_min, --f0_max: expected a range between {LOWEST_F0:g} and {HIGHEST_F0:g} Hz, the lower limit below "
+            f"the upper, found {low:g} to {high:g} Hz"
+        )
+    return low, high
+
+
 def track_f0(
     audio: np.ndarray,
     representation: HumRepresentation = PUBLISHED,
@@ -247,17 +266,10 @@ def track_f0(
         spectrum: the audio's `magnitude`, where it is at hand.
 
     Raises:
-        InputError: unknown method, or a range that is empty or beyond what the window can tell.
+        InputError: as `search_range`.
     """
     r = representation
-    if method not in F0_METHODS:
-        raise data.InputError(f"expected an F0 method of {', '.join(F0_METHODS)}, found {method!r}")
-    f0_min, f0_max = HUM_F0[method] if f0_range is None else f0_range
-    if not LOWEST_F0 <= f0_min < f0_max <= HIGHEST_F0:
-        raise data.InputError(
-            f"expected an F0 range between {LOWEST_F0:g} and {HIGHEST_F0:g} Hz, lower limit below the upper, "
-            f"found {f0_min:g} to {f0_max:g} Hz"
-        )
+    f0_min, f0_max = search_range(method, *(f0_range or (None, None)))
     audio = np.asarray(audio, np.float32)
     spectrum = magnitude(audio, r) if spectrum is None else spectrum
     audible = frame_energy(spectrum) > 10 ** (SILENCE_DB / 10)

@@ -15,6 +15,7 @@ import conversion
 def main(argv: Sequence[str] | None = None) -> int:
     parser = commands.Parser(__doc__)
     conversion.add_arguments(parser)
+    conversion.add_hum_arguments(parser)
     return commands.run(parser, predict, argv)
 
 

@@ -3,6 +3,7 @@
 A *converter* turns a stream of mono blocks at its `sample_rate` into another of the same length:
 
 * `Pix2PixConverter`: STFT, log level, overlapping slices through the network, blended, a phase, inverse STFT;
+* `hum_transfer.HumConverter`: pitch and energy, harmonics through the network, mel spectrogram to audio;
 * `load_converter` makes the one that a weights file asks for.
 
 `convert_audio` runs one over an array, `convert_file` over a file of any length, sample rate and channels. Nothing here
@@ -21,6 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
+import hum_transfer
 import inference
 import phases
 import recordings
@@ -73,6 +75,8 @@ class Settings:
         stereo: convert "per_channel", mid and side ("mid_side"), or the mean of the channels ("mono").
         sample_rate: of the output in Hz; None for the input's own.
         subtype: "16", "24", "float" or None for the format's usual one.
+        hum: of a hum2guitar network: how the hum is heard. Of the others it uses overlap, Griffin-Lim's iterations
+            (it has no use for the input's phase), level, stereo, sample rate and subtype.
     """
 
     overlap: float = 0.25
@@ -83,6 +87,7 @@ class Settings:
     stereo: str = "per_channel"
     sample_rate: int | None = None
     subtype: str | None = None
+    hum: hum_transfer.HumSettings = dataclasses.field(default_factory=hum_transfer.HumSettings)
 
 
 def load_converter(
@@ -104,8 +109,13 @@ def load_converter(
     Raises:
         InputError: the file is damaged or holds a network that nothing here converts with.
     """
+    if description.system == "hum2guitar":
+        settings = settings or Settings()
+        return hum_transfer.load_converter(
+            description, settings.hum, settings.overlap, settings.griffinlim_iterations, precision, gpu
+        )
     if description.system != "pix2pix":
-        raise InputError(f"{description.path}: expected a pix2pix network, found the system {description.system}")
+        raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
     network = inference.load(description.path, precision, gpu)
     return Pix2PixConverter(network, description.representation, style, settings)
 
