@@ -13,9 +13,9 @@ import numpy as np
 from data import Representation, overlap_add, stft
 
 PHASES = ("input", "griffinlim", "hybrid")
-CONTEXT = 16  # frames beside a chunk that take part in refining it
-MOMENTUM = 0.99  # of the fast Griffin-Lim algorithm
-FOLLOWS_DB = 6.0  # hybrid: a bin predicted within this of the input's level keeps the input's phase
+CONTEXT = 8  # frames beside a chunk that take part in refining it
+MOMENTUM = 0.9  # of the fast Griffin-Lim algorithm
+FOLLOWS_DB = 3.0  # hybrid: a bin predicted within this of the input's level keeps the input's phase
 
 Chunk = tuple[np.ndarray, np.ndarray]
 
