@@ -525,7 +525,7 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     sample_rate = data.PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
     blocks = (block[:, np.newaxis] for block in _blocks(piece, bank, playing, sample_rate, counts))
-    with recordings.rendered(blocks, 1, pathlib.Path(path).parent) as rendering:
+    with recordings.rendered(blocks, 1, pathlib.Path(path)) as rendering:
         gain = PEAK / rendering.peak if rendering.peak > 0 else 1
         recordings.write(path, rendering, gain, sample_rate, "16")
     return counts

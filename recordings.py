@@ -218,25 +218,36 @@ class Rendering:
 
 
 @contextlib.contextmanager
-def rendered(blocks: Iterable[np.ndarray], n_channels: int, folder: pathlib.Path) -> Iterator[Rendering]:
-    """All `blocks` in a nameless temporary file of `folder`, which is gone afterwards even if the process is killed.
+def rendered(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> Iterator[Rendering]:
+    """All `blocks` in a nameless temporary file beside `path`, which is gone afterwards even if the process is killed.
 
     The level of a recording is only known at its end; this is where it waits for that, outside of memory.
 
     Raises:
         OSError: the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Unbuffered: what does not fit on the disk is noticed here, not when the file is closed.
+    with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
         rendering = Rendering(file, n_channels)
         square = 0.0
         for block in blocks:
-            file.write(np.ascontiguousarray(block, np.float32).data)
+            _write_all(file, np.ascontiguousarray(block, np.float32), path)
             rendering.n_samples += len(block)
             rendering.peak = max(rendering.peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
         rendering.power = square / max(1, rendering.n_samples * n_channels)
         yield rendering
+
+
+def _write_all(file: io.IOBase, block: np.ndarray, path: pathlib.Path) -> None:
+    """Write a block; a full disk is told with the name of the file that it was for."""
+    remaining = memoryview(block).cast("B")
+    try:
+        while remaining:  # one write may take less than all
+            remaining = remaining[file.write(remaining) :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _quantised(block: np.ndarray, code: str) -> np.ndarray:

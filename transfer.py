@@ -428,7 +428,7 @@ def convert_file(
         converter = converter() if callable(converter) else converter
         blocks = _converted(recording, converter, settings, sample_rate, n_channels)
         blocks = _with_progress(blocks, recording, sample_rate)
-        with recordings.rendered(blocks, n_channels, destination.parent) as rendering:
+        with recordings.rendered(blocks, n_channels, destination) as rendering:
             gain = _gain(recording, rendering, settings, destination)
             recordings.write(destination, rendering, gain, sample_rate, settings.subtype)
 

@@ -394,6 +394,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, pair):
         )
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1
+        assert str(output / "o.wav") in done.stderr
         assert list(output.iterdir()) == []
 
 
