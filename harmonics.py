@@ -324,7 +324,7 @@ def _refine(f0: np.ndarray, spectrum: np.ndarray, r: HumRepresentation) -> np.nd
 def _cepstrum(
     spectrum: np.ndarray, audible: np.ndarray, r: HumRepresentation, f0_min: float, f0_max: float, remove_outliers: bool
 ) -> np.ndarray:
-    from scipy import fft, signal
+    from scipy import fft, ndimage
 
     power = np.square(spectrum)
     level = 10 * np.log10(np.maximum(power, power.max() * 1e-8))  # 80 dB, as published
@@ -342,7 +342,7 @@ def _cepstrum(
     if remove_outliers and voiced.any():
         low, middle, high = np.percentile(f0[voiced], [25, 50, 75])
         f0[np.abs(f0 - middle) > 1.5 * (high - low)] = 0
-    return signal.medfilt(f0, 3)
+    return ndimage.median_filter(f0, 3, mode="constant")
 
 
 def octaves_into_range(f0: np.ndarray, low: float, high: float) -> int:

@@ -1,9 +1,9 @@
 """Guitar recordings to training segments of hum2guitar: pitch, energy and mel level cached on disk, batches by step.
 
 Training pairs are made from guitar alone: the harmonics of a segment's own pitch are the input, its mel spectrogram is
-the target. A recording's segments lie in one file, float16 ``(n_segments, n_mels + 2, n_frames)``: the mel level in
-[-1, 1], a row of F0 in Hz (0 where unvoiced), a row of energy in dB. Harmonics are drawn from these when a batch is
-loaded. No TensorFlow here.
+the target. A recording's segments lie in one file, float16 ``(n_segments, n_mels + 3, n_frames)``: the mel level in
+[-1, 1], then rows of energy in dB, of F0 in Hz (0 where unvoiced) and of what float16 has rounded away from it, which
+counts at the higher harmonics. Harmonics are drawn from these when a batch is loaded. No TensorFlow here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from data import InputError
 from harmonics import HumRepresentation
 
 LEAST_VOICED = 0.1  # of a segment's frames: with fewer there is nothing to learn from
+OTHER_ROWS = 3  # energy, F0, rest of F0
 FEATURES_VERSION = 1  # of what a feature file holds; a change of it makes all anew
 
 
@@ -102,7 +103,7 @@ def prepare(
         raise InputError(
             f"--guitar_dir: expected recordings of at least 5 s with a pitch, found none in {folder}{reasons}"
         )
-    f0 = np.concatenate([_open(file, representation)[:, representation.n_mels].reshape(-1) for file in files])
+    f0 = np.concatenate([_open(file, representation)[:, representation.n_mels + 1].reshape(-1) for file in files])
     voiced = f0[f0 > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [1, 99]))
     data.write_json(cache / "features.json", settings)
@@ -122,7 +123,8 @@ def write_segments(source: str, destination: str, method: str, representation: H
         f0, energy, level = harmonics.analyse(audio, representation, method, f0_range)
         if np.mean(f0 > 0) >= LEAST_VOICED:
             decibels = 10 * np.log10(np.maximum(energy, 1e-10))
-            kept.append(np.concatenate([level, f0[np.newaxis], decibels[np.newaxis]]).astype(np.float16))
+            rounded = f0.astype(np.float16)
+            kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]]).astype(np.float16))
     if not kept:
         found = f"{n_segments} segments without a single pitch" if n_segments else "a shorter one"
         raise InputError(f"{source}: expected a guitar of at least 5 s playing a melody, found {found}")
@@ -151,7 +153,7 @@ def _open(path: pathlib.Path, representation: HumRepresentation) -> np.ndarray:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(f"{path}: expected cached features ({error}); remove the file to have it made anew") from None
-    expected = (representation.n_mels + 2, representation.n_frames)
+    expected = (representation.n_mels + OTHER_ROWS, representation.n_frames)
     if features.ndim != 3 or features.shape[1:] != expected:
         raise InputError(f"{path}: expected cached features of shape (n, {expected[0]}, {expected[1]}), "
                          f"found {features.shape}; remove the file to have it made anew")  # fmt: skip
@@ -223,10 +225,10 @@ class HumBatches:
         """
         r = self.representation
         features = _open(self.files[file], r)[number].astype(np.float32)
-        level, f0, decibels = features[: r.n_mels], features[r.n_mels], features[r.n_mels + 1]
+        level, (decibels, rounded, rest) = features[: r.n_mels], features[r.n_mels :]
         if not np.isfinite(features).all() or np.abs(level).max() > 1.01:
             raise InputError(f"{self.files[file]}: expected levels in [-1, 1], found values outside or NaN")
-        inputs = harmonics.harmonics_level(f0, 10 ** (decibels / 10), r)
+        inputs = harmonics.harmonics_level(rounded + rest, 10 ** (decibels / 10), r)
         return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
 
 
