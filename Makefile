@@ -9,6 +9,9 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
+# Where bytecode is switched off, every command would compile all of TensorFlow again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo demo-hum test test-fast lint clean
 
 # The piece that the split of seed 0 holds out, so that the network has never seen it (tests/test_demo.py).
@@ -37,6 +40,17 @@ demo: $(VENV)/installed
 	  rows['keyboard_acoustic_2_guitar_acoustic']['mae']['mean'], rows['copy']['mae']['mean']))"
 
 demo-hum: $(VENV)/installed
+	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios --instruments guitar_acoustic
+	$(PYTHON) train_hum2guitar.py --guitar_dir demo/audios/guitar_acoustic --humming_dir docs/examples/hum \
+	  --models_path demo/models --features_path demo/hum2guitar --out_dir demo/output --base_filters 4 --lr 1e-3 \
+	  --n_global_epochs 2 --n_fixed_global_epochs 1 --n_joint_epochs 1 --gpu -1
+	$(PYTHON) predict.py --model demo/models/hum2guitar/generator.h5 --gpu -1 \
+	  --input docs/examples/hum/hum.ogg --output demo/hum_as_guitar.wav --plot demo/hum_as_guitar.png
+	@echo
+	@echo "Went in:  docs/examples/hum/hum.ogg"
+	@echo "Came out: demo/hum_as_guitar.wav"
+	@echo "Picture:  demo/hum_as_guitar.png; more in demo/output"
+	@echo "Weights:  demo/models/hum2guitar/generator.h5"
 
 test: $(VENV)/installed-dev
 	$(PYTHON) -m pytest
