@@ -104,7 +104,7 @@ def _looked_through(path: pathlib.Path, source: pathlib.Path) -> Recording:
     n_samples, peak, square = 0, 0.0, 0.0
     with _named(path, source), open_audio(path) as file:
         sample_rate, n_channels = file.samplerate, file.channels
-        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        for block in _blocks(file):
             if not np.isfinite(block).all():
                 sample, channel = np.argwhere(~np.isfinite(block))[0]
                 raise InputError(
@@ -131,7 +131,13 @@ def _named(path: pathlib.Path, source: pathlib.Path) -> Iterator[None]:
 def read(recording: Recording) -> Iterator[np.ndarray]:
     """The samples of a recording as blocks ``(n, n_channels)``."""
     with open_audio(recording.path) as file:
-        yield from file.blocks(BLOCK, dtype="float32", always_2d=True)
+        yield from _blocks(file)
+
+
+def _blocks(file) -> Iterator[np.ndarray]:
+    """What can be read of an open file, which for mp3 may be more than its header says."""
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        yield block
 
 
 def resampled(blocks: Iterable[np.ndarray], n_channels: int, from_rate: float, to_rate: float) -> Iterator[np.ndarray]:
