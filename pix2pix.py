@@ -82,7 +82,7 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         held_out = dataset.Batches(pairs, validation_rows, arguments.batch_size, arguments.seed, style, shuffle=False)
     name = "any" if style else targets[0]
     folder = pathlib.Path(arguments.models_path, f"{arguments.origin}_2_{name}{'' if adversarial else '_generator'}")
-    rates = _learning_rates(arguments, name, folder)
+    rates = _learning_rates(arguments, name, folder, adversarial)
     if arguments.patience and held_out is None:
         raise data.InputError("--patience: expected slices held out for validation (--validation_split), found none")
     if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -140,7 +140,9 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
     return 0
 
 
-def _learning_rates(arguments: argparse.Namespace, name: str, folder: pathlib.Path) -> tuple[float, float]:
+def _learning_rates(
+    arguments: argparse.Namespace, name: str, folder: pathlib.Path, adversarial: bool = True
+) -> tuple[float, float]:
     """Learning rates of generator and discriminator: given, suggested by the finder, or the published ones.
 
     Raises:
@@ -154,7 +156,8 @@ def _learning_rates(arguments: argparse.Namespace, name: str, folder: pathlib.Pa
             path = folder / "lr_finder.json"
             suggestion = data.read_json(path).get(flag) if path.exists() else None
             if not isinstance(suggestion, float):
-                raise data.InputError(f"--{flag}: expected the suggestion of --findlr in {path}, found none")
+                shown = flag if adversarial else "lr"
+                raise data.InputError(f"--{shown}: expected the suggestion of --findlr in {path}, found none")
             rate = suggestion
         rates.append(rate)
     return rates[0], rates[1]
