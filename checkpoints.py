@@ -106,6 +106,8 @@ def shapes(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Keep a second process off a model's folder; the lock goes with the process, however it ends.
 
+    What an earlier process was writing when it was killed is cleared away.
+
     Raises:
         InputError: naming the process that holds it.
     """
@@ -123,6 +125,8 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         raise InputError(f"{folder}: another training (pid {pid}) is at work in this folder") from None
     try:
         owner.write_text(f"{os.getpid()}\n")
+        for unfinished in folder.rglob(".*.part.*"):
+            unfinished.unlink()
         yield
     finally:
         with contextlib.suppress(OSError):

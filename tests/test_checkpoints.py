@@ -3,6 +3,7 @@
 import errno
 import io
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -164,6 +165,20 @@ def test_second_process_is_refused_with_the_pid_of_the_first(tmp_path):
         holder.wait()
         with checkpoints.locked(tmp_path):
             pass
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    def killed():
+        with data.replacing(tmp_path / checkpoints.FOLDER / "state-000000001.npz") as beside:
+            beside.write_bytes(b"half of it")
+            shutil.copy(beside, tmp_path / "kept")  # as it stands when the process dies
+            name.append(beside.name)
+
+    name = []
+    killed()
+    (tmp_path / "kept").rename(tmp_path / checkpoints.FOLDER / name[0])
+    with checkpoints.locked(tmp_path):
+        assert [path.name for path in (tmp_path / checkpoints.FOLDER).iterdir()] == ["state-000000001.npz"]
 
 
 def test_set_aside_takes_the_first_free_name(tmp_path):
