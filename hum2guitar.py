@@ -78,13 +78,16 @@ def train(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, flag)
         if path and not pathlib.Path(path).is_file():
             raise InputError(f"--{flag}: expected a weights file (.h5), found nothing at {path}")
-    features = hum_dataset.prepare(arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs)
-    representation = dataclasses.replace(harmonics.PUBLISHED, f0_low=features.f0_range[0], f0_high=features.f0_range[1])
+    hums = data.find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
+    features = hum_dataset.prepare(
+        arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs, harmonics.PUBLISHED
+    )
+    representation = features.representation
     parts = hum_dataset.split_by_recording(features, arguments.validation_split, arguments.seed)
     training_rows, validation_rows, said = parts
     print(f"{len(training_rows)} segments to train on, {100 * features.voiced:.0f} % of their frames voiced; {said}")
     examples = {"guitar": _guitar_example(features, validation_rows if len(validation_rows) else training_rows)}
-    examples |= _humming_example(arguments, representation)
+    examples |= _humming_example(hums, arguments.f0, representation)
     status = commands.report_left_out(features.left_out)
 
     commands.start_tensorflow(arguments.gpu if arguments.distribute == "none" or arguments.gpu < 0 else None)
@@ -251,15 +254,13 @@ def _guitar_example(features: hum_dataset.Segments, rows: np.ndarray) -> Example
     return Example(f"guitar: {features.files[file].stem}", *shown.pair(file, number))
 
 
-def _humming_example(arguments: argparse.Namespace, representation) -> dict[str, Example]:
-    """The first hummed segment with a pitch below ``--humming_dir``, moved into the guitar's range by octaves."""
-    if not arguments.humming_dir:
+def _humming_example(hums: list[pathlib.Path], method: str, representation) -> dict[str, Example]:
+    """The first hummed segment with a pitch, moved by octaves into the guitar's range; empty where there are none."""
+    if not hums:
         return {}
-    found = hum_dataset.read_sample(
-        data.find_audio(arguments.humming_dir, "--humming_dir"), representation, arguments.f0
-    )
+    found = hum_dataset.read_sample(hums, representation, method)
     if found is None:
-        raise InputError(f"--humming_dir: expected a recording with a pitch, found none in {arguments.humming_dir}")
+        raise InputError(f"--humming_dir: expected a recording with a pitch, found none in {hums[0].parent}")
     name, f0, energy, level = found
     f0 = f0 * 2 ** (harmonics.octaves_into_range(f0, representation.f0_low, representation.f0_high) / 12)
     return {"humming": Example(f"humming: {name}", harmonics.harmonics_level(f0, energy, representation), level)}

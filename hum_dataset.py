@@ -35,18 +35,18 @@ class Segments:
     """The segments of a folder of guitar recordings.
 
     Attributes:
+        representation: of the levels; its range of pitches is that of the segments, 1st to 99th percentile.
         files: feature files, one a recording, sorted.
         segments: int ``(n_segments, 2)``: file and number within it.
         left_out: (recording, reason) of those that could not be used.
         voiced: share of voiced frames in all segments.
-        f0_range: the 1st and 99th percentile of their pitch in Hz.
     """
 
+    representation: HumRepresentation
     files: tuple[pathlib.Path, ...]
     segments: np.ndarray
     left_out: list[tuple[str, str]]
     voiced: float
-    f0_range: tuple[float, float]
 
 
 def find_guitar(folder: str | os.PathLike, flag: str = "--guitar_dir") -> list[pathlib.Path]:
@@ -107,7 +107,8 @@ def prepare(
     voiced = f0[f0 > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [1, 99]))
     data.write_json(cache / "features.json", settings)
-    return Segments(files, np.array(segments), sorted(left_out), len(voiced) / len(f0), (low, high))
+    representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
+    return Segments(representation, files, np.array(segments), sorted(left_out), len(voiced) / len(f0))
 
 
 def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> int:
@@ -188,15 +189,14 @@ class HumBatches:
         halve: bool = False,
         shuffle: bool = True,
         drop_remainder: bool = False,
-        representation: HumRepresentation = harmonics.PUBLISHED,
     ) -> None:
         if shuffle and batch_size > len(segments):
             raise InputError(f"--batch_size: expected at most the {len(segments)} segments, found {batch_size}")
         self.files, self.segments, self.batch_size, self.seed = features.files, segments, batch_size, seed
-        self.halve, self.shuffle, self.representation = halve, shuffle, representation
+        self.halve, self.shuffle, self.representation = halve, shuffle, features.representation
         self.steps_per_epoch = len(segments) // batch_size if drop_remainder else -(-len(segments) // batch_size)
-        n_bins = representation.n_mels // 2 if halve else representation.n_mels
-        self.shape = (n_bins, representation.n_frames, 1)
+        r = self.representation
+        self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
         self.error: InputError | None = None
 
     def size(self, step: int) -> int:

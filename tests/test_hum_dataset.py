@@ -60,7 +60,7 @@ def test_recordings_become_segments_of_five_seconds_and_the_rest_is_named(featur
     assert "at least 5 s" in reasons["short.wav"]
     assert "without a single pitch" in reasons["silent.wav"]
     assert features.voiced > 0.9
-    assert 100 < features.f0_range[0] < features.f0_range[1] < 600
+    assert 100 < features.representation.f0_low < features.representation.f0_high < 600
 
 
 def test_a_segment_holds_what_the_recording_is(features, guitar):
