@@ -3,9 +3,13 @@
 import collections
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import data
 import dataset
@@ -325,3 +329,43 @@ def test_stream_names_the_damaged_file(folder, tmp_path):
     batches = batches_of(pairs)
     with pytest.raises(data.InputError, match=r"guitar.satie_003\.npy: expected a feature slice"):
         list(dataset.iterate(dataset.stream(batches, 0, batches.steps_per_epoch), batches))
+
+
+# Makes a million feature files of two instruments as links to one, finds them and loads the first batch.
+A_MILLION = """
+import os, resource, sys
+import numpy as np
+import dataset
+folder, n_pieces, n_slices = sys.argv[1], 1250, 400
+np.save(os.path.join(folder, "one.npy"), np.full((256, 256, 1), 0.25, np.float16))
+for instrument in ("piano", "guitar"):
+    os.mkdir(os.path.join(folder, instrument))
+    descriptor = os.open(os.path.join(folder, instrument), os.O_RDONLY)
+    for piece in range(n_pieces):
+        for number in range(n_slices):
+            os.symlink("../one.npy", f"piece{piece:04d}_{number:03d}.npy", dir_fd=descriptor)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+pairs = dataset.find_pairs(folder, "piano", ["guitar"])
+training, held_out, _ = dataset.split_by_piece(pairs, 0.1, 0)
+inputs, target = dataset.Batches(pairs, training, 8, seed=0).load(0)
+assert inputs.shape == target.shape == (8, 256, 256, 1) and (inputs == -0.5).all()
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+print(len(pairs.samples), len(training), len(held_out), round(grown))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="makes links below an open folder")
+def test_a_million_feature_files_start_with_their_names_alone_in_memory(tmp_path):
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path  # ten times faster to make links in
+    folder = tempfile.mkdtemp(dir=memory)
+    try:
+        command = [sys.executable, "-c", A_MILLION, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    finally:
+        shutil.rmtree(folder)
+    assert done.returncode == 0, done.stderr
+    n_samples, n_training, n_held_out, grown_mb = map(int, done.stdout.split())
+    assert n_samples == n_training + n_held_out == 500_000
+    assert n_held_out == 50_000
+    assert grown_mb < 600  # a name takes some hundred bytes; one slice alone is 128 KiB
