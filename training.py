@@ -53,10 +53,11 @@ class System:
     instance_noise: float = 0.0
 
     def build(self) -> None:
-        """Make the optimizers' variables; before the first step is traced and before a state is restored."""
-        self.generator_optimizer.build(self.generator.trainable_variables)
-        if self.discriminator is not None:
-            self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+        """Make the optimizers' variables, once; before the first step is traced and before a state is restored."""
+        pairs = [(self.generator, self.generator_optimizer), (self.discriminator, self.discriminator_optimizer)]
+        for network, optimizer in pairs:
+            if network is not None and not optimizer.built:  # the one that scales the loss would add its own again
+                optimizer.build(network.trainable_variables)
 
     def variables(self) -> Iterator[tuple[str, keras.Variable]]:
         """Everything that changes while training, by name: weights, moments, seeds of dropout, loss scale."""
