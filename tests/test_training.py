@@ -4,9 +4,11 @@ import contextlib
 import csv
 import errno
 import os
+import pathlib
 import re
 import signal
 import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -550,3 +552,129 @@ def test_disk_that_is_too_small_is_foreseen(machine, tmp_path, monkeypatch, caps
     monkeypatch.setattr(training.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
     machine.fit(tmp_path / "m", max_steps=1)
     assert re.search(r"Warning: .* has 0\.0 GB free, this run needs about", capsys.readouterr().out)
+
+
+# --- learning, and being killed ---------------------------------------------------------------------------------------
+
+
+def overfitted(folder, pairs, base_filters, n_steps, style):
+    """The generator after so many steps of `training.fit` at batch 8 on all pairs, and the progress of the run."""
+    rows = np.tile(pairs.samples, (-(-8 * n_steps // len(pairs.samples)), 1))[: 8 * n_steps]
+    batches = dataset.Batches(pairs, rows, 8, seed=0, style=style)
+    same = dataset.Batches(pairs, pairs.samples, 8, seed=0, style=style, shuffle=False)
+    system = training.System(
+        model.build_generator(1 + style, base_filters, seed=0), model.build_discriminator(base_filters, seed=1),
+        losses.PIX2PIX, optimizers.Adam(beta_1=0.5), optimizers.Adam(beta_1=0.5),
+    )  # fmt: skip
+    settings = training.Settings(folder, {}, {}, 5e-3, 2e-4, epochs=1, lr_schedule="linear")
+    progress = training.fit(system, settings, batches, same, lambda _: [])
+    assert progress.rows[-1]["step"] == n_steps
+    return system.generator, progress
+
+
+@pytest.mark.slow
+def test_one_piece_is_learnt(tmp_path, note_features):
+    """16 slices, 16 base filters, batch 8: in inference mode the error is below half of copying the input."""
+    made = note_features(tmp_path / "features", {"piano": (1.5, 3.0), "guitar": (0.8, 1.5)}, 16)
+    pairs = dataset.find_pairs(made, "piano", ["guitar"])
+    _, progress = overfitted(tmp_path / "model", pairs, 16, 120, style=False)
+    assert progress.copy_mae > 0.2
+    assert progress.rows[-1]["val_mae"] < progress.copy_mae / 2
+
+
+@pytest.mark.slow
+def test_multitarget_follows_the_style(tmp_path, note_features):
+    """For one input, the output is nearer to the target whose style was given, for both styles."""
+    instruments = {"piano": (1.5, 3.0), "guitar": (0.8, 1.5), "flute": (3.0, 0.5)}
+    made = note_features(tmp_path / "features", instruments, 8)
+    pairs = dataset.find_pairs(made, "piano", ["guitar", "flute"])
+    generator, _ = overfitted(tmp_path / "model", pairs, 8, 120, style=True)
+    of = {
+        name: np.stack([dataset.read_slice(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(8)])
+        for name in instruments
+    }
+    for style, other in (("guitar", "flute"), ("flute", "guitar")):
+        for shift in (1, 4):  # the style of another slice
+            inputs = np.concatenate([of["piano"], np.roll(of[style], shift, axis=0)], axis=-1)
+            output = generator(inputs, training=False).numpy()
+            assert np.abs(output - of[style]).mean() < np.abs(output - of[other]).mean()
+
+
+# Starts the command again and again, each time in a process of its own that is killed after a random number of steps (a
+# state is written after each), and last to its end. TensorFlow is imported only once: forked before it does anything.
+KILLER = """
+import os, pathlib, random, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import tensorflow, librosa, matplotlib.figure
+import train
+
+folder, draw, argv = pathlib.Path(sys.argv[2]), random.Random(0), sys.argv[4:]
+
+def newest():
+    return max((path.name for path in folder.glob("*/checkpoints/state-*.npz")), default="")
+
+def start():
+    sys.stdout.flush()
+    process = os.fork()
+    if not process:
+        status = 70
+        try:
+            status = train.main(argv)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+    return process
+
+n_kills = 0
+while n_kills < int(sys.argv[3]):
+    process, n_states, last = start(), draw.randrange(6), newest()
+    while n_states:
+        if newest() != last:
+            n_states, last = n_states - 1, newest()
+        if os.waitpid(process, os.WNOHANG)[0]:
+            sys.exit("the run ended before it was killed")
+        time.sleep(0.001)
+    time.sleep(draw.choice([0, 0.01, 0.1, 1]) * draw.random())
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    n_kills += 1
+    print("killed at", newest(), flush=True)
+    import checkpoints, weights
+    for path in folder.glob("*/*.h5"):
+        weights.read(path)
+    for path in folder.glob("*/checkpoints/state-*.npz"):
+        dict(checkpoints.arrays(path))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(start(), 0)[1]))
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path, noise_features):
+    """SIGKILL at random moments: the history and the weights of the resumed run are those of an uninterrupted one."""
+    pieces = {"bach": 12, "satie": 1}
+    made = noise_features(tmp_path / "features", {"piano": pieces, "guitar": pieces})
+    outcomes = []
+    for n_kills in (0, 20):
+        models = tmp_path / f"models{n_kills}"
+        argv = (
+            f"--dataset_path {made} --origin piano --target guitar --gpu -1 --base_filters 2 --batch_size 1 --epochs 8 "
+            f"--validation_split 0.08 --models_path {models} --gen_lr 1e-3 --disc_lr 1e-3 --lr_schedule linear "
+            "--checkpoint_minutes 1e-9 --precision float32 --deterministic"
+        )
+        command = [sys.executable, "-c", KILLER, str(pathlib.Path(training.__file__).parent), str(models), str(n_kills)]
+        run = subprocess.run([*command, *argv.split()], capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+        assert "Traceback" not in run.stderr
+        assert run.stdout.count("killed at") == n_kills
+        folder = models / "piano_2_guitar"
+        files = [weights.read(folder / name) for name in ("generator.h5", "discriminator.h5", "generator_best.h5")]
+        outcomes.append((untimed(history_of(folder)), files))
+        assert not [path for path in folder.rglob("*") if ".part" in path.name]
+    (rows, files), (killed_rows, killed_files) = outcomes
+    assert len(rows) == 8
+    assert killed_rows == rows
+    for expected, found in zip(files, killed_files, strict=True):
+        for (group, arrays), (killed_group, killed_arrays) in zip(expected, found, strict=True):
+            assert group == killed_group
+            assert all(np.array_equal(a, b) for a, b in zip(arrays, killed_arrays, strict=True))
