@@ -62,6 +62,7 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     """The rate at which the smoothed loss falls most steeply over log(rate), and the smoothed loss (n,).
 
     Smoothed by a second-order polynomial in a window of about one factor of 10 in the rate (Savitzky & Golay, 1964).
+    Looked for only until the loss has risen again: what it falls from after that is its own divergence.
 
     Raises:
         InputError: too few points, or a loss that never falls.
@@ -76,10 +77,19 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     window = min(window, n if n % 2 else n - 1)
     smoothed = savgol_filter(losses, window, 2)
     slope = savgol_filter(losses, window, 2, deriv=1)
-    best = int(np.argmin(slope))
+    best = int(np.argmin(slope[: _first_rise(losses, smoothed, window)]))
     if slope[best] >= 0:
         raise data.InputError("--findlr: expected a loss that falls at some rate, found none: try more --findlr_steps")
     return float(rates[best]), smoothed
+
+
+def _first_rise(losses: np.ndarray, smoothed: np.ndarray, window: int) -> int:
+    """How many points there are until the smoothed loss has lost half of what it had fallen (a fall beyond noise)."""
+    noise = np.std((losses - smoothed)[:window])
+    fallen = smoothed[0] - np.minimum.accumulate(smoothed)
+    risen = smoothed - np.minimum.accumulate(smoothed)
+    rises = np.flatnonzero((fallen > 3 * noise) & (risen > fallen / 2))
+    return int(rises[0]) if len(rises) else len(losses)
 
 
 def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | None, seed: int) -> dict:

@@ -65,6 +65,15 @@ def test_noise_does_not_move_the_steepest_point():
     assert np.abs(smoothed - clean)[20:-20].mean() < np.abs(noisy - clean)[20:-20].mean()
 
 
+def test_falling_back_from_a_divergence_is_not_taken_for_learning():
+    rates = lr_finder.geometric_rates(300)
+    position = np.log10(rates)
+    learning = 1 / (1 + np.exp(4 * (position + 4)))  # falls by 1 around 1e-4
+    bump = 5 * np.exp(-(((position + 1.5) / 0.3) ** 2))  # blows up at 0.03, and falls by 5 after it
+    rate, _ = lr_finder.suggest(rates, learning + bump)
+    assert abs(math.log10(rate) + 4) < 0.3
+
+
 def test_a_loss_that_never_falls_is_said():
     rates = lr_finder.geometric_rates(50)
     with pytest.raises(data.InputError, match="loss that falls"):
