@@ -35,7 +35,7 @@ class Segments:
     """The segments of a folder of guitar recordings.
 
     Attributes:
-        representation: of the levels; its range of pitches is that of the segments, 1st to 99th percentile.
+        representation: of the levels; its range of pitches is that of the segments, 5th to 95th percentile.
         files: feature files, one a recording, sorted.
         segments: int ``(n_segments, 2)``: file and number within it.
         left_out: (recording, reason) of those that could not be used.
@@ -105,7 +105,7 @@ def prepare(
         )
     f0 = np.concatenate([_open(file, representation)[:, representation.n_mels + 1].reshape(-1) for file in files])
     voiced = f0[f0 > 0].astype(np.float32)
-    low, high = (float(f) for f in np.percentile(voiced, [1, 99]))
+    low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
     data.write_json(cache / "features.json", settings)
     representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
     return Segments(representation, files, np.array(segments), sorted(left_out), len(voiced) / len(f0))

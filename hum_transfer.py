@@ -24,6 +24,8 @@ CONTEXT = 22  # frames (0.5 s) on both sides of them
 SYNTHESISED = 432  # frames that are made audio at a time
 SHARED = 8  # frames (0.2 s) on both sides of them
 LOOK_AHEAD = 2584  # frames (60 s) that decide on the transposition
+RINGING, DAMPING_DB = 8, 4.0  # frames that a note rings on in a rest, and dB a frame that it falls by from then on
+ONSET, ONSET_DB = 2, 20.0  # frames before a note that its onset may take, and dB a frame that it rises by before that
 LEAST_FRAMES = 16  # that a network is given
 MOST_GAIN_DB = 40.0  # that the loudness of a window is corrected by
 FEW_VOICED = 0.5  # below this share of the audible frames a word is due
@@ -82,7 +84,8 @@ class HumConverter:
     """Converts with a network that maps harmonics to the mel spectrogram of a guitar.
 
     Windows are blended in decibels. The loudness of each window is that of the hum: instance normalisation leaves a
-    network no firm sense of how loud its whole input is.
+    network no firm sense of how loud its whole input is. Where the hum rests, the guitar is damped: what a network puts
+    there depends on how silent the frames without pitch were that it was trained on.
     """
 
     residual = False
@@ -217,8 +220,8 @@ class HumConverter:
         voiced = f0 > 0
         made = harmonics.mel_energy(power[:, voiced], r)
         lacking = np.median(10 * np.log10((energy[voiced] + 1e-12) / (made + 1e-12)))
-        gain = 10 ** (np.clip(lacking, -MOST_GAIN_DB, MOST_GAIN_DB) / 10)
-        return harmonics.to_level(power * np.float32(gain), r.mel_ref_db, r.mel_top_db)
+        gain = np.clip(lacking, -MOST_GAIN_DB, MOST_GAIN_DB) - _damping(voiced)
+        return harmonics.to_level(power * 10 ** (gain / 10), r.mel_ref_db, r.mel_top_db)
 
     def _audio(self, levels: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Audio of mel levels, from sample 0 on, a hop a frame.
@@ -272,6 +275,15 @@ class _Heard:
         self.n_audible += np.count_nonzero(energy > 10 ** (harmonics.SILENCE_DB / 10))
         self.n_voiced += np.count_nonzero(f0)
         return piece
+
+
+def _damping(voiced: np.ndarray) -> np.ndarray:
+    """How many dB each frame ``(n,)`` is damped by: none where there is pitch, just before it, and a while after it."""
+    n = len(voiced)
+    frames = np.arange(n)
+    since = frames - np.maximum.accumulate(np.where(voiced, frames, -n))
+    until = np.minimum.accumulate(np.where(voiced, frames, 2 * n)[::-1])[::-1] - frames
+    return np.minimum(DAMPING_DB * np.maximum(0, since - RINGING), ONSET_DB * np.maximum(0, until - ONSET))
 
 
 def _faded(carried: np.ndarray | None, level: np.ndarray, n_overlap: int) -> np.ndarray:

@@ -82,6 +82,17 @@ def test_the_pitch_is_moved_as_asked_or_by_octaves_into_the_guitars_range(hummed
     assert np.median(f0[f0 > 0]) == pytest.approx(heard, rel=0.01)
 
 
+def test_the_guitar_is_damped_where_the_hum_rests_whatever_the_network_says():
+    def droning(level):
+        return np.full_like(level, 0.6)
+
+    found = convert(voice(200, 0, 200, seconds=1.5), droning)
+    sounding, resting = found[RATE // 2 : RATE], found[int(2.5 * RATE) : int(2.8 * RATE)]
+    assert level_db(sounding) - level_db(resting + 1e-9) > 60
+    just_after = found[int(1.52 * RATE) : int(1.6 * RATE)]  # rings on
+    assert level_db(just_after) == pytest.approx(level_db(sounding), abs=6)
+
+
 def test_loudness_follows_the_hum_even_where_the_network_has_no_sense_of_it():
     audio = voice(200, seconds=20)
     audio[10 * RATE :] *= 0.1

@@ -1,0 +1,222 @@
+"""The stages of hum2guitar on made guitars: what is written, what stays frozen, what resumes, what is refused."""
+
+import csv
+import dataclasses
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import commands
+import data
+import harmonics
+import hum2guitar
+import predict
+import train_hum2guitar
+import weights
+
+RATE = harmonics.PUBLISHED.sample_rate
+# Fewer bands and frames than published: the smallest that the three discriminators can look at.
+SMALL = dataclasses.replace(harmonics.PUBLISHED, n_mels=384, n_frames=64)
+
+
+def plucks(seconds: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    t = np.arange(RATE // 4) / RATE
+    pitches = 110 * 2 ** (rng.integers(0, 24, int(4 * seconds)) / 12)
+    notes = [sum(np.exp(-4 * t) / i * np.sin(2 * np.pi * i * f * t) for i in range(1, 12)) for f in pitches]
+    return (0.2 * np.concatenate(notes)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    for seed in (1, 2, 3):
+        data.write_audio(folder / "guitar" / f"take_{seed}.wav", plucks(2, seed), RATE)
+    data.write_audio(folder / "hums" / "hum.wav", harmonics.synthesize_voice(np.full(RATE, 150.0)), RATE)
+    return folder
+
+
+def train(folder, *flags, small=SMALL) -> int:
+    """The command with everything it writes below `folder`."""
+    recordings = folder / "recordings"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harmonics, "PUBLISHED", small)
+        arguments = [
+            *(
+                "--guitar_dir",
+                recordings / "guitar",
+                "--models_path",
+                folder / "models",
+                "--out_dir",
+                folder / "output",
+            ),
+            *(
+                "--features_path",
+                folder / "features",
+                "--f0",
+                "cepstrum",
+                "--base_filters",
+                2,
+                "--gpu",
+                -1,
+                "--jobs",
+                1,
+            ),
+            *("--validation_split", 0.34, "--seed", 7),
+        ]
+        return train_hum2guitar.main([str(argument) for argument in [*arguments, *flags]])
+
+
+@pytest.fixture(scope="module")
+def trained(recordings, tmp_path_factory):
+    """All three stages, an epoch of two steps each."""
+    folder = tmp_path_factory.mktemp("trained")
+    os.symlink(recordings, folder / "recordings")
+    epochs = ["--n_global_epochs", 1, "--n_fixed_global_epochs", 1, "--n_joint_epochs", 1]
+    hums = ["--humming_dir", recordings / "hums", "--plot_interval", 2]
+    assert train(folder, *epochs, *hums) == 0
+    return folder
+
+
+def arrays(path) -> dict[str, list[np.ndarray]]:
+    return dict(weights.read(path))
+
+
+def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(trained):
+    model = trained / "models" / "hum2guitar"
+    of_global, frozen, joint = (arrays(model / stage.name / "generator.h5") for stage in hum2guitar.STAGES)
+    shared = [name for name in frozen if name.startswith("global_")]
+    assert len(shared) == 13
+    for name in shared:
+        for before, after in zip(of_global[name], frozen[name], strict=True):
+            np.testing.assert_array_equal(before, after)
+    assert any(not np.array_equal(a, b) for name in shared for a, b in zip(frozen[name], joint[name], strict=True))
+    local = [name for name in frozen if name.startswith("local_")]
+    assert any(not np.array_equal(a, b) for name in local for a, b in zip(frozen[name], joint[name], strict=True))
+
+
+def test_every_stage_leaves_history_samples_and_log(trained):
+    model = trained / "models" / "hum2guitar"
+    for stage in hum2guitar.STAGES:
+        with (model / stage.name / "history.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        for column in ("generator_loss", "discriminator_loss", "adversarial", "feature_matching", "mae", "val_mae"):
+            assert np.isfinite(float(row[column]))
+        for folder in (
+            model / stage.name / "samples" / "001",
+            trained / "output" / "hum2guitar" / stage.name / "step_0000002",
+        ):
+            assert sorted(path.name for path in folder.iterdir()) == [
+                "guitar.png",
+                "guitar.wav",
+                "humming.png",
+                "humming.wav",
+            ]
+            audio = data.read_audio(folder / "humming.wav", None)
+            assert np.isfinite(audio).all()
+            assert len(audio) == SMALL.segment_samples
+    log = (trained / "output" / "log.txt").read_text().splitlines()
+    assert [line.split()[0] for line in log] == [stage.name for stage in hum2guitar.STAGES]
+    assert "feature matching" in log[0]
+
+
+def test_the_weights_file_describes_itself_and_converts(trained, tmp_path):
+    path = trained / "models" / "hum2guitar" / "generator.h5"
+    description = weights.describe(path)
+    assert (description.system, description.network) == ("hum2guitar", weights.LOCAL_ENHANCER)
+    kept = harmonics.HumRepresentation.from_dict(description.settings["representation"])
+    assert dataclasses.replace(kept, f0_low=SMALL.f0_low, f0_high=SMALL.f0_high) == SMALL
+    assert 100 < kept.f0_low < kept.f0_high < 500  # what the recordings play
+    source, output = trained / "recordings" / "hums" / "hum.wav", tmp_path / "out.wav"
+    arguments = ["--model", path, "--input", source, "--output", output, "--gpu", "-1"]
+    assert predict.main([str(argument) for argument in arguments]) == 0
+    assert len(data.read_audio(output, None)) == RATE
+
+
+def test_a_complete_run_says_so_and_trains_no_more(trained, capsys):
+    path = trained / "models" / "hum2guitar" / "generator.h5"
+    before = path.read_bytes()
+    epochs = ["--n_global_epochs", 1, "--n_fixed_global_epochs", 1, "--n_joint_epochs", 1]
+    assert train(trained, *epochs) == 0
+    said = capsys.readouterr().out
+    assert "this run is complete" in said
+    assert "1_global" not in said
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_pretrained_weights_take_the_place_of_the_stages_before(trained, tmp_path, recordings, capsys):
+    os.symlink(recordings, tmp_path / "recordings")
+    model = trained / "models" / "hum2guitar"
+    given = [
+        "--pretrained_global",
+        model / "1_global" / "generator.h5",
+        "--n_fixed_global_epochs",
+        1,
+        "--n_joint_epochs",
+        0,
+    ]
+    assert train(tmp_path, *given) == 0
+    made = tmp_path / "models" / "hum2guitar"
+    assert not (made / "1_global").exists()
+    taken, before = arrays(made / "generator.h5"), arrays(model / "1_global" / "generator.h5")
+    np.testing.assert_array_equal(taken["global_residual_0_1"][0], before["global_residual_0_1"][0])
+    capsys.readouterr()
+    wrong = ["--name", "other", "--pretrained_global", model / "3_joint" / "discriminator.h5"]
+    assert train(tmp_path, *wrong) == 2
+    assert "expected a hum2guitar generator" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_in_the_second_stage_ends_with_the_same_weights(trained, tmp_path, recordings, monkeypatch):
+    os.symlink(recordings, tmp_path / "recordings")
+    epochs = ["--n_global_epochs", 1, "--n_fixed_global_epochs", 1, "--n_joint_epochs", 1]
+
+    def make_interrupting(generator, stage, *_):
+        def sample(folder, when):
+            if (stage.name, when) == ("2_local", "step 1"):
+                signal.raise_signal(signal.SIGINT)
+            return []
+
+        return sample
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hum2guitar, "make_sampler", make_interrupting)
+        assert train(tmp_path, *epochs, "--plot_interval", 1) == commands.INTERRUPTED
+    model = tmp_path / "models" / "hum2guitar"
+    assert not (model / "3_joint").exists()
+    assert train(tmp_path, *epochs) == 0
+    for stage in hum2guitar.STAGES:
+        for name in ("generator.h5", "discriminator.h5"):
+            whole = arrays(trained / "models" / "hum2guitar" / stage.name / name)
+            parts = arrays(model / stage.name / name)
+            assert whole.keys() == parts.keys()
+            for layer, expected in whole.items():
+                for a, b in zip(expected, parts[layer], strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--guitar_dir", "nowhere"], "--guitar_dir: expected a folder"),
+        (["--pretrained_global", "nowhere.h5"], "--pretrained_global: expected a weights file"),
+        (["--humming_dir", "nowhere"], "--humming_dir: expected a folder"),
+        (["--n_global_epochs", "-1"], "--n_global_epochs"),
+        (["--f0", "crepe"], "--f0"),
+        (["--batch_size", "100"], "--batch_size: expected at most the"),
+        (["--n_global_epochs", "0", "--n_fixed_global_epochs", "0", "--n_joint_epochs", "0"], "expected a stage"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(recordings, tmp_path, capsys, flags, text):
+    os.symlink(recordings, tmp_path / "recordings")
+    try:
+        status = train(tmp_path, *flags)
+    except SystemExit as stop:
+        status = stop.code
+    said = capsys.readouterr().err
+    assert status == 2
+    assert text in said.splitlines()[-1]
+    assert not (tmp_path / "models").exists()
