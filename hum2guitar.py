@@ -148,7 +148,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
     _take_over(arguments, stage, folder, system)
     identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
     identity |= {"guitar_dir": str(pathlib.Path(arguments.guitar_dir).resolve()), "f0": arguments.f0}
-    identity |= {"segments": len(batches.segments), "precision": precision, "lr": arguments.lr}
+    identity |= {"segments": len(batches.segments), "precision": precision, "lr": arguments.lr, "l1": arguments.l1}
     sampler = make_sampler(system.generator, stage, representation, examples)
     pictures = pathlib.Path(arguments.out_dir, folder.name, stage.name)
     epochs = getattr(arguments, stage.flag)
@@ -206,7 +206,12 @@ def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
     generator = build(arguments.base_filters, precision, arguments.seed)
     discriminator = model.build_multiscale_discriminator(arguments.base_filters, precision, arguments.seed + 1)
     return training.System(
-        generator, discriminator, losses.HUM2GUITAR, adabelief(), adabelief(), instance_noise=INSTANCE_NOISE
+        generator,
+        discriminator,
+        losses.hum2guitar(arguments.l1),
+        adabelief(),
+        adabelief(),
+        instance_noise=INSTANCE_NOISE,
     )
 
 

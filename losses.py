@@ -102,3 +102,15 @@ HUM2GUITAR = Objective(
     generator={"adversarial": (1.0, adversarial_least_squares), "feature_matching": (10.0, feature_matching)},
     discriminator={"classification": (1.0, discriminator_least_squares)},
 )
+
+
+def hum2guitar(l1_weight: float) -> Objective:
+    """`HUM2GUITAR` with `l1_weight` times the mean absolute error added to what the generator minimises.
+
+    Instance normalisation makes the discriminators blind to a constant added to a spectrogram. The published system
+    does without this term because it stretches every spectrogram from -1 to 1, where tanh ends; on levels of a fixed
+    range something has to say how loud a guitar is.
+    """
+    if not l1_weight:
+        return HUM2GUITAR
+    return Objective({**HUM2GUITAR.generator, "mae": (l1_weight, l1)}, HUM2GUITAR.discriminator)

@@ -199,6 +199,13 @@ def test_the_generator_of_hum2guitar_weighs_feature_matching_tenfold():
     assert float(total) == pytest.approx(2.25)
 
 
+def test_the_absolute_error_comes_on_top_with_its_weight():
+    given = losses.Outcome(tf.constant([0.5, -1.0]), tf.constant([0.0, -0.5]), REAL, FAKE)
+    total, _ = losses.evaluate(losses.hum2guitar(10.0).generator, given)
+    assert float(total) == pytest.approx(4.625 + 10 * 4.0 + 10 * 0.5)
+    assert losses.hum2guitar(0.0) is losses.HUM2GUITAR
+
+
 # --- optimizer --------------------------------------------------------------------------------------------------------
 
 
