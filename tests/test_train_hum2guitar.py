@@ -12,6 +12,8 @@ import commands
 import data
 import harmonics
 import hum2guitar
+import hum_dataset
+import model
 import predict
 import train_hum2guitar
 import weights
@@ -85,8 +87,8 @@ def arrays(path) -> dict[str, list[np.ndarray]]:
 
 
 def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(trained):
-    model = trained / "models" / "hum2guitar"
-    of_global, frozen, joint = (arrays(model / stage.name / "generator.h5") for stage in hum2guitar.STAGES)
+    run = trained / "models" / "hum2guitar"
+    of_global, frozen, joint = (arrays(run / stage.name / "generator.h5") for stage in hum2guitar.STAGES)
     shared = [name for name in frozen if name.startswith("global_")]
     assert len(shared) == 13
     for name in shared:
@@ -98,14 +100,14 @@ def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(traine
 
 
 def test_every_stage_leaves_history_samples_and_log(trained):
-    model = trained / "models" / "hum2guitar"
+    run = trained / "models" / "hum2guitar"
     for stage in hum2guitar.STAGES:
-        with (model / stage.name / "history.csv").open() as file:
+        with (run / stage.name / "history.csv").open() as file:
             (row,) = csv.DictReader(file)
         for column in ("generator_loss", "discriminator_loss", "adversarial", "feature_matching", "mae", "val_mae"):
             assert np.isfinite(float(row[column]))
         for folder in (
-            model / stage.name / "samples" / "001",
+            run / stage.name / "samples" / "001",
             trained / "output" / "hum2guitar" / stage.name / "step_0000002",
         ):
             assert sorted(path.name for path in folder.iterdir()) == [
@@ -149,10 +151,10 @@ def test_a_complete_run_says_so_and_trains_no_more(trained, capsys):
 @pytest.mark.slow
 def test_pretrained_weights_take_the_place_of_the_stages_before(trained, tmp_path, recordings, capsys):
     os.symlink(recordings, tmp_path / "recordings")
-    model = trained / "models" / "hum2guitar"
+    run = trained / "models" / "hum2guitar"
     given = [
         "--pretrained_global",
-        model / "1_global" / "generator.h5",
+        run / "1_global" / "generator.h5",
         "--n_fixed_global_epochs",
         1,
         "--n_joint_epochs",
@@ -161,10 +163,10 @@ def test_pretrained_weights_take_the_place_of_the_stages_before(trained, tmp_pat
     assert train(tmp_path, *given) == 0
     made = tmp_path / "models" / "hum2guitar"
     assert not (made / "1_global").exists()
-    taken, before = arrays(made / "generator.h5"), arrays(model / "1_global" / "generator.h5")
+    taken, before = arrays(made / "generator.h5"), arrays(run / "1_global" / "generator.h5")
     np.testing.assert_array_equal(taken["global_residual_0_1"][0], before["global_residual_0_1"][0])
     capsys.readouterr()
-    wrong = ["--name", "other", "--pretrained_global", model / "3_joint" / "discriminator.h5"]
+    wrong = ["--name", "other", "--pretrained_global", run / "3_joint" / "discriminator.h5"]
     assert train(tmp_path, *wrong) == 2
     assert "expected a hum2guitar generator" in capsys.readouterr().err
 
@@ -185,17 +187,47 @@ def test_a_run_interrupted_in_the_second_stage_ends_with_the_same_weights(traine
     with monkeypatch.context() as patch:
         patch.setattr(hum2guitar, "make_sampler", make_interrupting)
         assert train(tmp_path, *epochs, "--plot_interval", 1) == commands.INTERRUPTED
-    model = tmp_path / "models" / "hum2guitar"
-    assert not (model / "3_joint").exists()
+    run = tmp_path / "models" / "hum2guitar"
+    assert not (run / "3_joint").exists()
     assert train(tmp_path, *epochs) == 0
     for stage in hum2guitar.STAGES:
         for name in ("generator.h5", "discriminator.h5"):
             whole = arrays(trained / "models" / "hum2guitar" / stage.name / name)
-            parts = arrays(model / stage.name / name)
+            parts = arrays(run / stage.name / name)
             assert whole.keys() == parts.keys()
             for layer, expected in whole.items():
                 for a, b in zip(expected, parts[layer], strict=True):
                     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
+    """Four segments by heart: three times nearer than the harmonics, and playing the melody (on half the bands)."""
+    folder, n = tmp_path / "recordings" / "guitar", 4
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(6 * RATE).astype(np.float32)
+    audio = plucks(6, 0)
+    data.write_audio(folder / "take.wav", audio + noise[: len(audio)], RATE)
+    small = dataclasses.replace(harmonics.PUBLISHED, n_frames=64)
+    stages = ["--n_global_epochs", 50, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
+    assert train(tmp_path, *stages, "--base_filters", 4, "--lr", 2e-3, "--f0", "pyin", small=small) == 0
+    generator = model.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
+    features = hum_dataset.prepare(folder, tmp_path / "features", "pyin", 1, small)
+    batches = hum_dataset.HumBatches(features, features.segments, n, 0, halve=True, shuffle=False)
+    inputs, target = batches.load(0)
+    output = np.asarray(generator(inputs))
+    assert np.abs(output - target).mean() < np.abs(inputs - target).mean() / 3
+    right = voiced = 0
+    for made, true in zip(output[..., 0], target[..., 0], strict=True):
+        heard, expected = (
+            harmonics.track_f0(
+                harmonics.mel_to_audio(harmonics.mel_power(harmonics.double_bins(level)), small.segment_samples - 1)
+            )
+            for level in (made, true)
+        )
+        both = (heard > 0) & (expected > 0)
+        cents = 1200 * np.abs(np.log2(heard[both] / expected[both]))
+        right, voiced = right + np.count_nonzero(cents < 50), voiced + np.count_nonzero(expected)
+    assert right > 0.8 * voiced
 
 
 @pytest.mark.parametrize(
