@@ -554,6 +554,8 @@ def _start(system: System, settings: Settings, training) -> Progress:
         print(line)
     _restore(system, path, run["identity"], settings.identity)
     progress = Progress(**run["progress"])
+    if run["identity"] != settings.identity:
+        progress.copy_mae = math.nan  # of the data then
     was, size = (identity.get("batch_size", 1) for identity in (run["identity"], settings.identity))
     if was != size or progress.step > training.steps_per_epoch:  # the same share of an epoch of other batches
         progress.step = min(progress.step * was // size, training.steps_per_epoch - 1)
