@@ -479,7 +479,8 @@ def _nearest(marked: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _mel_pseudo_inverse(representation: HumRepresentation) -> np.ndarray:
-    return np.linalg.pinv(mel_filters(representation))
+    # Some bands hold no bin: without a bound, NumPy 2.5 divides by what rounding has left of their singular values.
+    return np.linalg.pinv(mel_filters(representation), rcond=1e-5)
 
 
 @functools.cache
