@@ -31,6 +31,8 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
+        if isinstance(action.default, (list, tuple)):
+            return f"{action.help} (default: {' '.join(action.default)})"
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
