@@ -17,6 +17,11 @@ import weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 
+# An expression for a process's peak memory in KiB. Linux' getrusage would begin with that of the process it was forked
+# from, which for a child of pytest is more than a gigabyte.
+PEAK_MEMORY = "int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+needs_peak_memory = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux' /proc")
+
 
 @pytest.fixture
 def run_command():

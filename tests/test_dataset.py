@@ -9,7 +9,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PEAK_MEMORY, ROOT, needs_peak_memory
 
 import data
 import dataset
@@ -332,8 +332,8 @@ def test_stream_names_the_damaged_file(folder, tmp_path):
 
 
 # Makes a million feature files of two instruments as links to one, finds them and loads the first batch.
-A_MILLION = """
-import os, resource, sys
+A_MILLION = f"""
+import os, sys
 import numpy as np
 import dataset
 folder, n_pieces, n_slices = sys.argv[1], 1250, 400
@@ -343,19 +343,19 @@ for instrument in ("piano", "guitar"):
     descriptor = os.open(os.path.join(folder, instrument), os.O_RDONLY)
     for piece in range(n_pieces):
         for number in range(n_slices):
-            os.symlink("../one.npy", f"piece{piece:04d}_{number:03d}.npy", dir_fd=descriptor)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            os.symlink("../one.npy", f"piece{{piece:04d}}_{{number:03d}}.npy", dir_fd=descriptor)
+before = {PEAK_MEMORY}
 pairs = dataset.find_pairs(folder, "piano", ["guitar"])
 training, held_out, _ = dataset.split_by_piece(pairs, 0.1, 0)
 inputs, target = dataset.Batches(pairs, training, 8, seed=0).load(0)
 assert inputs.shape == target.shape == (8, 256, 256, 1) and (inputs == -0.5).all()
-grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+grown = ({PEAK_MEMORY} - before) / 1e3
 print(len(pairs.samples), len(training), len(held_out), round(grown))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="makes links below an open folder")
+@needs_peak_memory
 def test_a_million_feature_files_start_with_their_names_alone_in_memory(tmp_path):
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path  # ten times faster to make links in
     folder = tempfile.mkdtemp(dir=memory)

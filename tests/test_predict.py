@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from conftest import PEAK_MEMORY, needs_peak_memory
 
 import model
 import predict
@@ -411,10 +412,7 @@ def test_interrupted_is_130_and_leaves_nothing(tmp_path, pair, monkeypatch, caps
 
 def peak_memory(*argv):
     """KiB of memory that the command needs at most, in a process of its own."""
-    code = (
-        "import resource, sys, predict\nstatus = predict.main(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\nsys.exit(status)"
-    )
+    code = f"import sys, predict\nstatus = predict.main(sys.argv[1:])\nprint({PEAK_MEMORY})\nsys.exit(status)"
     argv = [str(word) for word in argv]
     done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
@@ -429,6 +427,7 @@ def noise_file(path, minutes):
 
 
 @pytest.mark.slow
+@needs_peak_memory
 def test_memory_does_not_grow_with_length(tmp_path, write_generator):
     """Peak memory of whole processes: 3 and 60 minutes of stereo differ by less than 10 %."""
     network, output = write_generator(tmp_path / "generator.h5", base_filters=2), tmp_path / "out.wav"
@@ -440,6 +439,7 @@ def test_memory_does_not_grow_with_length(tmp_path, write_generator):
 
 
 @pytest.mark.slow
+@needs_peak_memory
 @pytest.mark.parametrize(("base_filters", "limit_mb"), [(16, 700), (64, 1300)])
 def test_memory_stays_below_its_limit(tmp_path, write_generator, base_filters, limit_mb):
     network = write_generator(tmp_path / "generator.h5", base_filters=base_filters)
