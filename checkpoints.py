@@ -72,7 +72,8 @@ def load(folder: pathlib.Path) -> tuple[pathlib.Path, dict, list[str]] | None:
                 if damaged is not None:
                     raise zipfile.BadZipFile(f"{damaged} is damaged")
                 run = json.loads(archive.read(_META))
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
+        except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, RuntimeError) as error:
+            # RuntimeError: damage can look like a compression or an encryption that zipfile does not know
             said.append(f"{path}: damaged training state ({error}), falling back to the one before")
             continue
         if run.get("format") != _FORMAT:
