@@ -259,6 +259,8 @@ def open_audio(path: str | os.PathLike) -> Iterator:
 
 def _mono(audio: np.ndarray) -> np.ndarray:
     """Mean of the channels of ``(n_samples, n_channels)``, channel by channel: ten times as fast as a mean by rows."""
+    if audio.shape[1] == 1:
+        return audio[:, 0]
     return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])
 
 
@@ -301,7 +303,9 @@ def _to_pcm16(audio: np.ndarray) -> np.ndarray:
     pcm, block = np.empty(np.shape(audio), np.int16), 1 << 16
     for start in range(0, pcm.shape[-1], block):
         part = np.s_[..., start : start + block]
-        pcm[part] = np.clip(np.rint(audio[part] * 32768), -32768, 32767)
+        steps = audio[part] * np.float32(32768)
+        np.rint(steps, out=steps)
+        pcm[part] = np.clip(steps, -32768, 32767, out=steps)
     return pcm
 
 
