@@ -8,20 +8,22 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+from made_notes import made_note, write_midi, write_notes
 
 import benchmark
 import plain_ways
-from made_notes import made_note, write_midi, write_notes
 
 
 def test_table_and_json(run_command, tmp_path):
     done = run_command("benchmark.py", "--quick", "--only", "machine", "--output", tmp_path / "b.json")
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "b.json").read_text())
-    assert written["seed"] == benchmark.SEED and {"processor", "cores", "python", "versions"} <= written.keys()
+    assert written["seed"] == benchmark.SEED
+    assert {"processor", "cores", "python", "versions"} <= written.keys()
     assert [result["part"] for result in written["results"]][:1] == ["machine"]
     for result in written["results"]:
-        assert result["value"] > 0 and 50 < result["peak_mb"] < 4000
+        assert result["value"] > 0
+        assert 50 < result["peak_mb"] < 4000
         assert f"{result['value']:.2f} {result['unit']}" in done.stdout
 
 
@@ -32,9 +34,11 @@ def test_failed_part_says_why_and_the_others_go_on(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(benchmark, "_measure", measure)
     assert benchmark.main(["--only", "machine", "pipeline", "--output", str(tmp_path / "b.json")]) == 0
     said = capsys.readouterr().out
-    assert "out of memory" in said and "7.00 slices/s" in said
+    assert "out of memory" in said
+    assert "7.00 slices/s" in said
     results = json.loads((tmp_path / "b.json").read_text())["results"]
-    assert results[0]["error"] == "out of memory" and results[-1]["value"] == 7
+    assert results[0]["error"] == "out of memory"
+    assert results[-1]["value"] == 7
 
 
 def test_ratio_is_taken_against_the_plain_ways_of_the_same_work(monkeypatch, tmp_path, capsys):
@@ -63,7 +67,8 @@ def test_plain_features_are_those_of_the_command(run_command, tmp_path):
     assert names == ["a_000.npy", "a_001.npy"]
     for name in names:
         plain, ours = (np.load(tmp_path / way / "piano" / name) for way in ("plain", "ours"))
-        assert plain.dtype == np.float64 and plain.shape == ours.shape == (256, 256, 1)
+        assert plain.dtype == np.float64
+        assert plain.shape == ours.shape == (256, 256, 1)
         assert np.abs(plain - ours).max() < 6e-4  # float16
 
 
@@ -79,7 +84,8 @@ def test_plain_synthesis_is_that_of_the_command(run_command, tmp_path):
     plain_ways.synthesize_audios(tmp_path / "midi", tmp_path / "notes", "guitar_acoustic", tmp_path / "plain")
     ours, rate = soundfile.read(tmp_path / "o" / "guitar_acoustic" / "a.wav")
     plain, plain_rate = soundfile.read(tmp_path / "plain" / "a.wav")
-    assert rate == plain_rate == 44100 and ours.shape == plain.shape
+    assert rate == plain_rate == 44100
+    assert ours.shape == plain.shape
     assert np.abs(ours - plain).max() < 3e-4
 
 
@@ -93,7 +99,6 @@ def test_plain_conversion_is_that_of_the_command(run_command, write_generator, t
     plain_ways.convert(str(tmp_path / "in.wav"), str(weights_path), str(tmp_path / "plain.wav"))
     ours, plain = (soundfile.read(tmp_path / f"{way}.wav")[0] for way in ("ours", "plain"))
     plain = np.pad(plain, (0, len(ours) - len(plain)))  # the inverse transform ends with the last whole hop
-    n = 169_000  # the published transform divides by a window near 0 behind the middle of the last frame
     plain, ours = plain[:169_000], ours[:169_000]  # behind it the published transform divides by a window near 0
     gain = np.dot(plain, ours) / np.dot(plain, plain)
     # The plain transform is in single precision, which blurs the phase far below the loudest bins.
@@ -107,4 +112,5 @@ def test_quick_training_parts_run(run_command, tmp_path):
     results = json.loads((tmp_path / "b.json").read_text())["results"]
     assert not [result["error"] for result in results if "error" in result]
     assert {"eager", "compiled"} <= {result.get("plain") for result in results}
-    assert 0 < results[-1]["value"] < 100 and results[-1]["unit"] == "%"
+    assert 0 < results[-1]["value"] < 100
+    assert results[-1]["unit"] == "%"
