@@ -7,7 +7,6 @@ matrix-product rate is measured in the same run. Prints a table and writes JSON.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import importlib.metadata
 import json
@@ -48,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         task = json.loads(arguments.measure)
         part = task.pop("part")
         value = PARTS[part](gpu=arguments.gpu, quick=arguments.quick, **task)
-        of_commands = part in ("compute_features", "synthesize_audios", "conversion") and "plain" not in task
-        print(RESULT + json.dumps({**value, "peak_mb": _peak_mb(of_commands)}))
+        print(RESULT + json.dumps({**value, "peak_mb": _peak_mb(part in OF_COMMANDS and "plain" not in task)}))
         return 0
     results, rates = [], {}
     print(f"{'part':<66}{'value':>8} {'unit':<9}{'peak MB':>8}  beside")
@@ -89,7 +87,11 @@ def _print_row(found: dict, plain: Sequence[dict], rates: dict[str, float]) -> N
 
 def _tasks(part: str, arguments: argparse.Namespace) -> list[list[dict]]:
     """What to measure of a part, in groups: the plain ways of a piece of work, then the project's own."""
-    precisions = ["float32", *(["mixed_bfloat16", "mixed_float16"] if arguments.gpu >= 0 or _has_bfloat16() else [])]
+    precisions = ["float32"]
+    if commands.has_gpu(arguments.gpu):
+        precisions += ["mixed_bfloat16", "mixed_float16"]
+    elif commands.has_bfloat16():
+        precisions += ["mixed_bfloat16"]
     sizes = [16] if arguments.quick else [64, 16]
     if part == "machine":
         return [[{"precision": precision}] for precision in precisions]
@@ -189,16 +191,13 @@ def pipeline(gpu: int, quick: bool) -> dict:
 def epoch(gpu: int, quick: bool, base_filters: int) -> dict:
     """What an epoch of train.py takes beside its 1000 steps of one slice: validation of 111 slices (a split of 0.1),
     samples, weights and state, in percent of the steps."""
-    import train
-
     n_held_out, n_trained = 111, 20
     with tempfile.TemporaryDirectory() as folder:
         _write_features(folder, n_trained + n_held_out, n_pieces=n_trained + n_held_out)
         flags = ["--dataset_path", folder, "--origin", "a", "--target", "b", "--models_path", f"{folder}/models"]
         flags += ["--base_filters", str(base_filters), "--batch_size", "1", "--epochs", "3", "--gpu", str(gpu)]
         split = n_held_out / (n_trained + n_held_out)
-        with contextlib.redirect_stdout(sys.stderr):
-            train.main([*flags, "--precision", "float32", "--validation_split", str(split)])
+        _run_command("train.py", *flags, "--precision", "float32", "--validation_split", str(split))
         model = pathlib.Path(folder, "models", "a_2_b")
         with (model / "history.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -320,11 +319,6 @@ def _peak_mb(of_commands: bool) -> float:
     return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def _has_bfloat16() -> bool:
-    flags = pathlib.Path("/proc/cpuinfo")
-    return flags.exists() and any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
-
-
 def _machine() -> dict:
     """Versions and processor."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
@@ -347,6 +341,7 @@ PARTS = {
     "synthesize_audios": synthesize_audios,
     "conversion": conversion,
 }
+OF_COMMANDS = ("epoch", "compute_features", "synthesize_audios", "conversion")  # what runs in a process of its own
 QUICK = [part for part in PARTS if part != "epoch"]
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Callable
 
 import numpy as np
 
+import commands
 import weights
 from data import InputError
 
@@ -61,11 +61,9 @@ def load(path: str | os.PathLike, precision: str = "auto", gpu: int = -1) -> Net
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected one of {' '.join(PRECISIONS)}, found {precision}")
     unet = fold_batch_norm(path)
-    on_gpu = gpu >= 0 and shutil.which("nvidia-smi") is not None
+    on_gpu = commands.has_gpu(gpu)
     if not on_gpu and precision != "mixed_bfloat16":
         return NumpyUNet(unet)
-    import commands
-
     commands.start_tensorflow(gpu if on_gpu else -1)
     return tensorflow_unet(unet, "bfloat16" if precision == "mixed_bfloat16" else "float32")
 
