@@ -3,9 +3,12 @@
 import csv
 import itertools
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import needs_peak_memory
 from PIL import Image
 
 import data
@@ -213,3 +216,41 @@ def test_scripts_hold_no_run_of_lines_twice():
                 places.setdefault(window, []).append(path.name)
     assert len(places) > 100
     assert not {window: names for window, names in places.items() if len(names) > 1}
+
+
+# Trains and prints after each epoch's samples how much memory the process holds, in KiB.
+MEASURED = """
+import sys
+import pix2pix, train
+make_sampler = pix2pix.make_sampler
+def measuring(*arguments):
+    sample = make_sampler(*arguments)
+    def measured(folder):
+        samples = sample(folder)
+        with open("/proc/self/status") as status:
+            print(next(line for line in status if line.startswith("VmRSS")))
+        return samples
+    return measured
+pix2pix.make_sampler = measuring
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@needs_peak_memory
+def test_memory_does_not_grow_over_epochs(noise_features, tmp_path):
+    pieces = {"one": 3, "two": 1}
+    features = noise_features(tmp_path / "features", {"piano": pieces, "guitar": pieces})
+    argv = (
+        f"--dataset_path {features} --origin piano --target guitar --base_filters 8 --batch_size 2 --gpu -1 "
+        f"--validation_split 0.25 --epochs 20 --models_path {tmp_path / 'models'}"
+    ).split()
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *argv], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    held = [int(line.split()[1]) / 1e3 for line in done.stdout.splitlines() if line.startswith("VmRSS")]
+    assert len(held) == 20
+    # What is allocated first settles within some epochs. Weights and moments of these networks are 10 MB: a copy of
+    # them kept in every epoch would make 100 in the second half.
+    assert max(held[10:]) - max(held[:10]) < 40
