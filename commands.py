@@ -8,15 +8,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from data import InputError
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells report it
+INTERRUPTED = 130  # exit statuses after Ctrl-C, and after the reader of our output has gone, as shells report them
+CLOSED_PIPE = 141
 BAD_INPUT = 2
 SOME_LEFT_OUT = 1
 
@@ -31,9 +32,12 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if isinstance(action.default, (list, tuple)):
-            return f"{action.help} (default: {' '.join(action.default)})"
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        default = action.default
+        if default is None or default is False or default in ("", [], ()):
+            return action.help
+        if isinstance(default, (list, tuple)):
+            return f"{action.help} (default: {' '.join(default)})"
+        return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,11 +55,18 @@ class Parser(argparse.ArgumentParser):
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse `argv`, do `work` and return the exit status; what the user can mend becomes one line on stderr."""
-    arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        return work(arguments)
+        try:
+            return work(parser.parse_args(argv))
+        finally:
+            sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
     except InputError as error:
         message = str(error)
+    except BrokenPipeError:  # as of `| head`: nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise
@@ -63,9 +74,6 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        return BAD_INPUT
     print(f"{parser.prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
 
