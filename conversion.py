@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--high_band", choices=["zero", "keep"], default="zero", help="above the network's band: nothing, or the input's own sound")  # fmt: skip  # noqa: E501
     add("--level", choices=["normalize", "match", "none"], default="normalize", help="peak 1, the input's RMS, or as the network makes it; never clips")  # fmt: skip  # noqa: E501
     add("--stereo", choices=["per_channel", "mid_side", "mono"], default="per_channel", help="what is converted of several channels")  # fmt: skip  # noqa: E501
-    add("--sample_rate", type=commands.positive_int, help="of the output in Hz (default: the input's)")
+    add("--sample_rate", type=commands.number(int, 1000, 768000), help="of the output in Hz (default: the input's)")
     add("--subtype", choices=["16", "24", "float"], help="bits of a sample (default: the format's usual, wav 16)")
     add("--plot", help="picture of input and output spectrograms to write, of a single recording")
     add("--overwrite", action="store_true", help="convert recordings again whose output is in the folder already")
