@@ -38,6 +38,9 @@ class Representation:
         n_bins: how many of the lowest ``n_fft // 2 + 1`` bins are used; the rest is zero on synthesis.
         n_frames: frames of one slice.
         amin: the magnitude at which the log scale turns from linear to logarithmic.
+
+    Raises:
+        ValueError: nothing can be transformed with such settings.
     """
 
     sample_rate: int = 44100
@@ -46,6 +49,13 @@ class Representation:
     n_bins: int = 256
     n_frames: int = 256
     amin: float = 2.0**-16
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.n_bins > self.n_fft // 2 + 1:
+            raise ValueError(f"expected n_bins of at most {self.n_fft // 2 + 1}, found {self.n_bins}")
+        if self.amin <= 0:
+            raise ValueError(f"expected amin above 0, found {self.amin}")
 
     @property
     def window(self) -> np.ndarray:
@@ -76,6 +86,20 @@ class Representation:
         return from_settings(cls, {"kind": "log_magnitude", "window": "hanning", "scale": "log1p"}, settings, where)
 
 
+def check_sizes(representation) -> None:
+    """Refuse settings of any kind of representation that nothing could be transformed with.
+
+    Raises:
+        ValueError: a whole number that is not above 0, or windows that the hop does not divide.
+    """
+    for name, value in dataclasses.asdict(representation).items():
+        if isinstance(value, int) and value <= 0:
+            raise ValueError(f"expected {name} above 0, found {value}")
+    n_fft, hop = representation.n_fft, representation.hop_length
+    if n_fft % hop:
+        raise ValueError(f"expected n_fft to be a multiple of hop_length, found {n_fft} and {hop}")
+
+
 def from_settings(cls: type, fixed: dict, settings: dict, where: str):
     """A `cls`, a dataclass of numbers, from the fields in `settings`, whose other entries have to be those of `fixed`.
 
@@ -86,9 +110,14 @@ def from_settings(cls: type, fixed: dict, settings: dict, where: str):
         if settings.get(key, value) != value:
             raise InputError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
     try:
-        return cls(**{f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)})
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: damaged description of the representation ({error!r})") from None
+        values = {f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)}
+        changed = [f"{name} {settings[name]!r}" for name, value in values.items() if value != settings[name]]
+        if changed:  # half a hertz, NaN, a number in quotes
+            raise ValueError(f"found {', '.join(changed)}")
+        return cls(**values)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise InputError(f"{where}: damaged description of the representation ({reason})") from None
 
 
 PUBLISHED = Representation()
@@ -360,8 +389,6 @@ def overlap_add(spectrum: np.ndarray, representation: Representation = PUBLISHED
     from scipy import fft
 
     n_fft, hop, window = representation.n_fft, representation.hop_length, representation.window
-    if n_fft % hop:
-        raise ValueError(f"n_fft {n_fft} is no multiple of hop_length {hop}")
     frames = fft.irfft(np.asarray(spectrum, np.complex64).T, n_fft, axis=1) * window  # (n_frames, n_fft)
     n_frames, n_parts = len(frames), n_fft // hop
     audio = np.zeros((n_frames + n_parts - 1, hop), np.float32)

@@ -236,6 +236,8 @@ def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pai
         ("good.wav", "o.flac", ["--subtype", "float"], "expected 16 or 24 for .flac"),
         ("good.wav", "o.mp3", ["--sample_rate", "96000"], "found 96000 Hz and 1 channels"),
         ("six.wav", "o.mp3", [], "6 channels"),
+        ("good.wav", "o.wav", ["--sample_rate", "2000000000"], "at least 1000 and at most 768000, found 2000000000"),
+        ("good.wav", "o.wav", ["--sample_rate", "1"], "at least 1000"),
         ("good.wav", "o.wav", ["--plot", "o.gif"], "--plot: expected an extension"),
         ("good.wav", "o.wav", ["--overlap", "0.6"], "--overlap: expected a number at least 0 and at most 0.5"),
         ("good.wav", "file/o.wav", [], "file"),
