@@ -10,6 +10,7 @@ import functools
 import glob
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -102,36 +103,48 @@ def list_models(path: str | os.PathLike) -> int:
     for found in find_weights(path):
         try:
             description = weights.describe(found)
+            if description.network not in weights.DISCRIMINATORS:
+                print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
         except InputError as error:
             left_out.append((str(found), str(error)))
-            continue
-        if description.network not in weights.DISCRIMINATORS:
-            print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
     return commands.report_left_out(left_out)
 
 
-def find_generator(path: str | os.PathLike, n_inputs: int):
-    """The `weights.Description` of the one generator at or below `path` that is given `n_inputs` recordings.
+def describe_generator(path: str | os.PathLike):
+    """The `weights.Description` of the one generator that `path` names.
+
+    A folder stands for the generator.h5 in it, or else for the only one below it, or else for its only weights file.
 
     Raises:
-        InputError: no weights file, none that this command can use, or several.
+        InputError: no weights file, several, or one that no recording can be given to.
     """
     import weights
 
     found = find_weights(path)
-    if len(found) > 1:
-        named = [p for p in found if p.name == "generator.h5"]
-        if len(named) != 1:
-            several = ", ".join(str(p) for p in named or found)
-            raise InputError(f"--model: expected one weights file, found several in {path}: {several}")
-        found = named
-    description = weights.describe(found[0])
+    named = [file for file in found if file.name == "generator.h5"] or found
+    named = [file for file in named if file.parent == pathlib.Path(path)] or named
+    if len(named) > 1:
+        raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, named))}")
+    description = weights.describe(named[0])
     if description.network in weights.DISCRIMINATORS:
-        raise InputError(f"{found[0]}: expected the weights of a generator, found those of a discriminator")
-    if _n_inputs(description) != n_inputs:
+        raise InputError(f"{named[0]}: expected the weights of a generator, found those of a discriminator")
+    _n_inputs(description)
+    return description
+
+
+def find_generator(path: str | os.PathLike, n_inputs: int):
+    """`describe_generator` of one that is given `n_inputs` recordings.
+
+    Raises:
+        InputError: as there, or weights for the other command.
+    """
+    description = describe_generator(path)
+    n_found = _n_inputs(description)
+    if n_found != n_inputs:
         kinds = {1: "a network without style input", 2: "multitarget weights (two input channels)"}
-        n_found = _n_inputs(description)
-        raise InputError(f"{found[0]}: expected {kinds[n_inputs]}, found {kinds[n_found]}: use {COMMANDS[n_found]}")
+        raise InputError(
+            f"{description.path}: expected {kinds[n_inputs]}, found {kinds[n_found]}: use {COMMANDS[n_found]}"
+        )
     return description
 
 
@@ -200,13 +213,15 @@ def _output(path: pathlib.Path) -> pathlib.Path:
     return path if path.suffix.lower() in recordings.FORMATS else path.with_name(f"{path.name}.wav")
 
 
-def convert(arguments: argparse.Namespace, description, style: np.ndarray | None = None) -> int:
+def convert(
+    arguments: argparse.Namespace, description, read_style: Callable[[], np.ndarray | None] = lambda: None
+) -> int:
     """Convert what the arguments name with the generator of `description`; the exit status.
 
     Args:
         arguments: those of `add_arguments`, with an input.
         description: of the generator, from `find_generator`.
-        style: style slice of a multitarget generator.
+        read_style: gives the style slice of a multitarget generator, once all else was found fit.
     """
     import transfer
 
@@ -214,7 +229,7 @@ def convert(arguments: argparse.Namespace, description, style: np.ndarray | None
     jobs, is_many = find_jobs(arguments.input, arguments.output)
     _check_plot(arguments.plot, is_many)
     make = functools.cache(
-        lambda: transfer.load_converter(description, wanted, arguments.precision, arguments.gpu, style)
+        lambda: transfer.load_converter(description, wanted, arguments.precision, arguments.gpu, read_style())
     )
     if not is_many:
         ((source, output),) = jobs

@@ -8,7 +8,6 @@ import pytest
 import data
 from data import InputError
 
-
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from conftest import PEAK_MEMORY, needs_peak_memory
 
+import conversion
 import model
 import predict
 import predict_multitarget
@@ -169,17 +170,30 @@ def test_without_input_it_lists_the_models(models, capsys):
 def test_a_damaged_model_in_the_list_is_reported_and_the_rest_listed(tmp_path, write_generator, capsys):
     write_generator(tmp_path / "a.h5")
     (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:3000])
+    write_generator(tmp_path / "c.h5", 3)
+    write_generator(tmp_path / "d.h5")
     assert run("--model", tmp_path) == 1
     said = capsys.readouterr()
-    assert str(tmp_path / "a.h5") in said.out
+    assert [line.split(":")[0] for line in said.out.splitlines()] == [str(tmp_path / "a.h5"), str(tmp_path / "d.h5")]
     assert "b.h5" in said.err
+    assert "c.h5: expected 1 or 2 input channels, found 3" in said.err
 
 
 def test_a_folder_with_one_generator_is_its_model(tmp_path, models, capsys):
     source = tone(tmp_path / "in.wav")
     assert run("--model", models / "keyboard_2_guitar", "--input", source, "--output", tmp_path / "out.wav") == 0
     said = refusal(capsys, "--model", models, "--input", source, "--output", tmp_path / "other.wav")
-    assert "expected one weights file, found several" in said
+    assert "expected one generator, found several" in said
+
+
+def test_a_model_folder_is_its_own_generator_whatever_lies_below(tmp_path, write_generator, capsys):
+    """hum2guitar's folder holds one of each stage beside the final one."""
+    for stage in ("1_global", "2_local", "."):
+        write_generator(tmp_path / "m" / stage / "generator.h5", origin=stage, targets=["guitar"])
+    write_generator(tmp_path / "m/generator_best.h5")
+    assert conversion.describe_generator(tmp_path / "m").path == tmp_path / "m/generator.h5"
+    (tmp_path / "m/generator.h5").unlink()
+    assert "found several" in refusal(capsys, "--model", tmp_path / "m", "--input", tone(tmp_path / "a.wav"))
 
 
 def test_weights_of_the_other_command_are_refused_with_its_name(tmp_path, pair, anything, models, capsys):
@@ -262,6 +276,18 @@ def test_bad_styles_are_one_line(tmp_path, anything, capsys):
     ):
         assert expected in refusal(capsys, *ends, *options, command=predict_multitarget)
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_style_is_read_when_all_else_was_found_fit(tmp_path, anything, monkeypatch, capsys):
+    monkeypatch.setattr(transfer, "read_style", lambda *_: pytest.fail("the style was read"))
+    ends = ["--model", anything, "--style", "style.wav", "--input", tone(tmp_path / "in.wav")]
+    for options, expected in (
+        (["--output", tmp_path / "o.xyz"], "found .xyz"),
+        ([], "--output: expected"),
+        (["--output", tmp_path / "o.wav", "--input", "none.wav"], "--input: expected"),
+        (["--output", tmp_path / "o.wav", "--plot", "o.gif"], "--plot: expected"),
+    ):
+        assert expected in refusal(capsys, *ends, *options, command=predict_multitarget)
 
 
 @pytest.mark.parametrize("source", ["none.wav", "nan.wav"])
