@@ -16,7 +16,7 @@ import numpy as np
 
 import commands
 import recordings
-from data import AUDIO_EXTENSIONS, InputError
+from data import AUDIO_EXTENSIONS, InputError, find_files
 from harmonics import F0_METHODS, MEL_INVERSES
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -89,10 +89,10 @@ def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"--model: expected a weights file (.h5) or a folder with one, found nothing at {path}")
-    found = [p for p in path.rglob("*.h5") if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    found = find_files(path, (".h5",))
     if not found:
         raise InputError(f"--model: expected weights (.h5) in the folder, found none in {path}")
-    return sorted(found)
+    return found
 
 
 def list_models(path: str | os.PathLike) -> int:
@@ -191,8 +191,7 @@ def find_jobs(source: str, destination: str | None) -> tuple[list[Job], bool]:
     if is_pattern:
         paths = [pathlib.Path(path) for path in glob.glob(source, recursive=True)]
     else:
-        extensions = {*AUDIO_EXTENSIONS, *recordings.FORMATS, *recordings.FFMPEG_EXTENSIONS}
-        paths = [path for path in base.rglob("*") if path.suffix.lower() in extensions]
+        paths = find_files(base, AUDIO_EXTENSIONS)
     # What an earlier run put into an output folder inside the input folder is no recording to convert.
     paths = [path for path in paths if path.is_file() and target.resolve() not in path.resolve().parents]
     paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(base).parts)]

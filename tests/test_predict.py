@@ -1,6 +1,8 @@
 """The two predict commands, run as the user runs them: what they write, say and refuse."""
 
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -315,12 +317,12 @@ def test_what_libsndfile_cannot_read_goes_through_ffmpeg_or_says_that_it_would(t
     said = refusal(capsys, *argv)
     assert "in.m4a" in said
     assert "need ffmpeg" in said
-    tone(tmp_path / "sound.w64", 1, 48000, 2, format="W64")
+    tone(tmp_path / "sound.caf", 1, 48000, 2, format="CAF")
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin/ffmpeg"
     script.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"
-        f"assert '{source}' in sys.argv\nshutil.copy('{tmp_path / 'sound.w64'}', sys.argv[-1])\n"
+        f"assert 'file:{source}' in sys.argv\nshutil.copy('{tmp_path / 'sound.caf'}', sys.argv[-1])\n"
     )
     script.chmod(0o755)
     assert run(*argv) == 0
@@ -359,6 +361,21 @@ def test_a_folder_is_mirrored_done_ones_skipped_and_bad_ones_reported(tmp_path, 
     assert run("--model", pair, "--input", source, "--output", output, "--overwrite") == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert (output / "a.wav").stat().st_mtime_ns > stamps[0]
+
+
+def test_a_folder_with_a_name_that_is_no_text_is_converted(tmp_path, pair):
+    source = tone(tmp_path / "in/plain.wav")
+    try:
+        shutil.copy(source, os.fsencode(tmp_path / "in") + b"/caf\xe9.wav")
+    except OSError:
+        pytest.skip("the file system takes only Unicode names")
+    assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.wav", b"plain.wav"]
+    one = os.fsdecode(b"$\\caf\xe9$.wav")
+    shutil.copy(source, tmp_path / "in" / one)
+    ends = ["--input", tmp_path / "in" / one, "--output", tmp_path / one, "--plot", tmp_path / "o.png"]
+    assert run("--model", pair, *ends) == 0
+    assert (tmp_path / "o.png").exists()
 
 
 def test_a_pattern_names_recordings_and_keeps_their_folders(tmp_path, pair, capsys):
