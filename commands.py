@@ -115,9 +115,10 @@ positive_int = number(int, minimum=1)
 positive_float = number(float, above=0)
 
 
-def add_gpu(parser: argparse.ArgumentParser) -> None:
-    """The ``--gpu`` argument of every command that runs a network."""
-    parser.add_argument("--gpu", type=number(int, minimum=-1), default=0, help="CUDA device to use, -1 for the CPU")
+def add_gpu(parser: argparse.ArgumentParser, default: int | None = 0) -> None:
+    """The ``--gpu`` argument of every command that runs a network; None as default: 0 if there is one."""
+    words = "CUDA device to use, -1 for the CPU" + " (default: 0 if there is one)" * (default is None)
+    parser.add_argument("--gpu", type=number(int, minimum=-1), default=default, help=words)
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +158,7 @@ def start_tensorflow(gpu: int | None) -> None:
     for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
     if gpu != -1 and not devices:
-        print("No CUDA GPU found: working on the CPU (--gpu -1 says so without this line).", file=sys.stderr)
+        print("No CUDA GPU found: working on the CPU (--gpu -1 leaves this line out).", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", required=True, help="weights file, or a folder with one; without --input, list those in the folder")
     add("--input", help="recording, folder of recordings or quoted pattern such as 'takes/*.flac'")
     add("--output", help="recording to write, its extension says the format; a folder where --input names several")
-    commands.add_gpu(parser)
+    commands.add_gpu(parser, default=None)
     add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="what the network computes in; auto is float32; bfloat16 needs TensorFlow and a processor made for it")  # fmt: skip  # noqa: E501
     add("--overlap", type=share, default=0.25, help="share of a slice blended with the next; 0 as published")
     add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="the input's phase, refined by Griffin-Lim, or refined only where the prediction leaves the input")  # fmt: skip  # noqa: E501

@@ -253,7 +253,7 @@ def load_models(
     overlap: float = 0.25,
     phase: str = "input",
     precision: str = "auto",
-    gpu: int = -1,
+    gpu: int | None = -1,
     style: str | os.PathLike | None = None,
 ) -> list[Model]:
     """The models, ready to convert at `sample_rate`.

@@ -96,7 +96,7 @@ def load_converter(
     description: weights.Description,
     settings: Settings | None = None,
     precision: str = "auto",
-    gpu: int = -1,
+    gpu: int | None = -1,
     style: np.ndarray | None = None,
 ) -> Converter:
     """The converter of a weights file.
@@ -105,7 +105,7 @@ def load_converter(
         description: of the file, from `weights.describe`.
         settings: see there.
         precision: of the network, see `inference.load`.
-        gpu: CUDA device, -1 for the CPU.
+        gpu: as of `inference.load`.
         style: style slice of a multitarget network, from `read_style`.
 
     Raises:

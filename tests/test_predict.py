@@ -332,6 +332,17 @@ def test_what_libsndfile_cannot_read_goes_through_ffmpeg_or_says_that_it_would(t
     assert "ffmpeg found none: in.m4a: Invalid data found" in refusal(capsys, *argv[:-1], tmp_path / "other.wav")
 
 
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_was_asked_for_and_is_not_there_is_said_in_one_line(tmp_path, pair, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without NVIDIA's program
+    ends = ["--model", pair, "--input", tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    for asked, expected in ((["--gpu", 1], f"{pair}: found no CUDA GPU for --gpu 1, works on the CPU\n"), (["--gpu", -1], ""), ([], "")):  # fmt: skip  # noqa: E501
+        assert run(*ends, *asked) == 0
+        assert capsys.readouterr().err == expected
+
+
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
