@@ -270,5 +270,6 @@ def _plot(path: str, source: pathlib.Path, output: pathlib.Path, all_bins: bool)
     panels, seconds = [], 0.0
     for title, recording in (("input", source), ("output", output)):
         level, seconds = transfer.spectrogram(recording, pictures.MAX_COLUMNS, shown)
-        panels.append((f"{title}: {recording.name}", level))
+        name = recording.name.encode("utf-8", "backslashreplace").decode()  # which may be no text
+        panels.append((f"{title}: {name}", level))
     pictures.save_spectrograms(path, panels, seconds, hz_per_bin=shown.bin_hz)

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import subprocess
@@ -221,6 +222,8 @@ def piece_names(
 ) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
     """A flat name for each file: its path below `folder` without extension, the parts joined with an underscore.
 
+    What is no text in a file's name becomes an underscore too.
+
     Returns:
         names: from piece name to file, in the order of `paths`.
         left_out: (file, reason) of those that would share a name with an earlier one (upper and lower case count as
@@ -229,7 +232,7 @@ def piece_names(
     names: dict[str, pathlib.Path] = {}
     left_out, taken = [], {}
     for path in paths:
-        name = "_".join(path.relative_to(folder).with_suffix("").parts)
+        name = re.sub("[\ud800-\udfff]", "_", "_".join(path.relative_to(folder).with_suffix("").parts))
         other = taken.setdefault(name.casefold(), path)
         if other == path:
             names[name] = path

@@ -272,8 +272,7 @@ def _spectrogram_figure(panels, seconds_per_frame, hz_per_bin, frequencies, titl
             _thinned(level), origin="lower", aspect="auto", interpolation="nearest", extent=(*times, *hertz),
             vmin=vmin, vmax=vmax, cmap=COLOUR_MAP,
         )  # fmt: skip
-        printable = name.encode("utf-8", "backslashreplace").decode()  # the name of a file may be anything, also "$$"
-        axis.set_title(printable, fontsize="medium", parse_math=False)
+        axis.set_title(name, fontsize="medium")
         axis.set_xlim(-half_frame, max(seconds - half_frame, half_frame))
         if frequencies is not None:
             _mark_frequencies(axis, np.asarray(frequencies, float))

@@ -382,7 +382,7 @@ def test_a_folder_with_a_name_that_is_no_text_is_converted(tmp_path, pair):
         pytest.skip("the file system takes only Unicode names")
     assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.wav", b"plain.wav"]
-    one = os.fsdecode(b"$\\caf\xe9$.wav")
+    one = os.fsdecode(b"caf\xe9.wav")
     shutil.copy(source, tmp_path / "in" / one)
     ends = ["--input", tmp_path / "in" / one, "--output", tmp_path / one, "--plot", tmp_path / "o.png"]
     assert run("--model", pair, *ends) == 0
