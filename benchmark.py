@@ -7,6 +7,7 @@ matrix-product rate is measured in the same run. Prints a table and writes JSON.
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.metadata
 import json
 import pathlib
@@ -21,10 +22,13 @@ import numpy as np
 
 import commands
 import data
+import plain_ways
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
 RESULT = "result: "
+FLAGS = ("base_filters", "batch_size", "jobs", "precision", "plain")  # of a measurement, as the table shows them
+EPOCH_STEPS = 1000  # of the epoch whose overhead is asked for
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,60 +45,69 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure one part in this process, or all of them, each in a child; the exit status."""
     if arguments.measure:
         task = json.loads(arguments.measure)
-        value = PARTS[task.pop("part")](gpu=arguments.gpu, quick=arguments.quick, **task)
-        print(RESULT + json.dumps({**value, "peak_mb": _peak_mb()}))
+        part = task.pop("part")
+        value = PARTS[part](gpu=arguments.gpu, quick=arguments.quick, **task)
+        print(RESULT + json.dumps({**value, "peak_mb": _peak_mb(part in OF_COMMANDS and "plain" not in task)}))
         return 0
-    results = []
-    print(f"{'part':<58}{'value':>10} {'unit':<12}{'peak MB':>8}  beside")
-    for part in arguments.only or PARTS:
-        reference = None
-        for task in _tasks(part, arguments):
-            found = {"part": part, **task, **_measure(part, task, arguments)}
-            results.append(found)
-            if reference is None or task.get("plain") or part == "machine":
-                reference = found
-            name = " ".join([part, *(f"{key}={value}" for key, value in task.items())])
-            if "error" in found:
-                print(f"{name:<58}{'-':>10} {found['error']}")
-                continue
-            ratio = found["value"] / reference["value"] if found["unit"] == reference["unit"] else float("nan")
-            beside = "" if found is reference else f"{ratio:.2f} times the plain way"
-            print(
-                f"{name:<58}{found['value']:>10.2f} {found['unit']:<12}{found['peak_mb']:>8.0f}  {beside}", flush=True
-            )
-            if part != "step":
-                continue
-            if not found.get("plain"):
-                rate = next(
-                    (r for r in results if r["part"] == "machine" and r["precision"] == task["precision"]), None
-                )
-                if rate and task["base_filters"] == 64 and "value" in rate:
-                    share = found["value"] * FLOP_PER_SLICE / (rate["value"] * 1e9)
-                    print(f"{'':<58}{100 * share:>10.0f} % of the matrix-product rate at 59 GFLOP a slice")
+    results, rates = [], {}
+    print(f"{'part':<66}{'value':>8} {'unit':<9}{'peak MB':>8}  beside")
+    for part in arguments.only or (QUICK if arguments.quick else PARTS):
+        for group in _tasks(part, arguments):
+            plain = []
+            for task in group:
+                found = {"part": part, **task, **_measure(part, task, arguments)}
+                _print_row(found, plain, rates)
+                results.append(found)
+                if "plain" in found and "value" in found:
+                    plain.append(found)
+                if part == "machine" and "value" in found:
+                    rates[found["precision"]] = found["value"]
     data.write_json(arguments.output, {**_machine(), "seed": SEED, "quick": arguments.quick, "results": results})
     print(f"Written to {arguments.output}")
     return 0
 
 
-def _tasks(part: str, arguments: argparse.Namespace) -> list[dict]:
-    """What to measure of a part; what follows a plain way (or the first one) is compared with it."""
-    precisions = ["float32", *(["mixed_bfloat16", "mixed_float16"] if arguments.gpu >= 0 or _has_bfloat16() else [])]
+def _print_row(found: dict, plain: Sequence[dict], rates: dict[str, float]) -> None:
+    """One line of the table: a result beside those of the plain ways and the matrix-product rates by precision."""
+    name = " ".join([found["part"], *(f"{key}={found[key]}" for key in FLAGS if key in found)])
+    if "error" in found:
+        print(f"{name:<66}{'-':>8} {found['error']}", flush=True)
+        return
+    beside = []
+    if "plain" not in found:
+        beside += [f"{found['value'] / other['value']:.2f} times {other['plain']}" for other in plain]
+    rate = rates.get(found.get("precision"))
+    if found["part"] == "step" and found["base_filters"] == 64 and rate:
+        share = found["value"] * FLOP_PER_SLICE / (rate * 1e9)
+        beside.append(f"{100 * share:.0f} % of the matrix-product rate")
+    print(
+        f"{name:<66}{found['value']:>8.2f} {found['unit']:<9}{found['peak_mb']:>8.0f}  {', '.join(beside)}", flush=True
+    )
+
+
+def _tasks(part: str, arguments: argparse.Namespace) -> list[list[dict]]:
+    """What to measure of a part, in groups: the plain ways of a piece of work, then the project's own."""
+    precisions = ["float32"]
+    if commands.has_gpu(arguments.gpu):
+        precisions += ["mixed_bfloat16", "mixed_float16"]
+    elif commands.has_bfloat16():
+        precisions += ["mixed_bfloat16"]
     sizes = [16] if arguments.quick else [64, 16]
     if part == "machine":
-        return [{"precision": precision} for precision in precisions]
-    if part == "pipeline":
-        return [{}]
+        return [[{"precision": precision}] for precision in precisions]
     if part == "step":
-        tasks = []
-        for base_filters in sizes:
-            for batch_size in (1, 8):
-                common = {"base_filters": base_filters, "batch_size": batch_size}
-                tasks.append({**common, "precision": "float32", "plain": True})
-                tasks += [{**common, "precision": precision} for precision in precisions]
-        return tasks
+        batch_sizes = [8] if arguments.quick else [1, 8]
+        sized = [{"base_filters": n, "batch_size": batch_size} for n in sizes for batch_size in batch_sizes]
+        plain = [{"precision": "float32", "plain": way} for way in ("eager", "compiled")]
+        ways = [*plain, *({"precision": precision} for precision in precisions)]
+        return [[{**size, **way} for way in ways] for size in sized]
     if part == "conversion":
-        return [task for n in sizes for task in ({"base_filters": n, "plain": True}, {"base_filters": n})]
-    return [{"jobs": 1}, {"jobs": 2}]
+        return [[{"base_filters": n, "plain": "slice by slice"}, {"base_filters": n}] for n in sizes]
+    if part == "epoch":
+        return [[{"base_filters": n}] for n in sizes]
+    if part == "pipeline":
+        return [[{}]]
+    return [[{"plain": "one process"}, *([] if arguments.quick else [{"jobs": 1}]), {"jobs": 2}]]
 
 
 def _measure(part: str, task: dict, arguments: argparse.Namespace) -> dict:
@@ -107,15 +120,10 @@ def _measure(part: str, task: dict, arguments: argparse.Namespace) -> dict:
     return json.loads(lines[-1].removeprefix(RESULT))
 
 
-def _best_of(work: Callable[[], object], n_times: int) -> float:
+def _median_seconds(work: Callable[[], object], n_times: int) -> float:
     """Median seconds of `work` after one call that is not counted."""
     work()
-    seconds = []
-    for _ in range(n_times):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+    return float(np.median([_seconds(work) for _ in range(n_times)]))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -129,12 +137,12 @@ def machine(gpu: int, quick: bool, precision: str) -> dict:
     dtype = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}[precision]
     a = tf.cast(tf.random.stateless_normal((2048, 2048), (SEED, 0)), dtype)
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)), autograph=False)
-    seconds = _best_of(lambda: product().numpy(), 10)
+    seconds = _median_seconds(lambda: product().numpy(), 10)
     return {"value": 2 * 2048**3 / seconds / 1e9, "unit": "GFLOP/s"}
 
 
-def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: str, plain: bool = False) -> dict:
-    """Training steps; the plain way is eager, with Keras' own optimizer and batch normalisation, as published."""
+def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: str, plain: str = "") -> dict:
+    """Training steps of random slices; the plain ways are in float32, eager (as published) and compiled."""
     commands.start_tensorflow(gpu)
     import tensorflow as tf
 
@@ -144,18 +152,17 @@ def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: s
     import training
 
     if plain:
-        tf.config.run_functions_eagerly(True)
-        model.FusedBatchNormalization = tf.keras.layers.BatchNormalization
-    adam = tf.keras.optimizers.Adam if plain else optimizers.Adam
-    system = training.System(
-        model.build_generator(1, base_filters, precision, SEED),
-        model.build_discriminator(base_filters, precision, SEED + 1),
-        losses.PIX2PIX,
-        adam(),
-        adam(),
-    )
-    system.build()
-    update = training.make_step(system, SEED)
+        update = plain_ways.training_step(base_filters, SEED, is_eager=plain == "eager")
+    else:
+        system = training.System(
+            model.build_generator(1, base_filters, precision, SEED),
+            model.build_discriminator(base_filters, precision, SEED + 1),
+            losses.PIX2PIX,
+            optimizers.Adam(),
+            optimizers.Adam(),
+        )
+        system.build()
+        update = training.make_step(system, SEED)
     rng = np.random.default_rng(SEED)
     inputs, target = (tf.constant(rng.uniform(-1, 1, (batch_size, 256, 256, 1)), tf.float32) for _ in range(2))
     rate, number = tf.constant(1e-5), tf.constant(0)
@@ -164,7 +171,7 @@ def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: s
     def work() -> float:
         return float(update(inputs, target, rate, rate, number)["mae"])  # waits until the step is done
 
-    return {"value": batch_size / _best_of(work, n_times), "unit": "slices/s"}
+    return {"value": batch_size / _median_seconds(work, n_times), "unit": "slices/s"}
 
 
 def pipeline(gpu: int, quick: bool) -> dict:
@@ -173,74 +180,105 @@ def pipeline(gpu: int, quick: bool) -> dict:
     import dataset
 
     with tempfile.TemporaryDirectory() as folder:
-        rng = np.random.default_rng(SEED)
-        for instrument in ("a", "b"):
-            pathlib.Path(folder, instrument).mkdir()
-            for i in range(256):
-                level = rng.random((256, 256, 1)).astype(np.float16)
-                np.save(pathlib.Path(folder, instrument, f"piece_{i:03d}.npy"), level)
+        _write_features(folder, 256)
         pairs = dataset.find_pairs(folder, "a", ["b"])
         batches = dataset.Batches(pairs, pairs.samples, 8, SEED)
         stream = dataset.stream(batches, 0, 4 * batches.steps_per_epoch)
-        seconds = _best_of(lambda: sum(1 for _ in stream), 1 if quick else 3)
+        seconds = _median_seconds(lambda: sum(1 for _ in stream), 1 if quick else 3)
     return {"value": 4 * 256 / seconds, "unit": "slices/s"}
 
 
-def compute_features(gpu: int, quick: bool, jobs: int) -> dict:
-    """The whole command on 1 (quick) or 10 minutes of audio in six files, in seconds of audio a second."""
-    minutes = 1 if quick else 10
+def epoch(gpu: int, quick: bool, base_filters: int) -> dict:
+    """What an epoch of train.py takes beside its 1000 steps of one slice: validation of 111 slices (a split of 0.1),
+    samples, weights and state, in percent of the steps."""
+    n_held_out, n_trained = 111, 20
     with tempfile.TemporaryDirectory() as folder:
+        _write_features(folder, n_trained + n_held_out, n_pieces=n_trained + n_held_out)
+        flags = ["--dataset_path", folder, "--origin", "a", "--target", "b", "--models_path", f"{folder}/models"]
+        flags += ["--base_filters", str(base_filters), "--batch_size", "1", "--epochs", "3", "--gpu", str(gpu)]
+        split = n_held_out / (n_trained + n_held_out)
+        _run_command("train.py", *flags, "--precision", "float32", "--validation_split", str(split))
+        model = pathlib.Path(folder, "models", "a_2_b")
+        with (model / "history.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        ends = [(model / "samples" / f"{number:03d}" / "spectrogram.png").stat().st_mtime for number in (2, 3)]
+    in_steps = float(rows[2]["seconds"])  # of the third epoch, where nothing is compiled any more
+    n_steps = int(rows[2]["step"]) - int(rows[1]["step"])
+    overhead = ends[1] - ends[0] - in_steps
+    return {"value": 100 * overhead / (EPOCH_STEPS * in_steps / n_steps), "unit": "%"}
+
+
+def compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
+    """The whole command on 10 minutes of audio in six files, in seconds of audio a second."""
+    minutes = 10
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
         rng = np.random.default_rng(SEED)
         for i in range(6):
             noise = rng.normal(0, 0.1, minutes * 10 * 44100).astype(np.float32)
-            data.write_audio(pathlib.Path(folder, "audios", "noise", f"piece{i}.wav"), noise)
-        flags = ["--audios_path", f"{folder}/audios", "--features_path", f"{folder}/features", "--jobs", str(jobs)]
-        seconds = _seconds_of_command(["compute_features.py", *flags])
+            data.write_audio(folder / "audios" / "noise" / f"piece{i}.wav", noise)
+        if plain:
+            seconds = _seconds(lambda: plain_ways.compute_features(folder / "audios", folder / "features"))
+        else:
+            flags = ["--audios_path", f"{folder}/audios", "--features_path", f"{folder}/features", "--jobs", str(jobs)]
+            seconds = _seconds(lambda: _run_command("compute_features.py", *flags))
     return {"value": 60 * minutes / seconds, "unit": "s/s"}
 
 
-def synthesize_audios(gpu: int, quick: bool, jobs: int) -> dict:
-    """The whole command on 6 (quick) or 60 minutes of music, 250 notes a minute, SoundFont notes made beforehand."""
+def synthesize_audios(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
+    """The whole command on 60 minutes of music, 250 notes a minute, SoundFont notes made beforehand."""
     import pretty_midi
 
-    minutes = 6 if quick else 60
-    with tempfile.TemporaryDirectory() as folder:
+    minutes, instrument = 60, "keyboard_acoustic"
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
         rng = np.random.default_rng(SEED)
-        pathlib.Path(folder, "midi").mkdir()
+        (folder / "midi").mkdir()
         for i in range(12):
-            instrument = pretty_midi.Instrument(0)
+            part = pretty_midi.Instrument(0)
             for start in np.sort(rng.uniform(0, minutes * 5, round(250 * minutes / 12))):
                 pitch, velocity, length = int(rng.integers(36, 96)), int(rng.integers(30, 120)), rng.uniform(0.1, 1)
-                instrument.notes.append(pretty_midi.Note(velocity, pitch, start, start + length))
+                part.notes.append(pretty_midi.Note(velocity, pitch, start, start + length))
             music = pretty_midi.PrettyMIDI()
-            music.instruments.append(instrument)
+            music.instruments.append(part)
             music.write(f"{folder}/midi/piece{i}.mid")
-        flags = ["--instruments", "keyboard_acoustic", "--notes_path", f"{folder}/notes", "--jobs", str(jobs)]
+        flags = ["--instruments", instrument, "--notes_path", f"{folder}/notes", "--jobs", str(jobs)]
         flags += ["--midi_path", f"{folder}/midi"]
-        _seconds_of_command(["synthesize_audios.py", *flags, "--audios_path", f"{folder}/first"])
-        seconds = _seconds_of_command(["synthesize_audios.py", *flags, "--audios_path", f"{folder}/second"])
+        _run_command("synthesize_audios.py", *flags, "--audios_path", f"{folder}/first")
+        if plain:
+            places = folder / "midi", folder / "notes", instrument, folder / "second"
+            seconds = _seconds(lambda: plain_ways.synthesize_audios(*places))
+        else:
+            seconds = _seconds(
+                lambda: _run_command("synthesize_audios.py", *flags, "--audios_path", f"{folder}/second")
+            )
     return {"value": 60 * minutes / seconds, "unit": "s/s"}
 
 
-def conversion(gpu: int, quick: bool, base_filters: int, plain: bool = False) -> dict:
-    """predict.py on 1 (quick) or 5 minutes of mono audio, whole process, overlap 0.
-
-    The plain way is slice by slice through the Keras network, in this process, imports included.
-    """
+def conversion(gpu: int, quick: bool, base_filters: int, plain: str = "") -> dict:
+    """predict.py on 1 (quick) or 5 minutes of mono audio, whole process, overlap 0."""
     minutes = 1 if quick else 5
     with tempfile.TemporaryDirectory() as folder:
-        weights_path = f"{folder}/generator.h5"
+        weights_path, source, destination = (f"{folder}/{name}" for name in ("generator.h5", "in.wav", "out.wav"))
         _write_weights(weights_path, base_filters)
         audio = np.random.default_rng(SEED).normal(0, 0.1, minutes * 60 * 44100).astype(np.float32)
-        data.write_audio(f"{folder}/in.wav", audio)
+        data.write_audio(source, audio)
         if plain:
-            start = time.perf_counter()
-            _convert_plainly(f"{folder}/in.wav", weights_path, f"{folder}/out.wav", gpu)
-            seconds = time.perf_counter() - start
+            seconds = _seconds(lambda: plain_ways.convert(source, weights_path, destination, gpu))
         else:
-            flags = ["--model", weights_path, "--input", f"{folder}/in.wav", "--output", f"{folder}/out.wav"]
-            seconds = _seconds_of_command(["predict.py", *flags, "--overlap", "0", "--gpu", str(gpu)])
+            flags = ["--model", weights_path, "--input", source, "--output", destination, "--gpu", str(gpu)]
+            seconds = _seconds(lambda: _run_command("predict.py", *flags, "--overlap", "0"))
     return {"value": 60 * minutes / seconds, "unit": "s/s"}
+
+
+def _write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
+    """Random slices of instruments a and b, spread over pieces."""
+    rng = np.random.default_rng(SEED)
+    for instrument in ("a", "b"):
+        pathlib.Path(folder, instrument).mkdir()
+        for i in range(n_slices):
+            level = rng.random((256, 256, 1)).astype(np.float16)
+            np.save(pathlib.Path(folder, instrument, f"piece{i % n_pieces}_{i // n_pieces:03d}.npy"), level)
 
 
 def _write_weights(path: str, base_filters: int) -> None:
@@ -255,42 +293,30 @@ def _write_weights(path: str, base_filters: int) -> None:
     weights.write(path, groups, {})
 
 
-def _convert_plainly(source: str, weights_path: str, destination: str, gpu: int) -> None:
-    commands.start_tensorflow(gpu)
-    import model
-
-    generator = model.load_generator(weights_path)
-    magnitude, phase = data.forward_transform(data.read_audio(source))
-    slices = data.to_network(data.slice_frames(data.amplitude_to_db(magnitude)))
-    outputs = np.concatenate([generator(one[np.newaxis], training=False).numpy() for one in slices])
-    level = data.join_slices(data.from_network(outputs), magnitude.shape[1])
-    data.write_audio(destination, data.inverse_transform(data.db_to_amplitude(level), phase))
-
-
 # --- this machine -----------------------------------------------------------------------------------------------------
 
 
-def _seconds_of_command(command: list[str]) -> float:
-    """Wall-clock seconds of a script of this folder, whole process."""
-    script = pathlib.Path(__file__).with_name(command[0])
+def _seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds of `work`."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, str(script), *command[1:]], check=True, stdout=subprocess.DEVNULL)
+    work()
     return time.perf_counter() - start
 
 
-def _peak_mb() -> float:
-    """Largest resident memory of this process and of the commands it has run, in MB."""
+def _run_command(name: str, *flags: str) -> None:
+    """A script of this folder, whole process."""
+    script = pathlib.Path(__file__).with_name(name)
+    subprocess.run([sys.executable, str(script), *flags], check=True, stdout=subprocess.DEVNULL)
+
+
+def _peak_mb(of_commands: bool) -> float:
+    """Largest resident memory of this process, or of the largest of the commands that it has run, in MB."""
     try:
         import resource
     except ImportError:  # Windows
         return float("nan")
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
-
-
-def _has_bfloat16() -> bool:
-    flags = pathlib.Path("/proc/cpuinfo")
-    return flags.exists() and any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+    who = resource.RUSAGE_CHILDREN if of_commands else resource.RUSAGE_SELF
+    return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _machine() -> dict:
@@ -310,10 +336,13 @@ PARTS = {
     "machine": machine,
     "step": step,
     "pipeline": pipeline,
+    "epoch": epoch,
     "compute_features": compute_features,
     "synthesize_audios": synthesize_audios,
     "conversion": conversion,
 }
+OF_COMMANDS = ("epoch", "compute_features", "synthesize_audios", "conversion")  # what runs in a process of its own
+QUICK = [part for part in PARTS if part != "epoch"]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import errno
 import io
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -159,6 +160,21 @@ def start_tensorflow(gpu: int | None) -> None:
         tf.config.experimental.set_memory_growth(device, True)
     if gpu != -1 and not devices:
         print("No CUDA GPU found: working on the CPU (--gpu -1 leaves this line out).", file=sys.stderr)
+
+
+def has_gpu(gpu: int) -> bool:
+    """Whether `gpu` names a CUDA device and this machine has the driver of one; TensorFlow need not be asked."""
+    return gpu >= 0 and shutil.which("nvidia-smi") is not None
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bf16, as far as Linux says."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:  # no Linux: nothing to read it from
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
 @contextlib.contextmanager

@@ -237,16 +237,16 @@ def search_range(method: str, f0_min: float | None = None, f0_max: float | None 
     """The range in Hz that a pitch is searched in: as given, or the method's own for humming.
 
     Raises:
-        InputError: unknown method, or a range that is empty or out of reach.
+        InputError: unknown method, or a range that is narrower than an octave (pYIN needs that much) or out of reach.
     """
     if method not in F0_METHODS:
         raise data.InputError(f"--f0: expected one of {', '.join(F0_METHODS)}, found {method!r}")
     low, high = HUM_F0[method]
     low, high = low if f0_min is None else f0_min, high if f0_max is None else f0_max
-    if not LOWEST_F0 <= low < high <= HIGHEST_F0:
+    if not LOWEST_F0 <= low <= high / 2 <= HIGHEST_F0 / 2:
         raise data.InputError(
-            f"--f0_min, --f0_max: expected a range between {LOWEST_F0:g} and {HIGHEST_F0:g} Hz, the lower limit below "
-            f"the upper, found {low:g} to {high:g} Hz"
+            f"--f0_min, --f0_max: expected a range of an octave or more between {LOWEST_F0:g} and {HIGHEST_F0:g} Hz, "
+            f"found {low:g} to {high:g} Hz"
         )
     return low, high
 

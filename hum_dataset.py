@@ -26,6 +26,7 @@ from data import InputError
 from harmonics import HumRepresentation
 
 LEAST_VOICED = 0.1  # of a segment's frames: with fewer there is nothing to learn from
+NO_SEGMENT = "expected a guitar of at least 5 s playing a melody, found no segment of 5 s with a pitch"
 OTHER_ROWS = 3  # energy, F0, rest of F0
 FEATURES_VERSION = 1  # of what a feature file holds; a change of it makes all anew
 
@@ -95,9 +96,10 @@ def prepare(
         if reason:
             left_out.append((work[index][0], reason))
     failed = {path for path, _ in left_out}
-    files = tuple(results[piece] for piece in sorted(pieces) if str(pieces[piece]) not in failed)
-    counts = [len(_open(file, representation)) for file in files]
-    segments = [(file, number) for file, count in enumerate(counts) for number in range(count)]
+    counts = {p: len(_open(results[p], representation)) for p in sorted(pieces) if str(pieces[p]) not in failed}
+    left_out += [(str(pieces[p]), f"{pieces[p]}: {NO_SEGMENT}") for p, count in counts.items() if not count]
+    files = tuple(results[p] for p, count in counts.items() if count)
+    segments = [(file, number) for file, count in enumerate(filter(None, counts.values())) for number in range(count)]
     if not segments:
         reasons = "".join(f"; {reason}" for _, reason in left_out[:1])
         raise InputError(
@@ -115,33 +117,32 @@ def write_segments(source: str, destination: str, method: str, representation: H
     """Write the segments of one recording; how many. A rest shorter than a segment and unvoiced segments are dropped.
 
     Raises:
-        InputError: no audio, shorter than a segment, or no segment with a pitch.
+        InputError: no audio.
     """
-    kept, n_segments = [], 0
+    kept = [np.zeros((0, representation.n_mels + OTHER_ROWS, representation.n_frames))]
     f0_range = harmonics.GUITAR_F0[method]
     for audio in segments_of(data.read_blocks(source, representation.sample_rate), representation.segment_samples):
-        n_segments += 1
         f0, energy, level = harmonics.analyse(audio, representation, method, f0_range)
         if np.mean(f0 > 0) >= LEAST_VOICED:
             decibels = 10 * np.log10(np.maximum(energy, 1e-10))
             rounded = f0.astype(np.float16)
-            kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]]).astype(np.float16))
-    if not kept:
-        found = f"{n_segments} segments without a single pitch" if n_segments else "a shorter one"
-        raise InputError(f"{source}: expected a guitar of at least 5 s playing a melody, found {found}")
+            kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
+    segments = np.concatenate(kept).astype(np.float16)
     with data.replacing(destination) as beside:
-        np.save(beside, np.stack(kept))
-    return len(kept)
+        np.save(beside, segments)  # also without a segment, so that the recording is not analysed again
+    return len(segments)
 
 
-def segments_of(blocks: Iterator[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
-    """The joined blocks cut into pieces of `n_samples`; a shorter rest is dropped."""
+def segments_of(blocks: Iterator[np.ndarray], n_samples: int, keep_rest: bool = False) -> Iterator[np.ndarray]:
+    """The joined blocks cut into pieces of `n_samples`; a shorter rest is dropped or filled up with zeros."""
     rest = np.zeros(0, np.float32)
     for block in blocks:
         rest = np.concatenate([rest, block])
         while len(rest) >= n_samples:
             yield rest[:n_samples]
             rest = rest[n_samples:]
+    if keep_rest and len(rest):
+        yield np.pad(rest, (0, n_samples - len(rest)))
 
 
 def _open(path: pathlib.Path, representation: HumRepresentation) -> np.ndarray:
@@ -244,15 +245,15 @@ def read_sample(
 ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray] | None:
     """The first segment with a pitch among recordings: name, F0, energy, mel level; None where there is none.
 
-    A recording that cannot be read is passed over. One shorter than a segment is followed by silence.
+    A recording that cannot be read is passed over. Silence follows one that ends within a segment.
     """
     n = representation.segment_samples
     for path in paths:
         try:
-            audio = next(iter(data.read_blocks(path, representation.sample_rate)))[:n]
+            for audio in segments_of(data.read_blocks(path, representation.sample_rate), n, keep_rest=True):
+                pitch, energy, level = harmonics.analyse(audio, representation, method)
+                if pitch.any():
+                    return path.stem, pitch, energy, level
         except InputError:
             continue
-        pitch, energy, level = harmonics.analyse(np.pad(audio, (0, n - len(audio))), representation, method)
-        if pitch.any():
-            return path.stem, pitch, energy, level
     return None

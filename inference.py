@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import sys
 from collections.abc import Callable
 
 import numpy as np
 
+import commands
 import weights
 from data import InputError
 
@@ -64,14 +64,13 @@ def load(path: str | os.PathLike, precision: str = "auto", gpu: int | None = -1)
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected one of {' '.join(PRECISIONS)}, found {precision}")
     unet = fold_batch_norm(path)
-    on_gpu = gpu != -1 and shutil.which("nvidia-smi") is not None
+    device = gpu or 0
+    on_gpu = commands.has_gpu(device)
     if not on_gpu and gpu not in (None, -1):
         print(f"{path}: found no CUDA GPU for --gpu {gpu}, works on the CPU", file=sys.stderr)
     if not on_gpu and precision != "mixed_bfloat16":
         return NumpyUNet(unet)
-    import commands
-
-    commands.start_tensorflow((gpu or 0) if on_gpu else -1)
+    commands.start_tensorflow(device if on_gpu else -1)
     return tensorflow_unet(unet, "bfloat16" if precision == "mixed_bfloat16" else "float32")
 
 

@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 import pathlib
+import re
 import site
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,10 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dask",
+        type=_address,
         metavar="tcp://HOST:PORT",
         help="hand the work to the Dask cluster of this scheduler instead; its workers need the same Python packages "
         "and see this program's and the data's folders under the same paths (pip install distributed)",
     )
+
+
+def _address(text: str) -> str:
+    """An argparse type: a Dask scheduler's address; anything else would be looked for over and over."""
+    if not re.fullmatch(r"\w+://\[?[\w.:-]+\]?:\d+", text):
+        raise argparse.ArgumentTypeError(f"expected an address such as tcp://host:8786, found {text!r}")
+    return text
 
 
 def up_to_date(result: str | os.PathLike, source: str | os.PathLike) -> bool:

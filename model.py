@@ -13,6 +13,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+import commands
 import weights
 from data import InputError
 
@@ -96,12 +97,7 @@ def choose_precision(name: str) -> str:
     if gpus:
         major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
         return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = next((line for line in file if line.startswith("flags")), "").split()
-    except OSError:  # no Linux: nothing to read it from
-        flags = []
-    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+    return "mixed_bfloat16" if commands.has_bfloat16() else "float32"
 
 
 class FusedBatchNormalization(layers.BatchNormalization):

@@ -59,7 +59,7 @@ def test_recordings_become_segments_of_five_seconds_and_the_rest_is_named(featur
     reasons = {os.path.basename(path): reason for path, reason in features.left_out}
     assert set(reasons) == {"broken.wav", "short.wav", "silent.wav"}
     assert "at least 5 s" in reasons["short.wav"]
-    assert "without a single pitch" in reasons["silent.wav"]
+    assert "no segment of 5 s with a pitch" in reasons["silent.wav"]
     assert features.voiced > 0.9
     assert 100 < features.representation.f0_low < features.representation.f0_high < 600
 
@@ -92,6 +92,14 @@ def test_what_is_there_is_not_computed_again_unless_the_recording_is_newer(tmp_p
     assert other != file  # another method's segments lie elsewhere
 
 
+def test_a_recording_without_a_segment_is_analysed_once(guitar, tmp_path, monkeypatch):
+    first = hum_dataset.prepare(guitar, tmp_path, METHOD)
+    monkeypatch.setattr(harmonics, "analyse", None)
+    again = hum_dataset.prepare(guitar, tmp_path, METHOD)
+    assert again.left_out == first.left_out
+    np.testing.assert_array_equal(again.segments, first.segments)
+
+
 def test_several_processes_compute_the_same(guitar, features, tmp_path):
     again = hum_dataset.prepare(guitar, tmp_path, METHOD, n_processes=2)
     np.testing.assert_array_equal(again.segments, features.segments)
@@ -112,7 +120,7 @@ def test_linked_recordings_and_folders_are_taken(tmp_path):
 
 def test_nothing_to_train_on_is_said_with_a_reason(tmp_path):
     data.write_audio(tmp_path / "guitar" / "short.wav", melody(2), RATE)
-    with pytest.raises(data.InputError, match=r"--guitar_dir.*at least 5 s.*a shorter one"):
+    with pytest.raises(data.InputError, match=r"--guitar_dir.*at least 5 s.*no segment"):
         hum_dataset.prepare(tmp_path / "guitar", tmp_path / "cache", METHOD)
     (tmp_path / "empty").mkdir()
     with pytest.raises(data.InputError, match="--guitar_dir"):
@@ -168,3 +176,13 @@ def test_a_sample_is_the_first_recording_with_a_pitch(guitar):
     assert f0.shape == energy.shape == (216,)
     assert level.shape == (512, 216)
     assert hum_dataset.read_sample(paths[:2], PUBLISHED, METHOD) is None
+
+
+def test_a_sample_is_found_behind_a_long_silence_and_filled_up(tmp_path):
+    audio = np.concatenate([np.zeros(6 * RATE, np.float32), melody(1)])
+    data.write_audio(tmp_path / "late.wav", audio, RATE)
+    _, f0, _, level = hum_dataset.read_sample([tmp_path / "late.wav"], PUBLISHED, METHOD)
+    voiced = np.flatnonzero(f0) * PUBLISHED.hop_length / RATE
+    assert 0.9 < voiced[0] < 1.1  # of the second segment, which begins at 5 s
+    assert voiced[-1] < 2.1
+    assert level.shape == (512, 216)

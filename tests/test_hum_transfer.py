@@ -175,6 +175,7 @@ def test_predict_converts_a_hum_of_any_rate_to_the_same_length(weights_file, tmp
     ("flags", "text"),
     [
         (["--f0_min", "400", "--f0_max", "300"], "400 to 300"),
+        (["--f0_min", "1000", "--f0_max", "1010"], "expected a range of an octave or more"),
         (["--transpose", "high"], "--transpose"),
         (["--f0", "crepe"], "--f0"),
     ],

@@ -277,6 +277,14 @@ def test_without_a_dask_scheduler_one_line_says_so(run, tmp_path, monkeypatch):
     assert not (tmp_path / "audios").exists()
 
 
+@pytest.mark.parametrize("address", ["foo", "tcp://host", "host:8786"])
+def test_what_is_no_address_of_a_scheduler_is_refused_at_once(run_command, address):
+    flags = ["--midi_path", "midi", "--audios_path", "audios"]
+    done = run_command("synthesize_audios.py", *flags, "--dask", address)
+    assert done.returncode == 2
+    assert "--dask: expected an address such as tcp://host:8786" in done.stderr
+
+
 def test_without_dask_one_line_says_so(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     status, _, err = run("--dask", "tcp://127.0.0.1:8786")

@@ -1,0 +1,116 @@
+"""The benchmark runs and says what it ran on; what it holds the project against does the same work."""
+
+from __future__ import annotations
+
+import json
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from made_notes import made_note, write_midi, write_notes
+
+import benchmark
+import plain_ways
+
+
+def test_table_and_json(run_command, tmp_path):
+    done = run_command("benchmark.py", "--quick", "--only", "machine", "--output", tmp_path / "b.json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "b.json").read_text())
+    assert written["seed"] == benchmark.SEED
+    assert {"processor", "cores", "python", "versions"} <= written.keys()
+    assert [result["part"] for result in written["results"]][:1] == ["machine"]
+    for result in written["results"]:
+        assert result["value"] > 0
+        assert 50 < result["peak_mb"] < 4000
+        assert f"{result['value']:.2f} {result['unit']}" in done.stdout
+
+
+def test_failed_part_says_why_and_the_others_go_on(monkeypatch, tmp_path, capsys):
+    def measure(part, task, arguments):
+        return {"error": "out of memory"} if part == "machine" else {"value": 7.0, "unit": "slices/s", "peak_mb": 1}
+
+    monkeypatch.setattr(benchmark, "_measure", measure)
+    assert benchmark.main(["--only", "machine", "pipeline", "--output", str(tmp_path / "b.json")]) == 0
+    said = capsys.readouterr().out
+    assert "out of memory" in said
+    assert "7.00 slices/s" in said
+    results = json.loads((tmp_path / "b.json").read_text())["results"]
+    assert results[0]["error"] == "out of memory"
+    assert results[-1]["value"] == 7
+
+
+def test_ratio_is_taken_against_the_plain_ways_of_the_same_work(monkeypatch, tmp_path, capsys):
+    seconds = {(64, "slice by slice"): 10, (64, ""): 4, (16, "slice by slice"): 6, (16, ""): 1}
+
+    def measure(part, task, arguments):
+        value = 1 / seconds[task["base_filters"], task.get("plain", "")]
+        return {"value": value, "unit": "s/s", "peak_mb": 1}
+
+    monkeypatch.setattr(benchmark, "_measure", measure)
+    benchmark.main(["--only", "conversion", "--output", str(tmp_path / "b.json")])
+    rows = [line for line in capsys.readouterr().out.splitlines() if " times " in line]
+    assert [row.split("  ")[-1] for row in rows] == ["2.50 times slice by slice", "6.00 times slice by slice"]
+
+
+def test_plain_features_are_those_of_the_command(run_command, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "audios" / "piano").mkdir(parents=True)
+    soundfile.write(tmp_path / "audios" / "piano" / "a.wav", rng.normal(0, 0.1, 200_000), 44100)
+    done = run_command(
+        "compute_features.py", "--audios_path", tmp_path / "audios", "--features_path", tmp_path / "ours"
+    )
+    assert done.returncode == 0, done.stderr
+    plain_ways.compute_features(tmp_path / "audios", tmp_path / "plain")
+    names = sorted(path.name for path in (tmp_path / "plain" / "piano").iterdir())
+    assert names == ["a_000.npy", "a_001.npy"]
+    for name in names:
+        plain, ours = (np.load(tmp_path / way / "piano" / name) for way in ("plain", "ours"))
+        assert plain.dtype == np.float64
+        assert plain.shape == ours.shape == (256, 256, 1)
+        assert np.abs(plain - ours).max() < 6e-4  # float16
+
+
+def test_plain_synthesis_is_that_of_the_command(run_command, tmp_path):
+    write_notes(tmp_path / "notes", "guitar_acoustic", [60, 64], velocities=(25, 50, 75, 100, 127))
+    notes = [(0, 0.5, 60, 100), (0.25, 0.4, 64, 49), (0.3, 1.7, 60, 127)]
+    write_midi(tmp_path / "midi" / "a.mid", notes)
+    flags = ["--nsynth_path", tmp_path / "notes", "--instruments", "guitar_acoustic"]
+    done = run_command(
+        "synthesize_audios.py", *flags, "--midi_path", tmp_path / "midi", "--audios_path", tmp_path / "o"
+    )
+    assert done.returncode == 0, done.stderr
+    plain_ways.synthesize_audios(tmp_path / "midi", tmp_path / "notes", "guitar_acoustic", tmp_path / "plain")
+    ours, rate = soundfile.read(tmp_path / "o" / "guitar_acoustic" / "a.wav")
+    plain, plain_rate = soundfile.read(tmp_path / "plain" / "a.wav")
+    assert rate == plain_rate == 44100
+    assert ours.shape == plain.shape
+    assert np.abs(ours - plain).max() < 3e-4
+
+
+def test_plain_conversion_is_that_of_the_command(run_command, write_generator, tmp_path):
+    audio = librosa.resample(made_note(60), orig_sr=16000, target_sr=44100)[:170_000]  # no whole number of hops
+    soundfile.write(tmp_path / "in.wav", audio, 44100)
+    weights_path = write_generator(tmp_path / "generator.h5", base_filters=4)
+    flags = ["--model", weights_path, "--input", tmp_path / "in.wav", "--overlap", "0", "--gpu", "-1"]
+    done = run_command("predict.py", *flags, "--output", tmp_path / "ours.wav", "--subtype", "float")
+    assert done.returncode == 0, done.stderr
+    plain_ways.convert(str(tmp_path / "in.wav"), str(weights_path), str(tmp_path / "plain.wav"))
+    ours, plain = (soundfile.read(tmp_path / f"{way}.wav")[0] for way in ("ours", "plain"))
+    plain = np.pad(plain, (0, len(ours) - len(plain)))  # the inverse transform ends with the last whole hop
+    plain, ours = plain[:169_000], ours[:169_000]  # behind it the published transform divides by a window near 0
+    gain = np.dot(plain, ours) / np.dot(plain, plain)
+    # The plain transform is in single precision, which blurs the phase far below the loudest bins.
+    assert np.std(ours - gain * plain) < 5e-3 * np.std(ours)
+
+
+@pytest.mark.slow
+def test_quick_training_parts_run(run_command, tmp_path):
+    done = run_command("benchmark.py", "--quick", "--only", "step", "epoch", "--output", tmp_path / "b.json")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "b.json").read_text())["results"]
+    assert not [result["error"] for result in results if "error" in result]
+    assert {"eager", "compiled"} <= {result.get("plain") for result in results}
+    assert 0 < results[-1]["value"] < 100
+    assert results[-1]["unit"] == "%"
