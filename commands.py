@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import math
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from data import InputError
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells report it
+INTERRUPTED = 130  # exit statuses after Ctrl-C, and after the reader of our output has gone, as shells report them
+CLOSED_PIPE = 141
 BAD_INPUT = 2
 SOME_LEFT_OUT = 1
 
@@ -32,9 +33,12 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if isinstance(action.default, (list, tuple)):
-            return f"{action.help} (default: {' '.join(action.default)})"
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        default = action.default
+        if default is None or default is False or default in ("", [], ()):
+            return action.help
+        if isinstance(default, (list, tuple)):
+            return f"{action.help} (default: {' '.join(default)})"
+        return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,11 +56,18 @@ class Parser(argparse.ArgumentParser):
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse `argv`, do `work` and return the exit status; what the user can mend becomes one line on stderr."""
-    arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be anything
     try:
-        return work(arguments)
+        try:
+            return work(parser.parse_args(argv))
+        finally:
+            sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
     except InputError as error:
         message = str(error)
+    except BrokenPipeError:  # as of `| head`: nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise
@@ -64,9 +75,6 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        return BAD_INPUT
     print(f"{parser.prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
 
@@ -108,9 +116,10 @@ positive_int = number(int, minimum=1)
 positive_float = number(float, above=0)
 
 
-def add_gpu(parser: argparse.ArgumentParser) -> None:
-    """The ``--gpu`` argument of every command that runs a network."""
-    parser.add_argument("--gpu", type=number(int, minimum=-1), default=0, help="CUDA device to use, -1 for the CPU")
+def add_gpu(parser: argparse.ArgumentParser, default: int | None = 0) -> None:
+    """The ``--gpu`` argument of every command that runs a network; None as default: 0 if there is one."""
+    words = "CUDA device to use, -1 for the CPU" + " (default: 0 if there is one)" * (default is None)
+    parser.add_argument("--gpu", type=number(int, minimum=-1), default=default, help=words)
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +159,7 @@ def start_tensorflow(gpu: int | None) -> None:
     for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
     if gpu != -1 and not devices:
-        print("No CUDA GPU found: working on the CPU (--gpu -1 says so without this line).", file=sys.stderr)
+        print("No CUDA GPU found: working on the CPU (--gpu -1 leaves this line out).", file=sys.stderr)
 
 
 def has_gpu(gpu: int) -> bool:

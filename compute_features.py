@@ -1,6 +1,6 @@
 """Turn recordings into the slices that the networks train on.
 
-Reads <audios_path>/<instrument>/<piece>.<wav, flac, ogg, mp3 or aiff> at any sample rate and writes
+Reads <audios_path>/<instrument>/<piece>.<wav, flac, mp3, m4a ...> as predict.py does and writes
 <features_path>/<instrument>/<piece>_<slice:03d>.npy: log level in [0, 1], float16 (256, 256, 1), 2.97 s each.
 """
 

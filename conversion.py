@@ -10,12 +10,13 @@ import functools
 import glob
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
 import commands
 import recordings
-from data import AUDIO_EXTENSIONS, InputError
+from data import AUDIO_EXTENSIONS, InputError, find_files
 from harmonics import F0_METHODS, MEL_INVERSES
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", required=True, help="weights file, or a folder with one; without --input, list those in the folder")
     add("--input", help="recording, folder of recordings or quoted pattern such as 'takes/*.flac'")
     add("--output", help="recording to write, its extension says the format; a folder where --input names several")
-    commands.add_gpu(parser)
+    commands.add_gpu(parser, default=None)
     add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="what the network computes in; auto is float32; bfloat16 needs TensorFlow and a processor made for it")  # fmt: skip  # noqa: E501
     add("--overlap", type=share, default=0.25, help="share of a slice blended with the next; 0 as published")
     add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="the input's phase, refined by Griffin-Lim, or refined only where the prediction leaves the input")  # fmt: skip  # noqa: E501
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--high_band", choices=["zero", "keep"], default="zero", help="above the network's band: nothing, or the input's own sound")  # fmt: skip  # noqa: E501
     add("--level", choices=["normalize", "match", "none"], default="normalize", help="peak 1, the input's RMS, or as the network makes it; never clips")  # fmt: skip  # noqa: E501
     add("--stereo", choices=["per_channel", "mid_side", "mono"], default="per_channel", help="what is converted of several channels")  # fmt: skip  # noqa: E501
-    add("--sample_rate", type=commands.positive_int, help="of the output in Hz (default: the input's)")
+    add("--sample_rate", type=commands.number(int, 1000, 768000), help="of the output in Hz (default: the input's)")
     add("--subtype", choices=["16", "24", "float"], help="bits of a sample (default: the format's usual, wav 16)")
     add("--plot", help="picture of input and output spectrograms to write, of a single recording")
     add("--overwrite", action="store_true", help="convert recordings again whose output is in the folder already")
@@ -88,10 +89,10 @@ def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"--model: expected a weights file (.h5) or a folder with one, found nothing at {path}")
-    found = [p for p in path.rglob("*.h5") if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    found = find_files(path, (".h5",))
     if not found:
         raise InputError(f"--model: expected weights (.h5) in the folder, found none in {path}")
-    return sorted(found)
+    return found
 
 
 def list_models(path: str | os.PathLike) -> int:
@@ -102,36 +103,48 @@ def list_models(path: str | os.PathLike) -> int:
     for found in find_weights(path):
         try:
             description = weights.describe(found)
+            if description.network not in weights.DISCRIMINATORS:
+                print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
         except InputError as error:
             left_out.append((str(found), str(error)))
-            continue
-        if description.network not in weights.DISCRIMINATORS:
-            print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
     return commands.report_left_out(left_out)
 
 
-def find_generator(path: str | os.PathLike, n_inputs: int):
-    """The `weights.Description` of the one generator at or below `path` that is given `n_inputs` recordings.
+def describe_generator(path: str | os.PathLike):
+    """The `weights.Description` of the one generator that `path` names.
+
+    A folder stands for the generator.h5 in it, or else for the only one below it, or else for its only weights file.
 
     Raises:
-        InputError: no weights file, none that this command can use, or several.
+        InputError: no weights file, several, or one that no recording can be given to.
     """
     import weights
 
     found = find_weights(path)
-    if len(found) > 1:
-        named = [p for p in found if p.name == "generator.h5"]
-        if len(named) != 1:
-            several = ", ".join(str(p) for p in named or found)
-            raise InputError(f"--model: expected one weights file, found several in {path}: {several}")
-        found = named
-    description = weights.describe(found[0])
+    named = [file for file in found if file.name == "generator.h5"] or found
+    named = [file for file in named if file.parent == pathlib.Path(path)] or named
+    if len(named) > 1:
+        raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, named))}")
+    description = weights.describe(named[0])
     if description.network in weights.DISCRIMINATORS:
-        raise InputError(f"{found[0]}: expected the weights of a generator, found those of a discriminator")
-    if _n_inputs(description) != n_inputs:
+        raise InputError(f"{named[0]}: expected the weights of a generator, found those of a discriminator")
+    _n_inputs(description)
+    return description
+
+
+def find_generator(path: str | os.PathLike, n_inputs: int):
+    """`describe_generator` of one that is given `n_inputs` recordings.
+
+    Raises:
+        InputError: as there, or weights for the other command.
+    """
+    description = describe_generator(path)
+    n_found = _n_inputs(description)
+    if n_found != n_inputs:
         kinds = {1: "a network without style input", 2: "multitarget weights (two input channels)"}
-        n_found = _n_inputs(description)
-        raise InputError(f"{found[0]}: expected {kinds[n_inputs]}, found {kinds[n_found]}: use {COMMANDS[n_found]}")
+        raise InputError(
+            f"{description.path}: expected {kinds[n_inputs]}, found {kinds[n_found]}: use {COMMANDS[n_found]}"
+        )
     return description
 
 
@@ -178,8 +191,7 @@ def find_jobs(source: str, destination: str | None) -> tuple[list[Job], bool]:
     if is_pattern:
         paths = [pathlib.Path(path) for path in glob.glob(source, recursive=True)]
     else:
-        extensions = {*AUDIO_EXTENSIONS, *recordings.FORMATS, *recordings.FFMPEG_EXTENSIONS}
-        paths = [path for path in base.rglob("*") if path.suffix.lower() in extensions]
+        paths = find_files(base, AUDIO_EXTENSIONS)
     # What an earlier run put into an output folder inside the input folder is no recording to convert.
     paths = [path for path in paths if path.is_file() and target.resolve() not in path.resolve().parents]
     paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(base).parts)]
@@ -200,13 +212,15 @@ def _output(path: pathlib.Path) -> pathlib.Path:
     return path if path.suffix.lower() in recordings.FORMATS else path.with_name(f"{path.name}.wav")
 
 
-def convert(arguments: argparse.Namespace, description, style: np.ndarray | None = None) -> int:
+def convert(
+    arguments: argparse.Namespace, description, read_style: Callable[[], np.ndarray | None] = lambda: None
+) -> int:
     """Convert what the arguments name with the generator of `description`; the exit status.
 
     Args:
         arguments: those of `add_arguments`, with an input.
         description: of the generator, from `find_generator`.
-        style: style slice of a multitarget generator.
+        read_style: gives the style slice of a multitarget generator, once all else was found fit.
     """
     import transfer
 
@@ -214,7 +228,7 @@ def convert(arguments: argparse.Namespace, description, style: np.ndarray | None
     jobs, is_many = find_jobs(arguments.input, arguments.output)
     _check_plot(arguments.plot, is_many)
     make = functools.cache(
-        lambda: transfer.load_converter(description, wanted, arguments.precision, arguments.gpu, style)
+        lambda: transfer.load_converter(description, wanted, arguments.precision, arguments.gpu, read_style())
     )
     if not is_many:
         ((source, output),) = jobs
@@ -256,5 +270,6 @@ def _plot(path: str, source: pathlib.Path, output: pathlib.Path, all_bins: bool)
     panels, seconds = [], 0.0
     for title, recording in (("input", source), ("output", output)):
         level, seconds = transfer.spectrogram(recording, pictures.MAX_COLUMNS, shown)
-        panels.append((f"{title}: {recording.name}", level))
+        name = recording.name.encode("utf-8", "backslashreplace").decode()  # which may be no text
+        panels.append((f"{title}: {name}", level))
     pictures.save_spectrograms(path, panels, seconds, hz_per_bin=shown.bin_hz)

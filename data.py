@@ -15,12 +15,21 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import secrets
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+# What is taken for a recording in a folder: what libsndfile reads, and behind it what ffmpeg decodes.
+AUDIO_EXTENSIONS = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".snd",
+    ".m4a", ".aac", ".mp4", ".wma", ".webm", ".mka", ".amr", ".ac3",
+)  # fmt: skip
+BLOCK = 2**16  # samples read at a time
 
 
 class InputError(ValueError):
@@ -38,6 +47,9 @@ class Representation:
         n_bins: how many of the lowest ``n_fft // 2 + 1`` bins are used; the rest is zero on synthesis.
         n_frames: frames of one slice.
         amin: the magnitude at which the log scale turns from linear to logarithmic.
+
+    Raises:
+        ValueError: nothing can be transformed with such settings.
     """
 
     sample_rate: int = 44100
@@ -46,6 +58,13 @@ class Representation:
     n_bins: int = 256
     n_frames: int = 256
     amin: float = 2.0**-16
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.n_bins > self.n_fft // 2 + 1:
+            raise ValueError(f"expected n_bins of at most {self.n_fft // 2 + 1}, found {self.n_bins}")
+        if self.amin <= 0:
+            raise ValueError(f"expected amin above 0, found {self.amin}")
 
     @property
     def window(self) -> np.ndarray:
@@ -76,6 +95,20 @@ class Representation:
         return from_settings(cls, {"kind": "log_magnitude", "window": "hanning", "scale": "log1p"}, settings, where)
 
 
+def check_sizes(representation) -> None:
+    """Refuse settings of any kind of representation that nothing could be transformed with.
+
+    Raises:
+        ValueError: a whole number that is not above 0, or windows that the hop does not divide.
+    """
+    for name, value in dataclasses.asdict(representation).items():
+        if isinstance(value, int) and value <= 0:
+            raise ValueError(f"expected {name} above 0, found {value}")
+    n_fft, hop = representation.n_fft, representation.hop_length
+    if n_fft % hop:
+        raise ValueError(f"expected n_fft to be a multiple of hop_length, found {n_fft} and {hop}")
+
+
 def from_settings(cls: type, fixed: dict, settings: dict, where: str):
     """A `cls`, a dataclass of numbers, from the fields in `settings`, whose other entries have to be those of `fixed`.
 
@@ -86,9 +119,14 @@ def from_settings(cls: type, fixed: dict, settings: dict, where: str):
         if settings.get(key, value) != value:
             raise InputError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
     try:
-        return cls(**{f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)})
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: damaged description of the representation ({error!r})") from None
+        values = {f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)}
+        changed = [f"{name} {settings[name]!r}" for name, value in values.items() if value != settings[name]]
+        if changed:  # half a hertz, NaN, a number in quotes
+            raise ValueError(f"found {', '.join(changed)}")
+        return cls(**values)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise InputError(f"{where}: damaged description of the representation ({reason})") from None
 
 
 PUBLISHED = Representation()
@@ -151,30 +189,40 @@ def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
     return folder
 
 
+def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[pathlib.Path]:
+    """All files in `folder` and below with one of the `extensions` (lower case), sorted; hidden ones are left out.
+
+    Links to folders are followed, except back into a folder that the link lies in.
+    """
+    found = []
+    above = {str(folder): {os.path.realpath(folder)}}  # the folders that each one lies in, itself included
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(root, name)) for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, path in real.items() if path not in above[root]]
+        above |= {os.path.join(root, name): {*above[root], real[name]} for name in folders}
+        visible = [name for name in names if name.lower().endswith(extensions) and not name.startswith(".")]
+        found += [pathlib.Path(root, name) for name in visible]
+    return sorted(found)
+
+
 def find_audio(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
-    """All recordings in `folder` and below by their extension, sorted; hidden files are left out.
+    """All recordings in `folder`, by their extension, as `find_files`.
 
     Raises:
         InputError: naming `flag`, if the folder is missing or holds none.
     """
-    folder = existing_folder(folder, flag)
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            pathlib.Path(root, name)
-            for name in names
-            if name.lower().endswith(AUDIO_EXTENSIONS) and not name.startswith(".")
-        ]
+    found = find_files(existing_folder(folder, flag), AUDIO_EXTENSIONS)
     if not found:
         raise InputError(f"{flag}: expected recordings ({' '.join(AUDIO_EXTENSIONS)}), found none in {folder}")
-    return sorted(found)
+    return found
 
 
 def piece_names(
     paths: Iterable[pathlib.Path], folder: str | os.PathLike
 ) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
     """A flat name for each file: its path below `folder` without extension, the parts joined with an underscore.
+
+    What is no text in a file's name becomes an underscore too.
 
     Returns:
         names: from piece name to file, in the order of `paths`.
@@ -184,7 +232,7 @@ def piece_names(
     names: dict[str, pathlib.Path] = {}
     left_out, taken = [], {}
     for path in paths:
-        name = "_".join(path.relative_to(folder).with_suffix("").parts)
+        name = re.sub("[\ud800-\udfff]", "_", "_".join(path.relative_to(folder).with_suffix("").parts))
         other = taken.setdefault(name.casefold(), path)
         if other == path:
             names[name] = path
@@ -199,7 +247,7 @@ def read_audio(
     """The recording at `path` as float32.
 
     Args:
-        path: anything libsndfile opens: wav, flac, ogg, mp3, aiff.
+        path: anything libsndfile opens or ffmpeg decodes.
         sample_rate: resampled to this many Hz (soxr, HQ); None leaves it as it is.
         mono: mean of the channels, ``(n_samples,)``; otherwise ``(n_channels, n_samples)``.
 
@@ -207,9 +255,8 @@ def read_audio(
         InputError: no such file, not audio, no samples, or samples that are no finite numbers.
     """
     with open_audio(path) as file:
-        audio, file_rate = file.read(dtype="float32", always_2d=True), file.samplerate
-    _check_samples(path, audio)
-    audio = _mono(audio) if mono else audio.T
+        (audio,) = sound_blocks(file, path, -1)
+        audio, file_rate = mean_of_channels(audio) if mono else audio.T, file.samplerate
     return resample(audio, file_rate, sample_rate or file_rate)
 
 
@@ -219,7 +266,7 @@ def read_blocks(
     """The recording at `path` piece by piece, mono float32 ``(n,)`` each: `read_audio` in bounded memory.
 
     Args:
-        path: anything libsndfile opens.
+        path: as of `read_audio`.
         sample_rate: resampled to this many Hz (soxr, HQ).
         block_seconds: how much of the recording is read at a time.
 
@@ -227,49 +274,97 @@ def read_blocks(
         InputError: as `read_audio`; a fault may show after the first blocks.
     """
     with open_audio(path) as file:
-        stream = None
-        if file.samplerate != sample_rate:
-            import soxr
-
-            stream = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
-        n_block, n_read = max(1, round(block_seconds * file.samplerate)), 0
-        while len(block := file.read(n_block, dtype="float32", always_2d=True)) or not n_read:
-            _check_samples(path, block)
-            n_read += len(block)
-            block = _mono(block)
-            yield stream.resample_chunk(block) if stream else block
-        if stream:
-            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        blocks = sound_blocks(file, path, max(1, round(block_seconds * file.samplerate)))
+        yield from resampled(map(mean_of_channels, blocks), file.samplerate, sample_rate)
 
 
 @contextlib.contextmanager
 def open_audio(path: str | os.PathLike) -> Iterator:
-    """An open ``soundfile.SoundFile``; faults found on opening or reading become InputError."""
+    """An open ``soundfile.SoundFile`` of the recording at `path`, or of what ffmpeg makes of it, its ``name``.
+
+    What ffmpeg makes lies in the system's temporary folder until the block ends.
+
+    Raises:
+        InputError: no such file, not audio, or a fault that is found while the file is read.
+    """
     import soundfile  # here, so that --help and argument errors answer at once
 
     if not os.path.isfile(path):
         raise InputError(f"{path}: expected a recording, found {'a folder' if os.path.isdir(path) else 'no such file'}")
-    try:
-        with soundfile.SoundFile(path) as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = soundfile.SoundFile(soundfile_name(path))
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw, which has no header
+            decoded = _decoded(path, _reason(error), stack.enter_context(tempfile.TemporaryDirectory()))
+            file = soundfile.SoundFile(soundfile_name(decoded))
+        stack.enter_context(file)
+        try:
             yield file
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise InputError(f"{path}: expected audio (wav, flac, ogg, mp3, aiff): {reason}") from None
+        except soundfile.LibsndfileError as error:
+            raise InputError(f"{path}: expected audio, found it damaged: {_reason(error)}") from None
 
 
-def _mono(audio: np.ndarray) -> np.ndarray:
-    """Mean of the channels of ``(n_samples, n_channels)``, channel by channel: ten times as fast as a mean by rows."""
+def soundfile_name(path: str | os.PathLike) -> str | bytes:
+    """`path` as soundfile is given it: bytes where a file's name may be any, which soundfile would refuse as text."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+
+
+def _decoded(path: str | os.PathLike, reason: str, folder: str) -> str:
+    """What ffmpeg makes of a recording that libsndfile did not open for a `reason`: all channels, float32."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise InputError(
+            f"{path}: expected audio (wav, flac, ogg, mp3, aiff): {reason}; other formats need ffmpeg, and found none "
+            "on the PATH"
+        )
+    # A format without a limit of 4 GB; ffmpeg's float w64 would be read as integers by libsndfile.
+    decoded = os.path.join(folder, "decoded.caf")
+    source = f"file:{os.fspath(path)}"  # without, what stands before a colon would be a protocol
+    command = [ffmpeg, "-v", "error", "-nostdin", "-i", source, "-vn", "-c:a", "pcm_f32le", decoded]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise InputError(f"{path}: expected audio, and ffmpeg found none: {lines[-1]}")
+    return decoded
+
+
+def sound_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Iterator[np.ndarray]:
+    """All that can be read of an open file, which of an mp3 may be more than its header says.
+
+    Args:
+        file: of `open_audio`.
+        path: of the recording, for the errors.
+        n_samples: read at a time; -1 for all at once.
+
+    Yields:
+        float32 ``(n, n_channels)``.
+
+    Raises:
+        InputError: no samples, or one that is no finite number, with its place.
+    """
+    n_read = 0
+    while len(block := file.read(n_samples, dtype="float32", always_2d=True)):
+        if not np.isfinite(block).all():
+            sample, channel = np.argwhere(~np.isfinite(block))[0]
+            raise InputError(
+                f"{path}: expected finite samples, found {block[sample, channel]} at "
+                f"{(n_read + sample) / file.samplerate:.3f} s (sample {n_read + sample}, channel {channel})"
+            )
+        n_read += len(block)
+        yield block
+    if not n_read:
+        raise InputError(f"{path}: expected audio, found a file without samples")
+
+
+def mean_of_channels(audio: np.ndarray) -> np.ndarray:
+    """Mean of ``(n_samples, n_channels)``, channel by channel: ten times as fast as a mean by rows."""
     if audio.shape[1] == 1:
         return audio[:, 0]
     return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])
-
-
-def _check_samples(path: str | os.PathLike, audio: np.ndarray) -> None:
-    if not len(audio):
-        raise InputError(f"{path}: expected audio, found a file without samples")
-    n_bad = np.count_nonzero(~np.isfinite(audio))
-    if n_bad:
-        raise InputError(f"{path}: expected finite samples, found {n_bad} NaN or infinite")
 
 
 def write_audio(
@@ -288,25 +383,30 @@ def write_audio(
     if np.issubdtype(np.asarray(audio).dtype, np.integer):
         raise TypeError("audio is floating point with full scale 1")
     if subtype == "PCM_16" or (subtype is None and str(path).lower().endswith((".wav", ".flac", ".aif", ".aiff"))):
-        subtype, audio = "PCM_16", _to_pcm16(audio)
+        subtype, audio = "PCM_16", to_pcm(audio, 16)
     with replacing(path) as beside:
         try:
-            soundfile.write(beside, audio.T, sample_rate, subtype=subtype)
+            soundfile.write(soundfile_name(beside), audio.T, sample_rate, subtype=subtype)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: expected an extension like .wav, .flac, .ogg or .mp3 ({error})") from None
         except soundfile.LibsndfileError as error:
             raise InputError(f"{path}: could not be written ({error.error_string}) Is the disk full?") from None
 
 
-def _to_pcm16(audio: np.ndarray) -> np.ndarray:
-    """int16 of `audio`, rounded and clipped, in blocks that stay in the processor's cache."""
-    pcm, block = np.empty(np.shape(audio), np.int16), 1 << 16
+def to_pcm(audio: np.ndarray, bits: int) -> np.ndarray:
+    """`audio` in the nearest steps of an integer format, clipped: int16, or for 24 bits int32 whose last 8 are zero.
+
+    A step is ``2**(1 - bits)``, as libsndfile reads it: what was read is written unchanged. Works in blocks that stay
+    in the processor's cache.
+    """
+    kind, shift = {16: (np.int16, 0), 24: (np.int32, 8)}[bits]
+    pcm, block, top = np.empty(np.shape(audio), kind), 1 << 16, 2 ** (bits - 1)
     for start in range(0, pcm.shape[-1], block):
         part = np.s_[..., start : start + block]
-        steps = audio[part] * np.float32(32768)
+        steps = audio[part] * np.float32(top)
         np.rint(steps, out=steps)
-        pcm[part] = np.clip(steps, -32768, 32767, out=steps)
-    return pcm
+        pcm[part] = np.clip(steps, -top, top - 1, out=steps)
+    return np.left_shift(pcm, shift, out=pcm)
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
@@ -316,6 +416,21 @@ def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     import soxr
 
     return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate).T)
+
+
+def resampled(
+    blocks: Iterable[np.ndarray], from_rate: float, to_rate: float, n_channels: int | None = None
+) -> Iterator[np.ndarray]:
+    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate: what `resample` makes of them joined."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(from_rate, to_rate, n_channels or 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block))
+    yield stream.resample_chunk(np.zeros((0, n_channels) if n_channels else 0, np.float32), last=True)
 
 
 # --- transform --------------------------------------------------------------------------------------------------------
@@ -360,8 +475,6 @@ def overlap_add(spectrum: np.ndarray, representation: Representation = PUBLISHED
     from scipy import fft
 
     n_fft, hop, window = representation.n_fft, representation.hop_length, representation.window
-    if n_fft % hop:
-        raise ValueError(f"n_fft {n_fft} is no multiple of hop_length {hop}")
     frames = fft.irfft(np.asarray(spectrum, np.complex64).T, n_fft, axis=1) * window  # (n_frames, n_fft)
     n_frames, n_parts = len(frames), n_fft // hop
     audio = np.zeros((n_frames + n_parts - 1, hop), np.float32)

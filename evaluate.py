@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=32, help="of the reference row")
     add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="as in predict.py")
-    commands.add_gpu(parser)
+    commands.add_gpu(parser, default=None)
     return commands.run(parser, evaluate, argv)
 
 

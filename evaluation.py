@@ -206,23 +206,14 @@ def _named(folder: pathlib.Path, flag: str) -> tuple[dict[str, pathlib.Path], li
 
 
 def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weights.Description]]:
-    """Column name and description of each model; a folder stands for the ``generator.h5`` in it.
+    """Column name and description of each model, as `conversion.describe_generator` finds it.
 
     The name is that of the model's folder, with more of the path where two would be the same.
 
     Raises:
-        InputError: no such file, not a generator, or the same one twice.
+        InputError: as there, or the same one twice.
     """
-    descriptions = []
-    for path in paths:
-        found = conversion.find_weights(path)
-        named = [file for file in found if file.name == "generator.h5"] or found
-        if len(named) > 1:
-            raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, named))}")
-        description = weights.describe(named[0])
-        if description.network in weights.DISCRIMINATORS:
-            raise InputError(f"--model: expected a generator, found a discriminator at {named[0]}")
-        descriptions.append(description)
+    descriptions = [conversion.describe_generator(path) for path in paths]
     files = [description.path.resolve() for description in descriptions]
     if len(set(files)) < len(files):
         raise InputError(f"--model: expected different models, found one of {', '.join(map(str, paths))} twice")
@@ -262,7 +253,7 @@ def load_models(
     overlap: float = 0.25,
     phase: str = "input",
     precision: str = "auto",
-    gpu: int = -1,
+    gpu: int | None = -1,
     style: str | os.PathLike | None = None,
 ) -> list[Model]:
     """The models, ready to convert at `sample_rate`.

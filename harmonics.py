@@ -64,6 +64,9 @@ class HumRepresentation:
     f0_low: float = 82.4
     f0_high: float = 988.0
 
+    def __post_init__(self) -> None:
+        data.check_sizes(self)
+
     @property
     def window(self) -> np.ndarray:
         """The analysis and synthesis window, float32 ``(n_fft,)``."""

@@ -80,12 +80,12 @@ def prepare(
     Raises:
         InputError: no recordings, or none that gives a segment.
     """
-    recordings = find_guitar(folder)
     root = pathlib.Path(folder).resolve()
+    recordings = [root / path.relative_to(folder) for path in find_guitar(folder)]
     settings = {"version": FEATURES_VERSION, "folder": str(root), "f0": method, **representation.to_dict()}
     key = hashlib.sha1(json.dumps(settings, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:10]
     cache = pathlib.Path(features_path, f"{root.name}_{method}_{key}")
-    pieces, left_out = data.piece_names([path.resolve() for path in recordings], root)
+    pieces, left_out = data.piece_names(recordings, root)
     results = {piece: cache / f"{piece}.npy" for piece in pieces}
     work = [
         (str(path), str(results[piece]), method, representation)

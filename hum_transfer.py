@@ -50,7 +50,12 @@ class HumSettings:
 
 
 def load_converter(
-    description: weights.Description, settings: HumSettings, overlap: float, n_iterations: int, precision: str, gpu: int
+    description: weights.Description,
+    settings: HumSettings,
+    overlap: float,
+    n_iterations: int,
+    precision: str,
+    gpu: int | None,
 ) -> HumConverter:
     """The converter of a hum2guitar weights file; arguments as in `transfer.load_converter`.
 
@@ -61,7 +66,7 @@ def load_converter(
     representation = HumRepresentation.from_dict(description.settings.get("representation", {}), where)
     method = settings.f0 or description.settings.get("f0", harmonics.F0_METHODS[0])
     harmonics.search_range(method, settings.f0_min, settings.f0_max)  # wrong ones are found before TensorFlow starts
-    commands.start_tensorflow(gpu)
+    commands.start_tensorflow(gpu or 0)
     import tensorflow as tf
 
     import model

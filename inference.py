@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -47,13 +48,15 @@ class UNet:
     up: list[Convolution]
 
 
-def load(path: str | os.PathLike, precision: str = "auto", gpu: int = -1) -> Network:
+def load(path: str | os.PathLike, precision: str = "auto", gpu: int | None = -1) -> Network:
     """The generator of a weights file as a network, on the CUDA device `gpu` if there is one, else on the CPU.
+
+    Says on stderr where a device was asked for and there is none.
 
     Args:
         path: a generator's weights file, published or ours.
         precision: "mixed_bfloat16" computes in bfloat16 with TensorFlow; "auto" and "float32" in float32.
-        gpu: number of the device, -1 for the CPU.
+        gpu: number of the device, -1 for the CPU, None for device 0 if there is one.
 
     Raises:
         InputError: as `weights.describe`, if the file holds another network, or if its weights are no finite numbers.
@@ -61,10 +64,13 @@ def load(path: str | os.PathLike, precision: str = "auto", gpu: int = -1) -> Net
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected one of {' '.join(PRECISIONS)}, found {precision}")
     unet = fold_batch_norm(path)
-    on_gpu = commands.has_gpu(gpu)
+    device = gpu or 0
+    on_gpu = commands.has_gpu(device)
+    if not on_gpu and gpu not in (None, -1):
+        print(f"{path}: found no CUDA GPU for --gpu {gpu}, works on the CPU", file=sys.stderr)
     if not on_gpu and precision != "mixed_bfloat16":
         return NumpyUNet(unet)
-    commands.start_tensorflow(gpu if on_gpu else -1)
+    commands.start_tensorflow(device if on_gpu else -1)
     return tensorflow_unet(unet, "bfloat16" if precision == "mixed_bfloat16" else "float32")
 
 

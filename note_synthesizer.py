@@ -81,21 +81,15 @@ class Piece(NamedTuple):
 
 
 def find_midi(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
-    """All MIDI files in `folder` and below by their extension, sorted; hidden files are left out.
+    """All MIDI files in `folder`, by their extension, as `data.find_files`.
 
     Raises:
         InputError: naming `flag`, if the folder is missing or holds none.
     """
-    folder = data.existing_folder(folder, flag)
-    found = [
-        pathlib.Path(root, name)
-        for root, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(MIDI_EXTENSIONS) and not name.startswith(".")
-    ]
+    found = data.find_files(data.existing_folder(folder, flag), MIDI_EXTENSIONS)
     if not found:
         raise InputError(f"{flag}: expected MIDI files ({' '.join(MIDI_EXTENSIONS)}), found none in {folder}")
-    return sorted(found)
+    return found
 
 
 def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
@@ -550,8 +544,7 @@ def _blocks(
     if n_samples <= BLOCK:
         yield data.resample(next(mix), SAMPLE_RATE, sample_rate)
         return
-    channels = recordings.resampled((block[:, np.newaxis] for block in mix), 1, SAMPLE_RATE, sample_rate)
-    yield from (block[:, 0] for block in channels if len(block))
+    yield from filter(len, data.resampled(mix, SAMPLE_RATE, sample_rate))
 
 
 def _sounds(

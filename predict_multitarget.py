@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+import numpy as np
+
 import commands
 import conversion
 from data import InputError
@@ -33,10 +35,13 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
     description = conversion.find_generator(arguments.model, n_inputs=2)
     if arguments.style is None:
         raise InputError("--style: expected a recording of the target instrument, found nothing")
-    import transfer
 
-    style = transfer.read_style(arguments.style, description.representation, arguments.style_slice, arguments.seed)
-    return conversion.convert(arguments, description, style)
+    def read_style() -> np.ndarray:
+        import transfer
+
+        return transfer.read_style(arguments.style, description.representation, arguments.style_slice, arguments.seed)
+
+    return conversion.convert(arguments, description, read_style)
 
 
 if __name__ == "__main__":

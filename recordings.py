@@ -12,17 +12,12 @@ import errno
 import io
 import os
 import pathlib
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data import AUDIO_EXTENSIONS, InputError, open_audio, replacing
-
-BLOCK = 2**16  # samples read at a time
-FFMPEG_EXTENSIONS = (".m4a", ".aac", ".mp4", ".wma", ".opus", ".webm", ".mka", ".amr", ".ac3")  # found in folders too
+from data import BLOCK, InputError, open_audio, replacing, sound_blocks, soundfile_name, to_pcm
 
 # Extension to libsndfile's format; the subtypes are the names of --subtype.
 FORMATS = {
@@ -60,110 +55,36 @@ class Recording:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike) -> Iterator[Recording]:
-    """The recording at `path`, looked through; what libsndfile cannot read goes through ffmpeg where there is one.
+    """The recording at `path`, read once: size, peak and power.
 
     Raises:
-        InputError: no such file, not audio, no samples, or a sample that is no finite number, with its place.
+        InputError: as `data.open_audio` and `data.sound_blocks`.
     """
-    source = pathlib.Path(path)
-    with contextlib.ExitStack() as stack:
-        readable = source
-        if source.is_file() and source.suffix.lower() not in AUDIO_EXTENSIONS and not _is_readable(source):
-            readable = _decoded(source, stack.enter_context(tempfile.TemporaryDirectory()))
-        yield _looked_through(readable, source)
-
-
-def _is_readable(path: pathlib.Path) -> bool:
-    import soundfile
-
-    try:
-        soundfile.info(path)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
-        return False
-    return True
-
-
-def _decoded(source: pathlib.Path, folder: str) -> pathlib.Path:
-    """What ffmpeg makes of `source`, all channels in float32, in a file below `folder`."""
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        raise InputError(
-            f"{source}: expected wav, flac, ogg, mp3 or aiff; other formats need ffmpeg, and found none on the PATH"
-        )
-    decoded = pathlib.Path(folder, "decoded.w64")  # w64: no limit of 4 GB
-    command = [ffmpeg, "-v", "error", "-nostdin", "-i", str(source), "-vn", "-c:a", "pcm_f32le", str(decoded)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise InputError(f"{source}: expected audio, and ffmpeg found none: {lines[-1]}")
-    return decoded
-
-
-def _looked_through(path: pathlib.Path, source: pathlib.Path) -> Recording:
-    """The recording read once: size, peak and power."""
     n_samples, peak, square = 0, 0.0, 0.0
-    with _named(path, source), open_audio(path) as file:
-        sample_rate, n_channels = file.samplerate, file.channels
-        for block in _blocks(file):
-            if not np.isfinite(block).all():
-                sample, channel = np.argwhere(~np.isfinite(block))[0]
-                raise InputError(
-                    f"{source}: expected finite samples, found {block[sample, channel]} at "
-                    f"{(n_samples + sample) / sample_rate:.3f} s (sample {n_samples + sample}, channel {channel})"
-                )
+    with open_audio(path) as file:  # open until the end: what ffmpeg made of the recording lasts as long
+        for block in sound_blocks(file, path):
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
-    if not n_samples:
-        raise InputError(f"{source}: expected audio, found a file without samples")
-    return Recording(path, source, sample_rate, n_channels, n_samples, peak, square / (n_samples * n_channels))
-
-
-@contextlib.contextmanager
-def _named(path: pathlib.Path, source: pathlib.Path) -> Iterator[None]:
-    """Errors about a decoded file name the file that the user gave."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(str(error).replace(str(path), str(source))) from None
+        readable, power = pathlib.Path(os.fsdecode(file.name)), square / (n_samples * file.channels)
+        yield Recording(readable, pathlib.Path(path), file.samplerate, file.channels, n_samples, peak, power)
 
 
 def read(recording: Recording) -> Iterator[np.ndarray]:
     """The samples of a recording as blocks ``(n, n_channels)``."""
     with open_audio(recording.path) as file:
-        yield from _blocks(file)
+        yield from sound_blocks(file, recording.source)
 
 
-def _blocks(file) -> Iterator[np.ndarray]:
-    """What can be read of an open file, which for mp3 may be more than its header says."""
-    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-        yield block
-
-
-def resampled(blocks: Iterable[np.ndarray], n_channels: int, from_rate: float, to_rate: float) -> Iterator[np.ndarray]:
-    """`blocks` at another sample rate: what `data.resample` (soxr, HQ) makes of them joined."""
-    if from_rate == to_rate:
-        yield from blocks
-        return
-    import soxr
-
-    stream = soxr.ResampleStream(from_rate, to_rate, n_channels, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield stream.resample_chunk(np.ascontiguousarray(block))
-    yield stream.resample_chunk(np.zeros((0, n_channels), np.float32), last=True)
-
-
-def of_length(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
+def of_length(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int) -> Iterator[np.ndarray]:
     """`blocks` cut, or filled up with zeros, to `n_samples` in all; empty blocks are left out."""
-    shape: tuple[int, ...] = ()
     for block in blocks:
-        shape = block.shape[1:]
         taken = block[:n_samples]
         n_samples -= len(taken)
         if len(taken):
             yield taken
     if n_samples > 0:
-        yield np.zeros((n_samples, *shape), np.float32)
+        yield np.zeros((n_samples, n_channels), np.float32)
 
 
 def added(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -258,11 +179,8 @@ def _write_all(file: io.IOBase, block: np.ndarray, path: pathlib.Path) -> None:
 
 def _quantised(block: np.ndarray, code: str) -> np.ndarray:
     """`block` in the nearest steps of an integer format; libsndfile itself rounds down, half a step off on average."""
-    if code == "PCM_16":
-        return np.rint(block * 32767).astype(np.int16)
-    if code == "PCM_24":
-        return np.rint(np.float64(block) * (2**23 - 1)).astype(np.int32) << 8
-    return block
+    bits = {"PCM_16": 16, "PCM_24": 24}.get(code)
+    return to_pcm(block, bits) if bits else block
 
 
 def write(
@@ -281,11 +199,12 @@ def write(
         form = "RF64"
     n_written = 0
     with replacing(path) as beside:
+        name = soundfile_name(beside)
         try:
-            with soundfile.SoundFile(beside, "w", sample_rate, rendering.n_channels, code, format=form) as file:
+            with soundfile.SoundFile(name, "w", sample_rate, rendering.n_channels, code, format=form) as file:
                 for block in rendering.blocks(gain):
                     file.write(_quantised(block, file.subtype))
-            n_written = soundfile.info(beside).frames
+            n_written = soundfile.info(name).frames
         except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
             pass
         # mp3 rounds up to whole frames; less was cut off by the system, whose own words libsndfile does not pass on.

@@ -224,13 +224,14 @@ def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
     paths = [folder / f"report.{extension}" for extension in ("json", "csv", "html")]
     write_json(paths[0], as_json(report))
     names = [metric.name for metric in metrics.METRICS]
-    with replacing(paths[1]) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # the name of a file may be anything
+    with replacing(paths[1]) as beside, open(beside, "w", newline="", **text) as file:
         rows = csv.writer(file)
         rows.writerow(["pair", "column", *names])
         for result in report.results:
             rows.writerows([result.pair.name, c, *(v[name] for name in names)] for c, v in result.values.items())
     with replacing(paths[2]) as beside:
-        beside.write_text(as_html(report), encoding="utf-8")
+        beside.write_text(as_html(report), **text)
     return paths
 
 

@@ -34,8 +34,10 @@ from data import (
     amplitude_to_db,
     db_to_amplitude,
     from_network,
+    mean_of_channels,
     overlap_add,
     resample,
+    resampled,
     stft,
     to_network,
 )
@@ -94,7 +96,7 @@ def load_converter(
     description: weights.Description,
     settings: Settings | None = None,
     precision: str = "auto",
-    gpu: int = -1,
+    gpu: int | None = -1,
     style: np.ndarray | None = None,
 ) -> Converter:
     """The converter of a weights file.
@@ -103,7 +105,7 @@ def load_converter(
         description: of the file, from `weights.describe`.
         settings: see there.
         precision: of the network, see `inference.load`.
-        gpu: CUDA device, -1 for the CPU.
+        gpu: as of `inference.load`.
         style: style slice of a multitarget network, from `read_style`.
 
     Raises:
@@ -369,9 +371,8 @@ def _style_slices(recording: recordings.Recording, representation: Representatio
 
 def _mono_spectra(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
     """The spectra of the mean of a recording's channels, as `_spectra` gives them."""
-    mono = (block.mean(axis=1, keepdims=True) for block in recordings.read(recording))
-    blocks = recordings.resampled(mono, 1, recording.sample_rate, representation.sample_rate)
-    return _spectra(_channel(blocks, 0), representation)
+    mono = map(mean_of_channels, recordings.read(recording))
+    return _spectra(resampled(mono, recording.sample_rate, representation.sample_rate), representation)
 
 
 # --- arrays and files -------------------------------------------------------------------------------------------------
@@ -393,7 +394,7 @@ def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | No
     sample_rate = sample_rate or converter.sample_rate
     blocks = converter.convert([resample(audio, sample_rate, converter.sample_rate)])
     converted = resample(np.concatenate(list(blocks)), converter.sample_rate, sample_rate)
-    converted = np.concatenate(list(recordings.of_length([converted], len(audio))))
+    converted = np.pad(converted[: len(audio)], (0, max(0, len(audio) - len(converted))))
     return converted + audio if converter.residual else converted
 
 
@@ -441,21 +442,21 @@ def _converted(
     mid_side = settings.stereo == "mid_side" and n_channels == 2
     blocks = recordings.read(recording)
     if settings.stereo == "mono":
-        blocks = (block.mean(axis=1, keepdims=True) for block in blocks)
+        blocks = (mean_of_channels(block)[:, np.newaxis] for block in blocks)
     if mid_side:
         blocks = (_mid_side(block) / 2 for block in blocks)
     blocks, originals = itertools.tee(blocks) if converter.residual else (blocks, None)
-    blocks = recordings.resampled(blocks, n_channels, recording.sample_rate, converter.sample_rate)
+    blocks = resampled(blocks, recording.sample_rate, converter.sample_rate, n_channels)
     # All channels run through the converter side by side, each in a stream of its own, a piece at a time.
     channels = [
         converter.convert(_channel(stream, index)) for index, stream in enumerate(itertools.tee(blocks, n_channels))
     ]
     blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
-    blocks = recordings.resampled(blocks, n_channels, converter.sample_rate, sample_rate)
-    blocks = recordings.of_length(blocks, n_samples)
+    blocks = resampled(blocks, converter.sample_rate, sample_rate, n_channels)
+    blocks = recordings.of_length(blocks, n_samples, n_channels)
     if originals is not None:
-        originals = recordings.resampled(originals, n_channels, recording.sample_rate, sample_rate)
-        blocks = recordings.added(blocks, recordings.of_length(originals, n_samples))
+        originals = resampled(originals, recording.sample_rate, sample_rate, n_channels)
+        blocks = recordings.added(blocks, recordings.of_length(originals, n_samples, n_channels))
     return (_mid_side(block) for block in blocks) if mid_side else iter(blocks)
 
 

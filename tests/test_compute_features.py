@@ -178,6 +178,15 @@ def test_features_of_other_settings_are_refused_unless_overwritten(run, tmp_path
     assert sorted(written(features)) == sorted(name for name in before if "gone" not in name)
 
 
+def test_names_that_are_no_text_become_some(run, tmp_path, audios):
+    try:
+        os.rename(audios / "piano/piece.wav", os.fsencode(audios) + b"/piano/caf\xe9.wav")
+    except OSError:
+        pytest.skip("the file system takes only Unicode names")
+    assert run()[0] == 0
+    assert {name.rsplit("_", 1)[0] for name in written(tmp_path / "features")} == {"guitar/piece", "piano/caf_"}
+
+
 def test_bad_recordings_are_left_out_and_the_rest_goes_on(run, tmp_path, audios):
     (audios / "piano/text.wav").write_text("no audio")
     soundfile.write(audios / "piano/empty.wav", np.zeros(0), 44100)
@@ -195,7 +204,7 @@ def test_bad_recordings_are_left_out_and_the_rest_goes_on(run, tmp_path, audios)
     for name, reason in (
         ("text.wav", "expected audio"),
         ("empty.wav", "without samples"),
-        ("nan.wav", "found 5 NaN or infinite"),
+        ("nan.wav", "found nan at 40.000 s (sample 1763995, channel 0)"),
         ("piece.wav", "'piece' taken by"),
         ("astray.wav", "expected recordings in a folder for each instrument"),
     ):

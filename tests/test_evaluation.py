@@ -131,6 +131,8 @@ def test_models_are_named_by_their_folders_as_shortly_as_tells_them_apart(tmp_pa
         evaluation.describe_models([paths[0], paths[0].parent])
     with pytest.raises(data.InputError, match="found nothing"):
         evaluation.describe_models([tmp_path / "none"])
+    with pytest.raises(data.InputError, match="1 or 2 input channels, found 3"):
+        evaluation.describe_models([write_model(tmp_path / "3" / "generator.h5", 3)])
     assert evaluation.describe_models([]) == []
 
 

@@ -46,6 +46,8 @@ def test_the_representation_comes_back_from_its_settings_and_refuses_others():
         harmonics.HumRepresentation.from_dict(data.PUBLISHED.to_dict(), "file.h5")
     with pytest.raises(data.InputError, match=r"file\.h5.*damaged"):
         harmonics.HumRepresentation.from_dict({"kind": "hum2guitar"}, "file.h5")
+    with pytest.raises(data.InputError, match=r"file\.h5.*damaged.*2048 and 500"):
+        harmonics.HumRepresentation.from_dict({**settings, "hop_length": 500}, "file.h5")
 
 
 def test_a_segment_of_five_seconds_is_216_frames():

@@ -1,6 +1,7 @@
 """Segments of guitar recordings: what is found, kept, left out and loaded."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -104,6 +105,17 @@ def test_several_processes_compute_the_same(guitar, features, tmp_path):
     np.testing.assert_array_equal(again.segments, features.segments)
     for ours, theirs in zip(again.files, features.files, strict=True):
         np.testing.assert_array_equal(np.load(ours), np.load(theirs))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_linked_recordings_and_folders_are_taken(tmp_path):
+    data.write_audio(tmp_path / "else/where/a.wav", melody(5), RATE)
+    (tmp_path / "guitar").mkdir()
+    (tmp_path / "guitar/b.wav").symlink_to(tmp_path / "else/where/a.wav")
+    (tmp_path / "guitar/linked").symlink_to(tmp_path / "else")
+    found = hum_dataset.prepare(tmp_path / "guitar", tmp_path / "features", METHOD)
+    assert [path.stem for path in found.files] == ["b", "linked_where_a"]
+    assert found.left_out == []
 
 
 def test_nothing_to_train_on_is_said_with_a_reason(tmp_path):

@@ -1,6 +1,8 @@
 """The two predict commands, run as the user runs them: what they write, say and refuse."""
 
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 from conftest import PEAK_MEMORY, needs_peak_memory
 
+import conversion
 import model
 import predict
 import predict_multitarget
@@ -169,17 +172,30 @@ def test_without_input_it_lists_the_models(models, capsys):
 def test_a_damaged_model_in_the_list_is_reported_and_the_rest_listed(tmp_path, write_generator, capsys):
     write_generator(tmp_path / "a.h5")
     (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:3000])
+    write_generator(tmp_path / "c.h5", 3)
+    write_generator(tmp_path / "d.h5")
     assert run("--model", tmp_path) == 1
     said = capsys.readouterr()
-    assert str(tmp_path / "a.h5") in said.out
+    assert [line.split(":")[0] for line in said.out.splitlines()] == [str(tmp_path / "a.h5"), str(tmp_path / "d.h5")]
     assert "b.h5" in said.err
+    assert "c.h5: expected 1 or 2 input channels, found 3" in said.err
 
 
 def test_a_folder_with_one_generator_is_its_model(tmp_path, models, capsys):
     source = tone(tmp_path / "in.wav")
     assert run("--model", models / "keyboard_2_guitar", "--input", source, "--output", tmp_path / "out.wav") == 0
     said = refusal(capsys, "--model", models, "--input", source, "--output", tmp_path / "other.wav")
-    assert "expected one weights file, found several" in said
+    assert "expected one generator, found several" in said
+
+
+def test_a_model_folder_is_its_own_generator_whatever_lies_below(tmp_path, write_generator, capsys):
+    """hum2guitar's folder holds one of each stage beside the final one."""
+    for stage in ("1_global", "2_local", "."):
+        write_generator(tmp_path / "m" / stage / "generator.h5", origin=stage, targets=["guitar"])
+    write_generator(tmp_path / "m/generator_best.h5")
+    assert conversion.describe_generator(tmp_path / "m").path == tmp_path / "m/generator.h5"
+    (tmp_path / "m/generator.h5").unlink()
+    assert "found several" in refusal(capsys, "--model", tmp_path / "m", "--input", tone(tmp_path / "a.wav"))
 
 
 def test_weights_of_the_other_command_are_refused_with_its_name(tmp_path, pair, anything, models, capsys):
@@ -236,6 +252,8 @@ def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pai
         ("good.wav", "o.flac", ["--subtype", "float"], "expected 16 or 24 for .flac"),
         ("good.wav", "o.mp3", ["--sample_rate", "96000"], "found 96000 Hz and 1 channels"),
         ("six.wav", "o.mp3", [], "6 channels"),
+        ("good.wav", "o.wav", ["--sample_rate", "2000000000"], "at least 1000 and at most 768000, found 2000000000"),
+        ("good.wav", "o.wav", ["--sample_rate", "1"], "at least 1000"),
         ("good.wav", "o.wav", ["--plot", "o.gif"], "--plot: expected an extension"),
         ("good.wav", "o.wav", ["--overlap", "0.6"], "--overlap: expected a number at least 0 and at most 0.5"),
         ("good.wav", "file/o.wav", [], "file"),
@@ -260,6 +278,18 @@ def test_bad_styles_are_one_line(tmp_path, anything, capsys):
     ):
         assert expected in refusal(capsys, *ends, *options, command=predict_multitarget)
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_style_is_read_when_all_else_was_found_fit(tmp_path, anything, monkeypatch, capsys):
+    monkeypatch.setattr(transfer, "read_style", lambda *_: pytest.fail("the style was read"))
+    ends = ["--model", anything, "--style", "style.wav", "--input", tone(tmp_path / "in.wav")]
+    for options, expected in (
+        (["--output", tmp_path / "o.xyz"], "found .xyz"),
+        ([], "--output: expected"),
+        (["--output", tmp_path / "o.wav", "--input", "none.wav"], "--input: expected"),
+        (["--output", tmp_path / "o.wav", "--plot", "o.gif"], "--plot: expected"),
+    ):
+        assert expected in refusal(capsys, *ends, *options, command=predict_multitarget)
 
 
 @pytest.mark.parametrize("source", ["none.wav", "nan.wav"])
@@ -287,12 +317,12 @@ def test_what_libsndfile_cannot_read_goes_through_ffmpeg_or_says_that_it_would(t
     said = refusal(capsys, *argv)
     assert "in.m4a" in said
     assert "need ffmpeg" in said
-    tone(tmp_path / "sound.w64", 1, 48000, 2, format="W64")
+    tone(tmp_path / "sound.caf", 1, 48000, 2, format="CAF")
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin/ffmpeg"
     script.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"
-        f"assert '{source}' in sys.argv\nshutil.copy('{tmp_path / 'sound.w64'}', sys.argv[-1])\n"
+        f"assert 'file:{source}' in sys.argv\nshutil.copy('{tmp_path / 'sound.caf'}', sys.argv[-1])\n"
     )
     script.chmod(0o755)
     assert run(*argv) == 0
@@ -300,6 +330,17 @@ def test_what_libsndfile_cannot_read_goes_through_ffmpeg_or_says_that_it_would(t
     assert (info.samplerate, info.channels, info.frames) == (48000, 2, 48000)
     script.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('in.m4a: Invalid data found')\n")
     assert "ffmpeg found none: in.m4a: Invalid data found" in refusal(capsys, *argv[:-1], tmp_path / "other.wav")
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_was_asked_for_and_is_not_there_is_said_in_one_line(tmp_path, pair, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without NVIDIA's program
+    ends = ["--model", pair, "--input", tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    for asked, expected in ((["--gpu", 1], f"{pair}: found no CUDA GPU for --gpu 1, works on the CPU\n"), (["--gpu", -1], ""), ([], "")):  # fmt: skip  # noqa: E501
+        assert run(*ends, *asked) == 0
+        assert capsys.readouterr().err == expected
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -331,6 +372,21 @@ def test_a_folder_is_mirrored_done_ones_skipped_and_bad_ones_reported(tmp_path, 
     assert run("--model", pair, "--input", source, "--output", output, "--overwrite") == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert (output / "a.wav").stat().st_mtime_ns > stamps[0]
+
+
+def test_a_folder_with_a_name_that_is_no_text_is_converted(tmp_path, pair):
+    source = tone(tmp_path / "in/plain.wav")
+    try:
+        shutil.copy(source, os.fsencode(tmp_path / "in") + b"/caf\xe9.wav")
+    except OSError:
+        pytest.skip("the file system takes only Unicode names")
+    assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.wav", b"plain.wav"]
+    one = os.fsdecode(b"caf\xe9.wav")
+    shutil.copy(source, tmp_path / "in" / one)
+    ends = ["--input", tmp_path / "in" / one, "--output", tmp_path / one, "--plot", tmp_path / "o.png"]
+    assert run("--model", pair, *ends) == 0
+    assert (tmp_path / "o.png").exists()
 
 
 def test_a_pattern_names_recordings_and_keeps_their_folders(tmp_path, pair, capsys):

@@ -137,6 +137,11 @@ def test_json_and_csv_hold_every_value(tmp_path):
     assert single["summary"]["copy"]["mae"]["low"] is None
 
 
+def test_a_name_that_is_no_text_is_written_escaped(tmp_path):
+    for path in report.write(made_report([0.25], names=["caf\udce9"]), tmp_path):
+        assert "caf\\udce9" in path.read_text(encoding="utf-8")
+
+
 def test_the_page_asks_for_nothing_and_escapes_names():
     page = report.as_html(made_report(names=[NASTY, "b"], model=NASTY))
     links = re.findall(r'\b(?:src|href)="([^"]*)"', page)

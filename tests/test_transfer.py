@@ -199,6 +199,15 @@ def test_every_length_is_kept_and_stays_tame(tmp_path, write_generator, n_sample
     np.testing.assert_allclose(bypassed, audio, atol=1e-5)
 
 
+@pytest.mark.parametrize("stereo", transfer.STEREO)
+def test_a_recording_shorter_than_a_sample_of_the_output_keeps_its_channels(tmp_path, stereo):
+    soundfile.write(tmp_path / "in.wav", np.full((2, 2), 0.5), 192000)
+    settings = transfer.Settings(sample_rate=44100, stereo=stereo)
+    transfer.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(), settings)
+    info = soundfile.info(tmp_path / "out.wav")
+    assert (info.frames, info.channels) == (1, 1 if stereo == "mono" else 2)
+
+
 def test_no_samples_in_memory_are_no_samples_out():
     assert transfer.convert_audio(np.zeros(0, np.float32), converter()).shape == (0,)
     assert list(converter().convert([])) == []
