@@ -55,24 +55,19 @@ def write_features(path: str, folder: str, piece: str) -> int:
     n_slices = 1
     try:
         for content in slices:
-            _write(slice_path(folder, piece, n_slices), content)
+            data.write_array(slice_path(folder, piece, n_slices), content)
             n_slices += 1
     except InputError:
         _remove_from(folder, piece, 1)
         raise
     _remove_from(folder, piece, n_slices)  # of a longer recording that had this name
-    _write(slice_path(folder, piece, 0), first)
+    data.write_array(slice_path(folder, piece, 0), first)
     return n_slices
 
 
 def slice_path(folder: str, piece: str, index: int) -> pathlib.Path:
     """Where slice `index` of a piece lies."""
     return pathlib.Path(folder, f"{piece}_{index:03d}.npy")
-
-
-def _write(path: pathlib.Path, content: np.ndarray) -> None:
-    with data.replacing(path) as beside:
-        np.save(beside, content)
 
 
 def _remove_from(folder: str, piece: str, index: int) -> None:

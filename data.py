@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -175,6 +176,14 @@ def read_json(path: str | os.PathLike) -> dict:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write `array` as .npy, whole or not at all."""
+    buffer = io.BytesIO()  # NumPy's own writing to a file does not say that the disk is full
+    np.save(buffer, array)
+    with replacing(path) as beside:
+        beside.write_bytes(buffer.getbuffer())
 
 
 def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:

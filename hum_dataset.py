@@ -128,8 +128,7 @@ def write_segments(source: str, destination: str, method: str, representation: H
             rounded = f0.astype(np.float16)
             kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
     segments = np.concatenate(kept).astype(np.float16)
-    with data.replacing(destination) as beside:
-        np.save(beside, segments)  # also without a segment, so that the recording is not analysed again
+    data.write_array(destination, segments)  # also without a segment, so that the recording is not analysed again
     return len(segments)
 
 
