@@ -246,7 +246,8 @@ def piece_names(
         if other == path:
             names[name] = path
         else:
-            left_out.append((str(path), f"expected a piece name of its own, found {name!r} taken by {other}"))
+            reason = f"{path}: expected a piece name of its own, found {name!r} taken by {other}"
+            left_out.append((str(path), reason))
     return names, left_out
 
 

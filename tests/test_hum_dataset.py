@@ -157,6 +157,15 @@ def test_a_batch_larger_than_the_data_is_refused(features):
         hum_dataset.HumBatches(features, features.segments, 7, 0)
 
 
+def test_of_two_recordings_with_one_name_both_are_named(tmp_path):
+    for name in ("cut.flac", "cut.wav"):
+        (tmp_path / name).write_bytes(b"no audio")
+    with pytest.raises(data.InputError) as refusal:
+        hum_dataset.prepare(tmp_path, tmp_path / "features", METHOD)
+    both = rf"; {tmp_path}/cut.wav: expected a piece name of its own, found 'cut' taken by {tmp_path}/cut.flac"
+    assert str(refusal.value).endswith(both)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "shape", "nan"])
 def test_a_damaged_feature_file_is_named(guitar, tmp_path, damage):
     features = hum_dataset.prepare(guitar, tmp_path, METHOD)
