@@ -106,6 +106,8 @@ def compute_folder(arguments: argparse.Namespace) -> int:
     audios = pathlib.Path(arguments.audios_path).resolve()
     features = pathlib.Path(arguments.features_path).resolve()
     recordings, left_out = find_recordings(audios)
+    if features == audios:
+        raise InputError(f"--features_path: expected another folder than that of --audios_path, found {features}")
     _keep_settings(features, arguments.overwrite)
 
     work = []

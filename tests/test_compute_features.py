@@ -206,12 +206,20 @@ def test_bad_recordings_are_left_out_and_the_rest_goes_on(run, tmp_path, audios)
         ("text.wav", "expected audio"),
         ("empty.wav", "without samples"),
         ("nan.wav", "found nan at 40.000 s (sample 1763995, channel 0)"),
-        ("piece.wav", "'piece' taken by"),
+        (f"{audios}/piano/piece.wav: ", f"'piece' taken by {audios}/piano/piece.flac"),
         ("astray.wav", "expected recordings in a folder for each instrument"),
     ):
         assert any(name in line and reason in line for line in lines[1:])
     names = {name.rsplit("_", 1)[0] for name in written(tmp_path / "features")}
     assert names == {"guitar/piece", "piano/piece"}
+
+
+def test_slices_are_not_put_among_the_recordings(run, audios):
+    before = sorted(audios.rglob("*"))
+    status, _, err = run(features="audios")
+    assert status == 2
+    assert "--features_path: expected another folder than that of --audios_path" in err
+    assert sorted(audios.rglob("*")) == before
 
 
 @pytest.mark.parametrize("content", ["nothing", "empty", "astray", "text"])
