@@ -95,17 +95,25 @@ def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
     return found
 
 
-def list_models(path: str | os.PathLike) -> int:
-    """Print the generators found at or below `path` with what they say of themselves; the exit status."""
+def list_models(arguments: argparse.Namespace) -> int:
+    """Print the generators found at or below ``--model`` with what they say of themselves; the exit status.
+
+    Raises:
+        InputError: there is an output but no input, or the only file is none of weights.
+    """
     import weights
 
+    if arguments.output is not None:
+        raise InputError("--input: expected with --output, found nothing")
     left_out = []
-    for found in find_weights(path):
+    for found in find_weights(arguments.model):
         try:
             description = weights.describe(found)
             if description.network not in weights.DISCRIMINATORS:
                 print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
         except InputError as error:
+            if found == pathlib.Path(arguments.model):
+                raise
             left_out.append((str(found), str(error)))
     return commands.report_left_out(left_out)
 
@@ -178,13 +186,12 @@ def find_jobs(source: str, destination: str | None) -> tuple[list[Job], bool]:
     is_pattern = glob.has_magic(source) and not os.path.lexists(source)
     if not is_pattern and not os.path.isdir(source):
         if not os.path.isfile(source):
-            raise InputError(f"--input: expected a recording, a folder or a pattern, found nothing at {source}")
+            found = "no regular file" if os.path.exists(source) else "nothing"
+            raise InputError(f"--input: expected a recording, a folder or a pattern, found {found} at {source}")
         recording = pathlib.Path(source)
         return [(recording, _output(target / recording.name) if target.is_dir() else target)], False
-    if target.exists() and not target.is_dir():
-        raise InputError(
-            f"--output: expected a folder where --input names several recordings, found a file at {target}"
-        )
+    if not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
+        raise InputError(f"--output: expected a folder where --input names several recordings, found the file {target}")
     base = _fixed_part(source) if is_pattern else pathlib.Path(source)
     if target.resolve() == base.resolve():
         raise InputError(f"--output: expected another folder than that of --input, found {target}")

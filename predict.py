@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def predict(arguments: argparse.Namespace) -> int:
     """Convert what the arguments name."""
     if arguments.input is None:
-        return conversion.list_models(arguments.model)
+        return conversion.list_models(arguments)
     return conversion.convert(arguments, conversion.find_generator(arguments.model, n_inputs=1))
 
 

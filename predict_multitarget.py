@@ -31,7 +31,7 @@ def _slice(text: str) -> int | str:
 def predict_multitarget(arguments: argparse.Namespace) -> int:
     """Convert what the arguments name, in the style that they name."""
     if arguments.input is None:
-        return conversion.list_models(arguments.model)
+        return conversion.list_models(arguments)
     description = conversion.find_generator(arguments.model, n_inputs=2)
     if arguments.style is None:
         raise InputError("--style: expected a recording of the target instrument, found nothing")

@@ -151,11 +151,13 @@ def rendered(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) 
     The level of a recording is only known at its end; this is where it waits for that, outside of memory.
 
     Raises:
-        OSError: the disk is full.
+        OSError: the disk is full or not to be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Unbuffered: what does not fit on the disk is noticed here, not when the file is closed.
-    with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
+    with contextlib.ExitStack() as stack:
+        with _named_in_errors(path):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=path.parent, buffering=0))
         rendering = Rendering(file, n_channels)
         square = 0.0
         for block in blocks:
@@ -170,9 +172,16 @@ def rendered(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) 
 def _write_all(file: io.IOBase, block: np.ndarray, path: pathlib.Path) -> None:
     """Write a block; a full disk is told with the name of the file that it was for."""
     remaining = memoryview(block).cast("B")
-    try:
+    with _named_in_errors(path):
         while remaining:  # one write may take less than all
             remaining = remaining[file.write(remaining) :]
+
+
+@contextlib.contextmanager
+def _named_in_errors(path: pathlib.Path) -> Iterator[None]:
+    """The system's errors inside the block name `path` instead of what stands in for it."""
+    try:
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 

@@ -1,5 +1,6 @@
 """The two predict commands, run as the user runs them: what they write, say and refuse."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -221,6 +222,7 @@ def test_bad_weights_are_named(tmp_path, pair, write_generator, capsys):
         said = refusal(capsys, "--model", tmp_path / name, *ends)
         assert name in said
         assert expected in said
+    assert "another kind of file" in refusal(capsys, "--model", tmp_path / "in.wav")
     (tmp_path / "empty").mkdir()
     assert "none in" in refusal(capsys, "--model", tmp_path / "empty")
     assert not (tmp_path / "out.wav").exists()
@@ -258,11 +260,14 @@ def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pai
         ("good.wav", "o.wav", ["--overlap", "0.6"], "--overlap: expected a number at least 0 and at most 0.5"),
         ("good.wav", "file/o.wav", [], "file"),
         (".", "file", [], "expected a folder"),
+        (".", "o.wav", [], "expected a folder where --input names several recordings, found the file"),
+        ("/dev/zero", "o.wav", [], "found no regular file at /dev/zero"),
         (".", "o", ["--plot", "o.png"], "expected with a single recording"),
     ):
         ends = ["--input", tmp_path / source, "--output", tmp_path / output]
         assert expected in refusal(capsys, "--model", pair, *ends, *options), (source, output)
     assert "--output: expected" in refusal(capsys, "--model", pair, "--input", good)
+    assert "--input: expected with --output" in refusal(capsys, "--model", pair, "--output", tmp_path / "o.wav")
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -453,6 +458,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, pair):
         assert done.stderr.count("\n") == 1
         assert str(output / "o.wav") in done.stderr
         assert list(output.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_with_the_output(tmp_path, pair, monkeypatch, capsys):
+    def refuse(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "tmpx1y2z3"))
+
+    monkeypatch.setattr(recordings.tempfile, "TemporaryFile", refuse)
+    output = tmp_path / "out.wav"
+    said = refusal(capsys, "--model", pair, "--input", tone(tmp_path / "in.wav"), "--output", output)
+    assert said.endswith(f"error: {output}: {os.strerror(errno.EROFS)}\n")
 
 
 def test_interrupted_is_130_and_leaves_nothing(tmp_path, pair, monkeypatch, capsys):
