@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments for hum2guitar's weights; with others they do nothing."""
+    """The arguments for hum2guitar's weights; with others they are refused."""
     add = parser.add_argument_group("hum2guitar").add_argument
     add("--f0", choices=F0_METHODS, help="how the pitch is found (default: as in training)")
     add("--f0_min", type=commands.positive_float, help="lowest pitch searched in Hz (default: 65, cepstrum 70)")
@@ -73,6 +73,19 @@ def settings(arguments: argparse.Namespace):
     return transfer.Settings(
         **given(transfer.Settings), hum=hum_transfer.HumSettings(**given(hum_transfer.HumSettings))
     )
+
+
+def _check_used(wanted, description) -> None:
+    """Refuse settings that differ from the default and that the network of `description` has no use for."""
+    if description.system == "hum2guitar":
+        given, unused = wanted, ("phase", "high_band")
+    else:
+        given, unused = wanted.hum, vars(wanted.hum)
+    for name in unused:
+        if getattr(given, name) != getattr(type(given), name):
+            raise InputError(
+                f"--{name}: expected with other models only, found {description.path} of {description.system}"
+            )
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -232,6 +245,7 @@ def convert(
     import transfer
 
     wanted = settings(arguments)
+    _check_used(wanted, description)
     jobs, is_many = find_jobs(arguments.input, arguments.output)
     _check_plot(arguments.plot, is_many)
     make = functools.cache(

@@ -162,8 +162,8 @@ def test_of_two_recordings_with_one_name_both_are_named(tmp_path):
         (tmp_path / name).write_bytes(b"no audio")
     with pytest.raises(data.InputError) as refusal:
         hum_dataset.prepare(tmp_path, tmp_path / "features", METHOD)
-    both = rf"; {tmp_path}/cut.wav: expected a piece name of its own, found 'cut' taken by {tmp_path}/cut.flac"
-    assert str(refusal.value).endswith(both)
+    flac, wav = tmp_path / "cut.flac", tmp_path / "cut.wav"
+    assert str(refusal.value).endswith(f"; {wav}: expected a piece name of its own, found 'cut' taken by {flac}")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "shape", "nan"])

@@ -228,6 +228,20 @@ def test_bad_weights_are_named(tmp_path, pair, write_generator, capsys):
     assert not (tmp_path / "out.wav").exists()
 
 
+def test_flags_for_another_kind_of_model_are_refused(tmp_path, pair, capsys):
+    ends = ["--input", tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    hum = tmp_path / "hum.h5"
+    network = weights.GLOBAL_GENERATOR
+    weights.write(hum, [("a", [("b", np.zeros(1))])], {"system": "hum2guitar", "network": network, "in_channels": 1})
+    for_hums = {"f0": "cepstrum", "f0_min": 50, "f0_max": 500, "transpose": 0, "mel_inverse": "published"}
+    for_others = {"phase": "hybrid", "high_band": "keep"}
+    for path, system, flags in ((pair, "pix2pix", for_hums), (hum, "hum2guitar", for_others)):
+        for flag, value in flags.items():
+            said = refusal(capsys, "--model", path, *ends, f"--{flag}", value)
+            assert f"--{flag}: expected with other models only, found {path} of {system}" in said
+    assert run("--model", pair, *ends, "--transpose", "auto", "--phase", "hybrid") == 0
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
