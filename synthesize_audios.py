@@ -88,6 +88,8 @@ def _check_notes_arguments(arguments: argparse.Namespace, names: Sequence[str]) 
     for flag in ("soundfont", "notes_path", "program"):
         if arguments.nsynth_path and getattr(arguments, flag):
             raise InputError(f"--{flag}: expected only without --nsynth_path, where the notes are recorded ones")
+    if arguments.preset and not (arguments.nsynth_path or arguments.notes_path):
+        raise InputError("--preset: expected with --nsynth_path, or with --notes_path whose files it names")
     for name in dict(arguments.program):
         if name not in names:
             raise InputError(f"--program: expected one of --instruments ({', '.join(names)}), found {name}")
@@ -215,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--transpose", type=commands.number(int, -127, 127), default=0, help="semitones added to every pitch")
     add("--sustain_pedal", action="store_true", help="lengthen notes while the pedal (CC 64) is down")
     add("--instruments", nargs="+", type=_instrument, default=INSTRUMENTS, help="NSynth family and source")
-    add("--preset", type=commands.number(int, 0, 999), default=0, help="number of each instrument's preset in NSynth")
+    add("--preset", type=commands.number(int, 0, 999), default=0, help="number of each instrument's preset in NSynth, or in the names of the files in --notes_path")  # fmt: skip  # noqa: E501
     add("--soundfont", help="SoundFont file (.sf2) for the notes, by default TimGM6mb.sf2 of pretty_midi")
     add("--program", nargs="+", action="extend", type=_program, default=[], metavar="INSTRUMENT=PROGRAM",
         help="General MIDI program (from 0) in the SoundFont instead of the instrument's usual one")  # fmt: skip

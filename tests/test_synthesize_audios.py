@@ -221,6 +221,7 @@ def test_mistakes_with_soundfonts_get_one_line(run, tmp_path):
         (("--soundfont", tmp_path / "junk.sf2"), TWO, "--soundfont: expected a SoundFont 2 file"),
         ((), ["kazoo_acoustic"], "--instruments: expected NSynth's names (bass_acoustic"),
         ((), ["../guitar_acoustic"], "argument --instruments: expected a name such as guitar_acoustic"),
+        (("--preset", "5"), TWO, "--preset: expected with --nsynth_path, or with --notes_path"),
         (("--program", "bass_acoustic=3"), TWO, "--program: expected one of --instruments (guitar_acoustic, keybo"),
         (("--notes_path", tmp_path / "notes"), TWO, "--notes_path: expected a new folder"),
     ):
