@@ -6,16 +6,15 @@ Imports nothing heavy, so that ``--help`` and every argument error answer at onc
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import io
 import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from data import InputError
+from data import InputError, silenced_stderr
 
 INTERRUPTED = 130  # exit statuses after Ctrl-C, and after the reader of our output has gone, as shells report them
 CLOSED_PIPE = 141
@@ -152,7 +151,7 @@ def start_tensorflow(gpu: int | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # faster convolutions, off by default on some processors
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu == -1 else "2")
-    with _silenced_stderr():  # its start-up lines are written past Python's logging
+    with silenced_stderr():  # its start-up lines are written past Python's logging
         import tensorflow as tf
 
         devices = tf.config.list_physical_devices("GPU")
@@ -175,21 +174,3 @@ def has_bfloat16() -> bool:
     except OSError:  # no Linux: nothing to read it from
         return False
     return bool({"avx512_bf16", "amx_bf16"} & set(flags))
-
-
-@contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    """Nothing reaches the process's stderr inside the block, not even from C++."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # no stderr to silence
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            sys.stderr.flush()
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

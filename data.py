@@ -20,6 +20,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 
@@ -265,6 +266,7 @@ def read_audio(
         InputError: no such file, not audio, no samples, or samples that are no finite numbers.
     """
     with open_audio(path) as file:
+        warn_if_cut(file, path)
         (audio,) = sound_blocks(file, path, -1)
         audio, file_rate = mean_of_channels(audio) if mono else audio.T, file.samplerate
     return resample(audio, file_rate, sample_rate or file_rate)
@@ -284,6 +286,7 @@ def read_blocks(
         InputError: as `read_audio`; a fault may show after the first blocks.
     """
     with open_audio(path) as file:
+        warn_if_cut(file, path)
         blocks = sound_blocks(file, path, max(1, round(block_seconds * file.samplerate)))
         yield from resampled(map(mean_of_channels, blocks), file.samplerate, sample_rate)
 
@@ -303,7 +306,8 @@ def open_audio(path: str | os.PathLike) -> Iterator:
         raise InputError(f"{path}: expected a recording, found {'a folder' if os.path.isdir(path) else 'no such file'}")
     with contextlib.ExitStack() as stack:
         try:
-            file = soundfile.SoundFile(soundfile_name(path))
+            with silenced_stderr():  # what libmpg123 thinks of an mp3
+                file = soundfile.SoundFile(soundfile_name(path))
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw, which has no header
             decoded = _decoded(path, _reason(error), stack.enter_context(tempfile.TemporaryDirectory()))
             file = soundfile.SoundFile(soundfile_name(decoded))
@@ -314,12 +318,47 @@ def open_audio(path: str | os.PathLike) -> Iterator:
             raise InputError(f"{path}: expected audio, found it damaged: {_reason(error)}") from None
 
 
+@contextlib.contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Nothing reaches the process's stderr inside the block, not even from C++."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no stderr to silence
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            sys.stderr.flush()
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def warn_if_cut(file, path: str | os.PathLike) -> None:
+    """A line on stderr where the header of a wav, aiff or au promises more than there is, as of a broken download.
+
+    libsndfile notes in its log ``data : 705600 (should be 352800)``. What writes into a pipe promises 2 GB or more.
+    """
+    sizes = re.search(r"^ *(?:data|SSND|Data Size) +: (\d+) \(should be ([1-9]\d*)\)", file.extra_info, re.MULTILINE)
+    if sizes is None:
+        return
+    promised, there = int(sizes[1]), int(sizes[2])
+    seconds = file.frames / file.samplerate
+    expected = seconds * promised / there
+    if expected - seconds > 0.1 and promised < 2**31 - 2**16:
+        print(f"{path}: found {seconds:.1f} of {expected:.1f} s: was it cut off?", file=sys.stderr)
+
+
 def soundfile_name(path: str | os.PathLike) -> str | bytes:
     """`path` as soundfile is given it: bytes where a file's name may be any, which soundfile would refuse as text."""
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _reason(error: Exception) -> str:
+    if getattr(error, "code", None) == 7:  # "File does not exist": what libsndfile says of an mp3 without a frame
+        return "not readable as mp3"
     return str(getattr(error, "error_string", error)).strip().rstrip(".")
 
 
@@ -357,7 +396,7 @@ def sound_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Itera
         InputError: no samples, or one that is no finite number, with its place.
     """
     n_read = 0
-    while len(block := file.read(n_samples, dtype="float32", always_2d=True)):
+    while len(block := _read(file, n_samples)):
         if not np.isfinite(block).all():
             sample, channel = np.argwhere(~np.isfinite(block))[0]
             raise InputError(
@@ -368,6 +407,11 @@ def sound_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Itera
         yield block
     if not n_read:
         raise InputError(f"{path}: expected audio, found a file without samples")
+
+
+def _read(file, n_samples: int) -> np.ndarray:
+    with silenced_stderr():  # as in `open_audio`
+        return file.read(n_samples, dtype="float32", always_2d=True)
 
 
 def mean_of_channels(audio: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data import BLOCK, InputError, open_audio, replacing, sound_blocks, soundfile_name, to_pcm
+from data import BLOCK, InputError, open_audio, replacing, sound_blocks, soundfile_name, to_pcm, warn_if_cut
 
 # Extension to libsndfile's format; the subtypes are the names of --subtype.
 FORMATS = {
@@ -62,6 +62,7 @@ def opened(path: str | os.PathLike) -> Iterator[Recording]:
     """
     n_samples, peak, square = 0, 0.0, 0.0
     with open_audio(path) as file:  # open until the end: what ffmpeg made of the recording lasts as long
+        warn_if_cut(file, path)
         for block in sound_blocks(file, path):
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))

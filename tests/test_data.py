@@ -158,6 +158,46 @@ def test_what_is_no_sound_recording_is_said_with_its_place(tmp_path):
             pass
 
 
+@pytest.mark.parametrize(("name", "form"), [("a.wav", "WAV"), ("a.wav", "WAVEX"), ("a.aiff", "AIFF"), ("a.au", "AU")])
+def test_a_recording_that_was_cut_off_is_read_with_a_warning(tmp_path, capfd, name, form):
+    path = tmp_path / name
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (4 * RATE, 2)), RATE, format=form)
+    whole = data.read_audio(path)
+    path.write_bytes(path.read_bytes()[: 2 * RATE * 4])
+    assert capfd.readouterr().err == ""
+    cut = data.read_audio(path)
+    assert 0 <= 2 * RATE - len(cut) < 50
+    np.testing.assert_array_equal(cut, whole[: len(cut)])
+    list(data.read_blocks(path))
+    with recordings.opened(path) as recording:
+        list(recordings.read(recording))
+    assert capfd.readouterr().err == f"{path}: found 2.0 of 4.0 s: was it cut off?\n" * 3
+
+
+def test_a_recording_from_a_pipe_whose_length_nobody_knew_is_not_cut(tmp_path, capfd):
+    audio = np.linspace(-0.5, 0.5, 1000, dtype=np.float32)
+    data.write_audio(tmp_path / "a.wav", audio)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(content)
+    np.testing.assert_allclose(data.read_audio(tmp_path / "a.wav"), audio, atol=2**-15)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_broken_mp3_is_told_in_our_words_alone(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without ffmpeg
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "holed.mp3", rng.uniform(-0.5, 0.5, 4 * RATE), RATE)
+    content = bytearray((tmp_path / "holed.mp3").read_bytes())
+    content[15_000:20_000] = rng.bytes(5000)
+    (tmp_path / "holed.mp3").write_bytes(content)
+    (tmp_path / "noise.mp3").write_bytes(rng.bytes(50_000))
+    for name, reason in (("holed.mp3", "found it damaged"), ("noise.mp3", "not readable as mp3; other formats need")):
+        with pytest.raises(InputError, match=reason):
+            data.read_audio(tmp_path / name)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_recording_may_have_any_name(tmp_path):
     path = os.path.join(os.fspath(tmp_path), os.fsdecode(b"caf\xe9.wav"))
     try:
