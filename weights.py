@@ -132,7 +132,7 @@ def _block(index: int, kind: str, number: int, kernel: tuple, filters: int, norm
 
 
 def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.ndarray]]]], settings: dict) -> None:
-    """Write a weights file, whole or not at all.
+    """Write a weights file, whole or not at all, with a checksum for each array.
 
     Args:
         path: ends in .h5.
@@ -152,7 +152,9 @@ def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.nd
             group = file.create_group(name)
             group.attrs["weight_names"] = np.array([weight for weight, _ in arrays], dtype="S" if arrays else "S1")
             for weight, array in arrays:
-                group.create_dataset(weight, data=np.asarray(array, np.float32))
+                # A checksum needs a chunk, and a chunk something in it.
+                checked = {"chunks": np.shape(array), "fletcher32": True} if np.ndim(array) and np.size(array) else {}
+                group.create_dataset(weight, data=np.asarray(array, np.float32), **checked)
     with replacing(path) as beside:
         beside.write_bytes(buffer.getbuffer())
 

@@ -157,6 +157,24 @@ def test_damaged_names_and_headers(tmp_path):
     assert n_refused > 0
 
 
+def test_damaged_numbers(tmp_path):
+    path, rng = tmp_path / "g.h5", np.random.default_rng(0)
+    groups = [
+        (name, [(weight, rng.normal(0, 1, shape)) for weight, shape in arrays])
+        for name, arrays in weights.unet_layout(1, 2)
+    ]
+    arrays = [array.astype(np.float32) for _, members in groups for _, array in members]
+    weights.write(path, [*groups, ("rest", [("none", np.zeros((2, 0))), ("number", np.float32(3))])], {})
+    found = [array for _, members in weights.read(path) for array in members]
+    assert all(np.array_equal(a, b) for a, b in zip(found, [*arrays, np.zeros((2, 0)), 3], strict=True))
+    content = path.read_bytes()
+    for array in arrays:
+        place = content.index(array.tobytes()) + array.nbytes // 2
+        path.write_bytes(content[:place] + b"\1\2" + content[place + 2 :])
+        with pytest.raises(data.InputError, match=r"g\.h5: .* truncated or damaged"):
+            weights.read(path)
+
+
 def test_hdf5_of_another_program(tmp_path):
     with h5py.File(tmp_path / "g.h5", "w") as file:
         file["dataset"] = np.zeros(3)
