@@ -89,14 +89,23 @@ def report_left_out(left_out: Sequence[tuple[str, str]]) -> int:
     return SOME_LEFT_OUT
 
 
-def number(kind: type, minimum: float | None = None, maximum: float | None = None, above: float | None = None):
-    """An argparse type: a finite int or float in [minimum, maximum], or greater than `above`."""
+def number(
+    kind: type,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    word: str | None = None,
+):
+    """An argparse type: a finite int or float in [minimum, maximum], or greater than `above`; or the `word` itself."""
+    expected = f"{word} or {_NAMES[kind]}" if word else _NAMES[kind]
 
     def convert(text: str):
+        if text == word:
+            return word
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"expected {_NAMES[kind]}, found {text!r}") from None
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}") from None
         inside = math.isfinite(value)
         inside &= minimum is None or value >= minimum
         inside &= maximum is None or value <= maximum
@@ -104,7 +113,7 @@ def number(kind: type, minimum: float | None = None, maximum: float | None = Non
         if not inside:
             bounds = [f"at least {minimum}"] * (minimum is not None) + [f"above {above}"] * (above is not None)
             bounds += [f"at most {maximum}"] * (maximum is not None)
-            raise argparse.ArgumentTypeError(f"expected {_NAMES[kind]} {' and '.join(bounds)}, found {text}")
+            raise argparse.ArgumentTypeError(f"expected {expected} {' and '.join(bounds)}, found {text}")
         return value
 
     return convert

@@ -57,7 +57,8 @@ def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _transposition(text: str) -> float | None:
-    return None if text == "auto" else commands.number(float, minimum=-48, maximum=48)(text)
+    semitones = commands.number(float, minimum=-48, maximum=48, word="auto")(text)
+    return None if semitones == "auto" else semitones
 
 
 def settings(arguments: argparse.Namespace):

@@ -20,7 +20,8 @@ import dataset
 import history
 
 LOWEST, HIGHEST = 1e-9, 1.0
-MIN_STEPS = 100
+MIN_STEPS = 100  # where no number is asked for
+LEAST_STEPS = 7  # that a rate can be suggested from
 DIVERGED = 100.0  # times the lowest loss so far: the test stops
 SKIPPED_FIRST, SKIPPED_LAST = 10, 5  # points left out of the plots, as published
 
@@ -70,8 +71,8 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     from scipy.signal import savgol_filter
 
     n = len(losses)
-    if n < 7:
-        raise data.InputError(f"--findlr: expected at least 7 steps before the loss diverges, found {n}: the data or the network is damaged, or --findlr_steps too small")  # fmt: skip  # noqa: E501
+    if n < LEAST_STEPS:
+        raise data.InputError(f"--findlr: expected at least {LEAST_STEPS} steps before the loss diverges, found {n}: the data or the network is damaged, or --findlr_steps too small")  # fmt: skip  # noqa: E501
     decade = math.log(10) / math.log(rates[1] / rates[0])
     window = int(np.clip(decade, 5, n - 1)) // 2 * 2 + 1
     window = min(window, n if n % 2 else n - 1)

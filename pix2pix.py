@@ -16,6 +16,7 @@ import numpy as np
 import commands
 import data
 import dataset
+import lr_finder
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
 PUBLISHED_RATES = {
@@ -37,24 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> 
     add("--epochs", type=positive, default=100, help="number of the last epoch")
     add("--epoch_offset", type=commands.number(int, minimum=0), default=0, help="epochs that bare weights in the model's folder have behind them; goes on from those weights")  # fmt: skip  # noqa: E501
     add("--batch_size", type=positive, default=8, help="slices in a batch")
+    rate = commands.number(float, above=0, word="auto")
     rate_help = "a number, auto for the suggestion of --findlr, or nothing for the published one of the target"
     if adversarial:
-        add("--gen_lr", type=_rate, default=argparse.SUPPRESS, help=f"learning rate of the generator: {rate_help}")
-        add("--disc_lr", type=_rate, default=argparse.SUPPRESS, help=f"learning rate of the discriminator: {rate_help}")
+        add("--gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate of the generator: {rate_help}")
+        add("--disc_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate of the discriminator: {rate_help}")
     else:
-        add("--lr", dest="gen_lr", type=_rate, default=argparse.SUPPRESS, help=f"learning rate: {rate_help}")
+        add("--lr", dest="gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate: {rate_help}")
     add("--validation_split", type=fraction, default=0.1, help="share of the data held out for validation, by piece")
     add("--findlr", type=_truth, nargs="?", const=True, default=False, help="find learning rates instead of training")
-    add("--findlr_steps", type=positive, help="steps of the finder (default: one pass over the data)")
+    add("--findlr_steps", type=commands.number(int, minimum=lr_finder.LEAST_STEPS), help="steps of the finder (default: one pass over the data)")  # fmt: skip  # noqa: E501
     add("--seed", type=commands.number(int, minimum=0), default=0, help="of weights, data order, split and dropout")
     add("--lr_schedule", choices=["constant", "linear"], default="constant", help="linear: up over the first 5 %% of the steps, full rate to the middle, down to zero at the end")  # fmt: skip  # noqa: E501
     add("--beta_1", type=commands.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix has 0.5")
     add("--patience", type=positive, help="stop after so many epochs without a better validation MAE")
     commands.add_training(parser)
-
-
-def _rate(text: str) -> float | str:
-    return "auto" if text == "auto" else commands.positive_float(text)
 
 
 def _truth(text: str) -> bool:
@@ -111,8 +109,6 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
 
     system, precision = _build(arguments, batches.in_channels, adversarial)
     if arguments.findlr:
-        import lr_finder
-
         lr_finder.find(system, batches, folder, arguments.findlr_steps, arguments.seed)
         return 0
     identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}

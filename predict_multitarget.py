@@ -19,13 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = commands.Parser(__doc__)
     conversion.add_arguments(parser)
     parser.add_argument("--style", help="recording of the target instrument")
-    parser.add_argument("--style_slice", type=_slice, help="number of the slice of the style recording to follow, or random (default: the loudest)")  # fmt: skip  # noqa: E501
+    parser.add_argument("--style_slice", type=commands.number(int, minimum=0, word="random"), help="number of the slice of the style recording to follow, or random (default: the loudest)")  # fmt: skip  # noqa: E501
     parser.add_argument("--seed", type=commands.number(int, minimum=0), help="of --style_slice random")
     return commands.run(parser, predict_multitarget, argv)
-
-
-def _slice(text: str) -> int | str:
-    return text if text == "random" else commands.number(int, minimum=0)(text)
 
 
 def predict_multitarget(arguments: argparse.Namespace) -> int:

@@ -176,7 +176,8 @@ def test_predict_converts_a_hum_of_any_rate_to_the_same_length(weights_file, tmp
     [
         (["--f0_min", "400", "--f0_max", "300"], "400 to 300"),
         (["--f0_min", "1000", "--f0_max", "1010"], "expected a range of an octave or more"),
-        (["--transpose", "high"], "--transpose"),
+        (["--transpose", "high"], "--transpose: expected auto or a number, found 'high'"),
+        (["--transpose", "49"], "expected auto or a number at least -48 and at most 48, found 49"),
         (["--f0", "crepe"], "--f0"),
     ],
 )
