@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 import re
+import signal
 import site
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -93,8 +94,13 @@ def _run_joblib(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: in
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parallel = joblib.Parallel(min(n_processes or joblib.cpu_count(), len(jobs)), return_as="generator_unordered")
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the processes inherit it
     try:
-        yield from parallel(joblib.delayed(_attempt)(*call) for call in calls)
+        results = parallel(joblib.delayed(_attempt_in_process)(*call) for call in calls)
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    try:
+        yield from results
     except TerminatedWorkerError:
         raise InputError(
             "--jobs: a working process was ended from outside, which is what a machine short of memory does; run again "
@@ -107,6 +113,15 @@ def _attempt(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any
         return index, work(*job), None
     except InputError as error:
         return index, None, str(error)
+
+
+def _attempt_in_process(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any, str | None]:
+    """`_attempt` that Ctrl-C ends, so that nothing is left half-written; before and after, it is not this process's."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _attempt(work, index, job)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> Iterator:
