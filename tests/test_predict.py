@@ -274,7 +274,7 @@ def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pai
         ("good.wav", "o.wav", ["--overlap", "0.6"], "--overlap: expected a number at least 0 and at most 0.5"),
         ("good.wav", "file/o.wav", [], "file"),
         (".", "file", [], "expected a folder"),
-        (".", "o.wav", [], "expected a folder where --input names several recordings, found the file"),
+        (".", "o.wav", [], "expected a folder where --input names several recordings, found a file's name: "),
         ("/dev/zero", "o.wav", [], "found no regular file at /dev/zero"),
         (".", "o", ["--plot", "o.png"], "expected with a single recording"),
     ):
