@@ -205,7 +205,9 @@ def find_jobs(source: str, destination: str | None) -> tuple[list[Job], bool]:
         recording = pathlib.Path(source)
         return [(recording, _output(target / recording.name) if target.is_dir() else target)], False
     if not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
-        raise InputError(f"--output: expected a folder where --input names several recordings, found a file's name: {target}")
+        raise InputError(
+            f"--output: expected a folder where --input names several recordings, found a file's name: {target}"
+        )
     base = _fixed_part(source) if is_pattern else pathlib.Path(source)
     if target.resolve() == base.resolve():
         raise InputError(f"--output: expected another folder than that of --input, found {target}")
