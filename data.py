@@ -189,6 +189,21 @@ def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
     return folder
 
 
+def writable_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
+    """`path` if it is a folder to write in or can be made one: asked before long work, not after it.
+
+    Raises:
+        InputError: naming `flag`, if a file is in the way or writing is not allowed there.
+    """
+    folder = pathlib.Path(path)
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise InputError(f"{flag}: expected a folder to write in, found a file at {existing}")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{flag}: expected a folder to write in, found {existing}, which cannot be written to")
+    return folder
+
+
 def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[pathlib.Path]:
     """All files in `folder` and below with one of the `extensions` (lower case), sorted; hidden ones are left out.
 

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Sequence
 
 import commands
-from data import InputError
+from data import InputError, writable_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +52,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         import alignment
 
         return alignment.check(arguments.check)
+    writable_folder(arguments.output, "--output")
     import evaluation
 
     described = evaluation.describe_models(arguments.model)

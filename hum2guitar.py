@@ -78,6 +78,8 @@ def train(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, flag)
         if path and not pathlib.Path(path).is_file():
             raise InputError(f"--{flag}: expected a weights file (.h5), found nothing at {path}")
+    for flag in ("models_path", "out_dir"):
+        data.writable_folder(getattr(arguments, flag), f"--{flag}")
     hums = data.find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     features = hum_dataset.prepare(
         arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs, harmonics.PUBLISHED

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> 
     add("--validation_split", type=fraction, default=0.1, help="share of the data held out for validation, by piece")
     add("--findlr", type=_truth, nargs="?", const=True, default=False, help="find learning rates instead of training")
     add("--findlr_steps", type=positive, help="steps of the finder (default: one pass over the data)")
-    add("--seed", type=commands.number(int, minimum=0), default=0, help="of weights, data order, split and dropout")
+    add("--seed", type=commands.seed, default=0, help="of weights, data order, split and dropout")
     add("--lr_schedule", choices=["constant", "linear"], default="constant", help="linear: up over the first 5 %% of the steps, full rate to the middle, down to zero at the end")  # fmt: skip  # noqa: E501
     add("--beta_1", type=commands.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix has 0.5")
     add("--patience", type=positive, help="stop after so many epochs without a better validation MAE")
@@ -74,6 +74,7 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         style: multitarget: the generator's second channel says which target.
         adversarial: with a discriminator; otherwise the generator alone on L1.
     """
+    data.writable_folder(arguments.models_path, "--models_path")
     pairs = dataset.find_pairs(arguments.dataset_path, arguments.origin, targets)
     training_rows, validation_rows, said = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
     batches = dataset.Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style)

@@ -80,6 +80,15 @@ def test_every_instrument_gets_every_piece_at_the_same_length(run, tmp_path):
     assert not list((tmp_path / "audios").rglob(".*"))
 
 
+def test_a_piece_that_an_instrument_cannot_play_is_left_out(run, tmp_path):
+    write_midi(tmp_path / "far" / "bells.mid", [(0, 1, 125, 100), (1, 2, 127, 100)])
+    write_midi(tmp_path / "far" / "one.mid", [(0, 1, 60, 100)])
+    status, _, err = run(midi=tmp_path / "far")
+    assert status == 1
+    assert "bells.mid: expected notes that" in err
+    assert {path.split("/")[-1] for path in written(tmp_path / "audios")} == {"one.wav"}
+
+
 def test_notes_from_other_velocities_and_silent_ones_are_reported(run, tmp_path):
     write_midi(tmp_path / "m" / "a.mid", [(0, 1, 60, 70), (0, 1, 60, 52), (0, 1, 80, 127), (0, 1, 60, 100)])
     status, out, _ = run(midi=tmp_path / "m", instruments=["guitar_acoustic"])
