@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--pretrained_global", help="weights of a global generator, in place of the first stage")
     add("--pretrained_local", help="weights of a local enhancer, in place of the first two stages")
     add("--lr", type=commands.positive_float, default=2e-4, help="learning rate of generator and discriminator; from the middle of a stage on it falls to zero (with the global part frozen it stays)")  # fmt: skip  # noqa: E501
-    add("--l1", type=commands.number(float, minimum=0), default=10.0, help="weight of the mean absolute error beside the published losses, which cannot tell how loud a guitar is on a fixed scale; 0 leaves it out")  # fmt: skip  # noqa: E501
+    add("--l1", type=commands.number(float, minimum=0), default=100.0, help="weight of the mean absolute error beside the published losses, which cannot tell how loud a guitar is on a fixed scale; 0 leaves it out")  # fmt: skip  # noqa: E501
     add("--batch_size", type=count, default=1, help="segments in a batch")
     add("--validation_split", type=commands.number(float, minimum=0, maximum=0.9), default=0.1, help="share of the segments held out for validation, by recording")  # fmt: skip  # noqa: E501
     add("--f0", choices=F0_METHODS, default=F0_METHODS[0], help="how the pitch is found; cepstrum as published")

@@ -695,3 +695,24 @@ def test_twenty_kills(tmp_path, noise_features):
         for (group, arrays), (killed_group, killed_arrays) in zip(expected, found, strict=True):
             assert group == killed_group
             assert all(np.array_equal(a, b) for a, b in zip(arrays, killed_arrays, strict=True))
+
+
+@pytest.mark.slow
+def test_bfloat16_training_ends_where_float32_does(tmp_path, note_features):
+    """500 steps, the same data and seed: seeds alone move the last error by a quarter (docs/performance.md)."""
+    features = note_features(tmp_path / "features", {"piano": (1.0, 4.0), "guitar": (0.5, 8.0)}, 8)
+    pairs = dataset.find_pairs(features, "piano", ["guitar"])
+    batches = dataset.Batches(pairs, pairs.samples, 1, 0)
+    ended = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        networks = model.build_generator(1, 2, precision, seed=1), model.build_discriminator(2, precision, seed=2)
+        adam = [optimizers.Adam(beta_1=0.5) for _ in networks]
+        system = training.System(*networks, losses.PIX2PIX, *adam)
+        system.build()
+        step, rate, errors = training.make_step(system), tf.constant(1e-3), []
+        for number in range(500):
+            inputs, target = (tf.constant(array) for array in batches.load(number))
+            errors.append(float(step(inputs, target, rate, rate, tf.constant(number))["mae"]))
+        assert np.mean(errors[-50:]) < 0.5 * np.mean(errors[:10])
+        ended[precision] = np.mean(errors[-50:])
+    assert ended["mixed_bfloat16"] == pytest.approx(ended["float32"], rel=0.1)
