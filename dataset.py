@@ -33,6 +33,7 @@ class Pairs:
         piece_names: sorted.
         samples: int (n_samples, 2): every pair as (name, target), both indices; ordered.
         unpaired: for each instrument, how many of its slices have no counterpart, and the first of them.
+        unfinished: the same for slices of pieces that compute_features.py was stopped at.
     """
 
     folder: pathlib.Path
@@ -43,6 +44,7 @@ class Pairs:
     piece_names: tuple[str, ...]
     samples: np.ndarray
     unpaired: dict[str, tuple[int, str]]
+    unfinished: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     representation: Representation = PUBLISHED
 
     def path(self, instrument: str, name: int) -> pathlib.Path:
@@ -62,10 +64,18 @@ def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[s
         if instrument not in present:
             listed = ", ".join(present) or "no folders at all"
             raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
-    names_of = {instrument: _slice_names(folder / instrument) for instrument in {origin, *targets}}
-    for instrument, found in names_of.items():
-        if not found:
-            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found none")
+    # The original program and its users also make sets of any slices; ours writes a piece's slice 0 last.
+    is_ours = (folder / FEATURES_FILE).exists()
+    names_of, unfinished = {}, {}
+    for instrument in {origin, *targets}:
+        found = _slice_names(folder / instrument)
+        names_of[instrument] = _of_finished_pieces(found) if is_ours else found
+        rest = found - names_of[instrument]
+        if rest:
+            unfinished[instrument] = (len(rest), min(rest))
+        if not names_of[instrument]:
+            only = "those of unfinished pieces alone: run compute_features.py again" if rest else "none"
+            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {only}")
     common = [names_of[origin] & names_of[target] for target in targets]
     names = sorted(set().union(*common), key=_natural)
     if not names:
@@ -80,7 +90,7 @@ def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[s
             unpaired[instrument] = (len(missing), min(missing))
     return Pairs(
         folder, origin, tuple(targets), np.array(names), pieces, tuple(piece_names.tolist()),
-        np.array(samples), unpaired, _representation(folder),
+        np.array(samples), unpaired, unfinished, _representation(folder),
     )  # fmt: skip
 
 
@@ -95,13 +105,18 @@ def _slice_names(folder: pathlib.Path) -> set[str]:
         return {entry.name for entry in entries if SLICE_NAME.match(entry.name) and not entry.name.startswith(".")}
 
 
+def _of_finished_pieces(names: set[str]) -> set[str]:
+    """Those of the names whose piece has a slice 0."""
+    finished = {name.removesuffix("_000.npy") for name in names if name.endswith("_000.npy")}
+    return {name for name in names if name.rpartition("_")[0] in finished}
+
+
 def _representation(folder: pathlib.Path) -> Representation:
     """What the features are made with; a folder of the original program has no description: the published settings."""
     path = folder / FEATURES_FILE
     if not path.exists():
         return PUBLISHED
-    content = read_json(path)
-    return Representation.from_dict(content.get("representation", content), str(path))
+    return Representation.from_dict(read_json(path), str(path))
 
 
 def split_by_piece(pairs: Pairs, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:

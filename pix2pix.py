@@ -87,6 +87,8 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         raise data.InputError("--patience: expected slices held out for validation (--validation_split), found none")
     if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise data.InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
+    for instrument, (count, first) in pairs.unfinished.items():
+        print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
     for instrument, (count, first) in pairs.unpaired.items():
         print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
     print(f"{len(training_rows)} slices to train on; {said}")
