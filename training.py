@@ -173,6 +173,21 @@ def is_chief() -> bool:
     return resolver.task_id == 0 and not resolver.cluster_spec().as_dict().get("chief")
 
 
+def wait_for_all() -> None:
+    """Return when every worker of a distributed run has come here; at once where there is only one."""
+    strategy = tf.distribute.get_strategy()
+    if strategy.cluster_resolver is not None:
+        strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.ones(())), axis=None)
+
+
+def start_over(folder: pathlib.Path) -> None:
+    """Set aside what is in a folder that this run has locked, before any worker of it goes on."""
+    aside = checkpoints.set_aside(folder) if is_chief() else None
+    if aside:
+        print(f"Starting over; what was there is now {aside}")
+    wait_for_all()
+
+
 class Stopped(SystemExit):
     """Raised after SIGTERM, when the state is on disk; exit status 143 as shells report it."""
 
@@ -287,15 +302,13 @@ def fit(
         InputError: the folder is in use or holds another network's state, the loss is no number, a feature is damaged.
         KeyboardInterrupt, Stopped: after Ctrl-C and SIGTERM; the state is on disk.
     """
-    if settings.fresh and settings.is_chief:
-        with checkpoints.locked(settings.folder):
-            aside = checkpoints.set_aside(settings.folder)
-        if aside:
-            print(f"Starting over; what was there is now {aside}")
     lock = checkpoints.locked(settings.folder) if settings.is_chief else contextlib.nullcontext()
     with lock, _Interruption() as interruption:
+        if settings.fresh:
+            start_over(settings.folder)
         system.build()
         progress = _start(system, settings, training)
+        wait_for_all()  # the chief writes below what the others read above
         if progress.epoch_offset != settings.epoch_offset:
             print(f"--epoch_offset is for bare weights: this run goes on with its own, {progress.epoch_offset}")
             settings = dataclasses.replace(settings, epoch_offset=progress.epoch_offset)
@@ -323,6 +336,7 @@ def fit(
                 _write_animations(settings.folder)  # before the state that says there is nothing left to do
             _save(system, settings, progress, training)
             interruption.check()
+        wait_for_all()  # whoever goes on from here finds everything written
     return progress
 
 
@@ -546,7 +560,7 @@ def _save(system: System, settings: Settings, progress: Progress, training) -> N
 
 def _start(system: System, settings: Settings, training) -> Progress:
     """The progress that the folder's state holds, with all variables set from it; a new one where there is none."""
-    found = None if settings.fresh and not settings.is_chief else checkpoints.load(settings.folder)
+    found = checkpoints.load(settings.folder)
     if found is None:
         return _start_without_state(system, settings)
     path, run, said = found

@@ -121,10 +121,10 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(tmp_path, caps
         assert Image.open(model / f"lr_finder_{name}.png").size[0] > 300
 
     # The suggestion is what auto takes.
-    assert (
-        run(dataset, tmp_path / "models", "--fresh", "--max_steps", "1", "--gen_lr", "auto", "--disc_lr", "auto") == 0
-    )
-    assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
+    auto = ["--gen_lr", "auto", "--disc_lr", "auto"]
+    for flags in (["--fresh", "--max_steps", "1"], ["--max_steps", "2"]):  # also after the old folder was set aside
+        assert run(dataset, tmp_path / "models", *flags, *auto) == 0
+        assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
 
 
 def test_findlr_false_trains(tmp_path, capsys):
