@@ -290,7 +290,6 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
     """A function of (folder, when) that writes a picture and an audio of each example, and gives its samples."""
     import librosa
     import tensorflow as tf
-    from PIL import Image
 
     import pictures
     from training import Sample
@@ -317,8 +316,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
             )
             audio = harmonics.mel_to_audio(harmonics.mel_power(output, r), r.segment_samples, r, SAMPLE_ITERATIONS)
             audio /= max(1.0, np.abs(audio).max())
-            with data.replacing(folder / f"{name}.png") as beside:
-                Image.fromarray(picture).save(beside)
+            pictures.save_png(folder / f"{name}.png", picture)
             data.write_audio(folder / f"{name}.wav", audio, r.sample_rate)
             samples.append(Sample(name, picture, audio, r.sample_rate))
         return samples

@@ -229,19 +229,12 @@ def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path]
                 representation.bin_hz,
                 title=f"{pairs.piece_names[first_piece]}: {pairs.origin} to {target}, epoch {int(folder.name)}",
             )
-            _write_png(folder / f"spectrogram{suffix}.png", picture)
+            pictures.save_png(folder / f"spectrogram{suffix}.png", picture)
             data.write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
             samples.append(Sample(f"sample{suffix}", picture, audio, representation.sample_rate))
         return samples
 
     return sample
-
-
-def _write_png(path: pathlib.Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    with data.replacing(path) as beside:
-        Image.fromarray(picture).save(beside)
 
 
 def _griffin_lim_phase(level: np.ndarray, representation: data.Representation) -> np.ndarray:

@@ -30,6 +30,7 @@ from data import InputError
 from optimizers import Schedule
 
 keras = tf.keras
+MAX_FRAMES = 200  # of an animation, which is held in memory while it is written
 CHECK_EVERY = 10  # steps between two looks at the losses: each look waits for the device
 
 
@@ -531,18 +532,28 @@ def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -
 
 
 def _write_animations(folder: pathlib.Path) -> None:
-    """One GIF of the pictures of all epochs for each kind of sample."""
-    from PIL import Image
-
+    """One GIF of the pictures of all epochs, or of evenly chosen ones, for each kind of sample."""
     import pictures
 
     by_name: dict[str, list[pathlib.Path]] = {}
     for path in sorted((folder / "samples").glob("[0-9]*/*.png"), key=lambda path: int(path.parent.name)):
         by_name.setdefault(path.stem, []).append(path)
     for name, paths in by_name.items():
-        frames = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
-        frames = [frame for frame in frames if frame.shape == frames[-1].shape]
+        chosen = np.linspace(0, len(paths) - 1, min(len(paths), MAX_FRAMES)).round().astype(int)
+        frames = _frames([paths[index] for index in chosen])
         pictures.save_gif(folder / f"{name}.gif", frames, seconds_per_frame=0.5)
+
+
+def _frames(paths: list[pathlib.Path]) -> Iterator[np.ndarray]:
+    """The pictures at `paths` that have the size of the last one, RGB, one at a time."""
+    from PIL import Image
+
+    with Image.open(paths[-1]) as last:
+        size = last.size
+    for path in paths:
+        with Image.open(path) as image:
+            if image.size == size:
+                yield np.asarray(image.convert("RGB"))
 
 
 # --- state ------------------------------------------------------------------------------------------------------------

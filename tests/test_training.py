@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import checkpoints
 import data
@@ -695,3 +696,19 @@ def test_twenty_kills(tmp_path, noise_features):
         for (group, arrays), (killed_group, killed_arrays) in zip(expected, found, strict=True):
             assert group == killed_group
             assert all(np.array_equal(a, b) for a, b in zip(arrays, killed_arrays, strict=True))
+
+
+def test_animations_of_many_epochs_take_evenly_chosen_ones_of_the_last_ones_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "MAX_FRAMES", 5)
+    for epoch in range(1, 10):  # a grey of its own for each
+        size = (20, 10) if epoch > 1 else (30, 10)
+        path = tmp_path / "samples" / f"{epoch:03d}" / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", size, (25 * epoch,) * 3).save(path)
+    training._write_animations(tmp_path)
+    with Image.open(tmp_path / "a.gif") as animation:
+        greys = []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            greys.append(np.array(animation.convert("RGB")).mean())
+    np.testing.assert_allclose(greys, [75, 125, 175, 225], atol=10)  # epochs 1 (another size), 3, 5, 7, 9
