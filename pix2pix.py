@@ -129,6 +129,8 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
             "representation": pairs.representation.to_dict(),
             "origin": arguments.origin,
             "targets": list(pairs.targets),
+            "validation_split": arguments.validation_split,
+            "seed": arguments.seed,
         },
         identity=identity,
         generator_rate=rates[0],
