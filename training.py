@@ -478,7 +478,7 @@ def _row(progress: Progress, settings: Settings, training, validated: dict[str, 
     if settings.discriminator_rate:
         row["discriminator_lr"] = factor * settings.discriminator_rate
     row |= {name: total / progress.n_slices for name, total in progress.sums.items()}
-    row |= validated
+    row |= validated | ({"val_copy_mae": progress.copy_mae} if validated else {})
     row["seconds"] = round(progress.seconds, 2)
     row["slices_per_second"] = round(progress.n_slices / max(progress.seconds, 1e-9), 3)
     return row
@@ -513,7 +513,7 @@ def _write_epoch(system, settings: Settings, progress: Progress, is_best: bool, 
     pictures.save_history(folder / "history.png", progress.rows, columns)
     if settings.tensorboard:
         _write_tensorboard(folder / "tensorboard", row, samples)
-    print(history.summary(row, settings.epochs, progress.copy_mae), flush=True)
+    print(history.summary(row, settings.epochs), flush=True)
     for warning in history.warnings(progress.rows):
         print(f"Warning: {warning}", flush=True)
 

@@ -522,13 +522,17 @@ def test_history_columns_and_copying(machine, whole, tmp_path, capsys):
     rows = history_of(whole[0])
     assert list(rows[0]) == [
         "epoch", "step", "generator_lr", "discriminator_lr", "generator_loss", "mae", "adversarial",
-        "discriminator_loss", "val_mae", "val_generator_loss", "val_discriminator_loss", "seconds", "slices_per_second",
+        "discriminator_loss", "val_mae", "val_generator_loss", "val_discriminator_loss", "val_copy_mae", "seconds",
+        "slices_per_second",
     ]  # fmt: skip
     assert all(float(value) == float(value) for row in rows for value in row.values())
     machine.fit(tmp_path / "m", epochs=1)
     inputs, target = dataset.Batches(machine.pairs, machine.rows[1], 2, 0, shuffle=False).load(0)
     said = capsys.readouterr().out
     assert f"copying the input: {np.abs(inputs - target).mean():.4f}" in said
+    assert float(history_of(tmp_path / "m")[0]["val_copy_mae"]) == pytest.approx(
+        np.abs(inputs - target).mean(), rel=1e-5
+    )
     output = machine.system.generator(inputs, training=False).numpy()
     assert float(history_of(tmp_path / "m")[0]["val_mae"]) == pytest.approx(np.abs(output - target).mean(), rel=1e-5)
     assert all(character.isprintable() for line in said.splitlines() for character in line)
