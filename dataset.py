@@ -177,7 +177,33 @@ def read_slice(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
     return level
 
 
-class Batches:
+class ByStep:
+    """What batches by step have in common: which of an epoch's items each step takes.
+
+    Attributes:
+        batch_size: items of a step; an epoch's last one has the rest, or is left out with `drop_remainder`.
+        steps_per_epoch: steps that visit every item once.
+        error: what went wrong while `stream` was loading, for `iterate`.
+    """
+
+    def __init__(self, n_items: int, batch_size: int, drop_remainder: bool) -> None:
+        self._n_items, self.batch_size = n_items, batch_size
+        self.steps_per_epoch = n_items // batch_size if drop_remainder else -(-n_items // batch_size)
+        self.error: InputError | None = None
+
+    def size(self, step: int) -> int:
+        """How many items the batch of step `step` has."""
+        return min(self.batch_size, self._n_items - step % self.steps_per_epoch * self.batch_size)
+
+    def place(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[int, slice]:
+        """The epoch of a step, and where in its order the batch lies, or the equal share of it for one replica."""
+        epoch, position = divmod(int(step), self.steps_per_epoch)
+        share = self.size(step) // n_replicas
+        first = position * self.batch_size + replica * share
+        return epoch, slice(first, first + share)
+
+
+class Batches(ByStep):
     """Batches of pairs as a function of the step, so that a run can be taken up anywhere.
 
     A batch is ``(inputs, target)``, float32 in [-1, 1]: inputs (batch, 256, 256, 1), or with 2 channels, origin and
@@ -212,12 +238,10 @@ class Batches:
             raise InputError(
                 f"--batch_size: expected at most the {len(samples)} slices to train on, found {batch_size}"
             )
-        self.pairs, self.samples, self.batch_size, self.seed = pairs, samples, batch_size, seed
+        super().__init__(len(samples), batch_size, drop_remainder)
+        self.pairs, self.samples, self.seed = pairs, samples, seed
         self.style, self.shuffle = style, shuffle
-        n = len(samples)
-        self.steps_per_epoch = n // batch_size if drop_remainder else -(-n // batch_size)
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
-        self.error: InputError | None = None
         self._styles = [self._style_names(t) for t in range(len(pairs.targets))]
         self._epoch = (-1, None, None)
 
@@ -248,17 +272,10 @@ class Batches:
             self._epoch = (epoch, samples, styles)
         return samples, styles
 
-    def size(self, step: int) -> int:
-        """How many pairs the batch of step `step` has."""
-        position = step % self.steps_per_epoch
-        return min(self.batch_size, len(self.samples) - position * self.batch_size)
-
     def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The batch of step `step`, counted from the start of the run, or the equal share of it for one replica."""
-        epoch, position = divmod(int(step), self.steps_per_epoch)
+        epoch, chosen = self.place(step, replica, n_replicas)
         samples, styles = self.order(epoch)
-        first, share = position * self.batch_size, self.size(step) // n_replicas
-        chosen = slice(first + replica * share, first + (replica + 1) * share)
         inputs = np.empty((len(samples[chosen]), *self.shape[:2], self.in_channels), np.float32)
         target = np.empty((len(inputs), *self.shape), np.float32)
         for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):

@@ -33,6 +33,7 @@ from data import (
     inverse_transform,
     piece_names,
     read_audio,
+    unit,
 )
 
 REFERENCES = {
@@ -136,8 +137,8 @@ def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[li
         )
     if origin.is_file():
         return [Pair(origin.stem, origin, target)], []
-    origins, left_out = _named(origin, "--origin_audio")
-    targets, also_left_out = _named(target, "--target_audio")
+    origins, left_out = _recordings(origin, "--origin_audio")
+    targets, also_left_out = _recordings(target, "--target_audio")
     common = sorted(origins.keys() & targets.keys())
     if not common:
         raise InputError(f"--target_audio: expected recordings named as those in {origin}, found none in {target}")
@@ -228,7 +229,7 @@ def find_validation_pairs(
     if len(splits) > 1:
         said.append(f"held out with all of these splits: {len(pieces)} pieces")
     recordings = {
-        instrument: _named(pathlib.Path(audios, instrument), "--audios_path")[0] for instrument in (origin, target)
+        instrument: _recordings(pathlib.Path(audios, instrument), "--audios_path")[0] for instrument in (origin, target)
     }
     found, left_out = [], []
     for piece in sorted(pieces):
@@ -244,7 +245,7 @@ def find_validation_pairs(
     return found, left_out, said
 
 
-def _named(folder: pathlib.Path, flag: str) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
+def _recordings(folder: pathlib.Path, flag: str) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
     return piece_names(find_audio(folder, flag), folder)
 
 
@@ -460,7 +461,7 @@ def _griffin_lim(magnitude: np.ndarray, representation: Representation, iteratio
             yield target, np.exp(2j * np.pi * rng.random(target.shape, np.float32)).astype(np.complex64)
 
     refined = phases.phased(chunks(), "griffinlim", iterations, representation)
-    return phases.unit(np.concatenate([spectrum for spectrum, _ in refined], axis=1))
+    return unit(np.concatenate([spectrum for spectrum, _ in refined], axis=1))
 
 
 def _notes(origin: np.ndarray, target: np.ndarray, sample_rate: int) -> list[str]:
