@@ -509,11 +509,15 @@ def forward_transform(audio: np.ndarray, representation: Representation = PUBLIS
         phase: complex64 ``(n_fft // 2 + 1, n_frames)`` of absolute value 1 (1 where the magnitude is 0).
     """
     spectrum = stft(audio, representation)
+    magnitude = np.abs(spectrum[: representation.n_bins]) * (2 / representation.window.sum())
+    return magnitude, unit(spectrum)
+
+
+def unit(spectrum: np.ndarray) -> np.ndarray:
+    """The phase of a spectrum as complex numbers of absolute value 1; 1 where the spectrum is 0."""
     absolute = np.abs(spectrum)
     phase = np.ones_like(spectrum)
-    np.divide(spectrum, absolute, out=phase, where=absolute > 0)
-    magnitude = absolute[: representation.n_bins] * (2 / representation.window.sum())
-    return magnitude, phase
+    return np.divide(spectrum, absolute, out=phase, where=absolute > 0)
 
 
 def inverse_transform(

@@ -88,6 +88,8 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         raise data.InputError("--patience: expected slices held out for validation (--validation_split), found none")
     if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise data.InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
+    for instrument, (count, first) in pairs.unfinished.items():
+        print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
     for instrument, (count, first) in pairs.unpaired.items():
         print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
     print(f"{len(training_rows)} slices to train on; {said}")
@@ -128,6 +130,8 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
             "representation": pairs.representation.to_dict(),
             "origin": arguments.origin,
             "targets": list(pairs.targets),
+            "validation_split": arguments.validation_split,
+            "seed": arguments.seed,
         },
         identity=identity,
         generator_rate=rates[0],
@@ -228,19 +232,12 @@ def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path]
                 representation.bin_hz,
                 title=f"{pairs.piece_names[first_piece]}: {pairs.origin} to {target}, epoch {int(folder.name)}",
             )
-            _write_png(folder / f"spectrogram{suffix}.png", picture)
+            pictures.save_png(folder / f"spectrogram{suffix}.png", picture)
             data.write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
             samples.append(Sample(f"sample{suffix}", picture, audio, representation.sample_rate))
         return samples
 
     return sample
-
-
-def _write_png(path: pathlib.Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    with data.replacing(path) as beside:
-        Image.fromarray(picture).save(beside)
 
 
 def _griffin_lim_phase(level: np.ndarray, representation: data.Representation) -> np.ndarray:

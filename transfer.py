@@ -128,6 +128,17 @@ def load_converter(
 # --- pix2pix ----------------------------------------------------------------------------------------------------------
 
 
+def shared_frames(overlap: float, representation: Representation = PUBLISHED) -> int:
+    """Frames that neighbouring slices have in common, of the share `overlap`.
+
+    Raises:
+        InputError: not 0 to 0.5.
+    """
+    if not 0 <= overlap <= 0.5:
+        raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {overlap}")
+    return round(overlap * representation.n_frames)
+
+
 class Pix2PixConverter:
     """Converts with a network that maps log-magnitude slices to log-magnitude slices.
 
@@ -152,9 +163,6 @@ class Pix2PixConverter:
             batch_size: most slices that the network is given at once.
         """
         settings = settings or Settings()
-        n_overlap = round(settings.overlap * representation.n_frames)
-        if not 0 <= n_overlap <= representation.n_frames // 2:
-            raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {settings.overlap}")
         self.sample_rate = representation.sample_rate
         self.residual = settings.high_band == "keep"
         self._network = network
@@ -162,7 +170,7 @@ class Pix2PixConverter:
         self._style = style
         self._settings = settings
         self._batch_size = batch_size
-        self._n_overlap = n_overlap
+        self._n_overlap = shared_frames(settings.overlap, representation)
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Mono float32 blocks to mono float32 blocks of the same total length; see `Converter`."""

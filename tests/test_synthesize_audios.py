@@ -137,6 +137,23 @@ def test_other_parameters_are_refused_unless_overwritten(run, tmp_path):
     assert all(after[name] != before[name] for name in before)
 
 
+def test_overwriting_some_instruments_with_other_parameters_leaves_none_of_the_old_ones(run, tmp_path):
+    run()
+    own = tmp_path / "audios" / "my_piano" / "take.wav"
+    own.parent.mkdir()
+    own.write_bytes((tmp_path / "audios/guitar_acoustic/one.wav").read_bytes())
+    assert run("--overwrite", instruments=["guitar_acoustic"])[0] == 0  # the same parameters: the other's stay
+    assert len(written(tmp_path / "audios")) == 5
+    assert run("--transpose", 1, "--overwrite", instruments=["guitar_acoustic"])[0] == 0
+    assert sorted(written(tmp_path / "audios")) == [
+        "guitar_acoustic/bach_two.wav", "guitar_acoustic/one.wav", "my_piano/take.wav",
+    ]  # fmt: skip
+    assert run("--transpose", 1)[0] == 0
+    found = written(tmp_path / "audios")
+    run("--transpose", 1, audios="whole")
+    assert {**written(tmp_path / "whole"), "my_piano/take.wav": own.read_bytes()} == found
+
+
 def test_another_instrument_may_join(run, tmp_path):
     assert run(instruments=["guitar_acoustic"])[0] == 0
     status, out, _ = run(instruments=["keyboard_acoustic"])

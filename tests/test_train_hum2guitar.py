@@ -148,6 +148,15 @@ def test_a_complete_run_says_so_and_trains_no_more(trained, capsys):
     assert path.read_bytes() == before
 
 
+def test_a_stage_is_not_frozen_around_a_global_part_that_would_not_be_there(trained, capsys):
+    run = trained / "models" / "hum2guitar"
+    before = sorted(run.rglob("*"))
+    assert train(trained, "--n_global_epochs", 0, "--fresh") == 2
+    assert "--n_global_epochs: expected epochs of the first stage" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
+    assert not run.with_name("hum2guitar.old1").exists()
+
+
 @pytest.mark.slow
 def test_pretrained_weights_take_the_place_of_the_stages_before(trained, tmp_path, recordings, capsys):
     os.symlink(recordings, tmp_path / "recordings")
@@ -235,6 +244,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     [
         (["--guitar_dir", "nowhere"], "--guitar_dir: expected a folder"),
         (["--pretrained_global", "nowhere.h5"], "--pretrained_global: expected a weights file"),
+        (["--n_global_epochs", "0"], "--n_global_epochs: expected epochs of the first stage"),
         (["--humming_dir", "nowhere"], "--humming_dir: expected a folder"),
         (["--n_global_epochs", "-1"], "--n_global_epochs"),
         (["--name", "../x"], "--name: expected letters"),

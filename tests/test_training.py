@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import checkpoints
 import data
@@ -521,13 +522,17 @@ def test_history_columns_and_copying(machine, whole, tmp_path, capsys):
     rows = history_of(whole[0])
     assert list(rows[0]) == [
         "epoch", "step", "generator_lr", "discriminator_lr", "generator_loss", "mae", "adversarial",
-        "discriminator_loss", "val_mae", "val_generator_loss", "val_discriminator_loss", "seconds", "slices_per_second",
+        "discriminator_loss", "val_mae", "val_generator_loss", "val_discriminator_loss", "val_copy_mae", "seconds",
+        "slices_per_second",
     ]  # fmt: skip
     assert all(float(value) == float(value) for row in rows for value in row.values())
     machine.fit(tmp_path / "m", epochs=1)
     inputs, target = dataset.Batches(machine.pairs, machine.rows[1], 2, 0, shuffle=False).load(0)
     said = capsys.readouterr().out
     assert f"copying the input: {np.abs(inputs - target).mean():.4f}" in said
+    assert float(history_of(tmp_path / "m")[0]["val_copy_mae"]) == pytest.approx(
+        np.abs(inputs - target).mean(), rel=1e-5
+    )
     output = machine.system.generator(inputs, training=False).numpy()
     assert float(history_of(tmp_path / "m")[0]["val_mae"]) == pytest.approx(np.abs(output - target).mean(), rel=1e-5)
     assert all(character.isprintable() for line in said.splitlines() for character in line)
@@ -716,3 +721,19 @@ def test_bfloat16_training_ends_where_float32_does(tmp_path, note_features):
         assert np.mean(errors[-50:]) < 0.5 * np.mean(errors[:10])
         ended[precision] = np.mean(errors[-50:])
     assert ended["mixed_bfloat16"] == pytest.approx(ended["float32"], rel=0.1)
+
+
+def test_animations_of_many_epochs_take_evenly_chosen_ones_of_the_last_ones_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "MAX_FRAMES", 5)
+    for epoch in range(1, 10):  # a grey of its own for each
+        size = (20, 10) if epoch > 1 else (30, 10)
+        path = tmp_path / "samples" / f"{epoch:03d}" / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", size, (25 * epoch,) * 3).save(path)
+    training._write_animations(tmp_path)
+    with Image.open(tmp_path / "a.gif") as animation:
+        greys = []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            greys.append(np.array(animation.convert("RGB")).mean())
+    np.testing.assert_allclose(greys, [75, 125, 175, 225], atol=10)  # epochs 1 (another size), 3, 5, 7, 9
