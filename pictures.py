@@ -296,8 +296,13 @@ def _thinned(level: np.ndarray) -> np.ndarray:
 
 
 def _mark_frequencies(axis, frequencies: np.ndarray) -> None:
-    """Ticks at round frequencies on an axis that counts bins."""
-    marks = [f for f in (100, 200, 500, 1000, 2000, 5000, 10000, 20000) if frequencies[0] <= f <= frequencies[-1]]
-    if not marks:
-        marks = [frequencies[0], frequencies[-1]]
-    axis.set_yticks(np.interp(marks, frequencies, np.arange(len(frequencies))), [f"{mark:.0f}" for mark in marks])
+    """Ticks at round frequencies on an axis that counts bins, where there is room for their labels."""
+    n_bins = len(frequencies)
+    marks, places = [frequencies[0], frequencies[-1]], [0.0, n_bins - 1.0]
+    if inside := [f for f in (20000, 10000, 5000, 2000, 1000, 500, 200, 100) if frequencies[0] <= f <= frequencies[-1]]:
+        marks, places = [], []
+        for mark, place in zip(inside, np.interp(inside, frequencies, np.arange(n_bins)), strict=True):
+            if not places or places[-1] - place > n_bins / 20:
+                marks.append(mark)
+                places.append(place)
+    axis.set_yticks(places, [f"{mark:.0f}" for mark in marks])

@@ -101,7 +101,9 @@ def test_ticks_of_a_mel_axis_stand_at_their_frequencies(tmp_path, drawn):
     ticks = {
         label.get_text(): position for label, position in zip(axis.get_yticklabels(), axis.get_yticks(), strict=True)
     }
-    assert ticks == {"100": 1, "200": 2, "500": 5, "1000": 10, "2000": 20, "5000": 50, "10000": 100}
+    assert {"1000", "2000", "5000", "10000"} <= ticks.keys()
+    assert all(position == int(label) / 100 for label, position in ticks.items())
+    assert min(np.diff(sorted(ticks.values()))) > 5  # of 101: room for a label
 
 
 @pytest.mark.parametrize("n_frames", [1, 30, 2584, 310_000])  # a frame, a third of a second, 30 s, an hour
