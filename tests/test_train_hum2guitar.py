@@ -217,7 +217,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     audio = plucks(6, 0)
     data.write_audio(folder / "take.wav", audio + noise[: len(audio)], RATE)
     small = dataclasses.replace(harmonics.PUBLISHED, n_frames=64)
-    stages = ["--n_global_epochs", 50, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
+    stages = ["--n_global_epochs", 30, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
     assert train(tmp_path, *stages, "--base_filters", 4, "--lr", 2e-3, "--f0", "pyin", small=small) == 0
     generator = model.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
     features = hum_dataset.prepare(folder, tmp_path / "features", "pyin", 1, small)
@@ -236,7 +236,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
         both = (heard > 0) & (expected > 0)
         cents = 1200 * np.abs(np.log2(heard[both] / expected[both]))
         right, voiced = right + np.count_nonzero(cents < 50), voiced + np.count_nonzero(expected)
-    assert right > 0.8 * voiced
+    assert right > 0.9 * voiced
 
 
 @pytest.mark.parametrize(
