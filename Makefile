@@ -35,9 +35,10 @@ demo: $(VENV)/installed
 	@echo "Picture:  demo/guitar.png; beside the truth: $$(ls -d demo/models/*/samples/* | tail -n 1)/spectrogram.png"
 	@echo "Weights:  demo/models/keyboard_acoustic_2_guitar_acoustic/generator.h5"
 	@echo "Page:     demo/report/report.html, to listen and compare"
-	@$(PYTHON) -c "import json; rows = json.load(open('demo/report/report.json'))['summary']; \
+	@$(PYTHON) -c "import csv; \
+	  row = list(csv.DictReader(open('demo/models/keyboard_acoustic_2_guitar_acoustic/history.csv')))[-1]; \
 	  print('Error:    validation MAE {:.4f}, of copying the input {:.4f}'.format( \
-	  rows['keyboard_acoustic_2_guitar_acoustic']['mae']['mean'], rows['copy']['mae']['mean']))"
+	  float(row['val_mae']), float(row['val_copy_mae'])))"
 
 demo-hum: $(VENV)/installed
 	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios --instruments guitar_acoustic

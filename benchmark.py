@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         value = PARTS[part](gpu=arguments.gpu, quick=arguments.quick, **task)
         print(RESULT + json.dumps({**value, "peak_mb": _peak_mb(part in OF_COMMANDS and "plain" not in task)}))
         return 0
+    data.writable_folder(pathlib.Path(arguments.output).parent, "--output")
     results, rates = [], {}
     print(f"{'part':<66}{'value':>8} {'unit':<9}{'peak MB':>8}  beside")
     for part in arguments.only or (QUICK if arguments.quick else PARTS):

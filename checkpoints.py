@@ -19,6 +19,7 @@ from data import InputError, replacing
 
 FOLDER = "checkpoints"
 KEPT = 2
+LOCK, OWNER = ".lock", ".pid"
 _META = "run.json"
 _FORMAT = 1
 
@@ -115,7 +116,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder / ".lock"), folder / ".pid"
+    lock, owner = FileLock(folder / LOCK), folder / OWNER
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -136,11 +137,20 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
-    """Rename a model's folder to the first free ``<folder>.old<N>``; the new name, None where there was nothing."""
-    if not folder.exists() or not any(entry.name not in (".lock", ".pid") for entry in folder.iterdir()):
+    """Move what a model's folder holds to the first free ``<folder>.old<N>``, and give that name; None for nothing.
+
+    The lock stays, and with it whoever holds it (Windows would not rename a folder with an open file in it); so do the
+    learning-rate finder's suggestions, which are for what is trained next.
+    """
+    if not folder.exists():
+        return None
+    moved = [entry for entry in folder.iterdir() if not entry.name.startswith((LOCK, OWNER, "lr_finder"))]
+    if not moved:
         return None
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
         number += 1
-    folder.rename(aside)
+    aside.mkdir()
+    for entry in moved:
+        entry.rename(aside / entry.name)
     return aside

@@ -122,6 +122,7 @@ def number(
 _NAMES = {int: "a whole number", float: "a number"}
 positive_int = number(int, minimum=1)
 positive_float = number(float, above=0)
+seed = number(int, minimum=0, maximum=2**32 - 1)  # what NumPy and TensorFlow take
 
 
 def add_gpu(parser: argparse.ArgumentParser, default: int | None = 0) -> None:

@@ -199,6 +199,21 @@ def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
     return folder
 
 
+def writable_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
+    """`path` if it is a folder to write in or can be made one: asked before long work, not after it.
+
+    Raises:
+        InputError: naming `flag`, if a file is in the way or writing is not allowed there.
+    """
+    folder = pathlib.Path(path)
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise InputError(f"{flag}: expected a folder to write in, found a file at {existing}")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{flag}: expected a folder to write in, found {existing}, which cannot be written to")
+    return folder
+
+
 def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[pathlib.Path]:
     """All files in `folder` and below with one of the `extensions` (lower case), sorted; hidden ones are left out.
 
@@ -548,11 +563,15 @@ def forward_transform(audio: np.ndarray, representation: Representation = PUBLIS
         phase: complex64 ``(n_fft // 2 + 1, n_frames)`` of absolute value 1 (1 where the magnitude is 0).
     """
     spectrum = stft(audio, representation)
+    magnitude = np.abs(spectrum[: representation.n_bins]) * (2 / representation.window.sum())
+    return magnitude, unit(spectrum)
+
+
+def unit(spectrum: np.ndarray) -> np.ndarray:
+    """The phase of a spectrum as complex numbers of absolute value 1; 1 where the spectrum is 0."""
     absolute = np.abs(spectrum)
     phase = np.ones_like(spectrum)
-    np.divide(spectrum, absolute, out=phase, where=absolute > 0)
-    magnitude = absolute[: representation.n_bins] * (2 / representation.window.sum())
-    return magnitude, phase
+    return np.divide(spectrum, absolute, out=phase, where=absolute > 0)
 
 
 def inverse_transform(

@@ -33,6 +33,7 @@ class Pairs:
         piece_names: sorted.
         samples: int (n_samples, 2): every pair as (name, target), both indices; ordered.
         unpaired: for each instrument, how many of its slices have no counterpart, and the first of them.
+        unfinished: the same for slices of pieces that compute_features.py was stopped at.
     """
 
     folder: pathlib.Path
@@ -43,6 +44,7 @@ class Pairs:
     piece_names: tuple[str, ...]
     samples: np.ndarray
     unpaired: dict[str, tuple[int, str]]
+    unfinished: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     representation: Representation = PUBLISHED
 
     def path(self, instrument: str, name: int) -> pathlib.Path:
@@ -62,10 +64,18 @@ def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[s
         if instrument not in present:
             listed = ", ".join(present) or "no folders at all"
             raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
-    names_of = {instrument: _slice_names(folder / instrument) for instrument in {origin, *targets}}
-    for instrument, found in names_of.items():
-        if not found:
-            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found none")
+    # The original program and its users also make sets of any slices; ours writes a piece's slice 0 last.
+    is_ours = (folder / FEATURES_FILE).exists()
+    names_of, unfinished = {}, {}
+    for instrument in {origin, *targets}:
+        found = _slice_names(folder / instrument)
+        names_of[instrument] = _of_finished_pieces(found) if is_ours else found
+        rest = found - names_of[instrument]
+        if rest:
+            unfinished[instrument] = (len(rest), min(rest))
+        if not names_of[instrument]:
+            only = "those of unfinished pieces alone: run compute_features.py again" if rest else "none"
+            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {only}")
     common = [names_of[origin] & names_of[target] for target in targets]
     names = sorted(set().union(*common), key=_natural)
     if not names:
@@ -80,7 +90,7 @@ def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[s
             unpaired[instrument] = (len(missing), min(missing))
     return Pairs(
         folder, origin, tuple(targets), np.array(names), pieces, tuple(piece_names.tolist()),
-        np.array(samples), unpaired, _representation(folder),
+        np.array(samples), unpaired, unfinished, _representation(folder),
     )  # fmt: skip
 
 
@@ -95,13 +105,18 @@ def _slice_names(folder: pathlib.Path) -> set[str]:
         return {entry.name for entry in entries if SLICE_NAME.match(entry.name) and not entry.name.startswith(".")}
 
 
+def _of_finished_pieces(names: set[str]) -> set[str]:
+    """Those of the names whose piece has a slice 0."""
+    finished = {name.removesuffix("_000.npy") for name in names if name.endswith("_000.npy")}
+    return {name for name in names if name.rpartition("_")[0] in finished}
+
+
 def _representation(folder: pathlib.Path) -> Representation:
     """What the features are made with; a folder of the original program has no description: the published settings."""
     path = folder / FEATURES_FILE
     if not path.exists():
         return PUBLISHED
-    content = read_json(path)
-    return Representation.from_dict(content.get("representation", content), str(path))
+    return Representation.from_dict(read_json(path), str(path))
 
 
 def split_by_piece(pairs: Pairs, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
@@ -162,7 +177,33 @@ def read_slice(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
     return level
 
 
-class Batches:
+class ByStep:
+    """What batches by step have in common: which of an epoch's items each step takes.
+
+    Attributes:
+        batch_size: items of a step; an epoch's last one has the rest, or is left out with `drop_remainder`.
+        steps_per_epoch: steps that visit every item once.
+        error: what went wrong while `stream` was loading, for `iterate`.
+    """
+
+    def __init__(self, n_items: int, batch_size: int, drop_remainder: bool) -> None:
+        self._n_items, self.batch_size = n_items, batch_size
+        self.steps_per_epoch = n_items // batch_size if drop_remainder else -(-n_items // batch_size)
+        self.error: InputError | None = None
+
+    def size(self, step: int) -> int:
+        """How many items the batch of step `step` has."""
+        return min(self.batch_size, self._n_items - step % self.steps_per_epoch * self.batch_size)
+
+    def place(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[int, slice]:
+        """The epoch of a step, and where in its order the batch lies, or the equal share of it for one replica."""
+        epoch, position = divmod(int(step), self.steps_per_epoch)
+        share = self.size(step) // n_replicas
+        first = position * self.batch_size + replica * share
+        return epoch, slice(first, first + share)
+
+
+class Batches(ByStep):
     """Batches of pairs as a function of the step, so that a run can be taken up anywhere.
 
     A batch is ``(inputs, target)``, float32 in [-1, 1]: inputs (batch, 256, 256, 1), or with 2 channels, origin and
@@ -197,12 +238,10 @@ class Batches:
             raise InputError(
                 f"--batch_size: expected at most the {len(samples)} slices to train on, found {batch_size}"
             )
-        self.pairs, self.samples, self.batch_size, self.seed = pairs, samples, batch_size, seed
+        super().__init__(len(samples), batch_size, drop_remainder)
+        self.pairs, self.samples, self.seed = pairs, samples, seed
         self.style, self.shuffle = style, shuffle
-        n = len(samples)
-        self.steps_per_epoch = n // batch_size if drop_remainder else -(-n // batch_size)
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
-        self.error: InputError | None = None
         self._styles = [self._style_names(t) for t in range(len(pairs.targets))]
         self._epoch = (-1, None, None)
 
@@ -233,17 +272,10 @@ class Batches:
             self._epoch = (epoch, samples, styles)
         return samples, styles
 
-    def size(self, step: int) -> int:
-        """How many pairs the batch of step `step` has."""
-        position = step % self.steps_per_epoch
-        return min(self.batch_size, len(self.samples) - position * self.batch_size)
-
     def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The batch of step `step`, counted from the start of the run, or the equal share of it for one replica."""
-        epoch, position = divmod(int(step), self.steps_per_epoch)
+        epoch, chosen = self.place(step, replica, n_replicas)
         samples, styles = self.order(epoch)
-        first, share = position * self.batch_size, self.size(step) // n_replicas
-        chosen = slice(first + replica * share, first + (replica + 1) * share)
         inputs = np.empty((len(samples[chosen]), *self.shape[:2], self.in_channels), np.float32)
         target = np.empty((len(inputs), *self.shape), np.float32)
         for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Sequence
 
 import commands
-from data import InputError
+from data import InputError, writable_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,15 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--audios_path", help="with --dataset: the recordings of its pieces, one folder an instrument")
     add("--origin", help="with --dataset: instrument (default: what the model says)")
     add("--target", help="with --dataset: instrument (default: what the model says)")
-    add("--validation_split", type=share, default=0.1, help="with --dataset: as given to the train script")
-    add("--seed", type=count, default=0, help="with --dataset: as given to the train script; also of Griffin-Lim")
+    add("--validation_split", type=share, help="with --dataset: as given to the train script (default: what the model says, or 0.1)")  # fmt: skip  # noqa: E501
+    add("--seed", type=count, help="with --dataset: as given to the train script (default: what the model says, or 0); also of Griffin-Lim (default: 0)")  # fmt: skip  # noqa: E501
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
     add("--output", default="report", help="folder for report.html, report.json and report.csv")
     add("--page_pairs", type=commands.positive_int, default=12, help="most pairs on the page, those of greatest MAE")
     add("--style", help="recording that gives multitarget models their style (default: the next pair's target)")
     add("--overlap", type=commands.number(float, minimum=0, maximum=0.5), default=0.25, help="share of a slice blended with the next; 0 as published")  # fmt: skip  # noqa: E501
     add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="as in predict.py")
-    add("--griffinlim_iterations", type=count, default=32, help="of the reference row")
+    add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
+    add("--reference_iterations", type=count, default=32, help="turns of Griffin-Lim from noise, of the reference row")
     add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="as in predict.py")
     commands.add_gpu(parser, default=None)
     return commands.run(parser, evaluate, argv)
@@ -52,7 +53,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
         import alignment
 
         return alignment.check(arguments.check)
+    writable_folder(arguments.output, "--output")
     import evaluation
+    import report
+    import transfer
 
     described = evaluation.describe_models(arguments.model)
     representation = evaluation.common_representation([description for _, description in described])
@@ -62,24 +66,26 @@ def evaluate(arguments: argparse.Namespace) -> int:
         title = f"{pathlib.Path(arguments.origin_audio).stem} to {pathlib.Path(arguments.target_audio).stem}"
     else:
         origin, target = evaluation.instruments(described, arguments.origin, arguments.target)
-        pairs, left_out, split = evaluation.find_validation_pairs(
-            arguments.dataset, arguments.audios_path, origin, target, arguments.validation_split, arguments.seed
+        splits, said = evaluation.splits(described, target, arguments.validation_split, arguments.seed)
+        pairs, left_out, lines = evaluation.find_validation_pairs(
+            arguments.dataset, arguments.audios_path, origin, target, splits
         )
-        title, said = f"{origin} to {target}, validation pieces", [split]
+        title, said = f"{origin} to {target}, validation pieces", [*lines, *said]
+    settings = transfer.Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations)
     models = evaluation.load_models(
-        described, pairs, representation.sample_rate, arguments.overlap, arguments.phase, arguments.precision,
-        arguments.gpu, arguments.style,
-    )  # fmt: skip
-    import report
-
+        described, pairs, representation.sample_rate, settings, arguments.precision, arguments.gpu, arguments.style
+    )
     columns = {**evaluation.REFERENCES, **{model.name: model.name for model in models}}
     named = {model.name: {"path": str(model.path), "summary": model.summary} for model in models}
     said += [f"{model.name}: {model.summary} ({model.path})" for model in models]
     written = report.Report(title, said, columns, named, left_out=left_out, page_pairs=arguments.page_pairs)
     # Of a single pair the fault is the command's; of many, the others go on.
     tolerated = left_out if len(pairs) > 1 else None
-    iterations = arguments.griffinlim_iterations
-    for result in evaluation.evaluate(pairs, models, representation, iterations, arguments.seed, tolerated):
+    results = evaluation.evaluate(
+        pairs, models, representation, arguments.reference_iterations, arguments.seed or 0,
+        transfer.shared_frames(arguments.overlap, representation), tolerated,
+    )  # fmt: skip
+    for result in results:
         written.add(result, representation)
     if not written.results:
         raise InputError(f"expected a pair that can be read, found none: {left_out[0][1]}")

@@ -17,8 +17,10 @@ import numpy as np
 
 import conversion
 import dataset
+import inference
 import metrics
 import phases
+import transfer
 import weights
 from data import (
     PUBLISHED,
@@ -31,6 +33,7 @@ from data import (
     inverse_transform,
     piece_names,
     read_audio,
+    unit,
 )
 
 REFERENCES = {
@@ -53,6 +56,15 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True)
+class Split:
+    """What decides which pieces a training holds out: all its targets, and two flags of the train scripts."""
+
+    targets: tuple[str, ...]
+    validation_split: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """One model to evaluate.
 
@@ -61,12 +73,14 @@ class Model:
         path: of its weights.
         summary: what the weights file says of itself.
         convert: (origin audio, pair) to output audio at the evaluation's sample rate.
+        is_sliced: its output is made of slices of the representation's frames, at whose borders seams may be.
     """
 
     name: str
     path: pathlib.Path
     summary: str
     convert: Callable[[np.ndarray, Pair], np.ndarray]
+    is_sliced: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +137,8 @@ def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[li
         )
     if origin.is_file():
         return [Pair(origin.stem, origin, target)], []
-    origins, left_out = _named(origin, "--origin_audio")
-    targets, also_left_out = _named(target, "--target_audio")
+    origins, left_out = _recordings(origin, "--origin_audio")
+    targets, also_left_out = _recordings(target, "--target_audio")
     common = sorted(origins.keys() & targets.keys())
     if not common:
         raise InputError(f"--target_audio: expected recordings named as those in {origin}, found none in {target}")
@@ -152,40 +166,73 @@ def instruments(
     return said["--origin"], said["--target"]
 
 
+def splits(
+    described: Sequence[tuple[str, weights.Description]], target: str, validation_split: float | None, seed: int | None
+) -> tuple[list[Split], list[str]]:
+    """How the data of the models was split: as given, or else what each weights file says, or else the default.
+
+    Returns:
+        splits: each different one once; without models that of a training for `target`.
+        said: a line for each model that does not say.
+    """
+    given = {"validation_split": validation_split, "seed": seed}
+    given = {flag: value for flag, value in given.items() if value is not None}
+    default = {"validation_split": 0.1, "seed": 0}
+    found, said = [], []
+    for name, description in described:
+        if description.system != "pix2pix":  # trained on other data
+            continue
+        kept = {flag: description.settings[flag] for flag in default if flag in description.settings}
+        unsaid = [f"--{flag} {value}" for flag, value in default.items() if flag not in {**kept, **given}]
+        if unsaid:
+            said.append(
+                f"{name}: the weights do not say how their data was split; taking {' '.join(unsaid)}, which may let in "
+                "pieces that they were trained on"
+            )
+        found.append(Split(tuple(description.settings.get("targets", [target])), **(default | kept | given)))
+    return list(dict.fromkeys(found)) or [Split((target,), **(default | given))], said
+
+
 def find_validation_pairs(
-    features: str | os.PathLike,
-    audios: str | os.PathLike,
-    origin: str,
-    target: str,
-    validation_split: float,
-    seed: int,
-) -> tuple[list[Pair], list[tuple[str, str]], str]:
-    """The recordings of the pieces that training with this split and seed has held out.
+    features: str | os.PathLike, audios: str | os.PathLike, origin: str, target: str, splits: Sequence[Split]
+) -> tuple[list[Pair], list[tuple[str, str]], list[str]]:
+    """The recordings of the pieces that training has held out, with each of several splits.
 
     Args:
         features, audios: data set and recordings, one folder an instrument in each.
         origin, target: instruments.
-        validation_split, seed: as given to the train script.
+        splits: of the models, at least one.
 
     Returns:
         pairs, left_out: as `find_pairs`.
-        said: one line about the split.
+        said: a line about each split, and one about what they have in common.
 
     Raises:
-        InputError: see `dataset.find_pairs`; or a single piece, of which training holds out the end only.
+        InputError: see `dataset.find_pairs`; or a single piece, of which training holds out the end only; or no piece
+            that is held out with all splits.
     """
-    pairs = dataset.find_pairs(features, origin, [target])
-    if len(pairs.piece_names) < 2:
-        raise InputError(f"--dataset: expected several pieces in {features}, found {pairs.piece_names[0]} alone")
-    _, held_out, said = dataset.split_by_piece(pairs, validation_split, seed)
-    pieces = [pairs.piece_names[i] for i in np.unique(pairs.pieces[held_out[:, 0]])] if len(held_out) else []
+    names = dataset.find_pairs(features, origin, [target]).piece_names
+    if len(names) < 2:
+        raise InputError(f"--dataset: expected several pieces in {features}, found {names[0]} alone")
+    pieces, said = set(names), []
+    for split in splits:
+        pairs = dataset.find_pairs(features, origin, split.targets)  # of all its targets, as training has split them
+        _, held_out, line = dataset.split_by_piece(pairs, split.validation_split, split.seed)
+        if not len(held_out):
+            raise InputError(
+                f"--validation_split: expected a share that holds a piece out, found {split.validation_split}"
+            )
+        pieces &= {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}
+        said.append(line)
     if not pieces:
-        raise InputError(f"--validation_split: expected a share that holds a piece out, found {validation_split}")
+        raise InputError(f"--dataset: expected a piece of {target} that all models have held out, found none")
+    if len(splits) > 1:
+        said.append(f"held out with all of these splits: {len(pieces)} pieces")
     recordings = {
-        instrument: _named(pathlib.Path(audios, instrument), "--audios_path")[0] for instrument in (origin, target)
+        instrument: _recordings(pathlib.Path(audios, instrument), "--audios_path")[0] for instrument in (origin, target)
     }
     found, left_out = [], []
-    for piece in pieces:
+    for piece in sorted(pieces):
         missing = [instrument for instrument in (origin, target) if piece not in recordings[instrument]]
         if missing:
             left_out.append((piece, f"expected a recording in {audios} for {' and '.join(missing)}, found none"))
@@ -198,7 +245,7 @@ def find_validation_pairs(
     return found, left_out, said
 
 
-def _named(folder: pathlib.Path, flag: str) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
+def _recordings(folder: pathlib.Path, flag: str) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
     return piece_names(find_audio(folder, flag), folder)
 
 
@@ -250,20 +297,17 @@ def load_models(
     described: Sequence[tuple[str, weights.Description]],
     pairs: Sequence[Pair],
     sample_rate: int,
-    overlap: float = 0.25,
-    phase: str = "input",
+    settings: transfer.Settings | None = None,
     precision: str = "auto",
     gpu: int | None = -1,
     style: str | os.PathLike | None = None,
 ) -> list[Model]:
-    """The models, ready to convert at `sample_rate`.
+    """The models, ready to convert at `sample_rate` as `settings` say.
 
     A multitarget model takes its style from the recording `style`; without, from the target of the next pair, so that
     it does not hear the answer (of a single pair there is no other: then from its own target).
     """
-    import transfer
-
-    settings = transfer.Settings(overlap=overlap, phase=phase, level="none")
+    settings = settings or transfer.Settings()
     following = {pair.name: pairs[(i + 1) % len(pairs)].target for i, pair in enumerate(pairs)}
 
     def loaded(name: str, description: weights.Description) -> Model:
@@ -272,9 +316,8 @@ def load_models(
             return Model(
                 name, description.path, description.summary,
                 lambda audio, _: transfer.convert_audio(audio, converter, sample_rate),
+                is_sliced=description.system == "pix2pix",
             )  # fmt: skip
-        import inference
-
         network = inference.load(description.path, precision, gpu)  # once, whatever the style
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
@@ -296,6 +339,7 @@ def evaluate(
     representation: Representation = PUBLISHED,
     griffinlim_iterations: int = 32,
     seed: int = 0,
+    n_overlap: int = 0,
     left_out: list[tuple[str, str]] | None = None,
 ) -> Iterator[Result]:
     """Evaluate pair after pair; a progress bar on a terminal's stderr.
@@ -306,13 +350,14 @@ def evaluate(
         representation: of the metrics and references.
         griffinlim_iterations: of the reference with Griffin-Lim.
         seed: of its first phase.
+        n_overlap: frames that the models' slices share: the seam score looks there.
         left_out: gets (file, reason) of pairs that cannot be read; without, such a pair raises its InputError.
     """
     from tqdm import tqdm
 
     for pair in tqdm(pairs, desc="evaluating", unit="pair", disable=None, leave=False):
         try:
-            yield evaluate_pair(pair, models, representation, griffinlim_iterations, seed)
+            yield evaluate_pair(pair, models, representation, griffinlim_iterations, seed, n_overlap)
         except InputError as error:
             if left_out is None:
                 raise
@@ -325,6 +370,7 @@ def evaluate_pair(
     representation: Representation = PUBLISHED,
     griffinlim_iterations: int = 32,
     seed: int = 0,
+    n_overlap: int = 0,
 ) -> Result:
     """All columns of one pair; see `evaluate`.
 
@@ -349,8 +395,10 @@ def evaluate_pair(
             reference = metrics.analyse(target, representation)
 
             def compared(name: str) -> dict[str, float]:
-                return metrics.compare_features(metrics.analyse(audios[name], representation), reference)
+                shared = None if name in unsliced else n_overlap
+                return metrics.compare_features(metrics.analyse(audios[name], representation), reference, shared)
 
+            unsliced = {model.name for model in models if not model.is_sliced}
             columns = [*REFERENCES, *outputs]
             values = dict(zip(columns, threads.map(compared, columns), strict=True))
     return Result(pair, n_target / rate, values, notes, audios)
@@ -404,7 +452,7 @@ def _griffin_lim(magnitude: np.ndarray, representation: Representation, iteratio
             yield target, np.exp(2j * np.pi * rng.random(target.shape, np.float32)).astype(np.complex64)
 
     refined = phases.phased(chunks(), "griffinlim", iterations, representation)
-    return phases.unit(np.concatenate([spectrum for spectrum, _ in refined], axis=1))
+    return unit(np.concatenate([spectrum for spectrum, _ in refined], axis=1))
 
 
 def _notes(origin: np.ndarray, target: np.ndarray, sample_rate: int) -> list[str]:

@@ -457,7 +457,7 @@ def peak_phase(
     offset = np.zeros(spectrum.shape, np.float32)
     np.divide(0.5 * (left - right), bend, out=offset[1:-1], where=is_peak[1:-1])
     bins = np.arange(n_bins)[:, np.newaxis]
-    owner = _nearest(is_peak)  # the peak of each bin; a frame without peaks: each bin its own
+    owner = _nearest_marked(is_peak)  # the peak of each bin; a frame without peaks: each bin its own
     frequency = bins + np.clip(offset, -0.5, 0.5)  # in bins
     advance = 2 * np.pi * r.hop_length / r.n_fft * frequency  # radians in one hop
     phase = np.zeros((n_bins, n_frames))
@@ -470,7 +470,7 @@ def peak_phase(
     return phase % (2 * np.pi)
 
 
-def _nearest(marked: np.ndarray) -> np.ndarray:
+def _nearest_marked(marked: np.ndarray) -> np.ndarray:
     """Row of the nearest marked row in the same column for every place; its own row in a column without marks."""
     n_rows, _ = marked.shape
     rows = np.broadcast_to(np.arange(n_rows)[:, np.newaxis], marked.shape)

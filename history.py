@@ -59,12 +59,12 @@ def write_csv(path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def summary(row: dict, n_epochs: int, copy_mae: float) -> str:
+def summary(row: dict, n_epochs: int) -> str:
     """One line for an epoch that is done."""
     parts = [f"epoch {row['epoch']}/{n_epochs}", f"step {row['step']}"]
     parts += [f"{key} {row[key]:.4f}" for key in ("generator_loss", "discriminator_loss", "mae") if key in row]
     if math.isfinite(row.get("val_mae", math.nan)):
-        parts.append(f"validation MAE {row['val_mae']:.4f} (copying the input: {copy_mae:.4f})")
+        parts.append(f"validation MAE {row['val_mae']:.4f} (copying the input: {row['val_copy_mae']:.4f})")
     parts.append(f"{row['slices_per_second']:.2f} slices/s")
     return "  ".join(parts)
 

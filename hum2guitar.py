@@ -11,6 +11,7 @@ the next one has begun. What is converted with is always ``generator.h5`` in the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import pathlib
@@ -78,6 +79,10 @@ def train(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, flag)
         if path and not pathlib.Path(path).is_file():
             raise InputError(f"--{flag}: expected a weights file (.h5), found nothing at {path}")
+    for flag in ("models_path", "out_dir"):
+        data.writable_folder(getattr(arguments, flag), f"--{flag}")
+    folder = run_folder(arguments)
+    stages = _stages_left(arguments, folder)
     hums = data.find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     features = hum_dataset.prepare(
         arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs, harmonics.PUBLISHED
@@ -93,21 +98,26 @@ def train(arguments: argparse.Namespace) -> int:
     commands.start_tensorflow(arguments.gpu if arguments.distribute == "none" or arguments.gpu < 0 else None)
     import tensorflow as tf
 
+    import checkpoints
     import training
 
     tf.keras.utils.set_random_seed(arguments.seed)
     if arguments.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = training.make_strategy(arguments.distribute, arguments.batch_size)
-    folder = run_folder(arguments)
-    for stage in _stages_left(arguments, folder):
+    runs = []
+    for stage in stages:
         shared = (arguments.batch_size, arguments.seed, stage.is_global)
         drop = strategy.num_replicas_in_sync > 1
         batches = hum_dataset.HumBatches(features, training_rows, *shared, drop_remainder=drop)
         held_out = None
         if len(validation_rows):
             held_out = hum_dataset.HumBatches(features, validation_rows, *shared, shuffle=False)
-        with strategy.scope():
+        runs.append((stage, batches, held_out))
+    with strategy.scope(), checkpoints.locked(folder) if training.is_chief() else contextlib.nullcontext():
+        if arguments.fresh:
+            training.start_over(folder)
+        for stage, batches, held_out in runs:
             _run_stage(arguments, stage, folder, representation, batches, held_out, examples)
     return status
 
@@ -118,7 +128,11 @@ def run_folder(arguments: argparse.Namespace) -> pathlib.Path:
 
 
 def _stages_left(arguments: argparse.Namespace, folder: pathlib.Path) -> list[Stage]:
-    """The stages that have epochs, without those that pretrained weights stand for or that later ones have followed."""
+    """The stages that have epochs, without those that pretrained weights stand for or that later ones have followed.
+
+    Raises:
+        InputError: none is left, or the first one would freeze a global part that was never trained.
+    """
     import checkpoints
 
     stages = [stage for stage in STAGES if getattr(arguments, stage.flag)]
@@ -128,14 +142,17 @@ def _stages_left(arguments: argparse.Namespace, folder: pathlib.Path) -> list[St
         stages = [stage for stage in stages if not stage.is_global]
     if not stages:
         raise InputError("--n_joint_epochs: expected a stage with epochs to train, found none")
-    if arguments.fresh:
-        with checkpoints.locked(folder):
-            aside = checkpoints.set_aside(folder)
-        if aside:
-            print(f"Starting over; what was there is now {aside}")
-        return stages
-    begun = [index for index, stage in enumerate(stages) if checkpoints.states(folder / stage.name)]
-    return stages[begun[-1] :] if begun else stages
+    states = [] if arguments.fresh else [checkpoints.states(folder / stage.name) for stage in stages]
+    begun = [index for index, found in enumerate(states) if found]
+    if begun:
+        return stages[begun[-1] :]
+    before = folder / STAGES[0].name / "generator.h5"
+    if stages[0].is_frozen and not arguments.pretrained_global and (arguments.fresh or not before.exists()):
+        raise InputError(
+            "--n_global_epochs: expected epochs of the first stage, its weights as --pretrained_global, or those of an "
+            f"earlier run at {before}, found none"
+        )
+    return stages
 
 
 def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, batches, held_out, examples) -> None:
@@ -275,7 +292,6 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
     """A function of (folder, when) that writes a picture and an audio of each example, and gives its samples."""
     import librosa
     import tensorflow as tf
-    from PIL import Image
 
     import pictures
     from training import Sample
@@ -302,8 +318,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
             )
             audio = harmonics.mel_to_audio(harmonics.mel_power(output, r), r.segment_samples, r, SAMPLE_ITERATIONS)
             audio /= max(1.0, np.abs(audio).max())
-            with data.replacing(folder / f"{name}.png") as beside:
-                Image.fromarray(picture).save(beside)
+            pictures.save_png(folder / f"{name}.png", picture)
             data.write_audio(folder / f"{name}.wav", audio, r.sample_rate)
             samples.append(Sample(name, picture, audio, r.sample_rate))
         return samples

@@ -161,7 +161,7 @@ def _open(path: pathlib.Path, representation: HumRepresentation) -> np.ndarray:
     return features
 
 
-class HumBatches:
+class HumBatches(dataset.ByStep):
     """Batches of segments as a function of the step, as `dataset.Batches`: what `dataset.stream` reads.
 
     A batch is ``(inputs, target)``: harmonics and mel level, float32 in [-1, 1], ``(batch, n_mels, n_frames, 1)``, or
@@ -192,28 +192,19 @@ class HumBatches:
     ) -> None:
         if shuffle and batch_size > len(segments):
             raise InputError(f"--batch_size: expected at most the {len(segments)} segments, found {batch_size}")
-        self.files, self.segments, self.batch_size, self.seed = features.files, segments, batch_size, seed
+        super().__init__(len(segments), batch_size, drop_remainder)
+        self.files, self.segments, self.seed = features.files, segments, seed
         self.halve, self.shuffle, self.representation = halve, shuffle, features.representation
-        self.steps_per_epoch = len(segments) // batch_size if drop_remainder else -(-len(segments) // batch_size)
         r = self.representation
         self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
-        self.error: InputError | None = None
-
-    def size(self, step: int) -> int:
-        """How many segments the batch of step `step` has."""
-        position = step % self.steps_per_epoch
-        return min(self.batch_size, len(self.segments) - position * self.batch_size)
 
     def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The batch of step `step`, counted from the start of the run, or the equal share of it for one replica."""
-        epoch, position = divmod(int(step), self.steps_per_epoch)
+        epoch, place = self.place(step, replica, n_replicas)
         order = np.arange(len(self.segments))
         if self.shuffle:
             order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(order))
-        share = self.size(step) // n_replicas
-        first = position * self.batch_size + replica * share
-        chosen = self.segments[order[first : first + share]]
-        pairs = [self.pair(file, number) for file, number in chosen]
+        pairs = [self.pair(file, number) for file, number in self.segments[order[place]]]
         inputs, target = (np.stack(levels)[..., np.newaxis] for levels in zip(*pairs, strict=True))
         return inputs, target
 

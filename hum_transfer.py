@@ -123,24 +123,18 @@ class HumConverter:
         self._n_overlap = round(overlap * representation.n_frames)
         self._n_iterations = n_iterations
 
-    def convert(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Mono float32 blocks to mono float32 blocks of the same total length; see `transfer.Converter`.
 
-        Says on stderr where most of what sounds has no pitch.
+        Says on stderr where nothing sounds, or most of what sounds has no pitch.
         """
         heard = _Heard(blocks)
         n_given = 0
         for audio in self._audio(self._levels(self._transposed(self._pitch(heard)))):
             yield audio[: heard.n_samples - n_given]
             n_given += min(len(audio), heard.n_samples - n_given)
-        if heard.n_audible and heard.n_voiced < FEW_VOICED * heard.n_audible:
-            share = 100 * (1 - heard.n_voiced / heard.n_audible)
-            low, high = self._f0_range
-            print(
-                f"Warning: {share:.0f} % of the sounding frames have no single pitch from {low:g} to {high:g} Hz "
-                "(chords, noise, speech, or a pitch beyond --f0_min, --f0_max?): no guitar is heard there",
-                file=sys.stderr,
-            )
+        if said := heard.complaint(*self._f0_range):
+            print(f"Warning: {f'{name}: ' if name else ''}{said}", file=sys.stderr)
 
     def _pitch(self, heard: _Heard) -> Iterator[np.ndarray]:
         """F0 in Hz and energy of the joined blocks, pieces of float32 ``(2, n)``."""
@@ -280,6 +274,18 @@ class _Heard:
         self.n_audible += np.count_nonzero(energy > 10 ** (harmonics.SILENCE_DB / 10))
         self.n_voiced += np.count_nonzero(f0)
         return piece
+
+    def complaint(self, f0_min: float, f0_max: float) -> str:
+        """What is wrong with a sound in which pitches in a range in Hz were looked for; empty if nothing."""
+        if not self.n_audible:
+            return f"nothing sounds above {harmonics.SILENCE_DB:g} dB: the output is silent"
+        if self.n_voiced >= FEW_VOICED * self.n_audible:
+            return ""
+        return (
+            f"{100 * (1 - self.n_voiced / self.n_audible):.0f} % of the sounding frames have no single pitch from "
+            f"{f0_min:g} to {f0_max:g} Hz (chords, noise, speech, or a pitch beyond --f0_min, --f0_max?): no guitar is "
+            "heard there"
+        )
 
 
 def _damping(voiced: np.ndarray) -> np.ndarray:

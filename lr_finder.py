@@ -7,6 +7,7 @@ alone, and for both jointly, each from the same weights.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -102,7 +103,10 @@ def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | 
         seed: of the noise of the step.
 
     Returns:
-        What ``lr_finder.json`` holds: gen_lr and, with a discriminator, disc_lr and joint_lr.
+        What ``lr_finder.json`` holds: gen_lr and, with a discriminator, disc_lr and, where there is one, joint_lr.
+
+    Raises:
+        InputError: as `suggest`; the curves are in ``lr_finder.csv`` by then.
     """
     import pictures
 
@@ -113,26 +117,29 @@ def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | 
         tests |= {"discriminator": (0.0, 1.0, "discriminator_loss"), "joint": (1.0, 1.0, "generator_loss")}
     curves = _run_tests(system, batches, rates, tests, seed)
 
-    generator, plots = curves["generator"], {}
-    rate, smoothed = suggest(generator.rates, generator.losses["generator_loss"])
-    found = {"gen_lr": rate}
-    plots["generator_loss"] = (generator, smoothed, rate)
-    mae_rate, smoothed = suggest(generator.rates, generator.losses["mae"])
-    plots["generator_mae"] = (generator, smoothed, mae_rate)
-    if system.discriminator is not None:
-        discriminator = curves["discriminator"]
-        found["disc_lr"], smoothed = suggest(discriminator.rates, discriminator.losses["discriminator_loss"])
-        plots["discriminator_loss"] = (discriminator, smoothed, found["disc_lr"])
-        found["joint_lr"], _ = suggest(curves["joint"].rates, curves["joint"].losses["generator_loss"])
-    else:
-        del plots["generator_loss"]  # it is the MAE
-
     rows = [
         {"test": test, "rate": rate, **{name: values[i] for name, values in curve.losses.items()}}
         for test, curve in curves.items()
         for i, rate in enumerate(curve.rates)
     ]
-    history.write_csv(folder / "lr_finder.csv", rows)
+    history.write_csv(folder / "lr_finder.csv", rows)  # first of all: a long sweep is not lost if nothing falls in it
+    print(f"Curves: {folder / 'lr_finder.csv'}")
+
+    generator, plots = curves["generator"], {}
+    rate, smoothed = suggest(generator.rates, generator.losses["generator_loss"])
+    found = {"gen_lr": rate}
+    if system.discriminator is not None:  # without one it is the MAE
+        plots["generator_loss"] = (generator, smoothed, rate)
+        discriminator = curves["discriminator"]
+        found["disc_lr"], smoothed = suggest(discriminator.rates, discriminator.losses["discriminator_loss"])
+        plots["discriminator_loss"] = (discriminator, smoothed, found["disc_lr"])
+    with contextlib.suppress(data.InputError):  # these two are good to know, but nothing hangs on them
+        rate, smoothed = suggest(generator.rates, generator.losses["mae"])
+        plots["generator_mae"] = (generator, smoothed, rate)
+    with contextlib.suppress(data.InputError):
+        if "joint" in curves:
+            found["joint_lr"], _ = suggest(curves["joint"].rates, curves["joint"].losses["generator_loss"])
+
     for name, (curve, smoothed, suggestion) in plots.items():
         shown = slice(None)
         if len(curve.rates) > 2 * (SKIPPED_FIRST + SKIPPED_LAST):
@@ -145,9 +152,7 @@ def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | 
     print("Suggested: " + " ".join(f"{flag} {found[key]:.2g}" for key, flag in flags.items()))
     if "joint_lr" in found:
         print(f"(one rate for both, tested jointly: {found['joint_lr']:.2g})")
-    print(
-        f"Curves and plots are in {folder}; {' '.join(f'{flag} auto' for flag in flags.values())} takes the suggestion"
-    )
+    print(f"Plots are in {folder}; {' '.join(f'{flag} auto' for flag in flags.values())} takes the suggestion")
     return found
 
 

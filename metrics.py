@@ -24,6 +24,7 @@ from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 
 FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 ONSET_WINDOW = 0.05  # seconds
+SEAM_PLACES = 5  # within the frames that two slices share
 PITCHES = np.arange(33, 97)  # MIDI: A1 (55 Hz) to C7 (2093 Hz)
 _MEL_BANDS = 128
 _FLOOR_DB = -80.0  # of LSD, chroma, loudness
@@ -40,7 +41,7 @@ class Metric:
         unit: of the value; empty where it has none.
         better: "lower" or "higher".
         best: the value of a recording against itself.
-        function: (features of the output, features of the target) to the value.
+        function: (features of the output, features of the target, `n_overlap` of `compare`) to the value.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Metric:
     unit: str
     better: str
     best: float
-    function: Callable[[Features, Features], float]
+    function: Callable[[Features, Features, int | None], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +77,24 @@ class Features:
     loudness: np.ndarray
 
 
-def compare(output: np.ndarray, target: np.ndarray, representation: Representation = PUBLISHED) -> dict[str, float]:
+def compare(
+    output: np.ndarray, target: np.ndarray, representation: Representation = PUBLISHED, n_overlap: int | None = 0
+) -> dict[str, float]:
     """Every metric of `METRICS` for two audios ``(n_samples,)`` at the representation's sample rate, by name.
 
     The shorter one is filled up with silence.
+
+    Args:
+        n_overlap: frames that the slices share which the output is made of; None where it is not made of slices: then
+            it has no seam score (NaN).
     """
     output, target = same_length(output, target)
-    return compare_features(analyse(output, representation), analyse(target, representation))
+    return compare_features(analyse(output, representation), analyse(target, representation), n_overlap)
 
 
-def compare_features(output: Features, target: Features) -> dict[str, float]:
-    """Every metric of `METRICS` for two analysed recordings of the same length, by name."""
-    return {metric.name: float(metric.function(output, target)) for metric in METRICS}
+def compare_features(output: Features, target: Features, n_overlap: int | None = 0) -> dict[str, float]:
+    """Every metric of `METRICS` for two analysed recordings of the same length, by name; see `compare`."""
+    return {metric.name: float(metric.function(output, target, n_overlap)) for metric in METRICS}
 
 
 def same_length(*audios: np.ndarray) -> list[np.ndarray]:
@@ -223,9 +230,17 @@ def seam_score(
 
 def _seam_score(magnitude: np.ndarray, amin: float, period_frames: int = 256, offset: int = 0) -> float:
     """`seam_score` of a magnitude ``(n_bins, n_frames)``."""
-    level = amplitude_to_db(magnitude, amin)
-    jumps = np.abs(np.diff(level, axis=1)).mean(axis=0, dtype=np.float64)  # jumps[t - 1] is that from t - 1 to t
-    frames = np.arange(1, len(jumps) + 1)
+    return _jump_ratio(_jumps(magnitude, amin), period_frames, offset)
+
+
+def _jumps(magnitude: np.ndarray, amin: float) -> np.ndarray:
+    """Mean jump of level from frame t to t + 1, ``(n_frames - 1,)``, of a magnitude ``(n_bins, n_frames)``."""
+    return np.abs(np.diff(amplitude_to_db(magnitude, amin), axis=1)).mean(axis=0, dtype=np.float64)
+
+
+def _jump_ratio(jumps: np.ndarray, period_frames: int, offset: int) -> float:
+    """The `seam_score` that jumps have."""
+    frames = np.arange(1, len(jumps) + 1)  # jumps[t - 1] is that from t - 1 to t
     border = (frames - offset) % period_frames == 0
     if not border.any() or border.all():
         return 1.0
@@ -235,39 +250,49 @@ def _seam_score(magnitude: np.ndarray, amin: float, period_frames: int = 256, of
     return float("inf") if at_borders > 0 else 1.0
 
 
-def relative_seam_score(output: Features, target: Features) -> float:
+def relative_seam_score(output: Features, target: Features, n_overlap: int | None = 0) -> float:
     """`seam_score` of the output over that of the target at the same places, at least 1. Lower is better.
 
-    An onset that stands on a border in both is no seam: 1 where the output jumps there no more than the target does.
+    Slices that share `n_overlap` frames begin that much earlier than a slice's length apart and are blended over these
+    frames: the worst of `SEAM_PLACES` within them counts. None, where there are no slices, gives NaN. An onset that
+    stands on a border in both is no seam: 1 where the output jumps there no more than the target does.
     """
-    period = target.representation.n_frames
-    scores = [_seam_score(f.magnitude, f.representation.amin, period) for f in (output, target)]
-    if not np.isfinite(scores[1]) or scores[1] == 0:
-        return 1.0 if scores[0] == scores[1] or scores[1] > 0 else max(1.0, scores[0])
-    return max(1.0, min(scores[0], 1e6) / scores[1])  # a finite value also where the output is constant but for a step
+    if n_overlap is None:
+        return float("nan")
+    jumps = [_jumps(f.magnitude, f.representation.amin) for f in (output, target)]
+    period = target.representation.n_frames - n_overlap
+    offsets = np.unique(np.linspace(0, n_overlap, SEAM_PLACES).round().astype(int))
+    return max(_over(*(_jump_ratio(j, period, offset) for j in jumps)) for offset in offsets)
+
+
+def _over(score: float, of_target: float) -> float:
+    """One `seam_score` over another, at least 1."""
+    if not np.isfinite(of_target) or of_target == 0:
+        return 1.0 if score == of_target or of_target > 0 else max(1.0, score)
+    return max(1.0, min(score, 1e6) / of_target)  # a finite value also where the output is constant but for a step
 
 
 METRICS = (
     Metric(
         "mae", "MAE in the network's range", "", "lower", 0.0,
-        lambda y, x: network_mae(y.magnitude, x.magnitude, x.representation.amin),
+        lambda y, x, _: network_mae(y.magnitude, x.magnitude, x.representation.amin),
     ),
     Metric(
         "lsd", "log-spectral distance", "dB", "lower", 0.0,
-        lambda y, x: log_spectral_distance(y.magnitude, x.magnitude),
+        lambda y, x, _: log_spectral_distance(y.magnitude, x.magnitude),
     ),
     Metric(
         "multi_stft", "multi-resolution STFT", "", "lower", 0.0,
-        lambda y, x: multi_resolution_distance(y.audio, x.audio),
+        lambda y, x, _: multi_resolution_distance(y.audio, x.audio),
     ),
-    Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.mfcc, x.mfcc)),
-    Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.chroma, x.chroma)),
+    Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x, _: cosine_distance(y.mfcc, x.mfcc)),
+    Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x, _: cosine_distance(y.chroma, x.chroma)),
     Metric(
         "pitch", "pitch Jaccard distance", "", "lower", 0.0,
-        lambda y, x: pitch_jaccard_distance(y.pitches, x.pitches),
+        lambda y, x, _: pitch_jaccard_distance(y.pitches, x.pitches),
     ),
-    Metric("onset_f1", "onset F1 (50 ms)", "", "higher", 1.0, lambda y, x: onset_f1(y.onsets, x.onsets)),
-    Metric("loudness", "loudness L1", "dB", "lower", 0.0, lambda y, x: loudness_difference(y.loudness, x.loudness)),
+    Metric("onset_f1", "onset F1 (50 ms)", "", "higher", 1.0, lambda y, x, _: onset_f1(y.onsets, x.onsets)),
+    Metric("loudness", "loudness L1", "dB", "lower", 0.0, lambda y, x, _: loudness_difference(y.loudness, x.loudness)),
     Metric("seam", "seam score", "", "lower", 1.0, relative_seam_score),
 )  # fmt: skip
 

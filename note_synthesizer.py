@@ -410,6 +410,7 @@ class NoteBank:
     """The notes of one instrument as they are asked for, each read once and the same ever after."""
 
     def __init__(self, instrument: Instrument) -> None:
+        self.name = instrument.name
         self._instrument = instrument
         self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
         for pitch, velocity in instrument.notes:
@@ -514,18 +515,22 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     """Write what `synthesize` gives as 16-bit wav at 44.1 kHz; the counts. Long pieces wait on disk, not in memory.
 
     Raises:
-        InputError: as `synthesize`.
+        InputError: as `synthesize`, or no note of the piece can be played.
     """
+    silent = f"expected notes that {bank.name} has or nearly has, found none among {len(piece.notes)}"
     if piece.seconds / playing.playback_speed <= WHOLE_SECONDS:
         audio, counts = synthesize(piece, bank, playing)
+        if not audio.any():
+            raise InputError(silent)
         data.write_audio(path, audio)
         return counts
     sample_rate = data.PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
     blocks = (block[:, np.newaxis] for block in _blocks(piece, bank, playing, sample_rate, counts))
     with recordings.rendered(blocks, 1, pathlib.Path(path)) as rendering:
-        gain = PEAK / rendering.peak if rendering.peak > 0 else 1
-        recordings.write(path, rendering, gain, sample_rate, "16")
+        if not rendering.peak:
+            raise InputError(silent)
+        recordings.write(path, rendering, PEAK / rendering.peak, sample_rate, "16")
     return counts
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data import Representation, overlap_add, stft
+from data import Representation, overlap_add, stft, unit
 
 PHASES = ("input", "griffinlim", "hybrid")
 CONTEXT = 8  # frames beside a chunk that take part in refining it
@@ -18,13 +18,6 @@ MOMENTUM = 0.9  # of the fast Griffin-Lim algorithm
 FOLLOWS_DB = 3.0  # hybrid: a bin predicted within this of the input's level keeps the input's phase
 
 Chunk = tuple[np.ndarray, np.ndarray]
-
-
-def unit(spectrum: np.ndarray) -> np.ndarray:
-    """The phase of a spectrum as complex numbers of absolute value 1; 1 where the spectrum is 0."""
-    absolute = np.abs(spectrum)
-    phase = np.ones_like(spectrum)
-    return np.divide(spectrum, absolute, out=phase, where=absolute > 0)
 
 
 def phased(

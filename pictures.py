@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,72 +18,51 @@ COLOUR_MAP = "magma"  # even in lightness, readable in grey and by the colour-bl
 MAX_COLUMNS = 2000  # more frames than this are thinned: no screen shows them, and an hour has 310 000
 
 
-def save_spectrograms(
-    path: str | os.PathLike,
-    panels: Sequence[tuple[str, np.ndarray]],
-    seconds_per_frame: float,
-    hz_per_bin: float | None = None,
-    frequencies: np.ndarray | None = None,
-    title: str | None = None,
-    decibels: bool = False,
-    vmin: float | None = None,
-    vmax: float | None = None,
-    beside: bool = False,
-) -> None:
-    """Write spectrograms one above the other with one colour scale in dB; the extension says the format (PNG, PDF...).
+Panels = Sequence[tuple[str, np.ndarray]]
 
-    Args:
-        panels: (title, level ``(n_bins, n_frames)``) each; lengths and bins may differ.
-        seconds_per_frame: hop length over sample rate.
-        hz_per_bin: distance of the bins where they are evenly spaced (`Representation.bin_hz`); or
-        frequencies: centre of each bin in Hz, ``(n_bins,)``, ascending, where they are not (mel).
-        decibels: the levels are in dB already; otherwise they are the log level [0, 1] of `data.amplitude_to_db`.
-        vmin, vmax: ends of the colour scale in dB; by default the whole log scale (-96 to 0 dB of full scale), or
-            the least and greatest finite value of all panels where `decibels` is set.
-        beside: side by side instead.
-    """
-    figure = _spectrogram_figure(
-        panels, seconds_per_frame, hz_per_bin, frequencies, title, decibels, vmin, vmax, beside
-    )
-    _save(figure, path)
+
+def save_spectrograms(
+    path: str | os.PathLike, panels: Panels, seconds_per_frame: float, hz_per_bin: float | None = None, **appearance
+) -> None:
+    """Write the picture of `spectrogram_figure`, whose arguments it takes; the extension says the format."""
+    _save(spectrogram_figure(panels, seconds_per_frame, hz_per_bin, **appearance), path)
 
 
 def spectrogram_frame(
-    panels: Sequence[tuple[str, np.ndarray]],
-    seconds_per_frame: float,
-    hz_per_bin: float | None = None,
-    frequencies: np.ndarray | None = None,
-    title: str | None = None,
-    decibels: bool = False,
-    vmin: float | None = None,
-    vmax: float | None = None,
-    beside: bool = True,
+    panels: Panels, seconds_per_frame: float, hz_per_bin: float | None = None, **appearance
 ) -> np.ndarray:
-    """The picture of `save_spectrograms` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
+    """The picture of `spectrogram_figure` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
 
-    Panels of the same shapes give frames of the same size; give `vmin` and `vmax` where `decibels` is set, so that
-    the colours of all frames agree.
+    Panels stand side by side. Those of the same shapes give frames of the same size; give `vmin` and `vmax` where
+    `decibels` is set, so that the colours of all frames agree.
     """
-    figure = _spectrogram_figure(
-        panels, seconds_per_frame, hz_per_bin, frequencies, title, decibels, vmin, vmax, beside
-    )
+    figure = spectrogram_figure(panels, seconds_per_frame, hz_per_bin, beside=True, **appearance)
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
 
 
+def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
+    """Write a picture of `spectrogram_frame`, uint8 ``(height, width, 3)``."""
+    from PIL import Image
+
+    with replacing(path) as beside:
+        Image.fromarray(picture).save(beside)
+
+
 def spectrogram_png(level: np.ndarray, seconds_per_frame: float, hz_per_bin: float) -> bytes:
     """The PNG of one log level [0, 1] ``(n_bins, n_frames)`` on the whole colour scale, 640 dots wide, for a page."""
-    figure = _spectrogram_figure([("", level)], seconds_per_frame, hz_per_bin, None, None, False, None, None, False)
+    figure = spectrogram_figure([("", level)], seconds_per_frame, hz_per_bin)
     figure.set_size_inches(6.4, 2.7)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
 
 
-def save_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], seconds_per_frame: float) -> None:
+def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_frame: float) -> None:
     """Write frames of `spectrogram_frame`, uint8 ``(height, width, 3)`` of one size, as a GIF that repeats for ever.
 
-    `seconds_per_frame` is how long each stands; the last one stands four times as long, so that the end is seen.
+    `seconds_per_frame` is how long each stands; the last one stands four times as long, so that the end is seen. Frames
+    are taken one at a time and kept as a byte a dot.
 
     Raises:
         ValueError: no frames, or frames of different sizes.
@@ -91,17 +70,17 @@ def save_gif(path: str | os.PathLike, frames: Sequence[np.ndarray], seconds_per_
     from matplotlib import colormaps
     from PIL import Image
 
-    if not len(frames):
-        raise ValueError("an animation needs at least one frame")
-    sizes = {np.shape(frame) for frame in frames}
-    if len(sizes) > 1:
-        raise ValueError(f"frames of one size expected, found {sorted(sizes)}")
     # One palette for all, of the colour map and greys for text, keeps the same level the same colour.
     colours = colormaps[COLOUR_MAP](np.linspace(0, 1, 208), bytes=True)[:, :3]
     greys = np.repeat(np.linspace(0, 255, 48).astype(np.uint8)[:, np.newaxis], 3, axis=1)
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.concatenate([colours, greys]).tobytes())
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    if not images:
+        raise ValueError("an animation needs at least one frame")
+    sizes = {image.size for image in images}
+    if len(sizes) > 1:
+        raise ValueError(f"frames of one size expected, found {sorted(sizes)}")
     milliseconds = [max(20, round(1000 * seconds_per_frame))] * len(images)
     milliseconds[-1] *= 4
     with replacing(path) as beside:
@@ -224,7 +203,7 @@ def _figure(width: float, height: float, title: str | None):
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
     return figure
 
 
@@ -235,8 +214,29 @@ def _save(figure, path: str | os.PathLike) -> None:
         figure.savefig(beside, metadata=metadata)
 
 
-def _spectrogram_figure(panels, seconds_per_frame, hz_per_bin, frequencies, title, decibels, vmin, vmax, beside):
-    """The figure behind `save_spectrograms` and `spectrogram_frame`, whose arguments it takes."""
+def spectrogram_figure(
+    panels: Panels,
+    seconds_per_frame: float,
+    hz_per_bin: float | None = None,
+    frequencies: np.ndarray | None = None,
+    title: str | None = None,
+    decibels: bool = False,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    beside: bool = False,
+):
+    """A figure of spectrograms one above the other with one colour scale in dB.
+
+    Args:
+        panels: (title, level ``(n_bins, n_frames)``) each; lengths and bins may differ.
+        seconds_per_frame: hop length over sample rate.
+        hz_per_bin: distance of the bins where they are evenly spaced (`Representation.bin_hz`); or
+        frequencies: centre of each bin in Hz, ``(n_bins,)``, ascending, where they are not (mel).
+        decibels: the levels are in dB already; otherwise they are the log level [0, 1] of `data.amplitude_to_db`.
+        vmin, vmax: ends of the colour scale in dB; by default the whole log scale (-96 to 0 dB of full scale), or
+            the least and greatest finite value of all panels where `decibels` is set.
+        beside: side by side instead.
+    """
     if not panels:
         raise ValueError("expected at least one panel")
     if (hz_per_bin is None) == (frequencies is None):
@@ -272,7 +272,7 @@ def _spectrogram_figure(panels, seconds_per_frame, hz_per_bin, frequencies, titl
             _thinned(level), origin="lower", aspect="auto", interpolation="nearest", extent=(*times, *hertz),
             vmin=vmin, vmax=vmax, cmap=COLOUR_MAP,
         )  # fmt: skip
-        axis.set_title(name, fontsize="medium")
+        axis.set_title(name, fontsize="medium", parse_math=False)
         axis.set_xlim(-half_frame, max(seconds - half_frame, half_frame))
         if frequencies is not None:
             _mark_frequencies(axis, np.asarray(frequencies, float))
@@ -296,8 +296,13 @@ def _thinned(level: np.ndarray) -> np.ndarray:
 
 
 def _mark_frequencies(axis, frequencies: np.ndarray) -> None:
-    """Ticks at round frequencies on an axis that counts bins."""
-    marks = [f for f in (100, 200, 500, 1000, 2000, 5000, 10000, 20000) if frequencies[0] <= f <= frequencies[-1]]
-    if not marks:
-        marks = [frequencies[0], frequencies[-1]]
-    axis.set_yticks(np.interp(marks, frequencies, np.arange(len(frequencies))), [f"{mark:.0f}" for mark in marks])
+    """Ticks at round frequencies on an axis that counts bins, where there is room for their labels."""
+    n_bins = len(frequencies)
+    marks, places = [frequencies[0], frequencies[-1]], [0.0, n_bins - 1.0]
+    if inside := [f for f in (20000, 10000, 5000, 2000, 1000, 500, 200, 100) if frequencies[0] <= f <= frequencies[-1]]:
+        marks, places = [], []
+        for mark, place in zip(inside, np.interp(inside, frequencies, np.arange(n_bins)), strict=True):
+            if not places or places[-1] - place > n_bins / 20:
+                marks.append(mark)
+                places.append(place)
+    axis.set_yticks(places, [f"{mark:.0f}" for mark in marks])

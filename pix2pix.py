@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> 
     add("--validation_split", type=fraction, default=0.1, help="share of the data held out for validation, by piece")
     add("--findlr", type=_truth, nargs="?", const=True, default=False, help="find learning rates instead of training")
     add("--findlr_steps", type=commands.number(int, minimum=lr_finder.LEAST_STEPS), help="steps of the finder (default: one pass over the data)")  # fmt: skip  # noqa: E501
-    add("--seed", type=commands.number(int, minimum=0), default=0, help="of weights, data order, split and dropout")
+    add("--seed", type=commands.seed, default=0, help="of weights, data order, split and dropout")
     add("--lr_schedule", choices=["constant", "linear"], default="constant", help="linear: up over the first 5 %% of the steps, full rate to the middle, down to zero at the end")  # fmt: skip  # noqa: E501
     add("--beta_1", type=commands.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix has 0.5")
     add("--patience", type=positive, help="stop after so many epochs without a better validation MAE")
@@ -72,6 +72,7 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         style: multitarget: the generator's second channel says which target.
         adversarial: with a discriminator; otherwise the generator alone on L1.
     """
+    data.writable_folder(arguments.models_path, "--models_path")
     pairs = dataset.find_pairs(arguments.dataset_path, arguments.origin, targets)
     training_rows, validation_rows, said = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
     batches = dataset.Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style)
@@ -85,6 +86,8 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         raise data.InputError("--patience: expected slices held out for validation (--validation_split), found none")
     if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise data.InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
+    for instrument, (count, first) in pairs.unfinished.items():
+        print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
     for instrument, (count, first) in pairs.unpaired.items():
         print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
     print(f"{len(training_rows)} slices to train on; {said}")
@@ -123,6 +126,8 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
             "representation": pairs.representation.to_dict(),
             "origin": arguments.origin,
             "targets": list(pairs.targets),
+            "validation_split": arguments.validation_split,
+            "seed": arguments.seed,
         },
         identity=identity,
         generator_rate=rates[0],
@@ -223,19 +228,12 @@ def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path]
                 representation.bin_hz,
                 title=f"{pairs.piece_names[first_piece]}: {pairs.origin} to {target}, epoch {int(folder.name)}",
             )
-            _write_png(folder / f"spectrogram{suffix}.png", picture)
+            pictures.save_png(folder / f"spectrogram{suffix}.png", picture)
             data.write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
             samples.append(Sample(f"sample{suffix}", picture, audio, representation.sample_rate))
         return samples
 
     return sample
-
-
-def _write_png(path: pathlib.Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    with data.replacing(path) as beside:
-        Image.fromarray(picture).save(beside)
 
 
 def _griffin_lim_phase(level: np.ndarray, representation: data.Representation) -> np.ndarray:

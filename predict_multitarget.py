@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     conversion.add_arguments(parser)
     parser.add_argument("--style", help="recording of the target instrument")
     parser.add_argument("--style_slice", type=commands.number(int, minimum=0, word="random"), help="number of the slice of the style recording to follow, or random (default: the loudest)")  # fmt: skip  # noqa: E501
-    parser.add_argument("--seed", type=commands.number(int, minimum=0), help="of --style_slice random")
+    parser.add_argument("--seed", type=commands.seed, help="of --style_slice random")
     return commands.run(parser, predict_multitarget, argv)
 
 

@@ -181,6 +181,9 @@ def as_json(report: Report) -> dict:
     def plain(value: float) -> float | None:
         return value if np.isfinite(value) else None
 
+    def plain_values(values: Mapping[str, Mapping[str, float]]) -> dict:
+        return {column: {name: plain(value) for name, value in row.items()} for column, row in values.items()}
+
     summary = {
         column: {
             name: {key: plain(value) for key, value in dataclasses.asdict(statistics).items()}
@@ -208,7 +211,7 @@ def as_json(report: Report) -> dict:
                 "target": str(result.pair.target),
                 "seconds": result.seconds,
                 "notes": result.notes,
-                "values": result.values,
+                "values": plain_values(result.values),
             }
             for result in report.results
         ],
@@ -229,7 +232,9 @@ def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
         rows = csv.writer(file)
         rows.writerow(["pair", "column", *names])
         for result in report.results:
-            rows.writerows([result.pair.name, c, *(v[name] for name in names)] for c, v in result.values.items())
+            for column, values in result.values.items():
+                numbers = (values[name] if np.isfinite(values[name]) else "" for name in names)
+                rows.writerow([result.pair.name, column, *numbers])
     with replacing(paths[2]) as beside:
         beside.write_text(as_html(report), **text)
     return paths
@@ -263,7 +268,7 @@ def _html_table(report: Report, values: Mapping[str, Mapping[str, float]], capti
     head = "".join(f'<th scope="col">{html.escape(report.columns[name])}</th>' for name in values)
     rows = []
     for metric in metrics.METRICS:
-        of_models = [values[name][metric.name] for name in report.models]
+        of_models = [value for name in report.models if np.isfinite(value := values[name][metric.name])]
         best = (max if metric.better == "higher" else min)(of_models) if len(of_models) > 1 else None
         cells = "".join(
             f"<td{' class=best' if name in report.models and row[metric.name] == best else ''}>"

@@ -56,7 +56,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_if_alone, audios / PARAMETERS_NAME)
         instruments, source = _instruments(arguments, names, stack)
-        programs = {instrument.name: instrument.program for instrument in instruments if instrument.soundfont}
+        programs = {instrument.name: instrument.program for instrument in instruments}  # recorded notes have none
         parameters = {**source, "preset": arguments.preset, **dataclasses.asdict(playing), "programs": programs}
         _keep_parameters(audios / PARAMETERS_NAME, parameters, "--audios_path", arguments.overwrite)
 
@@ -127,6 +127,8 @@ def _instruments(
 def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite: bool) -> None:
     """Write `parameters` to `path` unless they stand there already; programs of further instruments join them.
 
+    With `overwrite`, others may stand there: what was recorded with them goes, also of instruments not asked for now.
+
     Raises:
         InputError: naming `flag`, if others stand there and `overwrite` is off.
     """
@@ -143,6 +145,9 @@ def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite:
     if other and not overwrite:
         remedy = "take another folder" + " or --overwrite" * (flag == "--audios_path")
         raise InputError(f"{flag}: expected the parameters in {path}, found others: {', '.join(other)}; {remedy}")
+    for name in programs if other else ():
+        for recording in path.parent.glob(f"{name}/*.wav"):
+            recording.unlink()
     joined = parameters if other else {**parameters, "programs": {**programs, **parameters["programs"]}}
     if not path.exists() or joined != kept:
         data.write_json(path, joined)
@@ -222,7 +227,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--program", nargs="+", action="extend", type=_program, default=[], metavar="INSTRUMENT=PROGRAM",
         help="General MIDI program (from 0) in the SoundFont instead of the instrument's usual one")  # fmt: skip
     add("--notes_path", help="keep all notes of the SoundFont's instruments in this folder, in NSynth's layout")
-    add("--overwrite", action="store_true", help="make every recording anew, also with other parameters")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="make every recording anew, also with other parameters: other instruments' go then",
+    )
     jobs.add_arguments(parser)
     return commands.run(parser, synthesize_folder, argv)
 

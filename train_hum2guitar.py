@@ -6,6 +6,8 @@ Cuts the recordings into segments of 5 s, trains a global generator, then a loca
 
 from __future__ import annotations
 
+import argparse
+import re
 from collections.abc import Sequence
 
 import commands
@@ -20,17 +22,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--guitar_dir", required=True, help="GuitarSet's audio_mono-mic (its *solo* recordings are taken) or any folder of guitar recordings")  # fmt: skip  # noqa: E501
     add("--humming_dir", help="hummed recordings to look at and listen to while training; never trained on")
     add("--out_dir", default="./output/", help="where the log and the samples of --plot_interval are written")
-    add("--name", default="", help="of the run, behind hum2guitar in the name of the model's folder")
+    add("--name", type=_name, default="", help="of the run, behind hum2guitar in the name of the model's folder")
     add("--n_global_epochs", type=epochs, default=200, help="of the global generator alone")
     add("--n_fixed_global_epochs", type=epochs, default=10, help="of the local enhancer with the global part frozen")
     add("--n_joint_epochs", type=epochs, default=200, help="of both together")
     add("--plot_interval", type=count, default=600, help="steps between two samples, beside those at an epoch's end")
     add("--log", default="log.txt", help="file in --out_dir for the losses of each epoch")
-    add("--seed", type=commands.number(int, minimum=0), default=999, help="of weights, data order, split and noise")
+    add("--seed", type=commands.seed, default=999, help="of weights, data order, split and noise")
     add("--pretrained_global", help="weights of a global generator, in place of the first stage")
     add("--pretrained_local", help="weights of a local enhancer, in place of the first two stages")
     add("--lr", type=commands.positive_float, default=2e-4, help="learning rate of generator and discriminator; from the middle of a stage on it falls to zero (with the global part frozen it stays)")  # fmt: skip  # noqa: E501
-    add("--l1", type=commands.number(float, minimum=0), default=10.0, help="weight of the mean absolute error beside the published losses, which cannot tell how loud a guitar is on a fixed scale; 0 leaves it out")  # fmt: skip  # noqa: E501
+    add("--l1", type=commands.number(float, minimum=0), default=100.0, help="weight of the mean absolute error beside the published losses, which cannot tell how loud a guitar is on a fixed scale; 0 leaves it out")  # fmt: skip  # noqa: E501
     add("--batch_size", type=count, default=1, help="segments in a batch")
     add("--validation_split", type=commands.number(float, minimum=0, maximum=0.9), default=0.1, help="share of the segments held out for validation, by recording")  # fmt: skip  # noqa: E501
     add("--f0", choices=F0_METHODS, default=F0_METHODS[0], help="how the pitch is found; cepstrum as published")
@@ -38,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--jobs", type=commands.number(int, minimum=0), default=0, help="processes that compute it, 0 for one a processor core")  # fmt: skip  # noqa: E501
     commands.add_training(parser)
     return commands.run(parser, hum2guitar.train, argv)
+
+
+def _name(text: str) -> str:
+    """An argparse type: part of a folder's name."""
+    if not re.fullmatch(r"[\w.-]*", text):
+        raise argparse.ArgumentTypeError(f"expected letters, digits, '_', '-' and '.', found {text!r}")
+    return text
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from data import InputError
 from optimizers import Schedule
 
 keras = tf.keras
+MAX_FRAMES = 200  # of an animation, which is held in memory while it is written
 CHECK_EVERY = 10  # steps between two looks at the losses: each look waits for the device
 
 
@@ -173,6 +174,21 @@ def is_chief() -> bool:
     return resolver.task_id == 0 and not resolver.cluster_spec().as_dict().get("chief")
 
 
+def wait_for_all() -> None:
+    """Return when every worker of a distributed run has come here; at once where there is only one."""
+    strategy = tf.distribute.get_strategy()
+    if strategy.cluster_resolver is not None:
+        strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.ones(())), axis=None)
+
+
+def start_over(folder: pathlib.Path) -> None:
+    """Set aside what is in a folder that this run has locked, before any worker of it goes on."""
+    aside = checkpoints.set_aside(folder) if is_chief() else None
+    if aside:
+        print(f"Starting over; what was there is now {aside}")
+    wait_for_all()
+
+
 class Stopped(SystemExit):
     """Raised after SIGTERM, when the state is on disk; exit status 143 as shells report it."""
 
@@ -287,15 +303,13 @@ def fit(
         InputError: the folder is in use or holds another network's state, the loss is no number, a feature is damaged.
         KeyboardInterrupt, Stopped: after Ctrl-C and SIGTERM; the state is on disk.
     """
-    if settings.fresh and settings.is_chief:
-        with checkpoints.locked(settings.folder):
-            aside = checkpoints.set_aside(settings.folder)
-        if aside:
-            print(f"Starting over; what was there is now {aside}")
     lock = checkpoints.locked(settings.folder) if settings.is_chief else contextlib.nullcontext()
     with lock, _Interruption() as interruption:
+        if settings.fresh:
+            start_over(settings.folder)
         system.build()
         progress = _start(system, settings, training)
+        wait_for_all()  # the chief writes below what the others read above
         if progress.epoch_offset != settings.epoch_offset:
             print(f"--epoch_offset is for bare weights: this run goes on with its own, {progress.epoch_offset}")
             settings = dataclasses.replace(settings, epoch_offset=progress.epoch_offset)
@@ -323,6 +337,7 @@ def fit(
                 _write_animations(settings.folder)  # before the state that says there is nothing left to do
             _save(system, settings, progress, training)
             interruption.check()
+        wait_for_all()  # whoever goes on from here finds everything written
     return progress
 
 
@@ -463,7 +478,7 @@ def _row(progress: Progress, settings: Settings, training, validated: dict[str, 
     if settings.discriminator_rate:
         row["discriminator_lr"] = factor * settings.discriminator_rate
     row |= {name: total / progress.n_slices for name, total in progress.sums.items()}
-    row |= validated
+    row |= validated | ({"val_copy_mae": progress.copy_mae} if validated else {})
     row["seconds"] = round(progress.seconds, 2)
     row["slices_per_second"] = round(progress.n_slices / max(progress.seconds, 1e-9), 3)
     return row
@@ -498,7 +513,7 @@ def _write_epoch(system, settings: Settings, progress: Progress, is_best: bool, 
     pictures.save_history(folder / "history.png", progress.rows, columns)
     if settings.tensorboard:
         _write_tensorboard(folder / "tensorboard", row, samples)
-    print(history.summary(row, settings.epochs, progress.copy_mae), flush=True)
+    print(history.summary(row, settings.epochs), flush=True)
     for warning in history.warnings(progress.rows):
         print(f"Warning: {warning}", flush=True)
 
@@ -517,18 +532,28 @@ def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -
 
 
 def _write_animations(folder: pathlib.Path) -> None:
-    """One GIF of the pictures of all epochs for each kind of sample."""
-    from PIL import Image
-
+    """One GIF of the pictures of all epochs, or of evenly chosen ones, for each kind of sample."""
     import pictures
 
     by_name: dict[str, list[pathlib.Path]] = {}
     for path in sorted((folder / "samples").glob("[0-9]*/*.png"), key=lambda path: int(path.parent.name)):
         by_name.setdefault(path.stem, []).append(path)
     for name, paths in by_name.items():
-        frames = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
-        frames = [frame for frame in frames if frame.shape == frames[-1].shape]
+        chosen = np.linspace(0, len(paths) - 1, min(len(paths), MAX_FRAMES)).round().astype(int)
+        frames = _frames([paths[index] for index in chosen])
         pictures.save_gif(folder / f"{name}.gif", frames, seconds_per_frame=0.5)
+
+
+def _frames(paths: list[pathlib.Path]) -> Iterator[np.ndarray]:
+    """The pictures at `paths` that have the size of the last one, RGB, one at a time."""
+    from PIL import Image
+
+    with Image.open(paths[-1]) as last:
+        size = last.size
+    for path in paths:
+        with Image.open(path) as image:
+            if image.size == size:
+                yield np.asarray(image.convert("RGB"))
 
 
 # --- state ------------------------------------------------------------------------------------------------------------
@@ -546,7 +571,7 @@ def _save(system: System, settings: Settings, progress: Progress, training) -> N
 
 def _start(system: System, settings: Settings, training) -> Progress:
     """The progress that the folder's state holds, with all variables set from it; a new one where there is none."""
-    found = None if settings.fresh and not settings.is_chief else checkpoints.load(settings.folder)
+    found = checkpoints.load(settings.folder)
     if found is None:
         return _start_without_state(system, settings)
     path, run, said = found

@@ -60,8 +60,11 @@ class Converter(Protocol):
     sample_rate: int
     residual: bool
 
-    def convert(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Mono float32 blocks ``(n,)`` to mono float32 blocks; block sizes are free, the total length is kept."""
+    def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
+        """Mono float32 blocks ``(n,)`` to mono float32 blocks; block sizes are free, the total length is kept.
+
+        What there is to warn of goes to stderr, with the recording's `name` before it.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +128,17 @@ def load_converter(
 # --- pix2pix ----------------------------------------------------------------------------------------------------------
 
 
+def shared_frames(overlap: float, representation: Representation = PUBLISHED) -> int:
+    """Frames that neighbouring slices have in common, of the share `overlap`.
+
+    Raises:
+        InputError: not 0 to 0.5.
+    """
+    if not 0 <= overlap <= 0.5:
+        raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {overlap}")
+    return round(overlap * representation.n_frames)
+
+
 class Pix2PixConverter:
     """Converts with a network that maps log-magnitude slices to log-magnitude slices.
 
@@ -149,9 +163,6 @@ class Pix2PixConverter:
             batch_size: most slices that the network is given at once.
         """
         settings = settings or Settings()
-        n_overlap = round(settings.overlap * representation.n_frames)
-        if not 0 <= n_overlap <= representation.n_frames // 2:
-            raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {settings.overlap}")
         self.sample_rate = representation.sample_rate
         self.residual = settings.high_band == "keep"
         self._network = network
@@ -159,9 +170,9 @@ class Pix2PixConverter:
         self._style = style
         self._settings = settings
         self._batch_size = batch_size
-        self._n_overlap = n_overlap
+        self._n_overlap = shared_frames(settings.overlap, representation)
 
-    def convert(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Mono float32 blocks to mono float32 blocks of the same total length; see `Converter`."""
         settings, representation = self._settings, self._representation
         counted = _Counted(blocks)
@@ -448,8 +459,10 @@ def _converted(
     blocks, originals = itertools.tee(blocks) if converter.residual else (blocks, None)
     blocks = resampled(blocks, recording.sample_rate, converter.sample_rate, n_channels)
     # All channels run through the converter side by side, each in a stream of its own, a piece at a time.
+    names = [f"{recording.source}{f' (channel {i})' if n_channels > 1 else ''}" for i in range(n_channels)]
     channels = [
-        converter.convert(_channel(stream, index)) for index, stream in enumerate(itertools.tee(blocks, n_channels))
+        converter.convert(_channel(stream, index), names[index])
+        for index, stream in enumerate(itertools.tee(blocks, n_channels))
     ]
     blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
     blocks = resampled(blocks, converter.sample_rate, sample_rate, n_channels)

@@ -3,8 +3,8 @@
 The layout is the one of Keras 2's ``save_weights``: root attributes ``layer_names``, ``backend``, ``keras_version``,
 one group a layer with the attribute ``weight_names``, the arrays below it. The original program reads our files, and
 its own are read here. On top, the root attributes of our files hold a description: ``system``, ``network``,
-``representation``, ``origin``, ``targets``, ``base_filters``, ``epoch``, ``validation_mae``. A published file has none,
-which means the published settings.
+``representation``, ``origin``, ``targets``, ``base_filters``, ``epoch``, ``validation_mae``; of pix2pix also
+``validation_split`` and ``seed``. A published file has none, which means the published settings.
 
 A *layout* is a list of ``(group, [(weight name, shape), ...])`` in the order of the file.
 """

@@ -181,14 +181,18 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
         assert [path.name for path in (tmp_path / checkpoints.FOLDER).iterdir()] == ["state-000000001.npz"]
 
 
-def test_set_aside_takes_the_first_free_name(tmp_path):
+def test_set_aside_takes_the_first_free_name_and_keeps_the_lock(tmp_path):
     folder = tmp_path / "a_2_b"
     assert checkpoints.set_aside(folder) is None
     for number in (1, 2):
-        folder.mkdir()
-        assert checkpoints.set_aside(folder) is None  # empty
-        (folder / "generator.h5").write_text(str(number))
-        aside = checkpoints.set_aside(folder)
-        assert aside == tmp_path / f"a_2_b.old{number}"
-        assert (aside / "generator.h5").read_text() == str(number)
-        assert not folder.exists()
+        with checkpoints.locked(folder):
+            assert checkpoints.set_aside(folder) is None  # nothing but the lock
+            before = (folder / checkpoints.LOCK).stat().st_ino
+            save(folder, number)
+            (folder / "lr_finder.json").write_text("{}")
+            aside = checkpoints.set_aside(folder)
+            assert aside == tmp_path / f"a_2_b.old{number}"
+            assert [path.name for path in aside.iterdir()] == [checkpoints.FOLDER]
+            assert checkpoints.load(aside)[1]["step"] == number
+            assert sorted(path.name for path in folder.iterdir()) == [".lock", ".pid", "lr_finder.json"]
+            assert (folder / checkpoints.LOCK).stat().st_ino == before

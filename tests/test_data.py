@@ -241,3 +241,16 @@ def test_without_ffmpeg_the_error_says_what_would_help(tmp_path, monkeypatch):
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     with pytest.raises(InputError, match=r"a\.m4a: expected audio .*need ffmpeg, and found none on the PATH"):
         data.read_audio(tmp_path / "a.m4a")
+
+
+def test_a_folder_to_write_in_is_asked_for_before_the_work(tmp_path):
+    assert data.writable_folder(tmp_path / "new" / "deep", "--output") == tmp_path / "new" / "deep"
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    for taken in ("file", "file/below"):
+        with pytest.raises(data.InputError, match=r"--output: expected a folder to write in, found a file at .*file$"):
+            data.writable_folder(tmp_path / taken, "--output")
+    if os.geteuid():  # nothing is forbidden to root
+        (tmp_path / "shut").mkdir(mode=0o500)
+        with pytest.raises(data.InputError, match="cannot be written to"):
+            data.writable_folder(tmp_path / "shut", "--output")

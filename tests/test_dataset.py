@@ -51,6 +51,22 @@ def test_unpaired_files_are_reported(folder):
     assert dataset.find_pairs(folder, "piano", ["guitar"]).unpaired == {}
 
 
+def test_pieces_that_compute_features_was_stopped_at_are_left_out(tmp_path, noise_features):
+    """It writes slice 0 last; others make sets of any slices, and have no features.json."""
+    made = noise_features(tmp_path, {"a": {"x": 3, "x_1": 3, "z": 1}, "b": {"x": 3, "x_1": 3, "z": 1}})
+    (made / "b" / "x_000.npy").unlink()
+    assert len(dataset.find_pairs(made, "a", ["b"]).samples) == 6
+    data.write_json(made / "features.json", data.PUBLISHED.to_dict())
+    pairs = dataset.find_pairs(made, "a", ["b"])
+    assert pairs.piece_names == ("x_1", "z")
+    assert pairs.unfinished == {"b": (2, "x_001.npy")}
+    assert pairs.unpaired == {"a": (3, "x_000.npy")}
+    for name in ("x_1_000.npy", "z_000.npy"):
+        (made / "b" / name).unlink()
+    with pytest.raises(data.InputError, match=r"b: expected features.*unfinished pieces.*compute_features\.py again"):
+        dataset.find_pairs(made, "a", ["b"])
+
+
 def test_the_origins_name_may_stand_anywhere_in_the_path(tmp_path, noise_features):
     """Pairs are made by folder and name, not by replacing text in a path."""
     slices = {"piano": {"piano_concert": 1}, "guitar": {"piano_concert": 1}}
@@ -113,7 +129,7 @@ def test_description_of_the_features_is_read(tmp_path, noise_features):
     made = noise_features(tmp_path, {"a": {"x": 1}, "b": {"x": 1}})
     assert dataset.find_pairs(made, "a", ["b"]).representation == data.PUBLISHED
     other = data.Representation(n_fft=2048)
-    data.write_json(made / "features.json", {"representation": other.to_dict()})
+    data.write_json(made / "features.json", other.to_dict())
     assert dataset.find_pairs(made, "a", ["b"]).representation == other
     (made / "features.json").write_text("{")
     with pytest.raises(data.InputError, match=r"features\.json: expected a JSON file"):

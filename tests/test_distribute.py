@@ -53,7 +53,7 @@ def test_two_devices_take_the_step_of_one_on_the_whole_batch():
         assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-4, abs=1e-5)
 
 
-def run_workers(n_workers, features, models, epochs):
+def run_workers(n_workers, features, models, epochs, *flags):
     """Run train.py as workers of one cluster on free ports; their outputs."""
     sockets = [socket.socket() for _ in range(n_workers)]
     for each in sockets:
@@ -63,7 +63,7 @@ def run_workers(n_workers, features, models, epochs):
         each.close()
     command = [sys.executable, str(ROOT / "train.py"), "--dataset_path", str(features), "--origin", "piano"]
     command += ["--target", "guitar", "--models_path", str(models), "--base_filters", "2", "--batch_size", "4"]
-    command += ["--epochs", str(epochs), "--gen_lr", "1e-3", "--disc_lr", "1e-3", "--gpu", "-1"]
+    command += ["--epochs", str(epochs), "--gen_lr", "1e-3", "--disc_lr", "1e-3", "--gpu", "-1", *flags]
     workers = []
     for index in range(n_workers):
         environment = dict(os.environ)
@@ -99,6 +99,11 @@ def test_two_workers_train_as_one_process_does(tmp_path, note_features):
     # Another number of workers goes on from the same state.
     assert "Going on from" in run_workers(1, features, tmp_path / "two", epochs=3)[0]
     assert [row["epoch"] for row in history(tmp_path / "two")] == ["1", "2", "3"]
+
+    # The folder is set aside once, before any worker looks into it.
+    run_workers(2, features, tmp_path / "two", 1, "--fresh")
+    assert [row["epoch"] for row in history(tmp_path / "two")] == ["1"]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["piano_2_guitar", "piano_2_guitar.old1"]
 
 
 def test_multiworker_without_a_cluster_is_refused(tmp_path, noise_features, run_command):

@@ -26,7 +26,7 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-QUICK = ["--griffinlim_iterations", "1"]
+QUICK = ["--reference_iterations", "1"]
 
 
 def test_two_recordings_and_two_models(folders, capsys):
@@ -73,11 +73,26 @@ def test_a_data_set_is_evaluated_on_what_its_model_was_not_trained_on(folders, c
     output = capsys.readouterr().out
     assert "piano to guitar, validation pieces" in output
     assert "2 of 4 pieces are held out" in output
+    assert "the weights do not say how their data was split; taking --seed 0" in output
     content = json.loads(pathlib.Path("report/report.json").read_text())
     assert len(content["pairs"]) == 2
     assert len(content["worst"]["piano_2_guitar"]) == 2
     statistics = content["summary"]["piano_2_guitar"]["mae"]
     assert statistics["low"] <= statistics["mean"] <= statistics["high"]
+
+
+def test_turns_of_griffin_lim_are_those_of_the_model_and_those_of_the_reference(folders):
+    pair = ["--origin_audio", "piano/one.wav", "--target_audio", "guitar/one.wav", "--phase", "griffinlim"]
+
+    def values(*flags):
+        assert evaluate.main(["--model", "models/piano_2_guitar", *pair, *flags]) == 0
+        return json.loads(pathlib.Path("report/report.json").read_text())["pairs"][0]["values"]
+
+    first = values("--griffinlim_iterations", "1", *QUICK)
+    longer = values("--griffinlim_iterations", "4", *QUICK)
+    reference = values("--griffinlim_iterations", "1", "--reference_iterations", "4")
+    assert first["griffinlim"] == longer["griffinlim"] != reference["griffinlim"]
+    assert first["piano_2_guitar"] == reference["piano_2_guitar"] != longer["piano_2_guitar"]
 
 
 def test_check_reports_pairs(folders, capsys):

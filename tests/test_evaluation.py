@@ -1,11 +1,14 @@
 """Pairs found, reference rows, columns of models, summaries: against hand-made cases."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
 from test_metrics import RATE, tone
 
 import data
+import dataset
 import evaluation
 import metrics
 import weights
@@ -74,8 +77,8 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
             evaluation.find_pairs(origin, target)
 
 
-def _dataset(tmp_path, pieces):
-    for instrument in ("piano", "guitar"):
+def _dataset(tmp_path, pieces, instruments=("piano", "guitar")):
+    for instrument in instruments:
         (tmp_path / "features" / instrument).mkdir(parents=True)
         for piece in pieces:
             np.save(tmp_path / "features" / instrument / f"{piece}_000.npy", np.zeros((256, 256, 1), np.float16))
@@ -87,27 +90,75 @@ def test_validation_pairs_are_whole_held_out_pieces_with_their_recordings(tmp_pa
     paths = _dataset(tmp_path, [f"piece {i}" for i in range(10)])
     held_out = {}
     for seed in range(3):
-        pairs, left_out, said = evaluation.find_validation_pairs(*paths, 0.3, seed)
+        pairs, left_out, said = evaluation.find_validation_pairs(*paths, [evaluation.Split(("guitar",), 0.3, seed)])
         held_out[seed] = tuple(p.name for p in pairs)
         assert len(pairs) == 3
         assert not left_out
-        assert said.startswith("3 of 10 pieces")
+        assert said[0].startswith("3 of 10 pieces")
         for p in pairs:
             assert (p.origin.parent.name, p.target.parent.name) == ("piano", "guitar")
             assert p.origin.stem == p.target.stem == p.name
     assert len(set(held_out.values())) > 1
     (tmp_path / "audios" / "guitar" / f"{held_out[0][0]}.wav").unlink()
-    pairs, left_out, _ = evaluation.find_validation_pairs(*paths, 0.3, 0)
+    pairs, left_out, _ = evaluation.find_validation_pairs(*paths, [evaluation.Split(("guitar",), 0.3, 0)])
     assert tuple(p.name for p in pairs) == held_out[0][1:]
     assert left_out[0][0] == held_out[0][0]
     assert "guitar" in left_out[0][1]
 
 
 def test_a_data_set_without_a_held_out_piece_is_refused(tmp_path):
+    def find(name, pieces, *shares):
+        splits = [evaluation.Split(("guitar",), share, seed) for seed, share in enumerate(shares)]
+        return evaluation.find_validation_pairs(*_dataset(tmp_path / name, pieces), splits)
+
     with pytest.raises(data.InputError, match="--validation_split"):
-        evaluation.find_validation_pairs(*_dataset(tmp_path / "two", ["a", "b"]), 0.0, 0)
+        find("two", ["a", "b"], 0.0)
     with pytest.raises(data.InputError, match="several pieces"):
-        evaluation.find_validation_pairs(*_dataset(tmp_path / "one", ["a"]), 0.5, 0)
+        find("one", ["a"], 0.5)
+    with pytest.raises(data.InputError, match="all models have held out"):  # one of ten each
+        find("ten", list("abcdefghij"), 0.1, 0.1)
+
+
+def test_a_multitarget_models_pieces_are_those_that_its_own_training_has_held_out(tmp_path):
+    """It draws them from the pieces of all its targets, of which one may lack some."""
+    features, audios, *_ = _dataset(tmp_path, [f"piece {i}" for i in range(10)], ("piano", "guitar", "flute"))
+    for i in (2, 5):
+        (features / "flute" / f"piece {i}_000.npy").unlink()
+    targets, differs = ("guitar", "flute"), False
+    for seed in range(4):
+        pairs = dataset.find_pairs(features, "piano", targets)
+        training, held_out, _ = dataset.split_by_piece(pairs, 0.3, seed)
+        trained, expected = ({str(pairs.names[n])[:-8] for n, t in rows if t == 1} for rows in (training, held_out))
+        splits = [evaluation.Split(targets, 0.3, seed)]
+        found, _, _ = evaluation.find_validation_pairs(features, audios, "piano", "flute", splits)
+        assert {pair.name for pair in found} == expected
+        alone = [evaluation.Split(("flute",), 0.3, seed)]
+        found, _, _ = evaluation.find_validation_pairs(features, audios, "piano", "flute", alone)
+        differs |= bool({pair.name for pair in found} & trained)
+    assert differs
+
+
+def test_pieces_are_those_that_all_models_have_held_out(tmp_path):
+    paths = _dataset(tmp_path, [f"piece {i}" for i in range(10)])
+    splits = [evaluation.Split(("guitar",), 0.5, seed) for seed in (0, 1)]
+    one, two = ({p.name for p in evaluation.find_validation_pairs(*paths, [split])[0]} for split in splits)
+    pairs, _, said = evaluation.find_validation_pairs(*paths, splits)
+    assert {p.name for p in pairs} == one & two != one
+    assert said[-1].endswith(f"{len(one & two)} pieces")
+
+
+def test_splits_are_those_given_or_those_that_the_models_say(tmp_path):
+    silent = evaluation.describe_models([write_model(tmp_path / "silent" / "g.h5")])
+    settings = {"targets": ["b", "c"], "validation_split": 0.25, "seed": 7}
+    says = [("says", dataclasses.replace(silent[0][1], settings=settings))]
+    assert evaluation.splits(says, "b", None, None) == ([evaluation.Split(("b", "c"), 0.25, 7)], [])
+    assert evaluation.splits(says, "b", 0.5, 3) == ([evaluation.Split(("b", "c"), 0.5, 3)], [])
+    assert evaluation.splits([], "b", None, 3) == ([evaluation.Split(("b",), 0.1, 3)], [])
+    found, (said,) = evaluation.splits([*says, *silent], "b", None, None)
+    assert found == [evaluation.Split(("b", "c"), 0.25, 7), evaluation.Split(("b",), 0.1, 0)]
+    assert "silent" in said
+    assert "--validation_split 0.1 --seed 0" in said
+    assert evaluation.splits(silent, "b", 0.1, 0)[1] == []  # then the user has said it
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -183,9 +234,12 @@ def test_a_perfect_model_is_at_its_best_in_every_metric_and_a_bad_one_is_not(pai
         evaluation.Model("perfect", pair.target, "", lambda audio, _: target.copy()),
         evaluation.Model("quiet", pair.target, "", lambda audio, _: 0.1 * audio),
     ]
-    result = evaluation.evaluate_pair(pair, models, griffinlim_iterations=2)
-    assert list(result.values) == [*evaluation.REFERENCES, "perfect", "quiet"]
+    models.append(dataclasses.replace(models[0], name="unsliced", is_sliced=False))
+    result = evaluation.evaluate_pair(pair, models, griffinlim_iterations=2, n_overlap=64)
+    assert list(result.values) == [*evaluation.REFERENCES, "perfect", "quiet", "unsliced"]
     assert result.values["perfect"] == BEST
+    assert np.isnan(result.values["unsliced"].pop("seam"))
+    assert {**result.values["unsliced"], "seam": 1.0} == BEST
     assert result.values["quiet"]["loudness"] == pytest.approx(20, abs=4)
     assert result.values["quiet"]["mae"] > result.values["copy"]["mae"] > 0
     assert result.seconds == pytest.approx(2)

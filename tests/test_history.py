@@ -57,10 +57,10 @@ def row(epoch=1, **values):
 
 
 def test_summary_puts_copying_beside_the_validation_mae():
-    text = history.summary(row(3, mae=0.25, val_mae=0.5, generator_loss=26.0), 100, 0.125)
+    text = history.summary(row(3, mae=0.25, val_mae=0.5, val_copy_mae=0.125, generator_loss=26.0), 100)
     for part in ("epoch 3/100", "step 30", "mae 0.2500", "validation MAE 0.5000", "copying the input: 0.1250"):
         assert part in text
-    assert "validation" not in history.summary(row(), 100, math.nan)
+    assert "validation" not in history.summary(row(), 100)
 
 
 def test_discriminator_that_knows_everything():

@@ -137,6 +137,8 @@ def test_a_sound_without_pitch_is_warned_of_by_its_share(capsys):
     assert "100 % of the sounding frames have no single pitch" in capsys.readouterr().err
     convert(voice(200), settings=HumSettings())
     assert not capsys.readouterr().err
+    list(HumConverter(plain).convert([1e-4 * voice(200)], name="faint.wav"))
+    assert capsys.readouterr().err.startswith("Warning: faint.wav: nothing sounds above -60 dB: the output is silent")
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,35 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(tmp_path, caps
         assert Image.open(model / f"lr_finder_{name}.png").size[0] > 300
 
     # The suggestion is what auto takes.
-    assert (
-        run(dataset, tmp_path / "models", "--fresh", "--max_steps", "1", "--gen_lr", "auto", "--disc_lr", "auto") == 0
-    )
-    assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
+    auto = ["--gen_lr", "auto", "--disc_lr", "auto"]
+    for flags in (["--fresh", "--max_steps", "1"], ["--max_steps", "2"]):  # also after the old folder was set aside
+        assert run(dataset, tmp_path / "models", *flags, *auto) == 0
+        assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
+
+
+def test_the_curves_are_kept_whatever_they_suggest(tmp_path, capsys, monkeypatch):
+    """Without a fall of the discriminator's loss there is an error, of the joint one's no suggestion for both."""
+    falling, rising = np.linspace(2, 1, 40) ** 3, np.linspace(1, 2, 40)
+    rates, batches = lr_finder.geometric_rates(40), type("Batches", (), {"steps_per_epoch": 40, "batch_size": 2})
+    system = type("System", (), {"discriminator": "any"})
+
+    def find(folder, disc, joint):
+        losses = {"generator": falling, "discriminator": disc, "joint": joint}
+        curves = {
+            test: lr_finder.Curve(rates, {"generator_loss": loss, "discriminator_loss": loss, "mae": rising})
+            for test, loss in losses.items()
+        }
+        monkeypatch.setattr(lr_finder, "_run_tests", lambda *_: curves)
+        return lr_finder.find(system, batches, folder, 40, 0)
+
+    assert sorted(find(tmp_path / "b", falling, rising)) == ["disc_lr", "gen_lr"]
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {
+        "lr_finder.csv", "lr_finder.json", "lr_finder_generator_loss.png", "lr_finder_discriminator_loss.png",
+    }  # fmt: skip
+    with pytest.raises(data.InputError, match="loss that falls"):
+        find(tmp_path / "a", rising, falling)
+    assert len((tmp_path / "a" / "lr_finder.csv").read_text().splitlines()) == 1 + 3 * 40
+    assert str(tmp_path / "a" / "lr_finder.csv") in capsys.readouterr().out
 
 
 def test_findlr_false_trains(tmp_path, capsys):

@@ -277,6 +277,20 @@ def test_relative_seam_score_forgives_what_the_target_does_too():
     assert np.isfinite(metrics.relative_seam_score(stepped, silence))
 
 
+def test_seams_of_overlapping_slices_are_looked_for_where_they_are():
+    """Slices of 64 frames that share 16 begin every 48: a step in the middle of what they share."""
+    representation = dataclasses.replace(PUBLISHED, n_frames=64)
+    rng = np.random.default_rng(5)
+    noise = rng.normal(0, 0.1, 20 * 48 * 512).astype(np.float32)
+    gains = np.roll(np.repeat(np.where(np.arange(20) % 2, 1.0, 0.1), 48 * 512), 8 * 512).astype(np.float32)
+    smooth, stepped = (metrics.analyse(a, representation) for a in (noise, noise * gains))
+    assert metrics.relative_seam_score(stepped, smooth, 16) > 1.5
+    assert metrics.relative_seam_score(stepped, smooth, 0) < 1.2
+    assert metrics.relative_seam_score(smooth, smooth, 16) == 1
+    assert np.isnan(metrics.relative_seam_score(stepped, smooth, None))
+    assert metrics.compare_features(stepped, smooth, 16)["seam"] > 1.5
+
+
 # --- estimators -------------------------------------------------------------------------------------------------------
 
 

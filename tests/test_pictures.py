@@ -101,7 +101,9 @@ def test_ticks_of_a_mel_axis_stand_at_their_frequencies(tmp_path, drawn):
     ticks = {
         label.get_text(): position for label, position in zip(axis.get_yticklabels(), axis.get_yticks(), strict=True)
     }
-    assert ticks == {"100": 1, "200": 2, "500": 5, "1000": 10, "2000": 20, "5000": 50, "10000": 100}
+    assert {"1000", "2000", "5000", "10000"} <= ticks.keys()
+    assert all(position == int(label) / 100 for label, position in ticks.items())
+    assert min(np.diff(sorted(ticks.values()))) > 5  # of 101: room for a label
 
 
 @pytest.mark.parametrize("n_frames", [1, 30, 2584, 310_000])  # a frame, a third of a second, 30 s, an hour
@@ -154,6 +156,12 @@ def test_the_png_for_a_page_has_one_size_and_the_whole_scale():
         assert _share(image, _colour_of(0.5)) > 0.3
 
 
+def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path, drawn):
+    name = r"c$^$d_{e"
+    pictures.save_spectrograms(tmp_path / "a.png", [(name, np.zeros((4, 4)))], SECONDS, 43.0, title=name)
+    assert (drawn[0].get_suptitle(), drawn[0].axes[0].get_title()) == (name, name)
+
+
 def test_frames_become_an_animation_that_repeats(tmp_path):
     frames = [
         pictures.spectrogram_frame([("input", np.zeros((64, 64))), ("output", np.full((64, 64), level))], 0.01, 10.0)
@@ -162,7 +170,7 @@ def test_frames_become_an_animation_that_repeats(tmp_path):
     assert frames[0].dtype == np.uint8
     assert frames[0].ndim == 3
     assert frames[0].shape[2] == 3
-    pictures.save_gif(tmp_path / "a.gif", frames, 0.25)
+    pictures.save_gif(tmp_path / "a.gif", iter(frames), 0.25)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 3
         assert gif.info["loop"] == 0
@@ -182,7 +190,7 @@ def test_frames_of_different_sizes_and_none_are_refused(tmp_path):
     with pytest.raises(ValueError, match="one size"):
         pictures.save_gif(tmp_path / "a.gif", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], 0.1)
     with pytest.raises(ValueError, match="at least one"):
-        pictures.save_gif(tmp_path / "a.gif", [], 0.1)
+        pictures.save_gif(tmp_path / "a.gif", iter([]), 0.1)
     assert not list(tmp_path.iterdir())
 
 

@@ -80,6 +80,15 @@ def test_every_instrument_gets_every_piece_at_the_same_length(run, tmp_path):
     assert not list((tmp_path / "audios").rglob(".*"))
 
 
+def test_a_piece_that_an_instrument_cannot_play_is_left_out(run, tmp_path):
+    write_midi(tmp_path / "far" / "bells.mid", [(0, 1, 125, 100), (1, 2, 127, 100)])
+    write_midi(tmp_path / "far" / "one.mid", [(0, 1, 60, 100)])
+    status, _, err = run(midi=tmp_path / "far")
+    assert status == 1
+    assert "bells.mid: expected notes that" in err
+    assert {path.split("/")[-1] for path in written(tmp_path / "audios")} == {"one.wav"}
+
+
 def test_notes_from_other_velocities_and_silent_ones_are_reported(run, tmp_path):
     write_midi(tmp_path / "m" / "a.mid", [(0, 1, 60, 70), (0, 1, 60, 52), (0, 1, 80, 127), (0, 1, 60, 100)])
     status, out, _ = run(midi=tmp_path / "m", instruments=["guitar_acoustic"])
@@ -126,6 +135,23 @@ def test_other_parameters_are_refused_unless_overwritten(run, tmp_path):
     assert (parameters["transpose"], parameters["duration_rate"]) == (1, 2)
     after = written(tmp_path / "audios")
     assert all(after[name] != before[name] for name in before)
+
+
+def test_overwriting_some_instruments_with_other_parameters_leaves_none_of_the_old_ones(run, tmp_path):
+    run()
+    own = tmp_path / "audios" / "my_piano" / "take.wav"
+    own.parent.mkdir()
+    own.write_bytes((tmp_path / "audios/guitar_acoustic/one.wav").read_bytes())
+    assert run("--overwrite", instruments=["guitar_acoustic"])[0] == 0  # the same parameters: the other's stay
+    assert len(written(tmp_path / "audios")) == 5
+    assert run("--transpose", 1, "--overwrite", instruments=["guitar_acoustic"])[0] == 0
+    assert sorted(written(tmp_path / "audios")) == [
+        "guitar_acoustic/bach_two.wav", "guitar_acoustic/one.wav", "my_piano/take.wav",
+    ]  # fmt: skip
+    assert run("--transpose", 1)[0] == 0
+    found = written(tmp_path / "audios")
+    run("--transpose", 1, audios="whole")
+    assert {**written(tmp_path / "whole"), "my_piano/take.wav": own.read_bytes()} == found
 
 
 def test_another_instrument_may_join(run, tmp_path):

@@ -187,6 +187,7 @@ def test_multitarget_run(features, tmp_path, capsys):
         description = weights.describe(folder / name)
         assert (description.network, description.in_channels, description.base_filters) == ("unet", 2, 2)
         assert description.settings["targets"] == ["guitar_acoustic", "keyboard_acoustic"]
+        assert (description.settings["validation_split"], description.settings["seed"]) == (0.25, 0)
         assert description.settings["validation_mae"] == float(row["val_mae"])
         assert description.representation == data.PUBLISHED
     assert weights.describe(folder / "discriminator.h5").network == "patchgan"

@@ -148,6 +148,15 @@ def test_a_complete_run_says_so_and_trains_no_more(trained, capsys):
     assert path.read_bytes() == before
 
 
+def test_a_stage_is_not_frozen_around_a_global_part_that_would_not_be_there(trained, capsys):
+    run = trained / "models" / "hum2guitar"
+    before = sorted(run.rglob("*"))
+    assert train(trained, "--n_global_epochs", 0, "--fresh") == 2
+    assert "--n_global_epochs: expected epochs of the first stage" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
+    assert not run.with_name("hum2guitar.old1").exists()
+
+
 @pytest.mark.slow
 def test_pretrained_weights_take_the_place_of_the_stages_before(trained, tmp_path, recordings, capsys):
     os.symlink(recordings, tmp_path / "recordings")
@@ -208,7 +217,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     audio = plucks(6, 0)
     data.write_audio(folder / "take.wav", audio + noise[: len(audio)], RATE)
     small = dataclasses.replace(harmonics.PUBLISHED, n_frames=64)
-    stages = ["--n_global_epochs", 50, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
+    stages = ["--n_global_epochs", 30, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
     assert train(tmp_path, *stages, "--base_filters", 4, "--lr", 2e-3, "--f0", "pyin", small=small) == 0
     generator = model.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
     features = hum_dataset.prepare(folder, tmp_path / "features", "pyin", 1, small)
@@ -227,7 +236,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
         both = (heard > 0) & (expected > 0)
         cents = 1200 * np.abs(np.log2(heard[both] / expected[both]))
         right, voiced = right + np.count_nonzero(cents < 50), voiced + np.count_nonzero(expected)
-    assert right > 0.8 * voiced
+    assert right > 0.9 * voiced
 
 
 @pytest.mark.parametrize(
@@ -235,8 +244,12 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     [
         (["--guitar_dir", "nowhere"], "--guitar_dir: expected a folder"),
         (["--pretrained_global", "nowhere.h5"], "--pretrained_global: expected a weights file"),
+        (["--n_global_epochs", "0"], "--n_global_epochs: expected epochs of the first stage"),
         (["--humming_dir", "nowhere"], "--humming_dir: expected a folder"),
         (["--n_global_epochs", "-1"], "--n_global_epochs"),
+        (["--name", "../x"], "--name: expected letters"),
+        (["--seed", "99999999999999"], "--seed: expected a whole number"),
+        (["--out_dir", __file__], "--out_dir: expected a folder to write in, found a file"),
         (["--f0", "crepe"], "--f0"),
         (["--batch_size", "100"], "--batch_size: expected at most the"),
         (["--n_global_epochs", "0", "--n_fixed_global_epochs", "0", "--n_joint_epochs", "0"], "expected a stage"),

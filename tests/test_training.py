@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import checkpoints
 import data
@@ -521,13 +522,17 @@ def test_history_columns_and_copying(machine, whole, tmp_path, capsys):
     rows = history_of(whole[0])
     assert list(rows[0]) == [
         "epoch", "step", "generator_lr", "discriminator_lr", "generator_loss", "mae", "adversarial",
-        "discriminator_loss", "val_mae", "val_generator_loss", "val_discriminator_loss", "seconds", "slices_per_second",
+        "discriminator_loss", "val_mae", "val_generator_loss", "val_discriminator_loss", "val_copy_mae", "seconds",
+        "slices_per_second",
     ]  # fmt: skip
     assert all(float(value) == float(value) for row in rows for value in row.values())
     machine.fit(tmp_path / "m", epochs=1)
     inputs, target = dataset.Batches(machine.pairs, machine.rows[1], 2, 0, shuffle=False).load(0)
     said = capsys.readouterr().out
     assert f"copying the input: {np.abs(inputs - target).mean():.4f}" in said
+    assert float(history_of(tmp_path / "m")[0]["val_copy_mae"]) == pytest.approx(
+        np.abs(inputs - target).mean(), rel=1e-5
+    )
     output = machine.system.generator(inputs, training=False).numpy()
     assert float(history_of(tmp_path / "m")[0]["val_mae"]) == pytest.approx(np.abs(output - target).mean(), rel=1e-5)
     assert all(character.isprintable() for line in said.splitlines() for character in line)
@@ -695,3 +700,40 @@ def test_twenty_kills(tmp_path, noise_features):
         for (group, arrays), (killed_group, killed_arrays) in zip(expected, found, strict=True):
             assert group == killed_group
             assert all(np.array_equal(a, b) for a, b in zip(arrays, killed_arrays, strict=True))
+
+
+@pytest.mark.slow
+def test_bfloat16_training_ends_where_float32_does(tmp_path, note_features):
+    """500 steps, the same data and seed: seeds alone move the last error by a quarter (docs/performance.md)."""
+    features = note_features(tmp_path / "features", {"piano": (1.0, 4.0), "guitar": (0.5, 8.0)}, 8)
+    pairs = dataset.find_pairs(features, "piano", ["guitar"])
+    batches = dataset.Batches(pairs, pairs.samples, 1, 0)
+    ended = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        networks = model.build_generator(1, 2, precision, seed=1), model.build_discriminator(2, precision, seed=2)
+        adam = [optimizers.Adam(beta_1=0.5) for _ in networks]
+        system = training.System(*networks, losses.PIX2PIX, *adam)
+        system.build()
+        step, rate, errors = training.make_step(system), tf.constant(1e-3), []
+        for number in range(500):
+            inputs, target = (tf.constant(array) for array in batches.load(number))
+            errors.append(float(step(inputs, target, rate, rate, tf.constant(number))["mae"]))
+        assert np.mean(errors[-50:]) < 0.5 * np.mean(errors[:10])
+        ended[precision] = np.mean(errors[-50:])
+    assert ended["mixed_bfloat16"] == pytest.approx(ended["float32"], rel=0.1)
+
+
+def test_animations_of_many_epochs_take_evenly_chosen_ones_of_the_last_ones_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "MAX_FRAMES", 5)
+    for epoch in range(1, 10):  # a grey of its own for each
+        size = (20, 10) if epoch > 1 else (30, 10)
+        path = tmp_path / "samples" / f"{epoch:03d}" / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", size, (25 * epoch,) * 3).save(path)
+    training._write_animations(tmp_path)
+    with Image.open(tmp_path / "a.gif") as animation:
+        greys = []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            greys.append(np.array(animation.convert("RGB")).mean())
+    np.testing.assert_allclose(greys, [75, 125, 175, 225], atol=10)  # epochs 1 (another size), 3, 5, 7, 9
