@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import importlib.metadata
 import json
 import pathlib
@@ -46,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.measure:
         task = json.loads(arguments.measure)
         part = task.pop("part")
-        value = PARTS[part](gpu=arguments.gpu, quick=arguments.quick, **task)
-        print(RESULT + json.dumps({**value, "peak_mb": _peak_mb(part in OF_COMMANDS and "plain" not in task)}))
+        found = PARTS[part](gpu=arguments.gpu, quick=arguments.quick, **task)
+        print(RESULT + json.dumps({"peak_mb": _peak_mb(), **found}))
         return 0
     data.writable_folder(pathlib.Path(arguments.output).parent, "--output")
     results, rates = [], {}
@@ -124,7 +125,12 @@ def _measure(part: str, task: dict, arguments: argparse.Namespace) -> dict:
 def _median_seconds(work: Callable[[], object], n_times: int) -> float:
     """Median seconds of `work` after one call that is not counted."""
     work()
-    return float(np.median([_seconds(work) for _ in range(n_times)]))
+    seconds = []
+    for _ in range(n_times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -198,7 +204,7 @@ def epoch(gpu: int, quick: bool, base_filters: int) -> dict:
         flags = ["--dataset_path", folder, "--origin", "a", "--target", "b", "--models_path", f"{folder}/models"]
         flags += ["--base_filters", str(base_filters), "--batch_size", "1", "--epochs", "3", "--gpu", str(gpu)]
         split = n_held_out / (n_trained + n_held_out)
-        _run_command("train.py", *flags, "--precision", "float32", "--validation_split", str(split))
+        peak = _run_command("train.py", *flags, "--precision", "float32", "--validation_split", str(split))
         model = pathlib.Path(folder, "models", "a_2_b")
         with (model / "history.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -206,7 +212,7 @@ def epoch(gpu: int, quick: bool, base_filters: int) -> dict:
     in_steps = float(rows[2]["seconds"])  # of the third epoch, where nothing is compiled any more
     n_steps = int(rows[2]["step"]) - int(rows[1]["step"])
     overhead = ends[1] - ends[0] - in_steps
-    return {"value": 100 * overhead / (EPOCH_STEPS * in_steps / n_steps), "unit": "%"}
+    return {"value": 100 * overhead / (EPOCH_STEPS * in_steps / n_steps), "unit": "%", "peak_mb": peak}
 
 
 def compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
@@ -219,11 +225,11 @@ def compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> d
             noise = rng.normal(0, 0.1, minutes * 10 * 44100).astype(np.float32)
             data.write_audio(folder / "audios" / "noise" / f"piece{i}.wav", noise)
         if plain:
-            seconds = _seconds(lambda: plain_ways.compute_features(folder / "audios", folder / "features"))
+            work = functools.partial(plain_ways.compute_features, folder / "audios", folder / "features")
         else:
             flags = ["--audios_path", f"{folder}/audios", "--features_path", f"{folder}/features", "--jobs", str(jobs)]
-            seconds = _seconds(lambda: _run_command("compute_features.py", *flags))
-    return {"value": 60 * minutes / seconds, "unit": "s/s"}
+            work = functools.partial(_run_command, "compute_features.py", *flags)
+        return _speed(work, minutes)
 
 
 def synthesize_audios(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
@@ -248,12 +254,10 @@ def synthesize_audios(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> 
         _run_command("synthesize_audios.py", *flags, "--audios_path", f"{folder}/first")
         if plain:
             places = folder / "midi", folder / "notes", instrument, folder / "second"
-            seconds = _seconds(lambda: plain_ways.synthesize_audios(*places))
+            work = functools.partial(plain_ways.synthesize_audios, *places)
         else:
-            seconds = _seconds(
-                lambda: _run_command("synthesize_audios.py", *flags, "--audios_path", f"{folder}/second")
-            )
-    return {"value": 60 * minutes / seconds, "unit": "s/s"}
+            work = functools.partial(_run_command, "synthesize_audios.py", *flags, "--audios_path", f"{folder}/second")
+        return _speed(work, minutes)
 
 
 def conversion(gpu: int, quick: bool, base_filters: int, plain: str = "") -> dict:
@@ -265,11 +269,19 @@ def conversion(gpu: int, quick: bool, base_filters: int, plain: str = "") -> dic
         audio = np.random.default_rng(SEED).normal(0, 0.1, minutes * 60 * 44100).astype(np.float32)
         data.write_audio(source, audio)
         if plain:
-            seconds = _seconds(lambda: plain_ways.convert(source, weights_path, destination, gpu))
+            work = functools.partial(plain_ways.convert, source, weights_path, destination, gpu)
         else:
             flags = ["--model", weights_path, "--input", source, "--output", destination, "--gpu", str(gpu)]
-            seconds = _seconds(lambda: _run_command("predict.py", *flags, "--overlap", "0"))
-    return {"value": 60 * minutes / seconds, "unit": "s/s"}
+            work = functools.partial(_run_command, "predict.py", *flags, "--overlap", "0")
+        return _speed(work, minutes)
+
+
+def _speed(work: Callable[[], float | None], minutes: float) -> dict:
+    """Seconds of audio that `work` gets through in a second, and the peak memory of the command where it gives that."""
+    start = time.perf_counter()
+    peak = work()
+    found = {"value": 60 * minutes / (time.perf_counter() - start), "unit": "s/s"}
+    return found if peak is None else {**found, "peak_mb": peak}
 
 
 def _write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
@@ -297,27 +309,34 @@ def _write_weights(path: str, base_filters: int) -> None:
 # --- this machine -----------------------------------------------------------------------------------------------------
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of `work`."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _run_command(name: str, *flags: str) -> float:
+    """Run a script of this folder, whole process; its peak memory in MB."""
+    command = [sys.executable, str(pathlib.Path(__file__).with_name(name)), *flags]
+    done = subprocess.run([sys.executable, "-c", _PEAK_OF_COMMAND, *command], check=True, stdout=subprocess.PIPE)
+    return float(done.stdout) / _RSS_UNITS
 
 
-def _run_command(name: str, *flags: str) -> None:
-    """A script of this folder, whole process."""
-    script = pathlib.Path(__file__).with_name(name)
-    subprocess.run([sys.executable, str(script), *flags], check=True, stdout=subprocess.DEVNULL)
-
-
-def _peak_mb(of_commands: bool) -> float:
-    """Largest resident memory of this process, or of the largest of the commands that it has run, in MB."""
+def _peak_mb() -> float:
+    """Largest resident memory that this process has had, in MB."""
     try:
         import resource
     except ImportError:  # Windows
         return float("nan")
-    who = resource.RUSAGE_CHILDREN if of_commands else resource.RUSAGE_SELF
-    return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS
+
+
+_RSS_UNITS = 1e6 if sys.platform == "darwin" else 1e3  # of ru_maxrss in a MB
+# A process counts what the one it was forked from had taken, so a small one stands between the two.
+_PEAK_OF_COMMAND = """
+import subprocess, sys
+status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+try:
+    import resource
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+except ImportError:  # Windows
+    print("nan")
+sys.exit(status)
+"""
 
 
 def _machine() -> dict:
@@ -342,7 +361,6 @@ PARTS = {
     "synthesize_audios": synthesize_audios,
     "conversion": conversion,
 }
-OF_COMMANDS = ("epoch", "compute_features", "synthesize_audios", "conversion")  # what runs in a process of its own
 QUICK = [part for part in PARTS if part != "epoch"]
 
 
