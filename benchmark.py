@@ -35,7 +35,7 @@ EPOCH_STEPS = 1000  # of the epoch whose overhead is asked for
 def main(argv: Sequence[str] | None = None) -> int:
     parser = commands.Parser(__doc__)
     parser.add_argument("--output", default="benchmark.json", help="JSON file to write")
-    parser.add_argument("--quick", action="store_true", help="about two minutes: 16 base filters and short audio only")
+    parser.add_argument("--quick", action="store_true", help="16 base filters only, short recordings to convert")
     parser.add_argument("--only", nargs="+", choices=[*PARTS], help="parts to run (default: all)")
     commands.add_gpu(parser)
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # what a child process is called with
