@@ -37,7 +37,7 @@ demo: $(VENV)/installed
 	@echo "Page:     demo/report/report.html, to listen and compare"
 	@$(PYTHON) -c "import csv; \
 	  row = list(csv.DictReader(open('demo/models/keyboard_acoustic_2_guitar_acoustic/history.csv')))[-1]; \
-	  print('Error:    validation MAE {:.4f}, of copying the input {:.4f}'.format( \
+	  print('How near: validation MAE {:.4f}, where copying the input gives {:.4f}'.format( \
 	  float(row['val_mae']), float(row['val_copy_mae'])))"
 
 demo-hum: $(VENV)/installed
