@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-import commands
 import data
 import plain_ways
+from common import cli
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
@@ -33,13 +33,13 @@ EPOCH_STEPS = 1000  # of the epoch whose overhead is asked for
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = commands.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--output", default="benchmark.json", help="JSON file to write")
     parser.add_argument("--quick", action="store_true", help="16 base filters only, short recordings to convert")
     parser.add_argument("--only", nargs="+", choices=[*PARTS], help="parts to run (default: all)")
-    commands.add_gpu(parser)
+    cli.add_gpu(parser)
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # what a child process is called with
-    return commands.run(parser, run, argv)
+    return cli.run(parser, run, argv)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,9 +90,9 @@ def _print_row(found: dict, plain: Sequence[dict], rates: dict[str, float]) -> N
 def _tasks(part: str, arguments: argparse.Namespace) -> list[list[dict]]:
     """What to measure of a part, in groups: the plain ways of a piece of work, then the project's own."""
     precisions = ["float32"]
-    if commands.has_gpu(arguments.gpu):
+    if cli.has_gpu(arguments.gpu):
         precisions += ["mixed_bfloat16", "mixed_float16"]
-    elif commands.has_bfloat16():
+    elif cli.has_bfloat16():
         precisions += ["mixed_bfloat16"]
     sizes = [16] if arguments.quick else [64, 16]
     if part == "machine":
@@ -138,7 +138,7 @@ def _median_seconds(work: Callable[[], object], n_times: int) -> float:
 
 def machine(gpu: int, quick: bool, precision: str) -> dict:
     """Matrix products of 2048 x 2048, in GFLOP/s."""
-    commands.start_tensorflow(gpu)
+    cli.start_tensorflow(gpu)
     import tensorflow as tf
 
     dtype = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}[precision]
@@ -150,18 +150,17 @@ def machine(gpu: int, quick: bool, precision: str) -> dict:
 
 def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: str, plain: str = "") -> dict:
     """Training steps of random slices; the plain ways are in float32, eager (as published) and compiled."""
-    commands.start_tensorflow(gpu)
+    cli.start_tensorflow(gpu)
     import tensorflow as tf
 
     import losses
     import model
-    import optimizers
-    import training
+    from training import loop, optimizers
 
     if plain:
         update = plain_ways.training_step(base_filters, SEED, is_eager=plain == "eager")
     else:
-        system = training.System(
+        system = loop.System(
             model.build_generator(1, base_filters, precision, SEED),
             model.build_discriminator(base_filters, precision, SEED + 1),
             losses.PIX2PIX,
@@ -169,7 +168,7 @@ def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: s
             optimizers.Adam(),
         )
         system.build()
-        update = training.make_step(system, SEED)
+        update = loop.make_step(system, SEED)
     rng = np.random.default_rng(SEED)
     inputs, target = (tf.constant(rng.uniform(-1, 1, (batch_size, 256, 256, 1)), tf.float32) for _ in range(2))
     rate, number = tf.constant(1e-5), tf.constant(0)
@@ -183,8 +182,8 @@ def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: s
 
 def pipeline(gpu: int, quick: bool) -> dict:
     """Reading, scaling and batching of feature files alone, batches of 8."""
-    commands.start_tensorflow(-1)
-    import dataset
+    cli.start_tensorflow(-1)
+    from training import dataset
 
     with tempfile.TemporaryDirectory() as folder:
         _write_features(folder, 256)
@@ -296,7 +295,7 @@ def _write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
 
 def _write_weights(path: str, base_filters: int) -> None:
     """A generator of random weights; no TensorFlow."""
-    import weights
+    from common import weights
 
     rng = np.random.default_rng(SEED)
     groups = [

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-import commands
 import data
-import jobs
+from common import cli, jobs
 from data import PUBLISHED, InputError, Representation
 
 SETTINGS_NAME = "features.json"
@@ -129,7 +128,7 @@ def compute_folder(arguments: argparse.Namespace) -> int:
             (features / SETTINGS_NAME).unlink()
             features.rmdir()
     print(f"{features}: {n_slices} slices written of {n_pieces} recordings, {n_there} recordings already there")
-    return commands.report_left_out(sorted(left_out))
+    return cli.report_left_out(sorted(left_out))
 
 
 def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
@@ -154,14 +153,14 @@ def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = commands.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--audios_path", required=True, help="folder with a folder of recordings for each instrument")
     parser.add_argument("--features_path", required=True, help="folder to write the slices to")
     parser.add_argument(
         "--overwrite", action="store_true", help="make every slice anew, and remove other settings' ones"
     )
     jobs.add_arguments(parser)
-    return commands.run(parser, compute_folder, argv)
+    return cli.run(parser, compute_folder, argv)
 
 
 if __name__ == "__main__":

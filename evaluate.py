@@ -10,14 +10,14 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-import commands
+from common import cli
 from data import InputError, writable_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = commands.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     add = parser.add_argument
-    count, share = commands.number(int, minimum=0), commands.number(float, minimum=0, maximum=0.9)
+    count, share = cli.number(int, minimum=0), cli.number(float, minimum=0, maximum=0.9)
     add("--model", nargs="+", default=[], help="weights files or models' folders, a column each; none: references only")
     add("--origin_audio", help="recording, or folder of recordings, to convert")
     add("--target_audio", help="the true target; of a folder, recordings of the same names")
@@ -29,15 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seed", type=count, help="with --dataset: as given to the train script (default: what the model says, or 0); also of Griffin-Lim (default: 0)")  # fmt: skip  # noqa: E501
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
     add("--output", default="report", help="folder for report.html, report.json and report.csv")
-    add("--page_pairs", type=commands.positive_int, default=12, help="most pairs on the page, those of greatest MAE")
+    add("--page_pairs", type=cli.positive_int, default=12, help="most pairs on the page, those of greatest MAE")
     add("--style", help="recording that gives multitarget models their style (default: the next pair's target)")
-    add("--overlap", type=commands.number(float, minimum=0, maximum=0.5), default=0.25, help="share of a slice blended with the next; 0 as published")  # fmt: skip  # noqa: E501
+    add("--overlap", type=cli.number(float, minimum=0, maximum=0.5), default=0.25, help="share of a slice blended with the next; 0 as published")  # fmt: skip  # noqa: E501
     add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
     add("--reference_iterations", type=count, default=32, help="turns of Griffin-Lim from noise, of the reference row")
     add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="as in predict.py")
-    commands.add_gpu(parser, default=None)
-    return commands.run(parser, evaluate, argv)
+    cli.add_gpu(parser, default=None)
+    return cli.run(parser, evaluate, argv)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -50,40 +50,39 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.dataset is not None and arguments.audios_path is None:
         raise InputError("--dataset: expected --audios_path with it, found none")
     if arguments.check is not None:
-        import alignment
+        from evaluation import alignment
 
         return alignment.check(arguments.check)
     writable_folder(arguments.output, "--output")
-    import evaluation
-    import report
-    import transfer
+    from conversion import files
+    from evaluation import comparison, report
 
-    described = evaluation.describe_models(arguments.model)
-    representation = evaluation.common_representation([description for _, description in described])
+    described = comparison.describe_models(arguments.model)
+    representation = comparison.common_representation([description for _, description in described])
     said = []
     if pairwise:
-        pairs, left_out = evaluation.find_pairs(arguments.origin_audio, arguments.target_audio)
+        pairs, left_out = comparison.find_pairs(arguments.origin_audio, arguments.target_audio)
         title = f"{pathlib.Path(arguments.origin_audio).stem} to {pathlib.Path(arguments.target_audio).stem}"
     else:
-        origin, target = evaluation.instruments(described, arguments.origin, arguments.target)
-        splits, said = evaluation.splits(described, target, arguments.validation_split, arguments.seed)
-        pairs, left_out, lines = evaluation.find_validation_pairs(
+        origin, target = comparison.instruments(described, arguments.origin, arguments.target)
+        splits, said = comparison.splits(described, target, arguments.validation_split, arguments.seed)
+        pairs, left_out, lines = comparison.find_validation_pairs(
             arguments.dataset, arguments.audios_path, origin, target, splits
         )
         title, said = f"{origin} to {target}, validation pieces", [*lines, *said]
-    settings = transfer.Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations)
-    models = evaluation.load_models(
+    settings = files.Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations)
+    models = comparison.load_models(
         described, pairs, representation.sample_rate, settings, arguments.precision, arguments.gpu, arguments.style
     )
-    columns = {**evaluation.REFERENCES, **{model.name: model.name for model in models}}
+    columns = {**comparison.REFERENCES, **{model.name: model.name for model in models}}
     named = {model.name: {"path": str(model.path), "summary": model.summary} for model in models}
     said += [f"{model.name}: {model.summary} ({model.path})" for model in models]
     written = report.Report(title, said, columns, named, left_out=left_out, page_pairs=arguments.page_pairs)
     # Of a single pair the fault is the command's; of many, the others go on.
     tolerated = left_out if len(pairs) > 1 else None
-    results = evaluation.evaluate(
+    results = comparison.evaluate(
         pairs, models, representation, arguments.reference_iterations, arguments.seed or 0,
-        transfer.shared_frames(arguments.overlap, representation), tolerated,
+        files.shared_frames(arguments.overlap, representation), tolerated,
     )  # fmt: skip
     for result in results:
         written.add(result, representation)
@@ -92,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     print("\n".join([title, *said, "", report.table(written), ""]))
     for path in report.write(written, arguments.output):
         print(path)
-    return commands.report_left_out(left_out)
+    return cli.report_left_out(left_out)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 import data
-import dataset
-import history
+from training import dataset
+from training.progress import Status, write_csv
 
 LOWEST, HIGHEST = 1e-9, 1.0
 MIN_STEPS = 100  # where no number is asked for
@@ -108,7 +108,7 @@ def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | 
     Raises:
         InputError: as `suggest`; the curves are in ``lr_finder.csv`` by then.
     """
-    import pictures
+    from common import plots
 
     n_steps = n_steps or max(MIN_STEPS, batches.steps_per_epoch)
     rates = geometric_rates(n_steps)
@@ -122,31 +122,31 @@ def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | 
         for test, curve in curves.items()
         for i, rate in enumerate(curve.rates)
     ]
-    history.write_csv(folder / "lr_finder.csv", rows)  # first of all: a long sweep is not lost if nothing falls in it
+    write_csv(folder / "lr_finder.csv", rows)  # first of all: a long sweep is not lost if nothing falls in it
     print(f"Curves: {folder / 'lr_finder.csv'}")
 
-    generator, plots = curves["generator"], {}
+    generator, by_loss = curves["generator"], {}
     rate, smoothed = suggest(generator.rates, generator.losses["generator_loss"])
     found = {"gen_lr": rate}
     if system.discriminator is not None:  # without one it is the MAE
-        plots["generator_loss"] = (generator, smoothed, rate)
+        by_loss["generator_loss"] = (generator, smoothed, rate)
         discriminator = curves["discriminator"]
         found["disc_lr"], smoothed = suggest(discriminator.rates, discriminator.losses["discriminator_loss"])
-        plots["discriminator_loss"] = (discriminator, smoothed, found["disc_lr"])
+        by_loss["discriminator_loss"] = (discriminator, smoothed, found["disc_lr"])
     with contextlib.suppress(data.InputError):  # these two are good to know, but nothing hangs on them
         rate, smoothed = suggest(generator.rates, generator.losses["mae"])
-        plots["generator_mae"] = (generator, smoothed, rate)
+        by_loss["generator_mae"] = (generator, smoothed, rate)
     with contextlib.suppress(data.InputError):
         if "joint" in curves:
             found["joint_lr"], _ = suggest(curves["joint"].rates, curves["joint"].losses["generator_loss"])
 
-    for name, (curve, smoothed, suggestion) in plots.items():
+    for name, (curve, smoothed, suggestion) in by_loss.items():
         shown = slice(None)
         if len(curve.rates) > 2 * (SKIPPED_FIRST + SKIPPED_LAST):
             shown = slice(SKIPPED_FIRST, -SKIPPED_LAST)
         losses = curve.losses["mae" if name == "generator_mae" else name]
         path = folder / f"lr_finder_{name}.png"
-        pictures.save_lr_curve(path, curve.rates[shown], losses[shown], smoothed[shown], suggestion, name)
+        plots.save_lr_curve(path, curve.rates[shown], losses[shown], smoothed[shown], suggestion, name)
     data.write_json(folder / "lr_finder.json", {**found, "steps": n_steps, "batch_size": batches.batch_size})
     flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if system.discriminator is not None else {"gen_lr": "--lr"}
     print("Suggested: " + " ".join(f"{flag} {found[key]:.2g}" for key, flag in flags.items()))
@@ -160,14 +160,14 @@ def _run_tests(system, batches, rates: np.ndarray, tests: dict, seed: int) -> di
     """The curve of each test, all from the weights that `system` has now, which it has again afterwards."""
     import tensorflow as tf
 
-    import training
+    from training import loop
 
     system.build()
     before = [variable.numpy() for _, variable in system.variables()]
-    step = training.make_step(system, seed)
+    step = loop.make_step(system, seed)
     curves = {}
     for test, (generator_factor, discriminator_factor, watched) in tests.items():
-        status = history.Status(f"{test} rates {rates[0]:g} to {rates[-1]:g}", len(rates), stream=sys.stdout)
+        status = Status(f"{test} rates {rates[0]:g} to {rates[-1]:g}", len(rates), stream=sys.stdout)
         stream = dataset.iterate(dataset.stream(batches, 0, len(rates)), batches)
 
         def update(

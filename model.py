@@ -13,8 +13,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-import commands
-import weights
+from common import cli, weights
 from data import InputError
 
 keras = tf.keras
@@ -97,7 +96,7 @@ def choose_precision(name: str) -> str:
     if gpus:
         major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
         return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-    return "mixed_bfloat16" if commands.has_bfloat16() else "float32"
+    return "mixed_bfloat16" if cli.has_bfloat16() else "float32"
 
 
 class FusedBatchNormalization(layers.BatchNormalization):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-import commands
 import data
+from common import cli
 
 
 def training_step(base_filters: int, seed: int, is_eager: bool) -> Callable:
@@ -25,14 +25,14 @@ def training_step(base_filters: int, seed: int, is_eager: bool) -> Callable:
 
     import losses
     import model
-    import training
+    from training import loop
 
     tf.config.run_functions_eagerly(is_eager)
     model.FusedBatchNormalization = tf.keras.layers.BatchNormalization
     networks = model.build_generator(1, base_filters, seed=seed), model.build_discriminator(base_filters, seed=seed + 1)
-    system = training.System(*networks, losses.PIX2PIX, tf.keras.optimizers.Adam(), tf.keras.optimizers.Adam())
+    system = loop.System(*networks, losses.PIX2PIX, tf.keras.optimizers.Adam(), tf.keras.optimizers.Adam())
     system.build()
-    return training.make_step(system, seed)
+    return loop.make_step(system, seed)
 
 
 def compute_features(audios: pathlib.Path, features: pathlib.Path) -> None:
@@ -82,7 +82,7 @@ def synthesize_audios(midis: pathlib.Path, notes: pathlib.Path, instrument: str,
 
 def convert(source: str, weights_path: str, destination: str, gpu: int = -1) -> None:
     """A recording slice by slice through the Keras network, all of it in memory."""
-    commands.start_tensorflow(gpu)
+    cli.start_tensorflow(gpu)
     import model
 
     generator = model.load_generator(weights_path)

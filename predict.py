@@ -8,22 +8,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import commands
-import conversion
+from common import cli
+from conversion import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = commands.Parser(__doc__)
-    conversion.add_arguments(parser)
-    conversion.add_hum_arguments(parser)
-    return commands.run(parser, predict, argv)
+    parser = cli.Parser(__doc__)
+    command.add_arguments(parser)
+    command.add_hum_arguments(parser)
+    return cli.run(parser, predict, argv)
 
 
 def predict(arguments: argparse.Namespace) -> int:
     """Convert what the arguments name."""
     if arguments.input is None:
-        return conversion.list_models(arguments)
-    return conversion.convert(arguments, conversion.find_generator(arguments.model, n_inputs=1))
+        return command.list_models(arguments)
+    return command.convert(arguments, command.find_generator(arguments.model, n_inputs=1))
 
 
 if __name__ == "__main__":

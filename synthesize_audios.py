@@ -15,12 +15,11 @@ import re
 import tempfile
 from collections.abc import Sequence
 
-import commands
 import data
-import jobs
-import note_synthesizer
+from common import cli, jobs
 from data import InputError
-from note_synthesizer import Instrument, NoteBank, Playing
+from synthesis import mixing
+from synthesis.mixing import Instrument, NoteBank, Playing
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 PARAMETERS_NAME = "synthesis.json"
@@ -36,12 +35,12 @@ def synthesize_piece(
     Raises:
         InputError: the MIDI file or a note's file cannot be read.
     """
-    piece = note_synthesizer.read_midi(midi_path, playing.sustain_pedal)
+    piece = mixing.read_midi(midi_path, playing.sustain_pedal)
     found = {}
     for instrument in instruments:
         if instrument.name in outputs:
             bank = NoteBank(instrument)
-            found[instrument.name] = note_synthesizer.write_piece(outputs[instrument.name], piece, bank, playing)
+            found[instrument.name] = mixing.write_piece(outputs[instrument.name], piece, bank, playing)
     return found
 
 
@@ -49,7 +48,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     """Do what the arguments ask for; the exit status."""
     names = list(dict.fromkeys(arguments.instruments))
     _check_notes_arguments(arguments, names)
-    midis = note_synthesizer.find_midi(arguments.midi_path, "--midi_path")
+    midis = mixing.find_midi(arguments.midi_path, "--midi_path")
     pieces, left_out = data.piece_names(midis, arguments.midi_path)
     audios = pathlib.Path(arguments.audios_path).resolve()
     playing = Playing(arguments.playback_speed, arguments.duration_rate, arguments.transpose, arguments.sustain_pedal)
@@ -80,7 +79,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     for name, counts in totals.items():
         there = len(pieces) - sum(name in missing for _, missing, *_ in work)
         print(f"{audios / name}: {counts['recordings']} recordings written, {there} already there" + _origins(counts))
-    return commands.report_left_out(sorted(left_out))
+    return cli.report_left_out(sorted(left_out))
 
 
 def _check_notes_arguments(arguments: argparse.Namespace, names: Sequence[str]) -> None:
@@ -101,10 +100,10 @@ def _instruments(
     """The instruments, and what says in synthesis.json where their notes are from."""
     if arguments.nsynth_path:
         source = {"nsynth_path": str(pathlib.Path(arguments.nsynth_path).resolve())}
-        return note_synthesizer.find_notes(arguments.nsynth_path, names, arguments.preset), source
-    soundfont = arguments.soundfont or note_synthesizer.default_soundfont()
-    programs = note_synthesizer.choose_programs(soundfont, names, dict(arguments.program))
-    source = {"soundfont": pathlib.Path(soundfont).name, "sha256": note_synthesizer.fingerprint(soundfont)}
+        return mixing.find_notes(arguments.nsynth_path, names, arguments.preset), source
+    soundfont = arguments.soundfont or mixing.default_soundfont()
+    programs = mixing.choose_programs(soundfont, names, dict(arguments.program))
+    source = {"soundfont": pathlib.Path(soundfont).name, "sha256": mixing.fingerprint(soundfont)}
     folder = arguments.notes_path
     if folder:
         kept = pathlib.Path(folder, NOTES_NAME)
@@ -121,7 +120,7 @@ def _instruments(
         if beside:
             beside.mkdir(parents=True, exist_ok=True)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".notes-", dir=beside))
-    return note_synthesizer.soundfont_instruments(soundfont, programs, folder, arguments.preset), source
+    return mixing.soundfont_instruments(soundfont, programs, folder, arguments.preset), source
 
 
 def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite: bool) -> None:
@@ -168,19 +167,19 @@ def _render_missing(
     if arguments.nsynth_path:
         return
     if arguments.notes_path or len(midi_paths) > MANY_PIECES:
-        pitches = set(note_synthesizer.PITCHES)
+        pitches = set(mixing.PITCHES)
     else:
         pitches = set()
         for midi_path in midi_paths:
             with contextlib.suppress(InputError):  # told when its turn comes
-                pitches |= note_synthesizer.pitches_needed(note_synthesizer.read_midi(midi_path), playing.transpose)
+                pitches |= mixing.pitches_needed(mixing.read_midi(midi_path), playing.transpose)
     work = [
         (instrument, pitch)
         for instrument in instruments
         for pitch in sorted(pitches)
-        if not note_synthesizer.has_pitch(instrument, pitch)
+        if not mixing.has_pitch(instrument, pitch)
     ]
-    for _, _, reason in jobs.run(note_synthesizer.render_notes, work, arguments.jobs, arguments.dask, "notes"):
+    for _, _, reason in jobs.run(mixing.render_notes, work, arguments.jobs, arguments.dask, "notes"):
         if reason:
             raise InputError(f"--soundfont: {reason}")
 
@@ -212,17 +211,17 @@ def _instrument(text: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = commands.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     add = parser.add_argument
     add("--nsynth_path", help="folder of NSynth notes or the download's root; without it, notes come from a SoundFont")
     add("--midi_path", required=True, help="folder of .mid and .midi files, subfolders too")
     add("--audios_path", required=True, help="folder to write the recordings to")
-    add("--playback_speed", type=commands.positive_float, default=1, help="divides all times of a piece")
-    add("--duration_rate", type=commands.positive_float, default=4, help="multiplies each note's length")
-    add("--transpose", type=commands.number(int, -127, 127), default=0, help="semitones added to every pitch")
+    add("--playback_speed", type=cli.positive_float, default=1, help="divides all times of a piece")
+    add("--duration_rate", type=cli.positive_float, default=4, help="multiplies each note's length")
+    add("--transpose", type=cli.number(int, -127, 127), default=0, help="semitones added to every pitch")
     add("--sustain_pedal", action="store_true", help="lengthen notes while the pedal (CC 64) is down")
     add("--instruments", nargs="+", type=_instrument, default=INSTRUMENTS, help="NSynth family and source")
-    add("--preset", type=commands.number(int, 0, 999), default=0, help="number of each instrument's preset in NSynth, or in the names of the files in --notes_path")  # fmt: skip  # noqa: E501
+    add("--preset", type=cli.number(int, 0, 999), default=0, help="number of each instrument's preset in NSynth, or in the names of the files in --notes_path")  # fmt: skip  # noqa: E501
     add("--soundfont", help="SoundFont file (.sf2) for the notes, by default TimGM6mb.sf2 of pretty_midi")
     add("--program", nargs="+", action="extend", type=_program, default=[], metavar="INSTRUMENT=PROGRAM",
         help="General MIDI program (from 0) in the SoundFont instead of the instrument's usual one")  # fmt: skip
@@ -233,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="make every recording anew, also with other parameters: other instruments' go then",
     )
     jobs.add_arguments(parser)
-    return commands.run(parser, synthesize_folder, argv)
+    return cli.run(parser, synthesize_folder, argv)
 
 
 if __name__ == "__main__":

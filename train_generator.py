@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import commands
-import pix2pix
+from common import cli
+from training import pix2pix
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = commands.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--target", required=True, help="instrument to convert to")
     pix2pix.add_arguments(parser, adversarial=False)
-    return commands.run(parser, train_generator, argv)
+    return cli.run(parser, train_generator, argv)
 
 
 def train_generator(arguments: argparse.Namespace) -> int:

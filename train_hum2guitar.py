@@ -10,14 +10,14 @@ import argparse
 import re
 from collections.abc import Sequence
 
-import commands
-import hum2guitar
-from harmonics import F0_METHODS
+from common import cli
+from hum2guitar import stages
+from hum2guitar.harmonics import F0_METHODS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = commands.Parser(__doc__)
-    count, epochs = commands.positive_int, commands.number(int, minimum=0)
+    parser = cli.Parser(__doc__)
+    count, epochs = cli.positive_int, cli.number(int, minimum=0)
     add = parser.add_argument
     add("--guitar_dir", required=True, help="GuitarSet's audio_mono-mic (its *solo* recordings are taken) or any folder of guitar recordings")  # fmt: skip  # noqa: E501
     add("--humming_dir", help="hummed recordings to look at and listen to while training; never trained on")
@@ -28,18 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--n_joint_epochs", type=epochs, default=200, help="of both together")
     add("--plot_interval", type=count, default=600, help="steps between two samples, beside those at an epoch's end")
     add("--log", default="log.txt", help="file in --out_dir for the losses of each epoch")
-    add("--seed", type=commands.seed, default=999, help="of weights, data order, split and noise")
+    add("--seed", type=cli.seed, default=999, help="of weights, data order, split and noise")
     add("--pretrained_global", help="weights of a global generator, in place of the first stage")
     add("--pretrained_local", help="weights of a local enhancer, in place of the first two stages")
-    add("--lr", type=commands.positive_float, default=2e-4, help="learning rate of generator and discriminator; from the middle of a stage on it falls to zero (with the global part frozen it stays)")  # fmt: skip  # noqa: E501
-    add("--l1", type=commands.number(float, minimum=0), default=100.0, help="weight of the mean absolute error beside the published losses, which cannot tell how loud a guitar is on a fixed scale; 0 leaves it out")  # fmt: skip  # noqa: E501
+    add("--lr", type=cli.positive_float, default=2e-4, help="learning rate of generator and discriminator; from the middle of a stage on it falls to zero (with the global part frozen it stays)")  # fmt: skip  # noqa: E501
+    add("--l1", type=cli.number(float, minimum=0), default=100.0, help="weight of the mean absolute error beside the published losses, which cannot tell how loud a guitar is on a fixed scale; 0 leaves it out")  # fmt: skip  # noqa: E501
     add("--batch_size", type=count, default=1, help="segments in a batch")
-    add("--validation_split", type=commands.number(float, minimum=0, maximum=0.9), default=0.1, help="share of the segments held out for validation, by recording")  # fmt: skip  # noqa: E501
+    add("--validation_split", type=cli.number(float, minimum=0, maximum=0.9), default=0.1, help="share of the segments held out for validation, by recording")  # fmt: skip  # noqa: E501
     add("--f0", choices=F0_METHODS, default=F0_METHODS[0], help="how the pitch is found; cepstrum as published")
     add("--features_path", default="features/hum2guitar", help="where what is computed of the recordings is kept")
-    add("--jobs", type=commands.number(int, minimum=0), default=0, help="processes that compute it, 0 for one a processor core")  # fmt: skip  # noqa: E501
-    commands.add_training(parser)
-    return commands.run(parser, hum2guitar.train, argv)
+    add("--jobs", type=cli.number(int, minimum=0), default=0, help="processes that compute it, 0 for one a processor core")  # fmt: skip  # noqa: E501
+    cli.add_training(parser)
+    return cli.run(parser, stages.train, argv)
 
 
 def _name(text: str) -> str:

@@ -9,16 +9,16 @@ import argparse
 import re
 from collections.abc import Sequence
 
-import commands
-import pix2pix
+from common import cli
 from data import InputError
+from training import pix2pix
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = commands.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--target", required=True, nargs="+", help="instruments: a b, a,b or \"['a','b']\"")
     pix2pix.add_arguments(parser)
-    return commands.run(parser, train_multitarget, argv)
+    return cli.run(parser, train_multitarget, argv)
 
 
 def train_multitarget(arguments: argparse.Namespace) -> int:

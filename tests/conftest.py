@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import data
-import weights
+from common import weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 

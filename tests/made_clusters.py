@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 
-import jobs
+from common import jobs
 
 
 @contextlib.contextmanager
@@ -35,5 +35,5 @@ def kill_one_after_the_first_job(monkeypatch, address: str, label: str) -> list[
                 os.kill(killed[0], signal.SIGKILL)
             yield index, *rest
 
-    monkeypatch.setattr(jobs, "run", run_and_kill)
+    monkeypatch.setattr("common.jobs.run", run_and_kill)
     return killed

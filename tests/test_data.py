@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 import data
-import recordings
+from common import recordings
 from data import InputError
 
 RATE = 44100

@@ -8,7 +8,7 @@ from test_weights import published_table, write_published
 
 import data
 import model
-import weights
+from common import weights
 
 SLOPE, EPSILON = 0.3, 1e-3
 

@@ -13,13 +13,11 @@ import pytest
 import soundfile
 from conftest import PEAK_MEMORY, needs_peak_memory
 
-import conversion
 import model
 import predict
 import predict_multitarget
-import recordings
-import transfer
-import weights
+from common import recordings, weights
+from conversion import command, files
 
 ROOT = pathlib.Path(predict.__file__).parent
 RATE = 44100
@@ -194,7 +192,7 @@ def test_a_model_folder_is_its_own_generator_whatever_lies_below(tmp_path, write
     for stage in ("1_global", "2_local", "."):
         write_generator(tmp_path / "m" / stage / "generator.h5", origin=stage, targets=["guitar"])
     write_generator(tmp_path / "m/generator_best.h5")
-    assert conversion.describe_generator(tmp_path / "m").path == tmp_path / "m/generator.h5"
+    assert command.describe_generator(tmp_path / "m").path == tmp_path / "m/generator.h5"
     (tmp_path / "m/generator.h5").unlink()
     assert "found several" in refusal(capsys, "--model", tmp_path / "m", "--input", tone(tmp_path / "a.wav"))
 
@@ -300,7 +298,7 @@ def test_bad_styles_are_one_line(tmp_path, anything, capsys):
 
 
 def test_a_style_is_read_when_all_else_was_found_fit(tmp_path, anything, monkeypatch, capsys):
-    monkeypatch.setattr(transfer, "read_style", lambda *_: pytest.fail("the style was read"))
+    monkeypatch.setattr("conversion.files.read_style", lambda *_: pytest.fail("the style was read"))
     ends = ["--model", anything, "--style", "style.wav", "--input", tone(tmp_path / "in.wav")]
     for options, expected in (
         (["--output", tmp_path / "o.xyz"], "found .xyz"),
@@ -372,8 +370,8 @@ def test_a_folder_is_mirrored_done_ones_skipped_and_bad_ones_reported(tmp_path, 
     tone(source / "deep/.hidden.wav")
     (source / "deep/broken.wav").write_text("no audio")
     (source / "notes.txt").write_text("no recording")
-    loads, load = [], transfer.load_converter
-    monkeypatch.setattr(transfer, "load_converter", lambda *args: loads.append(args) or load(*args))
+    loads, load = [], files.load_converter
+    monkeypatch.setattr("conversion.files.load_converter", lambda *args: loads.append(args) or load(*args))
     assert run("--model", pair, "--input", source, "--output", output) == 1
     said = capsys.readouterr()
     assert "1 left out" in said.err
@@ -488,7 +486,7 @@ def test_interrupted_is_130_and_leaves_nothing(tmp_path, pair, monkeypatch, caps
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recordings, "_quantised", interrupt)
+    monkeypatch.setattr("common.recordings._quantised", interrupt)
     source = tone(tmp_path / "in.wav")
     assert run("--model", pair, "--input", source, "--output", tmp_path / "out.wav") == 130
     assert capsys.readouterr().err.count("\n") == 1

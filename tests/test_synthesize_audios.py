@@ -15,7 +15,6 @@ import soundfile
 from made_clusters import cluster_of_two, kill_one_after_the_first_job
 from made_notes import write_midi, write_notes
 
-import note_synthesizer
 import synthesize_audios
 
 TWO = ("guitar_acoustic", "keyboard_acoustic")
@@ -169,7 +168,7 @@ def test_an_interrupted_overwrite_leaves_nothing_of_the_other_parameters(run, tm
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(note_synthesizer, "synthesize", interrupt)
+        patch.setattr("synthesis.mixing.synthesize", interrupt)
         assert run("--transpose", 2, "--overwrite")[0] == 130
     assert run("--transpose", 2)[0] == 0
     interrupted = written(tmp_path / "audios")
@@ -259,7 +258,7 @@ def test_mistakes_with_soundfonts_get_one_line(run, tmp_path):
 
 
 def test_kept_notes_are_an_nsynth_data_set_and_change_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(note_synthesizer, "PITCHES", range(60, 65))  # all of them take ten seconds
+    monkeypatch.setattr("synthesis.mixing.PITCHES", range(60, 65))  # all of them take ten seconds
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "temporary").mkdir()

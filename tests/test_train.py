@@ -12,11 +12,11 @@ from conftest import needs_peak_memory
 from PIL import Image
 
 import data
-import pix2pix
 import train
 import train_generator
 import train_multitarget
-import weights
+from common import weights
+from training import pix2pix
 
 ROOT = pathlib.Path(train.__file__).parent
 SCRIPTS = {"train": train, "train_multitarget": train_multitarget, "train_generator": train_generator}
@@ -141,7 +141,7 @@ def test_lists_of_targets(words):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_findlr_means_what_it_says(monkeypatch, script, words, expected):
     seen = []
-    monkeypatch.setattr(pix2pix, "train", lambda arguments, *_, **__: seen.append(arguments) or 0)
+    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
     argv = ["--dataset_path", "d", "--origin", "a", "--target", "b", *words]
     assert SCRIPTS[script].main(argv) == 0
     assert seen[0].findlr is expected
@@ -154,7 +154,7 @@ def test_findlr_means_what_it_says(monkeypatch, script, words, expected):
 ])  # fmt: skip
 def test_published_rates_are_the_defaults(monkeypatch, tmp_path, name, rates):
     seen = []
-    monkeypatch.setattr(pix2pix, "train", lambda arguments, *_, **__: seen.append(arguments) or 0)
+    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
     train.main(["--dataset_path", "d", "--origin", "a", "--target", name])
     assert pix2pix._learning_rates(seen[0], name, tmp_path) == rates
 
@@ -162,7 +162,7 @@ def test_published_rates_are_the_defaults(monkeypatch, tmp_path, name, rates):
 def test_auto_reads_the_suggestion(monkeypatch, tmp_path):
     data.write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
     seen = []
-    monkeypatch.setattr(pix2pix, "train", lambda arguments, *_, **__: seen.append(arguments) or 0)
+    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
     train.main(["--dataset_path", "d", "--origin", "a", "--target", "b", "--gen_lr", "auto", "--disc_lr", "auto"])
     assert pix2pix._learning_rates(seen[0], "b", tmp_path) == (0.25, 0.5)
 

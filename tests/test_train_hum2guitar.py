@@ -8,15 +8,12 @@ import signal
 import numpy as np
 import pytest
 
-import commands
 import data
-import harmonics
-import hum2guitar
-import hum_dataset
 import model
 import predict
 import train_hum2guitar
-import weights
+from common import cli, weights
+from hum2guitar import dataset, harmonics, stages
 
 RATE = harmonics.PUBLISHED.sample_rate
 # Fewer bands and frames than published: the smallest that the three discriminators can look at.
@@ -44,7 +41,7 @@ def train(folder, *flags, small=SMALL) -> int:
     """The command with everything it writes below `folder`."""
     recordings = folder / "recordings"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harmonics, "PUBLISHED", small)
+        patch.setattr("hum2guitar.harmonics.PUBLISHED", small)
         arguments = [
             *(
                 "--guitar_dir",
@@ -88,7 +85,7 @@ def arrays(path) -> dict[str, list[np.ndarray]]:
 
 def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(trained):
     run = trained / "models" / "hum2guitar"
-    of_global, frozen, joint = (arrays(run / stage.name / "generator.h5") for stage in hum2guitar.STAGES)
+    of_global, frozen, joint = (arrays(run / stage.name / "generator.h5") for stage in stages.STAGES)
     shared = [name for name in frozen if name.startswith("global_")]
     assert len(shared) == 13
     for name in shared:
@@ -101,7 +98,7 @@ def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(traine
 
 def test_every_stage_leaves_history_samples_and_log(trained):
     run = trained / "models" / "hum2guitar"
-    for stage in hum2guitar.STAGES:
+    for stage in stages.STAGES:
         with (run / stage.name / "history.csv").open() as file:
             (row,) = csv.DictReader(file)
         for column in ("generator_loss", "discriminator_loss", "adversarial", "feature_matching", "mae", "val_mae"):
@@ -120,7 +117,7 @@ def test_every_stage_leaves_history_samples_and_log(trained):
             assert np.isfinite(audio).all()
             assert len(audio) == SMALL.segment_samples
     log = (trained / "output" / "log.txt").read_text().splitlines()
-    assert [line.split()[0] for line in log] == [stage.name for stage in hum2guitar.STAGES]
+    assert [line.split()[0] for line in log] == [stage.name for stage in stages.STAGES]
     assert "feature matching" in log[0]
 
 
@@ -194,12 +191,12 @@ def test_a_run_interrupted_in_the_second_stage_ends_with_the_same_weights(traine
         return sample
 
     with monkeypatch.context() as patch:
-        patch.setattr(hum2guitar, "make_sampler", make_interrupting)
-        assert train(tmp_path, *epochs, "--plot_interval", 1) == commands.INTERRUPTED
+        patch.setattr("hum2guitar.stages.make_sampler", make_interrupting)
+        assert train(tmp_path, *epochs, "--plot_interval", 1) == cli.INTERRUPTED
     run = tmp_path / "models" / "hum2guitar"
     assert not (run / "3_joint").exists()
     assert train(tmp_path, *epochs) == 0
-    for stage in hum2guitar.STAGES:
+    for stage in stages.STAGES:
         for name in ("generator.h5", "discriminator.h5"):
             whole = arrays(trained / "models" / "hum2guitar" / stage.name / name)
             parts = arrays(run / stage.name / name)
@@ -220,8 +217,8 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     stages = ["--n_global_epochs", 30, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
     assert train(tmp_path, *stages, "--base_filters", 4, "--lr", 2e-3, "--f0", "pyin", small=small) == 0
     generator = model.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
-    features = hum_dataset.prepare(folder, tmp_path / "features", "pyin", 1, small)
-    batches = hum_dataset.HumBatches(features, features.segments, n, 0, halve=True, shuffle=False)
+    features = dataset.prepare(folder, tmp_path / "features", "pyin", 1, small)
+    batches = dataset.HumBatches(features, features.segments, n, 0, halve=True, shuffle=False)
     inputs, target = batches.load(0)
     output = np.asarray(generator(inputs))
     assert np.abs(output - target).mean() < np.abs(inputs - target).mean() / 3

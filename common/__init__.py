@@ -1,0 +1,1 @@
+"""What every part of the project uses: command lines, files, audio, weights, plots."""

@@ -1,0 +1,150 @@
+"""Many independent jobs run in processes of this machine (joblib) or on a Dask cluster, results as they come.
+
+The two commands that work through folders use it; it knows nothing of what the jobs do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import os
+import pathlib
+import re
+import signal
+import site
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from common import cli
+from data import InputError
+
+CONNECT_SECONDS = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The ``--jobs`` and ``--dask`` arguments."""
+    parser.add_argument(
+        "--jobs",
+        type=cli.number(int, minimum=0),
+        default=0,
+        help="processes to work in, 0 for one a processor core",
+    )
+    parser.add_argument(
+        "--dask",
+        type=_address,
+        metavar="tcp://HOST:PORT",
+        help="hand the work to the Dask cluster of this scheduler instead; its workers need the same Python packages "
+        "and see this program's and the data's folders under the same paths (pip install distributed)",
+    )
+
+
+def _address(text: str) -> str:
+    """An argparse type: a Dask scheduler's address; anything else would be looked for over and over."""
+    if not re.fullmatch(r"\w+://\[?[\w.:-]+\]?:\d+", text):
+        raise argparse.ArgumentTypeError(f"expected an address such as tcp://host:8786, found {text!r}")
+    return text
+
+
+def up_to_date(result: str | os.PathLike, source: str | os.PathLike) -> bool:
+    """Whether `result` is there and no older than `source`, by the files' times."""
+    try:
+        return os.stat(result).st_mtime_ns >= os.stat(source).st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+
+def run(
+    work: Callable[..., Any],
+    jobs: Sequence[tuple],
+    n_processes: int = 1,
+    dask: str | None = None,
+    label: str = "",
+) -> Iterator[tuple[int, Any, str | None]]:
+    """Call ``work(*job)`` for every job; a progress bar on a terminal's stderr.
+
+    Args:
+        work: a function of a module, not a lambda; raises InputError for a job that cannot be done.
+        jobs: the arguments of each call.
+        n_processes: 0 for one a processor core; 1 works in this process.
+        dask: address of a Dask scheduler, instead of processes here. A worker that dies has its jobs done by another.
+        label: stands before the progress bar.
+
+    Yields:
+        index of the job, result (None if it failed), reason (None if it did not), in the order in which they end.
+
+    Raises:
+        InputError: there is no Dask, no scheduler or worker answers, or a process here was killed.
+    """
+    if not jobs:
+        return
+    from tqdm import tqdm
+
+    results = _run_dask(work, jobs, dask) if dask else _run_joblib(work, jobs, n_processes)
+    with tqdm(results, total=len(jobs), desc=label, disable=None, leave=False) as bar:
+        yield from bar
+
+
+def _run_joblib(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: int) -> Iterator:
+    calls = ((work, index, job) for index, job in enumerate(jobs))
+    if n_processes == 1 or len(jobs) == 1:
+        yield from itertools.starmap(_attempt, calls)
+        return
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    parallel = joblib.Parallel(min(n_processes or joblib.cpu_count(), len(jobs)), return_as="generator_unordered")
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the processes inherit it
+    try:
+        results = parallel(joblib.delayed(_attempt_in_process)(*call) for call in calls)
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    try:
+        yield from results
+    except TerminatedWorkerError:
+        raise InputError(
+            "--jobs: a working process was ended from outside, which is what a machine short of memory does; run again "
+            "with fewer --jobs (what is done stays done)"
+        ) from None
+
+
+def _attempt(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any, str | None]:
+    try:
+        return index, work(*job), None
+    except InputError as error:
+        return index, None, str(error)
+
+
+def _attempt_in_process(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any, str | None]:
+    """`_attempt` that Ctrl-C ends, so that nothing is left half-written; before and after, it is not this process's."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _attempt(work, index, job)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> Iterator:
+    try:
+        import distributed
+    except ImportError:
+        raise InputError("--dask: expected the package distributed (pip install distributed), found none") from None
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError):
+        raise InputError(
+            f"--dask: expected a Dask scheduler such as tcp://host:8786, found none at {address}"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except (TimeoutError, ValueError):
+            raise InputError(f"--dask: expected a worker in the cluster at {address}, found none") from None
+        # Of workers to come too, because one that died is replaced by one that knows nothing.
+        client.register_worker_callbacks(functools.partial(site.addsitedir, str(pathlib.Path(__file__).parent)))
+        futures = {client.submit(_attempt, work, i, job, pure=False): i for i, job in enumerate(jobs)}
+        for future in distributed.as_completed(futures, loop=client.loop):
+            try:
+                yield future.result()
+            except distributed.KilledWorker as error:
+                yield futures[future], None, f"the Dask workers that tried it died ({error})"

@@ -1,0 +1,1 @@
+"""A recording and trained weights to a new recording."""

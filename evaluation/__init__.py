@@ -1,0 +1,1 @@
+"""How close converted recordings are to their targets."""

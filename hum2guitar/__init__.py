@@ -1,0 +1,1 @@
+"""The second system: the pitch of any sound to a guitar."""

@@ -1,0 +1,249 @@
+"""Guitar recordings to training segments of hum2guitar: pitch, energy and mel level cached on disk, batches by step.
+
+Training pairs are made from guitar alone: the harmonics of a segment's own pitch are the input, its mel spectrogram is
+the target. A recording's segments lie in one file, float16 ``(n_segments, n_mels + 3, n_frames)``: the mel level in
+[-1, 1], then rows of energy in dB, of F0 in Hz (0 where unvoiced) and of what float16 has rounded away from it, which
+counts at the higher harmonics. Harmonics are drawn from these when a batch is loaded. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import tokenize
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+import data
+from common import jobs
+from data import InputError
+from hum2guitar import harmonics
+from hum2guitar.harmonics import HumRepresentation
+from training import dataset
+
+LEAST_VOICED = 0.1  # of a segment's frames: with fewer there is nothing to learn from
+NO_SEGMENT = "expected a guitar of at least 5 s playing a melody, found no segment of 5 s with a pitch"
+OTHER_ROWS = 3  # energy, F0, rest of F0
+FEATURES_VERSION = 1  # of what a feature file holds; a change of it makes all anew
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments:
+    """The segments of a folder of guitar recordings.
+
+    Attributes:
+        representation: of the levels; its range of pitches is that of the segments, 5th to 95th percentile.
+        files: feature files, one a recording, sorted.
+        segments: int ``(n_segments, 2)``: file and number within it.
+        left_out: (recording, reason) of those that could not be used.
+        voiced: share of voiced frames in all segments.
+    """
+
+    representation: HumRepresentation
+    files: tuple[pathlib.Path, ...]
+    segments: np.ndarray
+    left_out: list[tuple[str, str]]
+    voiced: float
+
+
+def find_guitar(folder: str | os.PathLike, flag: str = "--guitar_dir") -> list[pathlib.Path]:
+    """The recordings of a folder: GuitarSet's solos (``*solo*``) where there are such names, else all.
+
+    GuitarSet's other takes are chords, which have no single pitch.
+
+    Raises:
+        InputError: as `data.find_audio`.
+    """
+    found = data.find_audio(folder, flag)
+    solos = [path for path in found if "solo" in path.stem.lower()]
+    return solos or found
+
+
+def prepare(
+    folder: str | os.PathLike,
+    features_path: str | os.PathLike,
+    method: str,
+    n_processes: int = 1,
+    representation: HumRepresentation = harmonics.PUBLISHED,
+) -> Segments:
+    """The segments of the guitar recordings in `folder`, computed where they are not yet in the cache.
+
+    Args:
+        features_path: the cache; every combination of folder, representation and F0 method has its own place there.
+        method: of `harmonics.track_f0`.
+        n_processes: as in `jobs.run`.
+
+    Raises:
+        InputError: no recordings, or none that gives a segment.
+    """
+    root = pathlib.Path(folder).resolve()
+    recordings = [root / path.relative_to(folder) for path in find_guitar(folder)]
+    settings = {"version": FEATURES_VERSION, "folder": str(root), "f0": method, **representation.to_dict()}
+    key = hashlib.sha1(json.dumps(settings, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:10]
+    cache = pathlib.Path(features_path, f"{root.name}_{method}_{key}")
+    pieces, left_out = data.piece_names(recordings, root)
+    results = {piece: cache / f"{piece}.npy" for piece in pieces}
+    work = [
+        (str(path), str(results[piece]), method, representation)
+        for piece, path in pieces.items()
+        if not jobs.up_to_date(results[piece], path)
+    ]
+    for index, _, reason in jobs.run(write_segments, work, n_processes, label="guitar recordings"):
+        if reason:
+            left_out.append((work[index][0], reason))
+    failed = {path for path, _ in left_out}
+    counts = {p: len(_open(results[p], representation)) for p in sorted(pieces) if str(pieces[p]) not in failed}
+    left_out += [(str(pieces[p]), f"{pieces[p]}: {NO_SEGMENT}") for p, count in counts.items() if not count]
+    files = tuple(results[p] for p, count in counts.items() if count)
+    segments = [(file, number) for file, count in enumerate(filter(None, counts.values())) for number in range(count)]
+    if not segments:
+        reasons = "".join(f"; {reason}" for _, reason in left_out[:1])
+        raise InputError(
+            f"--guitar_dir: expected recordings of at least 5 s with a pitch, found none in {folder}{reasons}"
+        )
+    f0 = np.concatenate([_open(file, representation)[:, representation.n_mels + 1].reshape(-1) for file in files])
+    voiced = f0[f0 > 0].astype(np.float32)
+    low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
+    data.write_json(cache / "features.json", settings)
+    representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
+    return Segments(representation, files, np.array(segments), sorted(left_out), len(voiced) / len(f0))
+
+
+def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> int:
+    """Write the segments of one recording; how many. A rest shorter than a segment and unvoiced segments are dropped.
+
+    Raises:
+        InputError: no audio.
+    """
+    kept = [np.zeros((0, representation.n_mels + OTHER_ROWS, representation.n_frames))]
+    f0_range = harmonics.GUITAR_F0[method]
+    for audio in segments_of(data.read_blocks(source, representation.sample_rate), representation.segment_samples):
+        f0, energy, level = harmonics.analyse(audio, representation, method, f0_range)
+        if np.mean(f0 > 0) >= LEAST_VOICED:
+            decibels = 10 * np.log10(np.maximum(energy, 1e-10))
+            rounded = f0.astype(np.float16)
+            kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
+    segments = np.concatenate(kept).astype(np.float16)
+    data.write_array(destination, segments)  # also without a segment, so that the recording is not analysed again
+    return len(segments)
+
+
+def segments_of(blocks: Iterator[np.ndarray], n_samples: int, keep_rest: bool = False) -> Iterator[np.ndarray]:
+    """The joined blocks cut into pieces of `n_samples`; a shorter rest is dropped or filled up with zeros."""
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        while len(rest) >= n_samples:
+            yield rest[:n_samples]
+            rest = rest[n_samples:]
+    if keep_rest and len(rest):
+        yield np.pad(rest, (0, n_samples - len(rest)))
+
+
+def _open(path: pathlib.Path, representation: HumRepresentation) -> np.ndarray:
+    """A feature file, mapped rather than read.
+
+    Raises:
+        InputError: damaged.
+    """
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
+        raise InputError(f"{path}: expected cached features ({error}); remove the file to have it made anew") from None
+    expected = (representation.n_mels + OTHER_ROWS, representation.n_frames)
+    if features.ndim != 3 or features.shape[1:] != expected:
+        raise InputError(f"{path}: expected cached features of shape (n, {expected[0]}, {expected[1]}), "
+                         f"found {features.shape}; remove the file to have it made anew")  # fmt: skip
+    return features
+
+
+class HumBatches(dataset.ByStep):
+    """Batches of segments as a function of the step, as `dataset.Batches`: what `dataset.stream` reads.
+
+    A batch is ``(inputs, target)``: harmonics and mel level, float32 in [-1, 1], ``(batch, n_mels, n_frames, 1)``, or
+    half the bands.
+
+    Args:
+        features: of `prepare`.
+        segments: rows of ``features.segments``.
+        halve: give half the bands, for the global generator.
+        shuffle: every epoch in an order drawn from `seed` and its number; otherwise as they stand.
+        drop_remainder: leave an epoch's last batch out where it is smaller.
+
+    Raises:
+        InputError: fewer segments than one batch.
+    """
+
+    in_channels = 1
+
+    def __init__(
+        self,
+        features: Segments,
+        segments: np.ndarray,
+        batch_size: int,
+        seed: int,
+        halve: bool = False,
+        shuffle: bool = True,
+        drop_remainder: bool = False,
+    ) -> None:
+        if shuffle and batch_size > len(segments):
+            raise InputError(f"--batch_size: expected at most the {len(segments)} segments, found {batch_size}")
+        super().__init__(len(segments), batch_size, drop_remainder)
+        self.files, self.segments, self.seed = features.files, segments, seed
+        self.halve, self.shuffle, self.representation = halve, shuffle, features.representation
+        r = self.representation
+        self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
+
+    def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of step `step`, counted from the start of the run, or the equal share of it for one replica."""
+        epoch, place = self.place(step, replica, n_replicas)
+        order = np.arange(len(self.segments))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(order))
+        pairs = [self.pair(file, number) for file, number in self.segments[order[place]]]
+        inputs, target = (np.stack(levels)[..., np.newaxis] for levels in zip(*pairs, strict=True))
+        return inputs, target
+
+    def pair(self, file: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Harmonics and mel level of one segment, float32 ``(n_bins, n_frames)`` each.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        r = self.representation
+        features = _open(self.files[file], r)[number].astype(np.float32)
+        level, (decibels, rounded, rest) = features[: r.n_mels], features[r.n_mels :]
+        if not np.isfinite(features).all() or np.abs(level).max() > 1.01:
+            raise InputError(f"{self.files[file]}: expected levels in [-1, 1], found values outside or NaN")
+        inputs = harmonics.harmonics_level(rounded + rest, 10 ** (decibels / 10), r)
+        return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
+
+
+def split_by_recording(features: Segments, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Rows of ``features.segments`` for training and for validation, and one line that says how they were split."""
+    held_out, said = dataset.hold_out(features.segments[:, 0], validation_split, seed)
+    said = said.replace("pieces", "recordings").replace("piece", "recording").replace("slice", "segment")
+    return features.segments[~held_out], features.segments[held_out], said
+
+
+def read_sample(
+    paths: Sequence[pathlib.Path], representation: HumRepresentation, method: str
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray] | None:
+    """The first segment with a pitch among recordings: name, F0, energy, mel level; None where there is none.
+
+    A recording that cannot be read is passed over. Silence follows one that ends within a segment.
+    """
+    n = representation.segment_samples
+    for path in paths:
+        try:
+            for audio in segments_of(data.read_blocks(path, representation.sample_rate), n, keep_rest=True):
+                pitch, energy, level = harmonics.analyse(audio, representation, method)
+                if pitch.any():
+                    return path.stem, pitch, energy, level
+        except InputError:
+            continue
+    return None

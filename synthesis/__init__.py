@@ -1,0 +1,1 @@
+"""MIDI and notes to audio."""

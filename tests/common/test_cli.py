@@ -1,0 +1,75 @@
+"""What all commands answer alike: the help they show, and how they end."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from common import cli
+from data import InputError
+
+
+def test_help_shows_the_defaults_that_say_something(capsys):
+    parser = cli.Parser("A command.")
+    for name, default in (("none", None), ("no", False), ("empty", ""), ("nothing", []), ("nil", 0), ("few", ["a", "b"])):  # fmt: skip  # noqa: E501
+        parser.add_argument(f"--{name}", default=default, help=f"is {name}")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for ending in ("is none ", "is no ", "is empty ", "is nothing ", "is nil (default: 0) ", "is few (default: a b)"):
+        assert ending in f"{shown} "
+    assert shown.count("(default: ") == 2
+
+
+@pytest.mark.parametrize("work", ["parser.parse_args(['--help'])", "print('much') or 0"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_ends_a_command_without_a_word(work, unbuffered):
+    code = f"import commands; parser = commands.Parser('Help.'); raise SystemExit(commands.run(parser, lambda _: {work}, []))"  # fmt: skip  # noqa: E501
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, env=environment, check=False
+    )
+    os.close(writing)
+    assert done.stderr == b""
+    # argparse itself swallows the error where nothing is buffered
+    assert done.returncode == (0 if unbuffered and "help" in work else cli.CLOSED_PIPE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names are Unicode there")
+def test_any_file_name_is_printed_whatever_the_terminal_is_made_for():
+    code = (
+        "import commands, data, os\n"
+        "def work(_):\n"
+        "    name = os.fsdecode(b'caf\\xe9.wav')\n"
+        "    print(name)\n"
+        "    raise data.InputError(f'{name}: expected another')\n"
+        "raise SystemExit(commands.run(commands.Parser('Help.'), work, []))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == cli.BAD_INPUT
+    assert done.stdout.splitlines() == [b"caf\\udce9.wav"]
+    assert done.stderr.count(b"\n") == 1
+    assert b"caf\\udce9.wav: expected another" in done.stderr
+
+
+def test_mistakes_interruption_and_success_have_their_exit_status(capsys):
+    def failing(error):
+        def work(_):
+            raise error
+
+        return work
+
+    parser = cli.Parser("A command.")
+    assert cli.run(parser, lambda _: 0, []) == 0
+    assert cli.run(parser, failing(InputError("expected\nthis")), []) == cli.BAD_INPUT
+    assert capsys.readouterr().err.endswith("error: expected this\n")
+    assert cli.run(parser, failing(PermissionError(13, "Permission denied", "a.wav")), []) == cli.BAD_INPUT
+    assert capsys.readouterr().err.endswith("error: a.wav: Permission denied\n")
+    assert cli.run(parser, failing(KeyboardInterrupt()), []) == cli.INTERRUPTED
+    with pytest.raises(RuntimeError):
+        cli.run(parser, failing(RuntimeError("a bug")), [])

@@ -1,0 +1,257 @@
+"""Pictures: they open, have sensible sizes, and the same level has the same colour everywhere."""
+
+import io
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from common import plots
+from data import PUBLISHED
+
+SECONDS = PUBLISHED.hop_length / PUBLISHED.sample_rate
+
+
+def _opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return np.array(image.convert("RGB")).astype(int)
+
+
+def _colour_of(level, decibels=None):
+    """The colour that the documented map gives a log level in [0, 1]."""
+    return np.array(matplotlib.colormaps[plots.COLOUR_MAP](level, bytes=True)[:3]).astype(int)
+
+
+def _share(image, colour):
+    """The part of the pixels within rounding of a colour."""
+    return (np.abs(image - colour).max(axis=-1) <= 2).mean()
+
+
+def test_one_level_has_one_colour_in_every_panel(tmp_path):
+    panels = [("quiet", np.full((256, 100), 0.25)), ("loud", np.full((256, 100), 0.75))]
+    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz)
+    image = _opened(tmp_path / "a.png")
+    # A scale fitted to each panel would give neither of these colours.
+    assert _share(image, _colour_of(0.25)) > 0.15
+    assert _share(image, _colour_of(0.75)) > 0.15
+    upper, lower = image[: len(image) // 2], image[len(image) // 2 :]
+    assert _share(upper, _colour_of(0.25)) > 0.3 > _share(upper, _colour_of(0.75))
+    assert _share(lower, _colour_of(0.75)) > 0.3 > _share(lower, _colour_of(0.25))
+
+
+def test_decibels_are_coloured_between_vmin_and_vmax(tmp_path):
+    panels = [("mel", np.full((512, 216), -20.0))]
+    plots.save_spectrograms(
+        tmp_path / "mel.png",
+        panels,
+        512 / 22050,
+        frequencies=np.geomspace(10, 10000, 512),
+        decibels=True,
+        vmin=-80,
+        vmax=0,
+    )
+    assert _share(_opened(tmp_path / "mel.png"), _colour_of(0.75)) > 0.3
+
+
+def test_low_frequencies_are_at_the_bottom_and_time_runs_right(tmp_path):
+    level = np.zeros((256, 100))
+    level[:64, 75:] = 1.0
+    plots.save_spectrograms(tmp_path / "a.png", [("corner", level)], SECONDS, PUBLISHED.bin_hz)
+    image = _opened(tmp_path / "a.png")
+    bright = np.abs(image - _colour_of(1.0)).max(axis=-1) <= 2
+    bright[:, int(image.shape[1] * 0.82) :] = False  # the colour bar
+    rows, columns = np.nonzero(bright)
+    assert rows.mean() > image.shape[0] * 0.6
+    assert columns.mean() > image.shape[1] * 0.5
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were written, to read their axes."""
+    figures = []
+    save = plots._save
+    monkeypatch.setattr("common.plots._save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    return figures
+
+
+def test_axes_say_hertz_seconds_and_decibels(tmp_path, drawn):
+    panels = [("input", np.zeros((256, 87))), ("output", np.zeros((256, 173)))]
+    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, title="a piece")
+    upper, lower, bar = drawn[0].axes
+    assert (upper.get_title(), lower.get_title()) == ("input", "output")
+    assert upper.get_ylabel() == lower.get_ylabel() == "frequency (Hz)"
+    assert lower.get_xlabel() == "time (s)"
+    assert bar.get_ylabel() == "level (dB)"
+    assert drawn[0].get_suptitle() == "a piece"
+    # 173 frames of 512 samples: 2.009 s; 256 bins of 43.07 Hz: 11 025 Hz; half a frame and bin at the ends.
+    np.testing.assert_allclose(lower.get_xlim(), (-SECONDS / 2, 2.0086 - SECONDS / 2), atol=1e-3)
+    np.testing.assert_allclose(lower.get_ylim(), (-21.5, 11003.5), atol=0.1)
+    assert upper.get_xlim() == lower.get_xlim()
+    np.testing.assert_allclose(bar.get_ylim(), (-96.33, 0), atol=0.01)  # 20*log10(1 + 2**16)
+
+
+def test_ticks_of_a_mel_axis_stand_at_their_frequencies(tmp_path, drawn):
+    frequencies = np.linspace(0, 10000, 101)  # bin k is at 100*k Hz
+    panels = [("mel", np.zeros((101, 50)))]
+    plots.save_spectrograms(tmp_path / "a.png", panels, 0.01, frequencies=frequencies, decibels=True)
+    axis = drawn[0].axes[0]
+    ticks = {
+        label.get_text(): position for label, position in zip(axis.get_yticklabels(), axis.get_yticks(), strict=True)
+    }
+    assert {"1000", "2000", "5000", "10000"} <= ticks.keys()
+    assert all(position == int(label) / 100 for label, position in ticks.items())
+    assert min(np.diff(sorted(ticks.values()))) > 5  # of 101: room for a label
+
+
+@pytest.mark.parametrize("n_frames", [1, 30, 2584, 310_000])  # a frame, a third of a second, 30 s, an hour
+def test_any_length_gives_a_picture_of_sensible_size(tmp_path, n_frames):
+    level = np.zeros((8, n_frames), np.float32)
+    plots.save_spectrograms(tmp_path / "a.png", [("long", level)], SECONDS, 1000.0)
+    height, width, _ = _opened(tmp_path / "a.png").shape
+    assert 400 <= width <= 1500
+    assert 200 <= height <= 1000
+    assert (tmp_path / "a.png").stat().st_size < 200_000
+
+
+def test_a_single_loud_frame_of_an_hour_is_seen():
+    level = np.zeros((4, 310_000), np.float32)
+    level[2, 123_456] = 1.0
+    thinned = plots._thinned(level)
+    assert thinned.shape[1] <= plots.MAX_COLUMNS
+    assert thinned.max() == 1.0
+    assert np.argmax(thinned[2]) / thinned.shape[1] == pytest.approx(123_456 / 310_000, abs=1e-3)
+
+
+def test_constant_and_not_finite_levels_are_drawn(tmp_path):
+    level = np.full((4, 4), -30.0)
+    level[0, 0] = np.nan
+    plots.save_spectrograms(tmp_path / "a.png", [("constant", level)], 0.1, 10.0, decibels=True)
+    plots.save_spectrograms(tmp_path / "b.png", [("nothing", np.full((4, 4), np.nan))], 0.1, 10.0, decibels=True)
+    assert _opened(tmp_path / "a.png").size
+    assert _opened(tmp_path / "b.png").size
+
+
+def test_arguments_are_left_alone():
+    level = np.linspace(0, 1, 40).reshape(4, 10)
+    kept = level.copy()
+    plots.spectrogram_frame([("a", level)], 0.1, 10.0)
+    np.testing.assert_array_equal(level, kept)
+
+
+def test_either_bins_or_frequencies_and_a_panel_are_expected():
+    with pytest.raises(ValueError, match="hz_per_bin or frequencies"):
+        plots.spectrogram_frame([("a", np.zeros((4, 4)))], 0.1)
+    with pytest.raises(ValueError, match="panel"):
+        plots.spectrogram_frame([], 0.1, 10.0)
+
+
+def test_the_png_for_a_page_has_one_size_and_the_whole_scale():
+    for n_frames in (10, 5000):
+        png = plots.spectrogram_png(np.full((256, n_frames), 0.5), SECONDS, PUBLISHED.bin_hz)
+        image = _opened(io.BytesIO(png))
+        assert image.shape == (270, 640, 3)
+        assert _share(image, _colour_of(0.5)) > 0.3
+
+
+def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path, drawn):
+    name = r"c$^$d_{e"
+    plots.save_spectrograms(tmp_path / "a.png", [(name, np.zeros((4, 4)))], SECONDS, 43.0, title=name)
+    assert (drawn[0].get_suptitle(), drawn[0].axes[0].get_title()) == (name, name)
+
+
+def test_frames_become_an_animation_that_repeats(tmp_path):
+    frames = [
+        plots.spectrogram_frame([("input", np.zeros((64, 64))), ("output", np.full((64, 64), level))], 0.01, 10.0)
+        for level in (0.2, 0.5, 0.9)
+    ]
+    assert frames[0].dtype == np.uint8
+    assert frames[0].ndim == 3
+    assert frames[0].shape[2] == 3
+    plots.save_gif(tmp_path / "a.gif", iter(frames), 0.25)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 3
+        assert gif.info["loop"] == 0
+        durations, shares = [], []
+        for index, level in enumerate((0.2, 0.5, 0.9)):
+            gif.seek(index)
+            durations.append(gif.info["duration"])
+            image = np.array(gif.convert("RGB")).astype(int)
+            assert image.shape == frames[0].shape
+            # 208 steps of the map in the animation: next to the level's colour, not exactly it.
+            shares.append((np.abs(image - _colour_of(level)).max(axis=-1) <= 4).mean())
+        assert durations == [250, 250, 1000]
+        assert min(shares) > 0.15
+
+
+def test_frames_of_different_sizes_and_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="one size"):
+        plots.save_gif(tmp_path / "a.gif", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], 0.1)
+    with pytest.raises(ValueError, match="at least one"):
+        plots.save_gif(tmp_path / "a.gif", iter([]), 0.1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_history_draws_training_and_validation_into_one_panel(tmp_path, drawn):
+    rows = [
+        {"epoch": "1", "mae": "0.4", "val_mae": "0.5", "loss": "10"},
+        {"epoch": "2", "mae": "nan", "val_mae": "", "loss": "5"},
+        {"epoch": "3", "mae": "0.2", "val_mae": "0.3", "loss": "2"},
+    ]
+    plots.save_history(tmp_path / "h.png", rows, ["mae", "loss"], log=["loss"])
+    mae, loss = drawn[0].axes
+    assert [line.get_label() for line in mae.lines] == ["training", "validation"]
+    np.testing.assert_array_equal(mae.lines[0].get_ydata(), [0.4, np.nan, 0.2])
+    np.testing.assert_array_equal(mae.lines[1].get_ydata(), [0.5, np.nan, 0.3])
+    np.testing.assert_array_equal(mae.lines[1].get_xdata(), [1, 2, 3])
+    assert (mae.get_yscale(), loss.get_yscale()) == ("linear", "log")
+    assert (mae.get_ylabel(), loss.get_ylabel(), loss.get_xlabel()) == ("mae", "loss", "epoch")
+    assert len(loss.lines) == 1
+    assert _opened(tmp_path / "h.png").size
+
+
+def test_curves_without_a_finite_or_positive_value_are_drawn(tmp_path, drawn):
+    plots.save_curves(tmp_path / "a.png", [1, 2], {"loss": {"a": [np.nan, np.inf]}, "zero": {"b": [0, 0]}}, log=True)
+    assert [axis.get_yscale() for axis in drawn[0].axes] == ["linear", "linear"]
+    plots.save_curves(tmp_path / "b.png", [], {})
+    assert _opened(tmp_path / "b.png").size
+
+
+def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
+    rates = np.geomspace(1e-9, 1, 200)
+    losses = 1 / (1 + (rates / 1e-4)) + (rates / 0.1) ** 2
+    losses[-1] = np.inf
+    plots.save_lr_curve(tmp_path / "lr.png", rates, losses, losses, 1e-4, "generator loss")
+    axis = drawn[0].axes[0]
+    assert axis.get_xscale() == "log"
+    assert axis.get_xlabel() == "learning rate"
+    assert axis.get_ylabel() == "generator loss"
+    marked = [line for line in axis.lines if "suggested" in str(line.get_label())]
+    assert marked[0].get_label() == "suggested 1.0e-04"
+    assert marked[0].get_xdata()[0] == 1e-4
+    # The blow-up, 80 times the first loss, does not flatten the fall.
+    assert 1.0 < axis.get_ylim()[1] < 4.0
+    plots.save_lr_curve(tmp_path / "none.png", rates, losses, losses, None, "loss")
+    assert _opened(tmp_path / "none.png").size
+
+
+def test_a_failed_picture_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.xyz"  # no format of matplotlib
+    path.write_text("old")
+    with pytest.raises(ValueError, match="not supported"):
+        plots.save_curves(path, [1], {"a": {"b": [1]}})
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_pyplot_and_nothing_heavy_at_import(tmp_path):
+    import subprocess
+
+    code = (
+        "import sys, pictures; assert 'matplotlib' not in sys.modules; import numpy as np;"
+        f"pictures.save_curves({str(tmp_path / 'a.png')!r}, [1], {{'a': {{'b': [1]}}}});"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

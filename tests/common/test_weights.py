@@ -1,0 +1,212 @@
+"""Weights files: the published layout written independently with h5py, and every way in which a file can be wrong."""
+
+import h5py
+import numpy as np
+import pytest
+
+import data
+from common import weights
+
+
+def published_table(in_channels, f):
+    """(group, [(weight name, shape)]) as the table of the published generator has it, for `f` base filters."""
+    norm = ["gamma", "beta", "moving_mean", "moving_variance"]
+    down = [f, 2 * f, 4 * f, 8 * f, 8 * f, 8 * f, 8 * f, 8 * f]
+    # Transposed convolutions: (out, in); from sequential_9 on, in is the concatenation with the mirrored skip.
+    up = [
+        (8 * f, 8 * f), (8 * f, 16 * f), (8 * f, 16 * f), (8 * f, 16 * f),
+        (4 * f, 16 * f), (2 * f, 8 * f), (f, 4 * f),
+    ]  # fmt: skip
+    table = [("input_1", []), ("sequential", [("conv2d/kernel:0", (4, 4, in_channels, f))])]
+    for i in range(1, 8):
+        number = "" if i == 1 else f"_{i - 1}"
+        names = [(f"batch_normalization{number}/{w}:0", (down[i],)) for w in norm]
+        table.append((f"sequential_{i}", [(f"conv2d_{i}/kernel:0", (4, 4, down[i - 1], down[i])), *names]))
+    for i, (n_out, n_in) in enumerate(up):
+        number = "" if i == 0 else f"_{i}"
+        names = [(f"batch_normalization_{7 + i}/{w}:0", (n_out,)) for w in norm]
+        table.append((f"sequential_{8 + i}", [(f"conv2d_transpose{number}/kernel:0", (4, 4, n_out, n_in)), *names]))
+    table.insert(10, ("concatenate", []))  # between sequential_8 and sequential_9
+    last = [("conv2d_transpose_7/kernel:0", (4, 4, 1, 2 * f)), ("conv2d_transpose_7/bias:0", (1,))]
+    return [*table, ("conv2d_transpose_7", last)]
+
+
+def write_published(path, table, seed=0):
+    """A file as Keras 2 would have written it, of random weights; the arrays in the order of the table."""
+    rng, arrays = np.random.default_rng(seed), []
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name, _ in table]
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = b"2.2.4-tf"
+        for name, members in table:
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [weight.encode() for weight, _ in members]
+            for weight, shape in members:
+                array = rng.uniform(0.5, 1.5, shape) if "variance" in weight else rng.normal(0, 0.1, shape)
+                arrays.append(array.astype(np.float32))
+                group[weight] = arrays[-1]
+    return arrays
+
+
+@pytest.mark.parametrize("in_channels", [1, 2])
+def test_layout_is_the_published_one(in_channels):
+    assert weights.unet_layout(in_channels, 64) == published_table(in_channels, 64)
+
+
+def test_layout_of_the_discriminator():
+    layout = weights.patchgan_layout(64)
+    shapes = [shape for _, arrays in layout for _, shape in arrays]
+    kernels = [shape for shape in shapes if len(shape) == 4]
+    assert kernels == [(4, 4, 2, 64), (4, 4, 64, 128), (4, 4, 128, 256), (4, 4, 256, 512), (4, 4, 512, 1)]
+    kinds = [name.rstrip("_0123456789") for name, _ in layout]
+    assert kinds == ["input", "input", "concatenate", *["sequential"] * 4, "conv2d"]
+    assert sum(int(np.prod(shape)) for shape in shapes) == 2_766_337
+    assert [len(arrays) for _, arrays in layout] == [0, 0, 0, 1, 5, 5, 5, 2]
+
+
+def test_published_file_is_read_in_its_order(tmp_path):
+    expected = write_published(tmp_path / "g.h5", published_table(2, 4))
+    found = [array for _, arrays in weights.read(tmp_path / "g.h5") for array in arrays]
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    description = weights.describe(tmp_path / "g.h5")
+    assert (description.network, description.in_channels, description.base_filters) == ("unet", 2, 4)
+    assert description.settings == {}
+    assert description.representation == data.PUBLISHED
+    assert "published" in description.summary
+
+
+def test_names_may_be_numbered_otherwise(tmp_path):
+    """The numbers in the names vary with what was built before in the process that wrote the file."""
+    table = [
+        (f"{group}_{40 + i}", [(f"later_{i}_{j}:0", shape) for j, (_, shape) in enumerate(members)])
+        for i, (group, members) in enumerate(published_table(1, 2))
+    ]
+    write_published(tmp_path / "g.h5", table)
+    assert weights.describe(tmp_path / "g.h5").base_filters == 2
+
+
+def test_file_of_a_whole_model(tmp_path):
+    """Keras 2's ``model.save`` puts the same below ``model_weights``."""
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+    with h5py.File(tmp_path / "g.h5") as source, h5py.File(tmp_path / "model.h5", "w") as file:
+        source.copy(source["/"], file, "model_weights")
+        file["model_weights"].attrs.update(source.attrs)
+    assert weights.describe(tmp_path / "model.h5").network == "unet"
+
+
+def test_description_round_trip(tmp_path):
+    groups = [
+        (name, [(weight, np.zeros(shape)) for weight, shape in arrays]) for name, arrays in weights.unet_layout(2, 2)
+    ]
+    other = data.Representation(sample_rate=22050, n_fft=2048)
+    settings = {
+        "system": "pix2pix", "network": "unet", "representation": other.to_dict(), "origin": "keyboard_acoustic",
+        "targets": ["guitar_acoustic", "string_acoustic"], "epoch": 7, "validation_mae": 0.0625,
+    }  # fmt: skip
+    weights.write(tmp_path / "g.h5", groups, settings)
+    description = weights.describe(tmp_path / "g.h5")
+    assert description.settings == settings
+    assert description.representation == other
+    assert description.system == "pix2pix"
+    for part in ("keyboard_acoustic to guitar_acoustic, string_acoustic", "2 base filters", "epoch 7", "0.0625"):
+        assert part in description.summary
+
+
+def refused(path):
+    with pytest.raises(data.InputError) as caught:
+        weights.describe(path)
+    message = str(caught.value)
+    assert str(path) in message
+    return message
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "nothing" in refused(tmp_path / "none.h5")
+    assert "folder" in refused(tmp_path)
+
+
+def test_not_hdf5(tmp_path):
+    (tmp_path / "g.h5").write_text("RIFF this is no HDF5")
+    assert "another kind of file" in refused(tmp_path / "g.h5")
+    (tmp_path / "empty.h5").touch()
+    assert "another kind of file" in refused(tmp_path / "empty.h5")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
+def test_truncated(tmp_path, share):
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+    content = (tmp_path / "g.h5").read_bytes()
+    (tmp_path / "g.h5").write_bytes(content[: int(share * len(content))])
+    assert "damaged" in refused(tmp_path / "g.h5")
+
+
+def test_damaged_names_and_headers(tmp_path):
+    """Whatever byte is wrong, the file is either read or refused, never a traceback of h5py's."""
+    path = tmp_path / "g.h5"
+    write_published(path, published_table(1, 1))
+    content, rng, n_refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(40):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content), 8):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            weights.read(path)
+        except data.InputError:
+            n_refused += 1
+    assert n_refused > 0
+
+
+def test_damaged_numbers(tmp_path):
+    path, rng = tmp_path / "g.h5", np.random.default_rng(0)
+    groups = [
+        (name, [(weight, rng.normal(0, 1, shape)) for weight, shape in arrays])
+        for name, arrays in weights.unet_layout(1, 2)
+    ]
+    arrays = [array.astype(np.float32) for _, members in groups for _, array in members]
+    weights.write(path, [*groups, ("rest", [("none", np.zeros((2, 0))), ("number", np.float32(3))])], {})
+    found = [array for _, members in weights.read(path) for array in members]
+    assert all(np.array_equal(a, b) for a, b in zip(found, [*arrays, np.zeros((2, 0)), 3], strict=True))
+    content = path.read_bytes()
+    for array in arrays:
+        place = content.index(array.tobytes()) + array.nbytes // 2
+        path.write_bytes(content[:place] + b"\1\2" + content[place + 2 :])
+        with pytest.raises(data.InputError, match=r"g\.h5: .* truncated or damaged"):
+            weights.read(path)
+
+
+def test_hdf5_of_another_program(tmp_path):
+    with h5py.File(tmp_path / "g.h5", "w") as file:
+        file["dataset"] = np.zeros(3)
+    assert "layer_names" in refused(tmp_path / "g.h5")
+
+
+def test_group_that_is_missing(tmp_path):
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+    with h5py.File(tmp_path / "g.h5", "a") as file:
+        del file["sequential_3"]
+    assert "damaged" in refused(tmp_path / "g.h5")
+
+
+def test_other_architectures(tmp_path):
+    dense = [("dense", [("dense/kernel:0", (5, 6)), ("dense/bias:0", (6,))])]
+    write_published(tmp_path / "dense.h5", dense)
+    assert "(5, 6)" in refused(tmp_path / "dense.h5")
+    write_published(tmp_path / "shallow.h5", published_table(1, 2)[:-3])
+    assert "another architecture" in refused(tmp_path / "shallow.h5")
+    wider = published_table(1, 2)
+    wider[5] = (wider[5][0], [(name, (*shape[:-1], shape[-1] + 1)) for name, shape in wider[5][1]])
+    write_published(tmp_path / "wider.h5", wider)
+    assert "another architecture" in refused(tmp_path / "wider.h5")
+    assert wider[5][1][0][0] in refused(tmp_path / "wider.h5")
+    write_published(tmp_path / "none.h5", [("input_1", [])])
+    assert "no arrays" in refused(tmp_path / "none.h5")
+
+
+def test_damaged_representation_is_named(tmp_path):
+    groups = [
+        (name, [(weight, np.zeros(shape)) for weight, shape in arrays]) for name, arrays in weights.unet_layout(1, 1)
+    ]
+    weights.write(tmp_path / "g.h5", groups, {"network": "unet", "representation": {"kind": "mel"}})
+    with pytest.raises(data.InputError, match=r"g\.h5.*mel"):
+        _ = weights.describe(tmp_path / "g.h5").representation

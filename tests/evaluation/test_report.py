@@ -1,0 +1,285 @@
+"""What an evaluation leaves behind: the table, the files, and the page as a browser shows it."""
+
+import base64
+import csv
+import dataclasses
+import functools
+import io
+import json
+import pathlib
+import re
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from test_metrics import RATE, tone
+
+from evaluation import comparison, metrics, report
+
+NASTY = 'a "quoted" </script><b>&'
+
+
+def made_result(name, mae, seconds=0.5, model="model one"):
+    """A result with known numbers; the model's sound is a tone of its own."""
+    audios = {"origin": tone(60, seconds), "target": tone(64, seconds), model: tone(67, seconds, level=0.02)}
+    columns = {"copy": 0.5, model: mae}
+    values = {c: {**{m.name: m.best for m in metrics.METRICS}, "mae": v} for c, v in columns.items()}
+    pair = comparison.Pair(name, pathlib.Path("o.wav"), pathlib.Path("t.wav"))
+    return comparison.Result(pair, seconds, values, ["something <odd>"] if mae > 0.35 else [], audios)
+
+
+def made_report(maes=(0.25, 0.375), page_pairs=12, model="model one", names=None):
+    made = report.Report(
+        "piano to <guitar>", ["one line"], {"copy": "copy the input", model: model},
+        {model: {"path": "m.h5", "summary": "a model"}}, page_pairs=page_pairs,
+    )  # fmt: skip
+    for i, mae in enumerate(maes):
+        made.add(made_result(names[i] if names else f"piece {i}", mae, model=model))
+    return made
+
+
+# --- sounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_part():
+    quiet = 0.02 * tone(60, 32, decay=0)
+    result = made_result("p", 0.1)
+    audios = {name: np.concatenate([quiet, audio]) for name, audio in result.audios.items()}
+    sounds = report.make_sounds(dataclasses.replace(result, audios=audios), list(audios))
+    assert list(sounds) == ["origin", "target", "model one"]
+    levels = []
+    for sound in sounds.values():
+        assert sound.media_type == "audio/mpeg"
+        audio, rate = soundfile.read(io.BytesIO(sound.audio))
+        assert rate == RATE
+        assert len(audio) / rate == pytest.approx(report.EXCERPT, abs=0.1)
+        assert np.abs(audio).max() <= 1
+        assert np.abs(audio[-RATE:]).max() > 5 * np.abs(audio[:RATE]).max()  # the end is loudest
+        levels.append(20 * np.log10(np.sqrt(np.mean(audio**2))))
+        with Image.open(io.BytesIO(sound.picture)) as picture:
+            assert picture.size == (640, 270)
+    assert np.ptp(levels) < 0.5
+    assert max(levels) > -30
+
+
+def test_a_silent_output_stays_silent():
+    result = made_result("p", 0.1)
+    result.audios["model one"] = np.zeros(RATE // 2, np.float32)
+    sounds = report.make_sounds(result, ["target", "model one"])
+    assert np.abs(soundfile.read(io.BytesIO(sounds["model one"].audio))[0]).max() < 1e-3
+    assert np.abs(soundfile.read(io.BytesIO(sounds["target"].audio))[0]).max() > 0.5
+
+
+def test_without_mp3_sounds_are_wav(monkeypatch):
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
+    media_type, encoded = report.encode(tone(60, 0.1), RATE)
+    assert media_type == "audio/wav"
+    np.testing.assert_allclose(soundfile.read(io.BytesIO(encoded))[0], tone(60, 0.1), atol=1e-4)
+
+
+def test_the_page_keeps_the_sounds_of_the_worst_pairs_only():
+    made = made_report((0.1, 0.5, 0.3, 0.4), page_pairs=2)
+    assert list(made.sounds) == ["piece 1", "piece 3"]
+    assert len(made.results) == 4
+    assert all(not result.audios for result in made.results)
+    assert "The 2 pairs with the greatest MAE of 4" in report.as_html(made)
+    assert "All pairs" in report.as_html(made_report())
+
+
+# --- table and files --------------------------------------------------------------------------------------------------
+
+
+def test_the_table_holds_means_intervals_directions_and_the_worst():
+    text = report.table(made_report((0.25, 0.375)))
+    lines = text.splitlines()
+    assert "[1] copy the input" in lines
+    assert "[2] model one" in lines
+    at = next(i for i, line in enumerate(lines) if line.startswith("MAE"))
+    assert lines[at].split()[-2:] == ["0.500", "0.312"]
+    assert lines[at + 1].split() == ["0.500-0.500", "0.250-0.375"]
+    assert sum("lower" in line for line in lines) == 8
+    assert sum("higher" in line for line in lines) == 1
+    assert "Greatest MAE of model one: piece 1, piece 0" in lines
+    assert "piece 1: something <odd>" in lines
+    assert max(map(len, lines)) < 100
+
+
+def test_the_table_of_a_single_pair_has_no_interval():
+    text = report.table(made_report((0.25,)))
+    assert "0.250" in text
+    assert "bootstrap" not in text
+
+
+def test_json_and_csv_hold_every_value(tmp_path):
+    made = made_report((0.25, 0.375))
+    made.left_out.append(("x.wav", "no audio"))
+    paths = report.write(made, tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["report.json", "report.csv", "report.html"]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == ["report.csv", "report.html", "report.json"]
+    content = json.loads(paths[0].read_text())
+    assert content["summary"]["model one"]["mae"]["mean"] == 0.3125
+    assert content["worst"] == {"model one": ["piece 1", "piece 0"]}
+    assert content["left_out"] == [{"name": "x.wav", "reason": "no audio"}]
+    assert [pair["values"]["model one"]["mae"] for pair in content["pairs"]] == [0.25, 0.375]
+    assert {m["name"]: m["better"] for m in content["metrics"]}["onset_f1"] == "higher"
+    with open(paths[1], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["pair"], row["column"], float(row["mae"])) for row in rows] == [
+        ("piece 0", "copy", 0.5), ("piece 0", "model one", 0.25),
+        ("piece 1", "copy", 0.5), ("piece 1", "model one", 0.375),
+    ]  # fmt: skip
+    single = json.loads(json.dumps(report.as_json(made_report((0.25,))), allow_nan=False))
+    assert single["summary"]["copy"]["mae"]["low"] is None
+
+
+def test_a_name_that_is_no_text_is_written_escaped(tmp_path):
+    for path in report.write(made_report([0.25], names=["caf\udce9"]), tmp_path):
+        assert "caf\\udce9" in path.read_text(encoding="utf-8")
+
+
+def test_the_page_asks_for_nothing_and_escapes_names():
+    page = report.as_html(made_report(names=[NASTY, "b"], model=NASTY))
+    links = re.findall(r'\b(?:src|href)="([^"]*)"', page)
+    assert len(links) == 1 + 2 * 3 * 2  # the icon; two pairs of three players with a picture each
+    assert all(link.startswith("data:") for link in links)
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "default-src 'none'" in page
+    assert "<b>" not in page
+    assert page.count("</script>") == 2
+    trials = json.loads(re.search(r'id="trials">(.*?)</script>', page, re.S)[1])
+    assert {trial["model"] for trial in trials} == {NASTY}
+    for trial in trials:
+        assert f'id="{trial["target"]}"' in page
+        assert f'id="{trial["output"]}"' in page
+    png = next(link for link in links if link.startswith("data:image/png"))
+    with Image.open(io.BytesIO(base64.b64decode(png.split(",")[1]))) as picture:
+        assert picture.format == "PNG"
+
+
+def test_the_page_without_models_has_nothing_to_vote_on():
+    made = report.Report("t", [], {"copy": "copy the input"}, {})
+    result = made_result("p", 0.1)
+    made.add(dataclasses.replace(result, values={"copy": result.values["copy"]}))
+    page = report.as_html(made)
+    assert "nothing to compare" in page
+    assert "vote-a" not in page.split("<script>")[0]
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+def _missing():
+    """Why there is no browser to test with; empty where there is one."""
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return "selenium is not installed"
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    return "" if browser and driver else "no Chromium with its driver (Debian: chromium chromium-driver)"
+
+
+needs_browser = pytest.mark.skipif(bool(_missing()), reason=_missing() or "there is a browser")
+
+
+@pytest.fixture(scope="module")
+def start_browser():
+    """A function that starts headless Chromium with a window of some size; all are closed in the end."""
+    from selenium import webdriver
+
+    browsers = []
+    with tempfile.TemporaryDirectory() as profile:
+
+        def start(width, height):
+            options = webdriver.ChromeOptions()
+            options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+            flags = (
+                "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+                f"--disable-component-update --disable-sync --disable-dev-shm-usage --window-size={width},{height}"
+            )
+            for flag in [*flags.split(), f"--user-data-dir={profile}/{len(browsers)}"]:
+                options.add_argument(flag)
+            options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+            service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+            browsers.append(webdriver.Chrome(options=options, service=service))
+            return browsers[-1]
+
+        yield start
+        for browser in browsers:
+            browser.quit()
+
+
+@needs_browser
+def test_in_chromium_a_player_plays_votes_are_counted_and_downloaded(start_browser, tmp_path):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    *_, page = report.write(made_report(names=[NASTY, "b"], model="model, one"), tmp_path / "a folder #1")
+    browser = start_browser(1200, 900)
+    find, until = functools.partial(browser.find_element, "css selector"), WebDriverWait(browser, 20).until
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "downloads")}
+    )
+    browser.get(page.as_uri())
+    assert find("h1").text == "piano to <guitar>"
+
+    player = find("#sound-0-1")
+    until(lambda _: browser.execute_script("return arguments[0].readyState > 0", player))
+    assert browser.execute_script("return arguments[0].duration", player) == pytest.approx(0.5, abs=0.1)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", player)
+    left = -player.size["width"] // 2 + 25  # the native play button stands at the left
+    ActionChains(browser).move_to_element_with_offset(player, left, 0).click().perform()
+    until(lambda _: browser.execute_script("return arguments[0].currentTime > 0", player))
+
+    # Vote A twice and look up what A was by its sound.
+    right = 0
+    for number in (1, 2):
+        assert find("#blind-trial").text == f"Comparison {number} of 2"
+        assert find("#blind-result").text == ""
+        a, targets = browser.execute_script(
+            "return [document.querySelector('#blind-a').src,"
+            "['0', '1'].map((i) => document.querySelector('#sound-' + i + '-1').src)]"
+        )
+        right += a in targets
+        find("#vote-a").click()
+    assert find("#blind-trial").text == "All 2 comparisons done."
+    chance = {0: 100, 1: 75, 2: 25}[right]
+    assert find("#blind-result").text == (
+        f"model, one: target found in {right} of 2 (chance of that many by guessing: {chance} %)."
+    )
+    assert not find("#vote-a").is_enabled()
+
+    find("#blind-csv").click()
+    until(lambda _: (tmp_path / "downloads" / "votes.csv").is_file())
+    with open(tmp_path / "downloads" / "votes.csv", newline="") as file:
+        votes = list(csv.DictReader(file))
+    assert sorted(vote["pair"] for vote in votes) == [NASTY, "b"]
+    assert {vote["model"] for vote in votes} == {"model, one"}
+    assert {vote["vote"] for vote in votes} == {"A"}
+    assert sum(vote["correct"] == "true" for vote in votes) == right
+    assert all((vote["correct"] == "true") == (vote["a"] == "target") for vote in votes)
+
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    requests = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [name for name in requests if not name.startswith("data:")] == []
+
+
+@needs_browser
+def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
+    made = made_report(names=["a_piece_with_a_very_long_name_" * 4, "b"], model="a_model_with_a_long_name_" * 4)
+    made.said.append("/a/very/long/path/without/any/space" * 4)
+    *_, page = report.write(made, tmp_path)
+    browser = start_browser(500, 800)
+    metrics_of_phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics_of_phone)
+    browser.get(page.as_uri())
+    width, inner = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert inner == 360
+    assert width <= 360
+    for element in browser.find_elements("css selector", "audio, img, button"):
+        assert element.rect["x"] + element.rect["width"] <= 360
+    assert all(element.rect["height"] >= 44 for element in browser.find_elements("css selector", "button"))

@@ -1,0 +1,214 @@
+"""Hums to guitars: length, pitch, loudness, seams and memory, with networks whose answer is known."""
+
+import itertools
+
+import mir_eval
+import numpy as np
+import pytest
+
+import data
+import model
+import predict
+from hum2guitar import converter, harmonics
+from hum2guitar.converter import HumConverter, HumSettings
+from hum2guitar.harmonics import PUBLISHED
+
+RATE = PUBLISHED.sample_rate
+CEPSTRUM = HumSettings(f0="cepstrum", transpose=0)  # fast
+
+
+def voice(*notes: float, seconds: float = 1.0) -> np.ndarray:
+    return harmonics.synthesize_voice(np.repeat(np.asarray(notes, float), round(seconds * RATE)))
+
+
+def plain(level: np.ndarray) -> np.ndarray:
+    """A network whose guitar is the harmonics themselves."""
+    return level
+
+
+def loud(level: np.ndarray) -> np.ndarray:
+    """A network that knows nothing of loudness: its loudest place is always at -10 dB."""
+    return np.where(level > -1, np.clip(level - level.max() + 0.8, -1, 1), -1).astype(np.float32)
+
+
+def convert(audio: np.ndarray, network=plain, settings=CEPSTRUM, n_block=30000, **arguments) -> np.ndarray:
+    converter = HumConverter(network, settings=settings, n_iterations=arguments.pop("n_iterations", 4), **arguments)
+    blocks = [audio[start : start + n_block] for start in range(0, len(audio), n_block)]
+    return np.concatenate([np.zeros(0, np.float32), *converter.convert(iter(blocks))])
+
+
+def level_db(audio: np.ndarray) -> float:
+    return 10 * np.log10(np.mean(np.square(audio)))
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 511, 512, 513, 2047, 30001])
+def test_the_length_is_kept(n_samples):
+    found = convert(voice(220, seconds=1.5)[:n_samples])
+    assert found.shape == (n_samples,)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+
+
+def test_how_the_sound_is_cut_into_blocks_makes_no_difference():
+    audio = voice(150, 200, 0, 250, seconds=6)  # more than two of all chunks
+    whole = convert(audio, n_block=10**6)
+    assert len(whole) == len(audio)
+    np.testing.assert_allclose(convert(audio, n_block=7777), whole, atol=1e-5)
+
+
+def test_silence_stays_silent_and_rests_stay_rests():
+    assert not convert(np.zeros(3 * RATE, np.float32)).any()
+    found = convert(np.concatenate([voice(200), np.zeros(8 * RATE, np.float32)]))
+    assert np.abs(found[: RATE // 2]).max() > 0.01
+    assert np.abs(found[2 * RATE :]).max() < 1e-4
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_the_guitar_plays_the_melody_that_was_hummed(halves):
+    hummed = voice(147, 196, 165, 220, 262, seconds=0.8)
+    found = convert(hummed, settings=HumSettings(transpose=0), n_iterations=8, halves=halves)
+    expected, heard = harmonics.track_f0(hummed), harmonics.track_f0(found)
+    times = np.arange(len(expected)) * PUBLISHED.hop_length / RATE
+    scores = mir_eval.melody.evaluate(times, expected, times, heard)
+    assert scores["Raw Pitch Accuracy"] > 0.95
+
+
+@pytest.mark.parametrize(("hummed", "transpose", "heard"), [(55, None, 110), (1800, None, 900), (110, 7, 164.81)])
+def test_the_pitch_is_moved_as_asked_or_by_octaves_into_the_guitars_range(hummed, transpose, heard):
+    settings = HumSettings(f0_min=40, f0_max=2500, transpose=transpose)
+    found = convert(voice(hummed, seconds=2), settings=settings, n_iterations=8)
+    f0 = harmonics.track_f0(found)
+    assert np.median(f0[f0 > 0]) == pytest.approx(heard, rel=0.01)
+
+
+def test_the_guitar_is_damped_where_the_hum_rests_whatever_the_network_says():
+    def droning(level):
+        return np.full_like(level, 0.6)
+
+    found = convert(voice(200, 0, 200, seconds=1.5), droning)
+    sounding, resting = found[RATE // 2 : RATE], found[int(2.5 * RATE) : int(2.8 * RATE)]
+    assert level_db(sounding) - level_db(resting + 1e-9) > 60
+    just_after = found[int(1.52 * RATE) : int(1.6 * RATE)]  # rings on
+    assert level_db(just_after) == pytest.approx(level_db(sounding), abs=6)
+
+
+def test_loudness_follows_the_hum_even_where_the_network_has_no_sense_of_it():
+    audio = voice(200, seconds=20)
+    audio[10 * RATE :] *= 0.1
+    found = convert(audio, loud)
+    first, last = found[2 * RATE : 8 * RATE], found[12 * RATE : 18 * RATE]
+    assert level_db(first) - level_db(last) == pytest.approx(20, abs=1)
+    assert level_db(first) == pytest.approx(level_db(audio[2 * RATE : 8 * RATE]), abs=3)
+
+
+def test_chunks_and_windows_leave_no_seam():
+    found = convert(voice(220, seconds=24), settings=HumSettings(transpose=0), n_iterations=8)
+    frames = found[RATE : 23 * RATE].reshape(-1, 1470)  # 15 periods of 1/15 s
+    loudness = 10 * np.log10(np.mean(np.square(frames), axis=1))
+    assert np.ptp(loudness) < 3
+    assert np.abs(np.diff(loudness)).max() < 1.5
+
+
+def test_what_is_read_ahead_is_bounded():
+    read = itertools.count()
+    n_read = 0
+
+    def blocks():
+        nonlocal n_read
+        for n_read in read:
+            if n_read == 300:
+                return
+            yield np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE).astype(np.float32)
+
+    settings = HumSettings(f0="cepstrum")
+    pieces = HumConverter(plain, settings=settings, n_iterations=0).convert(blocks())
+    first = next(pieces)
+    assert n_read < 90  # seconds: the minute that decides on octaves, and what windows and chunks hold
+    assert len(first) < 30 * RATE
+    next(pieces)
+    assert n_read < 110
+
+
+def test_a_sound_without_pitch_is_warned_of_by_its_share(capsys):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32)
+    found = convert(noise, settings=HumSettings())
+    assert not found.any()
+    assert "100 % of the sounding frames have no single pitch" in capsys.readouterr().err
+    convert(voice(200), settings=HumSettings())
+    assert not capsys.readouterr().err
+    list(HumConverter(plain).convert([1e-4 * voice(200)], name="faint.wav"))
+    assert capsys.readouterr().err.startswith("Warning: faint.wav: nothing sounds above -60 dB: the output is silent")
+
+
+@pytest.mark.parametrize(
+    "settings", [HumSettings(f0="yin"), HumSettings(f0_min=300, f0_max=200), HumSettings(f0_min=1)]
+)
+def test_a_wrong_method_or_range_is_found_at_once(settings):
+    with pytest.raises(data.InputError, match="--f0"):
+        HumConverter(plain, settings=settings)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "generator.h5"
+    settings = {"system": "hum2guitar", "representation": PUBLISHED.to_dict(), "base_filters": 2, "f0": "pyin"}
+    model.save(model.build_local_enhancer(2, seed=1), path, settings)
+    return path
+
+
+def test_predict_converts_a_hum_of_any_rate_to_the_same_length(weights_file, tmp_path, capsys):
+    hummed = data.resample(voice(130, 147, 165, 0, 131, seconds=0.5), RATE, 8000)
+    source, output = tmp_path / "hum.wav", tmp_path / "made" / "guitar.wav"
+    data.write_audio(source, hummed, 8000)
+    arguments = ["--model", weights_file, "--input", source, "--output", output, "--gpu", "-1"]
+    assert predict.main([str(argument) for argument in arguments]) == 0
+    found = data.read_audio(output, None)
+    assert len(found) == len(hummed)
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() > 0.9  # normalised
+    assert str(output) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--f0_min", "400", "--f0_max", "300"], "400 to 300"),
+        (["--f0_min", "1000", "--f0_max", "1010"], "expected a range of an octave or more"),
+        (["--transpose", "high"], "--transpose: expected auto or a number, found 'high'"),
+        (["--transpose", "49"], "expected auto or a number at least -48 and at most 48, found 49"),
+        (["--f0", "crepe"], "--f0"),
+    ],
+)
+def test_predict_names_what_is_wrong_in_one_line(weights_file, tmp_path, capsys, flags, text):
+    data.write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
+    arguments = ["--model", weights_file, "--input", tmp_path / "hum.wav", "--output", tmp_path / "out.wav", *flags]
+    try:
+        status = predict.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    said = capsys.readouterr().err
+    assert status == 2
+    assert text in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_discriminator_is_no_generator(tmp_path, capsys):
+    path = tmp_path / "discriminator.h5"
+    model.save(model.build_multiscale_discriminator(1), path, {"system": "hum2guitar", "base_filters": 1})
+    data.write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
+    arguments = ["--model", path, "--input", tmp_path / "hum.wav", "--output", tmp_path / "out.wav"]
+    assert predict.main([str(argument) for argument in arguments]) == 2
+    assert "discriminator" in capsys.readouterr().err
+
+
+def test_weights_without_their_representation_are_refused(tmp_path):
+    path = tmp_path / "generator.h5"
+    model.save(model.build_global_generator(1), path, {"system": "hum2guitar", "base_filters": 1})
+    from common import weights
+
+    with pytest.raises(data.InputError, match="damaged description"):
+        converter.load_converter(weights.describe(path), HumSettings(), 0.25, 4, "float32", -1)

@@ -1,0 +1,196 @@
+"""Segments of guitar recordings: what is found, kept, left out and loaded."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import data
+from hum2guitar import dataset, harmonics
+from hum2guitar.harmonics import PUBLISHED
+
+RATE = PUBLISHED.sample_rate
+METHOD = "cepstrum"  # fast
+
+
+def melody(seconds: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    n_notes = int(np.ceil(seconds / 0.5))
+    t = np.arange(RATE // 2) / RATE
+    notes = [
+        sum(np.exp(-3 * t) / i * np.sin(2 * np.pi * i * f * t) for i in range(1, 12))
+        for f in 110 * 2 ** (rng.integers(0, 24, n_notes) / 12)
+    ]
+    return (0.2 * np.concatenate(notes)[: int(seconds * RATE)]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def guitar(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guitar")
+    data.write_audio(folder / "a.wav", melody(11, 1), RATE)
+    data.write_audio(folder / "b.flac", melody(16, 2), RATE)
+    (folder / "more").mkdir()
+    data.write_audio(folder / "more" / "c.wav", data.resample(melody(5, 3), RATE, 44100), 44100)
+    data.write_audio(folder / "short.wav", melody(4.9, 4), RATE)
+    data.write_audio(folder / "silent.wav", np.zeros(6 * RATE, np.float32), RATE)
+    (folder / "broken.wav").write_bytes(b"no audio")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features(guitar, tmp_path_factory):
+    return dataset.prepare(guitar, tmp_path_factory.mktemp("features"), METHOD)
+
+
+def test_only_solos_are_taken_where_there_are_such_names(tmp_path):
+    for name in ("00_Rock2-142-D_solo_mic.wav", "00_Rock2-142-D_comp_mic.wav", "readme.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in dataset.find_guitar(tmp_path)] == ["00_Rock2-142-D_solo_mic.wav"]
+    (tmp_path / "00_Rock2-142-D_solo_mic.wav").unlink()
+    assert [path.name for path in dataset.find_guitar(tmp_path)] == ["00_Rock2-142-D_comp_mic.wav"]
+
+
+def test_recordings_become_segments_of_five_seconds_and_the_rest_is_named(features):
+    counts = np.bincount(features.segments[:, 0])
+    assert [path.stem for path in features.files] == ["a", "b", "more_c"]
+    assert counts.tolist() == [2, 3, 1]
+    reasons = {os.path.basename(path): reason for path, reason in features.left_out}
+    assert set(reasons) == {"broken.wav", "short.wav", "silent.wav"}
+    assert "at least 5 s" in reasons["short.wav"]
+    assert "no segment of 5 s with a pitch" in reasons["silent.wav"]
+    assert features.voiced > 0.9
+    assert 100 < features.representation.f0_low < features.representation.f0_high < 600
+
+
+def test_a_segment_holds_what_the_recording_is(features, guitar):
+    audio = data.read_audio(guitar / "a.wav", RATE)
+    start = PUBLISHED.segment_samples
+    second = audio[start : 2 * start]
+    f0, energy, level = harmonics.analyse(second, method=METHOD, f0_range=harmonics.GUITAR_F0[METHOD])
+    inputs, target = dataset.HumBatches(features, features.segments, 1, 0, shuffle=False).load(1)
+    assert inputs.shape == target.shape == (1, 512, 216, 1)
+    np.testing.assert_allclose(target[0, ..., 0], level, atol=1e-3)
+    expected = harmonics.harmonics_level(f0, energy)
+    assert np.abs(inputs[0, ..., 0] - expected).mean() < 1e-3
+    halved, _ = dataset.HumBatches(features, features.segments, 1, 0, halve=True, shuffle=False).load(1)
+    np.testing.assert_allclose(halved[0, ..., 0], harmonics.halve_bins(inputs[0, ..., 0]), atol=1e-6)
+
+
+def test_what_is_there_is_not_computed_again_unless_the_recording_is_newer(tmp_path):
+    source, cache = tmp_path / "guitar", tmp_path / "cache"
+    data.write_audio(source / "a.wav", melody(5), RATE)
+    file = dataset.prepare(source, cache, METHOD).files[0]
+    kept = os.stat(file)
+    assert dataset.prepare(source, cache, METHOD).files[0] == file
+    assert os.stat(file).st_ino == kept.st_ino
+    data.write_audio(source / "a.wav", melody(11), RATE)
+    os.utime(source / "a.wav", ns=(kept.st_mtime_ns + 10**9, kept.st_mtime_ns + 10**9))
+    assert len(dataset.prepare(source, cache, METHOD).segments) == 2
+    other = dataset.prepare(source, cache, "pyin").files[0]
+    assert other != file  # another method's segments lie elsewhere
+
+
+def test_a_recording_without_a_segment_is_analysed_once(guitar, tmp_path, monkeypatch):
+    first = dataset.prepare(guitar, tmp_path, METHOD)
+    monkeypatch.setattr("hum2guitar.harmonics.analyse", None)
+    again = dataset.prepare(guitar, tmp_path, METHOD)
+    assert again.left_out == first.left_out
+    np.testing.assert_array_equal(again.segments, first.segments)
+
+
+def test_several_processes_compute_the_same(guitar, features, tmp_path):
+    again = dataset.prepare(guitar, tmp_path, METHOD, n_processes=2)
+    np.testing.assert_array_equal(again.segments, features.segments)
+    for ours, theirs in zip(again.files, features.files, strict=True):
+        np.testing.assert_array_equal(np.load(ours), np.load(theirs))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_linked_recordings_and_folders_are_taken(tmp_path):
+    data.write_audio(tmp_path / "else/where/a.wav", melody(5), RATE)
+    (tmp_path / "guitar").mkdir()
+    (tmp_path / "guitar/b.wav").symlink_to(tmp_path / "else/where/a.wav")
+    (tmp_path / "guitar/linked").symlink_to(tmp_path / "else")
+    found = dataset.prepare(tmp_path / "guitar", tmp_path / "features", METHOD)
+    assert [path.stem for path in found.files] == ["b", "linked_where_a"]
+    assert found.left_out == []
+
+
+def test_nothing_to_train_on_is_said_with_a_reason(tmp_path):
+    data.write_audio(tmp_path / "guitar" / "short.wav", melody(2), RATE)
+    with pytest.raises(data.InputError, match=r"--guitar_dir.*at least 5 s.*no segment"):
+        dataset.prepare(tmp_path / "guitar", tmp_path / "cache", METHOD)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(data.InputError, match="--guitar_dir"):
+        dataset.prepare(tmp_path / "empty", tmp_path / "cache", METHOD)
+
+
+def test_recordings_are_held_out_whole(features):
+    for seed in range(4):
+        training, validation, said = dataset.split_by_recording(features, 0.3, seed)
+        assert len(training) + len(validation) == 6
+        assert not set(training[:, 0]) & set(validation[:, 0])
+        assert "recordings are held out" in said
+
+
+def test_an_epoch_visits_every_segment_once_in_an_order_of_its_own(features):
+    batches = dataset.HumBatches(features, features.segments, 4, seed=5)
+    assert batches.steps_per_epoch == 2
+    assert [batches.size(step) for step in range(4)] == [4, 2, 4, 2]
+
+    def epoch(first, drawn=batches):
+        return np.concatenate([drawn.load(step)[1] for step in (first, first + 1)])
+
+    one, two = epoch(0), epoch(2)
+    assert not np.array_equal(one, two)
+    sums = [sorted(levels.sum(axis=(1, 2, 3))) for levels in (one, two)]
+    np.testing.assert_allclose(*sums)
+    np.testing.assert_array_equal(one, epoch(0, dataset.HumBatches(features, features.segments, 4, seed=5)))
+    shares = [batches.load(0, replica, 2)[0] for replica in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(shares), batches.load(0)[0])
+
+
+def test_a_batch_larger_than_the_data_is_refused(features):
+    with pytest.raises(data.InputError, match="--batch_size"):
+        dataset.HumBatches(features, features.segments, 7, 0)
+
+
+def test_of_two_recordings_with_one_name_both_are_named(tmp_path):
+    for name in ("cut.flac", "cut.wav"):
+        (tmp_path / name).write_bytes(b"no audio")
+    with pytest.raises(data.InputError) as refusal:
+        dataset.prepare(tmp_path, tmp_path / "features", METHOD)
+    flac, wav = tmp_path / "cut.flac", tmp_path / "cut.wav"
+    assert str(refusal.value).endswith(f"; {wav}: expected a piece name of its own, found 'cut' taken by {flac}")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "shape", "nan"])
+def test_a_damaged_feature_file_is_named(guitar, tmp_path, damage):
+    features = dataset.prepare(guitar, tmp_path, METHOD)
+    path = features.files[0]
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        np.save(path, np.zeros((2, 10, 10)) if damage == "shape" else np.full((2, 515, 216), np.nan, np.float16))
+    with pytest.raises(data.InputError, match=r"a\.npy"):
+        dataset.HumBatches(features, features.segments, 1, 0, shuffle=False).load(0)
+
+
+def test_a_sample_is_the_first_recording_with_a_pitch(guitar):
+    paths = [guitar / "broken.wav", guitar / "silent.wav", guitar / "short.wav"]
+    name, f0, energy, level = dataset.read_sample(paths, PUBLISHED, METHOD)
+    assert name == "short"
+    assert f0.shape == energy.shape == (216,)
+    assert level.shape == (512, 216)
+    assert dataset.read_sample(paths[:2], PUBLISHED, METHOD) is None
+
+
+def test_a_sample_is_found_behind_a_long_silence_and_filled_up(tmp_path):
+    audio = np.concatenate([np.zeros(6 * RATE, np.float32), melody(1)])
+    data.write_audio(tmp_path / "late.wav", audio, RATE)
+    _, f0, _, level = dataset.read_sample([tmp_path / "late.wav"], PUBLISHED, METHOD)
+    voiced = np.flatnonzero(f0) * PUBLISHED.hop_length / RATE
+    assert 0.9 < voiced[0] < 1.1  # of the second segment, which begins at 5 s
+    assert voiced[-1] < 2.1
+    assert level.shape == (512, 216)

@@ -1,0 +1,232 @@
+"""The hum2guitar networks as published, layer by layer; their losses and optimizer against hand-computed values."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import data
+import losses
+import model
+from common import weights
+from training import optimizers
+
+keras = tf.keras
+
+# Output (bins, frames, filters) of each convolution at 64 base filters, for one segment of 216 frames.
+GLOBAL = {
+    "global_0": (256, 216, 64),
+    "global_1": (254, 214, 128),
+    "global_2": (252, 212, 256),
+    "global_3": (250, 210, 512),
+    "global_residual_0_1": (250, 210, 512),
+    "global_residual_0_2": (250, 210, 512),
+    "global_residual_1_1": (250, 210, 512),
+    "global_residual_1_2": (250, 210, 512),
+    "global_residual_2_1": (250, 210, 512),
+    "global_residual_2_2": (250, 210, 512),
+    "global_up_2": (252, 212, 256),
+    "global_up_1": (254, 214, 128),
+    "global_up_0": (256, 216, 64),
+}
+LOCAL = {
+    "global_halve": (256, 216, 1),
+    **GLOBAL,
+    "local_down": (256, 216, 32),
+    "local_1": (256, 216, 64),
+    "local_add": (256, 216, 64),
+    "local_residual_0_1": (256, 216, 64),
+    "local_residual_0_2": (256, 216, 64),
+    "local_residual_1_1": (256, 216, 64),
+    "local_residual_1_2": (256, 216, 64),
+    "local_residual_2_1": (256, 216, 64),
+    "local_residual_2_2": (256, 216, 64),
+    "local_up": (514, 218, 32),
+    "local_last": (512, 216, 1),
+}
+DISCRIMINATOR = [
+    [(255, 107, 64), (126, 52, 128), (62, 25, 256), (30, 11, 512), (31, 12, 1)],
+    [(127, 107, 64), (62, 52, 128), (30, 25, 256), (14, 11, 512), (15, 12, 1)],
+    [(63, 107, 64), (30, 52, 128), (14, 25, 256), (6, 11, 512), (7, 12, 1)],
+]
+
+
+def output_shapes(network: keras.Model, shape: tuple) -> dict:
+    """Output shape of every layer for one input shape, without computing anything."""
+    named = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    all_outputs = keras.Model(network.inputs, [layer.output for layer in named])
+    found = all_outputs.compute_output_spec(keras.KerasTensor((1, *shape)))
+    return {layer.name: tuple(spec.shape[1:]) for layer, spec in zip(named, found, strict=True)}
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_global_generator_is_the_published_one():
+    network = model.build_global_generator()
+    assert network.count_params() == 17_257_985
+    found = output_shapes(network, (256, 216, 1))
+    expected = {**GLOBAL, "global_last": (256, 216, 1)}
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_the_local_enhancer_is_the_published_one():
+    network = model.build_local_enhancer()
+    assert network.count_params() == 17_517_569
+    found = output_shapes(network, (512, 216, 1))
+    assert {name: found[name] for name in LOCAL} == LOCAL
+    assert found["local_pad"] == (516, 220, 1)  # 2 on each side, mirrored
+    assert found["local_last_pad"] == (516, 220, 32)
+
+
+def test_the_three_discriminators_are_the_published_ones():
+    network = model.build_multiscale_discriminator()
+    assert network.count_params() == 8_291_139
+    spectrogram = keras.KerasTensor((1, 512, 216, 1))
+    scales = network.compute_output_spec([spectrogram, spectrogram])
+    assert [[tuple(spec.shape[1:]) for spec in maps] for maps in scales] == DISCRIMINATOR
+
+
+def test_a_discriminator_answers_with_a_list_a_scale_and_sees_both_inputs():
+    network = model.build_multiscale_discriminator(2, seed=1)
+    x, y = tf.random.stateless_uniform((2, 1, 256, 96, 1), (0, 1), -1, 1)
+    answer = model.discriminate(network, x, y, training=False)
+    assert [len(maps) for maps in answer] == [5, 5, 5]
+    for other in (model.discriminate(network, x, -y, training=False), model.discriminate(network, -x, y, False)):
+        assert all(np.abs(a[-1] - b[-1]).max() > 1e-3 for a, b in zip(answer, other, strict=True))
+
+
+@pytest.mark.parametrize("n_frames", [8, 37, 216, 300])
+def test_any_number_of_frames_goes_through(n_frames):
+    x = tf.random.stateless_uniform((1, 64, n_frames, 1), (0, 1), -1, 1)
+    for network in (model.build_global_generator(2, seed=0), model.build_local_enhancer(2, seed=0)):
+        y = network(x)
+        assert y.shape == x.shape
+        assert np.isfinite(y).all()
+        assert np.abs(y).max() <= 1
+
+
+def test_halving_averages_three_bins_and_does_not_count_the_edge():
+    x = tf.reshape(tf.constant([1.0, 2.0, 6.0, 4.0, 5.0, 9.0]), (1, 6, 1, 1))
+    np.testing.assert_allclose(model.HalveBins()(x)[0, :, 0, 0], [1.5, 4.0, 6.0])
+
+
+def test_reflect_pad_mirrors_without_repeating_the_edge():
+    x = tf.reshape(tf.range(9.0), (1, 3, 3, 1))
+    np.testing.assert_array_equal(
+        model.ReflectPad(2)(x)[0, :, :, 0], np.pad(np.arange(9.0).reshape(3, 3), 2, "reflect")
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_instance_norm_is_keras_group_normalization_of_single_channels(batch_size):
+    x = tf.random.stateless_normal((batch_size, 7, 5, 4), (1, 2)) * [1.0, 10.0, 0.1, 3.0] + [0.0, 5.0, 1.0, -2.0]
+    reference = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, center=False, scale=False)
+    with tf.GradientTape() as tape, tf.GradientTape() as reference_tape:
+        tape.watch(x)
+        reference_tape.watch(x)
+        ours, theirs = model.InstanceNorm()(x), reference(x)
+        loss, reference_loss = tf.reduce_sum(ours**3), tf.reduce_sum(theirs**3)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    np.testing.assert_allclose(tape.gradient(loss, x), reference_tape.gradient(reference_loss, x), atol=1e-3, rtol=1e-3)
+
+
+def test_biases_start_at_a_hundredth_and_kernels_with_kaimings_spread():
+    network = model.build_global_generator(16, seed=3)
+    kernel, bias = network.get_layer("global_residual_0_1").get_weights()
+    assert (bias == np.float32(0.01)).all()
+    assert kernel.std() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
+
+
+def test_the_local_enhancer_takes_over_and_keeps_the_global_part():
+    generator, enhancer = model.build_global_generator(2, seed=1), model.build_local_enhancer(2, seed=2)
+    model.copy_global(generator, enhancer)
+    x = tf.random.stateless_uniform((1, 64, 24, 1), (0, 1), -1, 1)
+    last = keras.Model(generator.inputs, generator.get_layer("global_up_0_relu").output)
+    inside = keras.Model(enhancer.inputs, enhancer.get_layer("global_up_0_relu").output)
+    np.testing.assert_allclose(inside(x), last(model.HalveBins()(x)), atol=1e-5)
+    assert len(model.global_layers(enhancer)) == 13
+    assert not any(layer.name == "global_last" for layer in model.global_layers(generator))
+
+
+def test_weights_files_bring_back_either_generator(tmp_path):
+    x = tf.random.stateless_uniform((1, 64, 24, 1), (0, 1), -1, 1)
+    for build in (model.build_global_generator, model.build_local_enhancer):
+        network = build(2, seed=4)
+        path = tmp_path / f"{network.name}.h5"
+        model.save(network, path, {"system": "hum2guitar", "base_filters": 2})
+        assert weights.describe(path).network == network.name
+        np.testing.assert_array_equal(model.load_hum2guitar(path)(x), network(x))
+    discriminator = tmp_path / "discriminator.h5"
+    model.save(model.build_multiscale_discriminator(2), discriminator, {"system": "hum2guitar", "base_filters": 2})
+    with pytest.raises(data.InputError, match="multiscale_discriminator"):
+        model.load_hum2guitar(discriminator)
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def scale(maps, logits):
+    return [tf.constant(m, tf.float32) for m in maps] + [tf.constant(logits, tf.float32)]
+
+
+def outcome(real, fake):
+    return losses.Outcome(tf.zeros(1), tf.zeros(1), real, fake)
+
+
+REAL = [scale([[1.0, 2.0], [0.0]], [1.0, 0.5]), scale([[3.0], [4.0]], [2.0])]
+FAKE = [scale([[0.0, 4.0], [0.5]], [0.0, 0.5]), scale([[3.0], [2.0]], [-1.0])]
+
+
+def test_least_squares_are_summed_over_scales():
+    # First scale: ((0 - 1)^2 + (0.5 - 1)^2) / 2 = 0.625; second: (-1 - 1)^2 = 4.
+    assert float(losses.adversarial_least_squares(outcome(REAL, FAKE))) == pytest.approx(4.625)
+    # Real: (0 + 0.25) / 2 + 1 = 1.125; fake: (0 + 0.25) / 2 + 1 = 1.125.
+    assert float(losses.discriminator_least_squares(outcome(REAL, FAKE))) == pytest.approx(2.25)
+
+
+def test_feature_matching_sums_the_layers_and_leaves_out_the_logits():
+    # (1 + 2) / 2 + 0.5, and 0 + 2.
+    assert float(losses.feature_matching(outcome(REAL, FAKE))) == pytest.approx(4.0)
+
+
+def test_the_generator_of_hum2guitar_weighs_feature_matching_tenfold():
+    total, terms = losses.evaluate(losses.HUM2GUITAR.generator, outcome(REAL, FAKE))
+    assert float(total) == pytest.approx(4.625 + 10 * 4.0)
+    assert set(terms) == {"adversarial", "feature_matching"}
+    total, _ = losses.evaluate(losses.HUM2GUITAR.discriminator, outcome(REAL, FAKE))
+    assert float(total) == pytest.approx(2.25)
+
+
+def test_the_absolute_error_comes_on_top_with_its_weight():
+    given = losses.Outcome(tf.constant([0.5, -1.0]), tf.constant([0.0, -0.5]), REAL, FAKE)
+    total, _ = losses.evaluate(losses.hum2guitar(10.0).generator, given)
+    assert float(total) == pytest.approx(4.625 + 10 * 4.0 + 10 * 0.5)
+    assert losses.hum2guitar(0.0) is losses.HUM2GUITAR
+
+
+# --- optimizer --------------------------------------------------------------------------------------------------------
+
+
+def test_adabelief_takes_the_hand_computed_steps():
+    variable = keras.Variable(np.array([1.0, -2.0], np.float32))
+    optimizer = optimizers.AdaBelief(learning_rate=0.1)
+    optimizer.build([variable])
+    optimizer.apply([tf.constant([4.0, -1.0])], [variable])
+    # m = g / 2, s = 0.001 (g / 2)^2; unbiased: g and (g / 2)^2: a step of twice the rate against the gradient's sign.
+    np.testing.assert_allclose(variable.numpy(), [1 - 0.2, -2 + 0.2], rtol=1e-5)
+    optimizer.apply([tf.constant([2.0, -1.0])], [variable])
+    # First: m = 1 + 1 = 2, / 0.75; s = 0.999 * 0.004 + 0.001 * 0, / (1 - 0.999^2).
+    # Second: m = -0.25 - 0.5 = -0.75, / 0.75; s = 0.999 * 0.00025 + 0.001 * 0.0625, / (1 - 0.999^2).
+    correction = 1 - 0.999**2
+    first = 0.8 - 0.1 * (2 / 0.75) / math.sqrt(0.003996 / correction)
+    second = -1.8 + 0.1 * 1.0 / math.sqrt(0.00031225 / correction)
+    np.testing.assert_allclose(variable.numpy(), [first, second], rtol=1e-4)
+
+
+def test_the_decay_schedule_holds_to_the_middle_and_ends_at_zero():
+    schedule = optimizers.Schedule("decay", 200)
+    assert [schedule.factor(step) for step in (0, 50, 99, 100)] == [1.0] * 4
+    assert schedule.factor(150) == pytest.approx(0.5)
+    assert schedule.factor(199) == pytest.approx(0.01)

@@ -1,0 +1,198 @@
+"""States on disk: whole or not at all, two kept, damage found, one process a folder."""
+
+import errno
+import io
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import data
+from training import checkpoints
+
+ROOT = pathlib.Path(checkpoints.__file__).parent
+RUN = {"identity": {"batch_size": 2}, "progress": {"epoch": 1, "best": 0.1}}
+
+
+def arrays(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "weights/000": rng.random((3, 4), np.float32),
+        "seed": np.array([seed, 7], np.int64),
+        "count": np.array(seed),
+    }
+
+
+def save(folder, step, seed=None):
+    return checkpoints.save(folder, step, arrays(step if seed is None else seed).items(), {**RUN, "step": step})
+
+
+def damage(path, place=None):
+    """Another byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    place = len(content) // 3 if place is None else place
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    path = save(tmp_path, 12)
+    found, run, said = checkpoints.load(tmp_path)
+    assert (found, said) == (path, [])
+    assert run["progress"] == RUN["progress"]
+    assert run["step"] == 12
+    read = dict(checkpoints.arrays(path))
+    for name, array in arrays(12).items():
+        assert np.array_equal(read[name], array)
+        assert read[name].dtype == array.dtype
+    assert dict(checkpoints.shapes(path)) == {"weights/000": (3, 4), "seed": (2,), "count": ()}
+    assert list(np.load(path)["weights/000"][0]) == list(arrays(12)["weights/000"][0])  # any NumPy reads it
+
+
+def test_floats_come_back_to_the_bit(tmp_path):
+    values = [*np.random.default_rng(0).random(100).tolist(), float("nan"), float("inf"), 1e-308]
+    checkpoints.save(tmp_path, 1, [], {"values": values})
+    np.testing.assert_array_equal(checkpoints.load(tmp_path)[1]["values"], values)
+
+
+def test_nothing_there(tmp_path):
+    assert checkpoints.load(tmp_path) is None
+    assert checkpoints.load(tmp_path / "missing") is None
+
+
+def test_the_last_two_are_kept(tmp_path):
+    for step in (9, 10, 100, 1000):
+        save(tmp_path, step)
+    assert [path.name for path in checkpoints.states(tmp_path)] == ["state-000000100.npz", "state-000001000.npz"]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, -1, "flipped"])
+def test_damaged_newest_falls_back_and_says_so(tmp_path, cut):
+    older, newest = save(tmp_path, 10), save(tmp_path, 20)
+    if cut == "flipped":
+        damage(newest)
+    else:
+        newest.write_bytes(newest.read_bytes()[:cut])
+    path, run, said = checkpoints.load(tmp_path)
+    assert path == older
+    assert run["step"] == 10
+    assert len(said) == 1
+    assert str(newest) in said[0]
+    save(tmp_path, 15)  # going on from there
+    assert [path.name for path in checkpoints.states(tmp_path)] == ["state-000000010.npz", "state-000000015.npz"]
+
+
+def test_a_damaged_byte_is_found_wherever_it_is(tmp_path):
+    path = save(tmp_path, 10)
+    content, undamaged = path.read_bytes(), arrays(10)
+    for place in range(0, len(content), 4):
+        path.write_bytes(content)
+        damage(path, place)
+        try:
+            _, run, _ = checkpoints.load(tmp_path)
+        except data.InputError:
+            continue
+        # The byte is one of those that mean nothing, such as a file's date.
+        assert run["step"] == 10
+        read = dict(checkpoints.arrays(path))
+        assert all(np.array_equal(read[name], undamaged[name]) for name in undamaged)
+
+
+def test_all_damaged_is_one_line(tmp_path):
+    for step in (10, 20):
+        damage(save(tmp_path, step))
+    with pytest.raises(data.InputError, match=r"no undamaged training state.*--fresh"):
+        checkpoints.load(tmp_path)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    path = tmp_path / checkpoints.FOLDER / "state-000000001.npz"
+    path.parent.mkdir()
+    np.savez(path, a=np.zeros(3))
+    with pytest.raises(data.InputError, match="no undamaged training state"):
+        checkpoints.load(tmp_path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("run.json", '{"format": 99}')
+    with pytest.raises(data.InputError, match=r"state-000000001\.npz: expected a training state of format 1, found 99"):
+        checkpoints.load(tmp_path)
+
+
+def test_full_disk_leaves_the_older_state(tmp_path, monkeypatch):
+    kept = save(tmp_path, 10)
+    content, written = kept.read_bytes(), zipfile.ZipFile.open
+
+    class Full(io.RawIOBase):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def writable(self):
+            return True
+
+    def opened(archive, name, mode="r", **options):
+        return Full() if mode == "w" and "count" in name else written(archive, name, mode, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "open", opened)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            save(tmp_path, 20)
+    assert "state-000000020.npz" in caught.value.filename
+    assert [path.name for path in (tmp_path / checkpoints.FOLDER).iterdir()] == [kept.name]
+    assert kept.read_bytes() == content
+    assert save(tmp_path, 20).exists()
+
+
+HOLD = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import checkpoints
+with checkpoints.locked(pathlib.Path(sys.argv[2])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_second_process_is_refused_with_the_pid_of_the_first(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(ROOT), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(data.InputError, match=rf"pid {holder.pid}\b"), checkpoints.locked(tmp_path):
+            pass
+        holder.kill()  # the lock goes with the process, however it ends
+        holder.wait()
+        with checkpoints.locked(tmp_path):
+            pass
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    def killed():
+        with data.replacing(tmp_path / checkpoints.FOLDER / "state-000000001.npz") as beside:
+            beside.write_bytes(b"half of it")
+            shutil.copy(beside, tmp_path / "kept")  # as it stands when the process dies
+            name.append(beside.name)
+
+    name = []
+    killed()
+    (tmp_path / "kept").rename(tmp_path / checkpoints.FOLDER / name[0])
+    with checkpoints.locked(tmp_path):
+        assert [path.name for path in (tmp_path / checkpoints.FOLDER).iterdir()] == ["state-000000001.npz"]
+
+
+def test_set_aside_takes_the_first_free_name_and_keeps_the_lock(tmp_path):
+    folder = tmp_path / "a_2_b"
+    assert checkpoints.set_aside(folder) is None
+    for number in (1, 2):
+        with checkpoints.locked(folder):
+            assert checkpoints.set_aside(folder) is None  # nothing but the lock
+            before = (folder / checkpoints.LOCK).stat().st_ino
+            save(folder, number)
+            (folder / "lr_finder.json").write_text("{}")
+            aside = checkpoints.set_aside(folder)
+            assert aside == tmp_path / f"a_2_b.old{number}"
+            assert [path.name for path in aside.iterdir()] == [checkpoints.FOLDER]
+            assert checkpoints.load(aside)[1]["step"] == number
+            assert sorted(path.name for path in folder.iterdir()) == [".lock", ".pid", "lr_finder.json"]
+            assert (folder / checkpoints.LOCK).stat().st_ino == before

@@ -1,0 +1,247 @@
+"""The first system put together: data found, networks built, the training loop or the learning-rate finder called.
+
+Fixed pair, multitarget and generator only differ in three arguments of `train`. Imports TensorFlow only after the
+arguments and the data set have been checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+import data
+import lr_finder
+from common import cli
+from training import dataset
+
+# Learning rates of generator and discriminator that the published weights were trained with, by target.
+PUBLISHED_RATES = {
+    "guitar_acoustic": (5e-5, 5e-6),
+    "string_acoustic": (1e-5, 1e-5),
+    "synth_lead_synthetic": (1e-4, 1e-5),
+    "any": (1e-5, 5e-6),
+}
+OTHER_RATES = PUBLISHED_RATES["guitar_acoustic"]
+SAMPLE_SLICES = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> None:
+    """The arguments that all pix2pix train scripts share; `adversarial` adds those of the discriminator."""
+    positive, fraction = cli.positive_int, cli.number(float, minimum=0, maximum=0.9)
+    add = parser.add_argument
+    add("--dataset_path", required=True, help="features, one folder an instrument (compute_features.py)")
+    add("--origin", required=True, help="instrument to convert from")
+    add("--epochs", type=positive, default=100, help="number of the last epoch")
+    add("--epoch_offset", type=cli.number(int, minimum=0), default=0, help="epochs that bare weights in the model's folder have behind them; goes on from those weights")  # fmt: skip  # noqa: E501
+    add("--batch_size", type=positive, default=8, help="slices in a batch")
+    rate = cli.number(float, above=0, word="auto")
+    rate_help = "a number, auto for the suggestion of --findlr, or nothing for the published one of the target"
+    if adversarial:
+        add("--gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate of the generator: {rate_help}")
+        add("--disc_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate of the discriminator: {rate_help}")
+    else:
+        add("--lr", dest="gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate: {rate_help}")
+    add("--validation_split", type=fraction, default=0.1, help="share of the data held out for validation, by piece")
+    add("--findlr", type=_truth, nargs="?", const=True, default=False, help="find learning rates instead of training")
+    add("--findlr_steps", type=cli.number(int, minimum=lr_finder.LEAST_STEPS), help="steps of the finder (default: one pass over the data)")  # fmt: skip  # noqa: E501
+    add("--seed", type=cli.seed, default=0, help="of weights, data order, split and dropout")
+    add("--lr_schedule", choices=["constant", "linear"], default="constant", help="linear: up over the first 5 %% of the steps, full rate to the middle, down to zero at the end")  # fmt: skip  # noqa: E501
+    add("--beta_1", type=cli.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix has 0.5")
+    add("--patience", type=positive, help="stop after so many epochs without a better validation MAE")
+    cli.add_training(parser)
+
+
+def _truth(text: str) -> bool:
+    """True or False in the words people use for them."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected True or False, found {text!r}")
+    return words[text.lower()]
+
+
+def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, adversarial: bool) -> int:
+    """Train (or find learning rates for) the model of one origin; the exit status.
+
+    Args:
+        arguments: of `add_arguments`.
+        targets: one, or with `style` any number of instruments.
+        style: multitarget: the generator's second channel says which target.
+        adversarial: with a discriminator; otherwise the generator alone on L1.
+    """
+    data.writable_folder(arguments.models_path, "--models_path")
+    pairs = dataset.find_pairs(arguments.dataset_path, arguments.origin, targets)
+    training_rows, validation_rows, said = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
+    batches = dataset.Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style)
+    held_out = None
+    if len(validation_rows):
+        held_out = dataset.Batches(pairs, validation_rows, arguments.batch_size, arguments.seed, style, shuffle=False)
+    name = "any" if style else targets[0]
+    folder = pathlib.Path(arguments.models_path, f"{arguments.origin}_2_{name}{'' if adversarial else '_generator'}")
+    rates = _learning_rates(arguments, name, folder, adversarial)
+    if arguments.patience and held_out is None:
+        raise data.InputError("--patience: expected slices held out for validation (--validation_split), found none")
+    if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise data.InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
+    for instrument, (count, first) in pairs.unfinished.items():
+        print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
+    for instrument, (count, first) in pairs.unpaired.items():
+        print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
+    print(f"{len(training_rows)} slices to train on; {said}")
+    if arguments.origin in targets:
+        print(f"Origin and target are both {arguments.origin}: this trains an autoencoder")
+
+    cli.start_tensorflow(arguments.gpu if arguments.distribute == "none" or arguments.gpu < 0 else None)
+    from training import loop
+
+    strategy = loop.make_strategy(arguments.distribute, arguments.batch_size)
+    if strategy.num_replicas_in_sync > 1:
+        batches = dataset.Batches(
+            pairs, training_rows, arguments.batch_size, arguments.seed, style, drop_remainder=True
+        )
+    with strategy.scope():
+        return _train(arguments, pairs, batches, held_out, folder, rates, adversarial)
+
+
+def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adversarial: bool) -> int:
+    """The part of `train` that needs TensorFlow, in the scope of the distribution strategy."""
+    from training import loop
+
+    system, precision = _build(arguments, batches.in_channels, adversarial)
+    if arguments.findlr:
+        lr_finder.find(system, batches, folder, arguments.findlr_steps, arguments.seed)
+        return 0
+    identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
+    identity |= {"origin": arguments.origin, "target": list(pairs.targets)}
+    identity |= {"dataset_path": str(pairs.folder.resolve()), "slices": len(batches.samples), "precision": precision}
+    identity |= {"lr_schedule": arguments.lr_schedule, "beta_1": arguments.beta_1, "gen_lr": rates[0]}
+    identity |= {"disc_lr": rates[1]} if adversarial else {}
+    settings = loop.Settings(
+        folder,
+        description={
+            "system": "pix2pix",
+            "representation": pairs.representation.to_dict(),
+            "origin": arguments.origin,
+            "targets": list(pairs.targets),
+            "validation_split": arguments.validation_split,
+            "seed": arguments.seed,
+        },
+        identity=identity,
+        generator_rate=rates[0],
+        discriminator_rate=rates[1] if adversarial else 0.0,
+        is_chief=loop.is_chief(),
+        **{key: getattr(arguments, key) for key in ("epochs", "epoch_offset", "max_steps", "seed", "lr_schedule")},
+        **{key: getattr(arguments, key) for key in ("patience", "checkpoint_minutes", "fresh", "tensorboard", "jit")},
+    )
+    print(f"Training {folder} ({precision}), learning rates " + ", ".join(f"{r:g}" for r in rates[: 1 + adversarial]))
+    loop.fit(system, settings, batches, held_out, make_sampler(system.generator, held_out or batches))
+    return 0
+
+
+def _learning_rates(
+    arguments: argparse.Namespace, name: str, folder: pathlib.Path, adversarial: bool = True
+) -> tuple[float, float]:
+    """Learning rates of generator and discriminator: given, suggested by the finder, or the published ones.
+
+    Raises:
+        InputError: auto, and no suggestion in the model's folder.
+    """
+    rates = []
+    published = PUBLISHED_RATES.get(name, OTHER_RATES)
+    for index, flag in enumerate(("gen_lr", "disc_lr")):
+        rate = getattr(arguments, flag, published[index])
+        if rate == "auto":
+            path = folder / "lr_finder.json"
+            suggestion = data.read_json(path).get(flag) if path.exists() else None
+            if not isinstance(suggestion, float):
+                shown = flag if adversarial else "lr"
+                raise data.InputError(f"--{shown}: expected the suggestion of --findlr in {path}, found none")
+            rate = suggestion
+        rates.append(rate)
+    return rates[0], rates[1]
+
+
+def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool):
+    """The `training.System` of the arguments and the precision that it computes in."""
+    import tensorflow as tf
+
+    import losses
+    import model
+    from training import loop, optimizers
+
+    tf.keras.utils.set_random_seed(arguments.seed)
+    if arguments.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    precision = model.choose_precision(arguments.precision)
+
+    def adam():
+        optimizer = optimizers.Adam(beta_1=arguments.beta_1)
+        return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+    generator = model.build_generator(in_channels, arguments.base_filters, precision, arguments.seed)
+    if not adversarial:
+        return loop.System(generator, None, losses.GENERATOR_ONLY, adam()), precision
+    discriminator = model.build_discriminator(arguments.base_filters, precision, arguments.seed + 1)
+    return loop.System(generator, discriminator, losses.PIX2PIX, adam(), adam()), precision
+
+
+def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path], list]:
+    """The samples of an epoch: the start of the first piece of `batches`, a picture and an audio for each target.
+
+    Features hold no phase, so the audio has one that Griffin-Lim finds for the input, the same in every epoch.
+    """
+    import tensorflow as tf
+
+    from common import plots
+    from training.loop import Sample
+
+    pairs, representation = batches.pairs, batches.pairs.representation
+    first_piece = pairs.pieces[batches.samples[0, 0]]
+    examples = []
+    for t, target in enumerate(pairs.targets):
+        rows = (pairs.pieces[batches.samples[:, 0]] == first_piece) & (batches.samples[:, 1] == t)
+        if rows.any():
+            chosen = batches.samples[rows][:SAMPLE_SLICES]
+            shown = dataset.Batches(pairs, chosen, len(chosen), batches.seed, batches.style, shuffle=False)
+            examples.append((target, *shown.load(0)))
+    predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
+    phases: dict[str, np.ndarray] = {}
+
+    def sample(folder: pathlib.Path) -> list[Sample]:
+        samples = []
+        for target, inputs, truth in examples:
+            levels = {"input": inputs[..., :1], "prediction": predict(inputs).numpy(), "target": truth}
+            joined = {title: data.join_slices(data.from_network(slices)) for title, slices in levels.items()}
+            if target not in phases:
+                phases[target] = _griffin_lim_phase(joined["input"], representation)
+            magnitude = data.db_to_amplitude(np.clip(joined["prediction"], 0, 1), representation.amin)
+            audio = data.inverse_transform(magnitude, phases[target], representation=representation)
+            audio /= max(1.0, np.abs(audio).max())
+            suffix = f"_{target}" if batches.style else ""
+            picture = plots.spectrogram_frame(
+                list(joined.items()),
+                representation.hop_length / representation.sample_rate,
+                representation.bin_hz,
+                title=f"{pairs.piece_names[first_piece]}: {pairs.origin} to {target}, epoch {int(folder.name)}",
+            )
+            plots.save_png(folder / f"spectrogram{suffix}.png", picture)
+            data.write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
+            samples.append(Sample(f"sample{suffix}", picture, audio, representation.sample_rate))
+        return samples
+
+    return sample
+
+
+def _griffin_lim_phase(level: np.ndarray, representation: data.Representation) -> np.ndarray:
+    """A phase that fits a log level (n_bins, n_frames), as `data.forward_transform` gives it (Griffin & Lim, 1984)."""
+    import librosa
+
+    full = np.zeros((representation.n_fft // 2 + 1, level.shape[1]), np.float32)
+    full[: len(level)] = data.db_to_amplitude(np.clip(level, 0, 1), representation.amin)
+    audio = librosa.griffinlim(
+        full, n_iter=32, hop_length=representation.hop_length, window=representation.window, random_state=0
+    )
+    return data.forward_transform(audio, representation)[1]
