@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-import data
 import plain_ways
 from common import cli
+from common.audio import write_audio
+from common.files import writable_folder, write_json
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = PARTS[part](gpu=arguments.gpu, quick=arguments.quick, **task)
         print(RESULT + json.dumps({"peak_mb": _peak_mb(), **found}))
         return 0
-    data.writable_folder(pathlib.Path(arguments.output).parent, "--output")
+    writable_folder(pathlib.Path(arguments.output).parent, "--output")
     results, rates = [], {}
     print(f"{'part':<66}{'value':>8} {'unit':<9}{'peak MB':>8}  beside")
     for part in arguments.only or (QUICK if arguments.quick else PARTS):
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                     plain.append(found)
                 if part == "machine" and "value" in found:
                     rates[found["precision"]] = found["value"]
-    data.write_json(arguments.output, {**_machine(), "seed": SEED, "quick": arguments.quick, "results": results})
+    write_json(arguments.output, {**_machine(), "seed": SEED, "quick": arguments.quick, "results": results})
     print(f"Written to {arguments.output}")
     return 0
 
@@ -184,12 +185,13 @@ def pipeline(gpu: int, quick: bool) -> dict:
     """Reading, scaling and batching of feature files alone, batches of 8."""
     cli.start_tensorflow(-1)
     from training import dataset
+    from training.batches import Batches, stream_batches
 
     with tempfile.TemporaryDirectory() as folder:
         _write_features(folder, 256)
         pairs = dataset.find_pairs(folder, "a", ["b"])
-        batches = dataset.Batches(pairs, pairs.samples, 8, SEED)
-        stream = dataset.stream(batches, 0, 4 * batches.steps_per_epoch)
+        batches = Batches(pairs, pairs.samples, 8, SEED)
+        stream = stream_batches(batches, 0, 4 * batches.steps_per_epoch)
         seconds = _median_seconds(lambda: sum(1 for _ in stream), 1 if quick else 3)
     return {"value": 4 * 256 / seconds, "unit": "slices/s"}
 
@@ -222,7 +224,7 @@ def compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> d
         rng = np.random.default_rng(SEED)
         for i in range(6):
             noise = rng.normal(0, 0.1, minutes * 10 * 44100).astype(np.float32)
-            data.write_audio(folder / "audios" / "noise" / f"piece{i}.wav", noise)
+            write_audio(folder / "audios" / "noise" / f"piece{i}.wav", noise)
         if plain:
             work = functools.partial(plain_ways.compute_features, folder / "audios", folder / "features")
         else:
@@ -266,7 +268,7 @@ def conversion(gpu: int, quick: bool, base_filters: int, plain: str = "") -> dic
         weights_path, source, destination = (f"{folder}/{name}" for name in ("generator.h5", "in.wav", "out.wav"))
         _write_weights(weights_path, base_filters)
         audio = np.random.default_rng(SEED).normal(0, 0.1, minutes * 60 * 44100).astype(np.float32)
-        data.write_audio(source, audio)
+        write_audio(source, audio)
         if plain:
             work = functools.partial(plain_ways.convert, source, weights_path, destination, gpu)
         else:

@@ -15,7 +15,10 @@ import numpy as np
 
 import data
 from common import cli, jobs
-from data import PUBLISHED, InputError, Representation
+from common.audio import find_audio, read_blocks
+from common.errors import InputError
+from common.files import piece_names, read_json, write_array, write_json
+from data import PUBLISHED, Representation
 
 SETTINGS_NAME = "features.json"
 BLOCK_SLICES = 4  # transformed at a time, so that the arrays stay small enough for the processor's cache
@@ -29,7 +32,7 @@ def feature_slices(path: str, representation: Representation = PUBLISHED) -> Ite
     n_fft, hop = representation.n_fft, representation.hop_length
     n_block = BLOCK_SLICES * representation.n_frames * hop  # from the first frame of a block to that of the next
     rest = np.zeros(n_fft // 2, np.float32)  # frames are centred: zeros stand before the start and after the end
-    for audio in data.read_blocks(path, representation.sample_rate):
+    for audio in read_blocks(path, representation.sample_rate):
         rest = np.concatenate([rest, audio])
         while len(rest) >= n_block + n_fft - hop:
             yield from data.compute_features(rest[: n_block + n_fft - hop], representation, center=False)
@@ -54,13 +57,13 @@ def write_features(path: str, folder: str, piece: str) -> int:
     n_slices = 1
     try:
         for content in slices:
-            data.write_array(slice_path(folder, piece, n_slices), content)
+            write_array(slice_path(folder, piece, n_slices), content)
             n_slices += 1
     except InputError:
         _remove_from(folder, piece, 1)
         raise
     _remove_from(folder, piece, n_slices)  # of a longer recording that had this name
-    data.write_array(slice_path(folder, piece, 0), first)
+    write_array(slice_path(folder, piece, 0), first)
     return n_slices
 
 
@@ -86,7 +89,7 @@ def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.
     """
     by_instrument: dict[str, list[pathlib.Path]] = {}
     found, left_out = [], []
-    for path in data.find_audio(audios, "--audios_path"):
+    for path in find_audio(audios, "--audios_path"):
         if path.parent == audios:
             left_out.append((str(path), "expected recordings in a folder for each instrument, found one beside them"))
         else:
@@ -94,7 +97,7 @@ def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.
     if not by_instrument:
         raise InputError(f"--audios_path: expected a folder for each instrument, found only recordings in {audios}")
     for instrument, paths in by_instrument.items():
-        pieces, twice = data.piece_names(paths, audios / instrument)
+        pieces, twice = piece_names(paths, audios / instrument)
         found += [(instrument, piece, path) for piece, path in pieces.items()]
         left_out += twice
     return found, left_out
@@ -139,7 +142,7 @@ def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
     """
     path = features / SETTINGS_NAME
     settings = PUBLISHED.to_dict()
-    kept = data.read_json(path) if path.exists() else settings
+    kept = read_json(path) if path.exists() else settings
     if kept != settings:
         if not overwrite:
             raise InputError(
@@ -148,7 +151,7 @@ def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
         for old in features.glob("*/*.npy"):
             old.unlink()
     if kept != settings or not path.exists():
-        data.write_json(path, settings)
+        write_json(path, settings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

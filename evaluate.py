@@ -11,7 +11,8 @@ import pathlib
 from collections.abc import Sequence
 
 from common import cli
-from data import InputError, writable_folder
+from common.errors import InputError
+from common.files import writable_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +55,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
         return alignment.check(arguments.check)
     writable_folder(arguments.output, "--output")
-    from conversion import files
+    from conversion.pix2pix import shared_frames
+    from conversion.settings import Settings
     from evaluation import comparison, report
 
     described = comparison.describe_models(arguments.model)
@@ -70,7 +72,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             arguments.dataset, arguments.audios_path, origin, target, splits
         )
         title, said = f"{origin} to {target}, validation pieces", [*lines, *said]
-    settings = files.Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations)
+    settings = Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations)
     models = comparison.load_models(
         described, pairs, representation.sample_rate, settings, arguments.precision, arguments.gpu, arguments.style
     )
@@ -82,7 +84,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     tolerated = left_out if len(pairs) > 1 else None
     results = comparison.evaluate(
         pairs, models, representation, arguments.reference_iterations, arguments.seed or 0,
-        files.shared_frames(arguments.overlap, representation), tolerated,
+        shared_frames(arguments.overlap, representation), tolerated,
     )  # fmt: skip
     for result in results:
         written.add(result, representation)

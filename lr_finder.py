@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-import data
-from training import dataset
+from common.errors import InputError
+from common.files import write_json
+from training.batches import Batches, iterate_batches, stream_batches
 from training.progress import Status, write_csv
 
 LOWEST, HIGHEST = 1e-9, 1.0
@@ -73,7 +74,7 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
 
     n = len(losses)
     if n < LEAST_STEPS:
-        raise data.InputError(f"--findlr: expected at least {LEAST_STEPS} steps before the loss diverges, found {n}: the data or the network is damaged, or --findlr_steps too small")  # fmt: skip  # noqa: E501
+        raise InputError(f"--findlr: expected at least {LEAST_STEPS} steps before the loss diverges, found {n}: the data or the network is damaged, or --findlr_steps too small")  # fmt: skip  # noqa: E501
     decade = math.log(10) / math.log(rates[1] / rates[0])
     window = int(np.clip(decade, 5, n - 1)) // 2 * 2 + 1
     window = min(window, n if n % 2 else n - 1)
@@ -81,7 +82,7 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     slope = savgol_filter(losses, window, 2, deriv=1)
     best = int(np.argmin(slope[: _first_rise(losses, smoothed, window)]))
     if slope[best] >= 0:
-        raise data.InputError("--findlr: expected a loss that falls at some rate, found none: try more --findlr_steps")
+        raise InputError("--findlr: expected a loss that falls at some rate, found none: try more --findlr_steps")
     return float(rates[best]), smoothed
 
 
@@ -94,7 +95,7 @@ def _first_rise(losses: np.ndarray, smoothed: np.ndarray, window: int) -> int:
     return int(rises[0]) if len(rises) else len(losses)
 
 
-def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | None, seed: int) -> dict:
+def find(system, batches: Batches, folder: pathlib.Path, n_steps: int | None, seed: int) -> dict:
     """Test `system` on `batches`, print the suggestions and write them with curves and plots into `folder`.
 
     Args:
@@ -133,10 +134,10 @@ def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | 
         discriminator = curves["discriminator"]
         found["disc_lr"], smoothed = suggest(discriminator.rates, discriminator.losses["discriminator_loss"])
         by_loss["discriminator_loss"] = (discriminator, smoothed, found["disc_lr"])
-    with contextlib.suppress(data.InputError):  # these two are good to know, but nothing hangs on them
+    with contextlib.suppress(InputError):  # these two are good to know, but nothing hangs on them
         rate, smoothed = suggest(generator.rates, generator.losses["mae"])
         by_loss["generator_mae"] = (generator, smoothed, rate)
-    with contextlib.suppress(data.InputError):
+    with contextlib.suppress(InputError):
         if "joint" in curves:
             found["joint_lr"], _ = suggest(curves["joint"].rates, curves["joint"].losses["generator_loss"])
 
@@ -147,7 +148,7 @@ def find(system, batches: dataset.Batches, folder: pathlib.Path, n_steps: int | 
         losses = curve.losses["mae" if name == "generator_mae" else name]
         path = folder / f"lr_finder_{name}.png"
         plots.save_lr_curve(path, curve.rates[shown], losses[shown], smoothed[shown], suggestion, name)
-    data.write_json(folder / "lr_finder.json", {**found, "steps": n_steps, "batch_size": batches.batch_size})
+    write_json(folder / "lr_finder.json", {**found, "steps": n_steps, "batch_size": batches.batch_size})
     flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if system.discriminator is not None else {"gen_lr": "--lr"}
     print("Suggested: " + " ".join(f"{flag} {found[key]:.2g}" for key, flag in flags.items()))
     if "joint_lr" in found:
@@ -168,7 +169,7 @@ def _run_tests(system, batches, rates: np.ndarray, tests: dict, seed: int) -> di
     curves = {}
     for test, (generator_factor, discriminator_factor, watched) in tests.items():
         status = Status(f"{test} rates {rates[0]:g} to {rates[-1]:g}", len(rates), stream=sys.stdout)
-        stream = dataset.iterate(dataset.stream(batches, 0, len(rates)), batches)
+        stream = iterate_batches(stream_batches(batches, 0, len(rates)), batches)
 
         def update(
             number: int, rate: float, stream=stream, status=status, factors=(generator_factor, discriminator_factor)

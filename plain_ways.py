@@ -13,6 +13,7 @@ import numpy as np
 
 import data
 from common import cli
+from common.audio import read_audio, write_audio
 
 
 def training_step(base_filters: int, seed: int, is_eager: bool) -> Callable:
@@ -86,9 +87,9 @@ def convert(source: str, weights_path: str, destination: str, gpu: int = -1) -> 
     import model
 
     generator = model.load_generator(weights_path)
-    magnitude, phase = data.forward_transform(data.read_audio(source))
+    magnitude, phase = data.forward_transform(read_audio(source))
     slices = data.to_network(data.slice_frames(data.amplitude_to_db(magnitude)))
     outputs = np.concatenate([generator(one[np.newaxis], training=False).numpy() for one in slices])
     level = data.join_slices(data.from_network(outputs), magnitude.shape[1])
     audio = data.inverse_transform(data.db_to_amplitude(level), phase)
-    data.write_audio(destination, audio / np.abs(audio).max())
+    write_audio(destination, audio / np.abs(audio).max())

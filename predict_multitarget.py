@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from common import cli
+from common.errors import InputError
 from conversion import command
-from data import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,9 +33,9 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
         raise InputError("--style: expected a recording of the target instrument, found nothing")
 
     def read_style() -> np.ndarray:
-        from conversion import files
+        from conversion.pix2pix import read_style
 
-        return files.read_style(arguments.style, description.representation, arguments.style_slice, arguments.seed)
+        return read_style(arguments.style, description.representation, arguments.style_slice, arguments.seed)
 
     return command.convert(arguments, description, read_style)
 

@@ -15,11 +15,23 @@ import re
 import tempfile
 from collections.abc import Sequence
 
-import data
 from common import cli, jobs
-from data import InputError
-from synthesis import mixing
-from synthesis.mixing import Instrument, NoteBank, Playing
+from common.errors import InputError
+from common.files import piece_names, read_json, write_json
+from synthesis.midi import find_midi, read_midi
+from synthesis.mixing import Playing, pitches_needed, write_piece
+from synthesis.notes import (
+    PITCHES,
+    Instrument,
+    NoteBank,
+    choose_programs,
+    default_soundfont,
+    find_notes,
+    fingerprint,
+    has_pitch,
+    render_notes,
+    soundfont_instruments,
+)
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 PARAMETERS_NAME = "synthesis.json"
@@ -35,12 +47,12 @@ def synthesize_piece(
     Raises:
         InputError: the MIDI file or a note's file cannot be read.
     """
-    piece = mixing.read_midi(midi_path, playing.sustain_pedal)
+    piece = read_midi(midi_path, playing.sustain_pedal)
     found = {}
     for instrument in instruments:
         if instrument.name in outputs:
             bank = NoteBank(instrument)
-            found[instrument.name] = mixing.write_piece(outputs[instrument.name], piece, bank, playing)
+            found[instrument.name] = write_piece(outputs[instrument.name], piece, bank, playing)
     return found
 
 
@@ -48,8 +60,8 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     """Do what the arguments ask for; the exit status."""
     names = list(dict.fromkeys(arguments.instruments))
     _check_notes_arguments(arguments, names)
-    midis = mixing.find_midi(arguments.midi_path, "--midi_path")
-    pieces, left_out = data.piece_names(midis, arguments.midi_path)
+    midis = find_midi(arguments.midi_path, "--midi_path")
+    pieces, left_out = piece_names(midis, arguments.midi_path)
     audios = pathlib.Path(arguments.audios_path).resolve()
     playing = Playing(arguments.playback_speed, arguments.duration_rate, arguments.transpose, arguments.sustain_pedal)
     with contextlib.ExitStack() as stack:
@@ -100,10 +112,10 @@ def _instruments(
     """The instruments, and what says in synthesis.json where their notes are from."""
     if arguments.nsynth_path:
         source = {"nsynth_path": str(pathlib.Path(arguments.nsynth_path).resolve())}
-        return mixing.find_notes(arguments.nsynth_path, names, arguments.preset), source
-    soundfont = arguments.soundfont or mixing.default_soundfont()
-    programs = mixing.choose_programs(soundfont, names, dict(arguments.program))
-    source = {"soundfont": pathlib.Path(soundfont).name, "sha256": mixing.fingerprint(soundfont)}
+        return find_notes(arguments.nsynth_path, names, arguments.preset), source
+    soundfont = arguments.soundfont or default_soundfont()
+    programs = choose_programs(soundfont, names, dict(arguments.program))
+    source = {"soundfont": pathlib.Path(soundfont).name, "sha256": fingerprint(soundfont)}
     folder = arguments.notes_path
     if folder:
         kept = pathlib.Path(folder, NOTES_NAME)
@@ -120,7 +132,7 @@ def _instruments(
         if beside:
             beside.mkdir(parents=True, exist_ok=True)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".notes-", dir=beside))
-    return mixing.soundfont_instruments(soundfont, programs, folder, arguments.preset), source
+    return soundfont_instruments(soundfont, programs, folder, arguments.preset), source
 
 
 def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite: bool) -> None:
@@ -131,7 +143,7 @@ def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite:
     Raises:
         InputError: naming `flag`, if others stand there and `overwrite` is off.
     """
-    kept = data.read_json(path) if path.exists() else parameters
+    kept = read_json(path) if path.exists() else parameters
     programs = kept.get("programs", {})
     old = {**kept, **programs, "programs": None}
     new = {**parameters, **{**programs, **parameters["programs"]}, "programs": None}
@@ -149,7 +161,7 @@ def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite:
             recording.unlink()
     joined = parameters if other else {**parameters, "programs": {**programs, **parameters["programs"]}}
     if not path.exists() or joined != kept:
-        data.write_json(path, joined)
+        write_json(path, joined)
 
 
 def _remove_if_alone(path: pathlib.Path) -> None:
@@ -167,19 +179,19 @@ def _render_missing(
     if arguments.nsynth_path:
         return
     if arguments.notes_path or len(midi_paths) > MANY_PIECES:
-        pitches = set(mixing.PITCHES)
+        pitches = set(PITCHES)
     else:
         pitches = set()
         for midi_path in midi_paths:
             with contextlib.suppress(InputError):  # told when its turn comes
-                pitches |= mixing.pitches_needed(mixing.read_midi(midi_path), playing.transpose)
+                pitches |= pitches_needed(read_midi(midi_path), playing.transpose)
     work = [
         (instrument, pitch)
         for instrument in instruments
         for pitch in sorted(pitches)
-        if not mixing.has_pitch(instrument, pitch)
+        if not has_pitch(instrument, pitch)
     ]
-    for _, _, reason in jobs.run(mixing.render_notes, work, arguments.jobs, arguments.dask, "notes"):
+    for _, _, reason in jobs.run(render_notes, work, arguments.jobs, arguments.dask, "notes"):
         if reason:
             raise InputError(f"--soundfont: {reason}")
 

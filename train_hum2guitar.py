@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from common import cli
 from hum2guitar import stages
-from hum2guitar.harmonics import F0_METHODS
+from hum2guitar.pitch import F0_METHODS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

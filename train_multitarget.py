@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from common import cli
-from data import InputError
+from common.errors import InputError
 from training import pix2pix
 
 

@@ -14,7 +14,8 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 
-from data import InputError, silenced_stderr
+from common.audio import silenced_stderr
+from common.errors import InputError
 
 INTERRUPTED = 130  # exit statuses after Ctrl-C, and after the reader of our output has gone, as shells report them
 CLOSED_PIPE = 141

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from common import cli
-from data import InputError
+from common.errors import InputError
 
 CONNECT_SECONDS = 10
 
@@ -141,7 +141,7 @@ def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> 
         except (TimeoutError, ValueError):
             raise InputError(f"--dask: expected a worker in the cluster at {address}, found none") from None
         # Of workers to come too, because one that died is replaced by one that knows nothing.
-        client.register_worker_callbacks(functools.partial(site.addsitedir, str(pathlib.Path(__file__).parent)))
+        client.register_worker_callbacks(functools.partial(site.addsitedir, str(pathlib.Path(__file__).parents[1])))
         futures = {client.submit(_attempt, work, i, job, pure=False): i for i, job in enumerate(jobs)}
         for future in distributed.as_completed(futures, loop=client.loop):
             try:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from data import PUBLISHED, replacing
+from common.files import replacing
+from data import PUBLISHED
 
 COLOUR_MAP = "magma"  # even in lightness, readable in grey and by the colour-blind
 MAX_COLUMNS = 2000  # more frames than this are thinned: no screen shows them, and an hour has 310 000

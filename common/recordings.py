@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data import BLOCK, InputError, open_audio, replacing, sound_blocks, soundfile_name, to_pcm, warn_if_cut
+from common.audio import BLOCK, open_audio, sound_blocks, soundfile_name, to_pcm, warn_if_cut
+from common.errors import InputError
+from common.files import replacing
 
 # Extension to libsndfile's format; the subtypes are the names of --subtype.
 FORMATS = {

@@ -19,7 +19,9 @@ import pathlib
 
 import numpy as np
 
-from data import PUBLISHED, InputError, Representation, replacing
+from common.errors import InputError
+from common.files import replacing
+from data import PUBLISHED, Representation
 
 Layout = list[tuple[str, list[tuple[str, tuple[int, ...]]]]]
 Groups = list[tuple[str, list[np.ndarray]]]

@@ -15,8 +15,11 @@ from collections.abc import Callable
 import numpy as np
 
 from common import cli, recordings
-from data import AUDIO_EXTENSIONS, InputError, find_files
-from hum2guitar.harmonics import F0_METHODS, MEL_INVERSES
+from common.audio import AUDIO_EXTENSIONS
+from common.errors import InputError
+from common.files import find_files
+from hum2guitar.mel_inverse import MEL_INVERSES
+from hum2guitar.pitch import F0_METHODS
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the channels of the network's input
@@ -64,13 +67,13 @@ def settings(arguments: argparse.Namespace):
     """The `transfer.Settings` that the arguments stand for."""
     import dataclasses
 
-    from conversion import files
+    from conversion.settings import Settings
     from hum2guitar import converter
 
     def given(kind: type) -> dict:
         return {f.name: getattr(arguments, f.name) for f in dataclasses.fields(kind) if hasattr(arguments, f.name)}
 
-    return files.Settings(**given(files.Settings), hum=converter.HumSettings(**given(converter.HumSettings)))
+    return Settings(**given(Settings), hum=converter.HumSettings(**given(converter.HumSettings)))
 
 
 def _check_used(wanted, description) -> None:
@@ -242,18 +245,18 @@ def convert(
         description: of the generator, from `find_generator`.
         read_style: gives the style slice of a multitarget generator, once all else was found fit.
     """
-    from conversion import files
+    from conversion.files import convert_file, load_converter
 
     wanted = settings(arguments)
     _check_used(wanted, description)
     jobs, is_many = find_jobs(arguments.input, arguments.output)
     _check_plot(arguments.plot, is_many)
     make = functools.cache(
-        lambda: files.load_converter(description, wanted, arguments.precision, arguments.gpu, read_style())
+        lambda: load_converter(description, wanted, arguments.precision, arguments.gpu, read_style())
     )
     if not is_many:
         ((source, output),) = jobs
-        files.convert_file(source, output, make, wanted)
+        convert_file(source, output, make, wanted)
         print(output)
         if arguments.plot:
             _plot(arguments.plot, source, output, wanted.high_band == "keep")
@@ -265,7 +268,7 @@ def convert(
     converter = make() if todo else None  # before the loop: damaged weights are nobody else's fault
     for source, output in todo:
         try:
-            files.convert_file(source, output, converter, wanted)
+            convert_file(source, output, converter, wanted)
             print(output)
         except InputError as error:
             left_out.append((str(source), str(error)))
@@ -284,13 +287,13 @@ def _plot(path: str, source: pathlib.Path, output: pathlib.Path, all_bins: bool)
     import dataclasses
 
     from common import plots
-    from conversion import files
+    from conversion.streaming import spectrogram
     from data import PUBLISHED
 
     shown = dataclasses.replace(PUBLISHED, n_bins=PUBLISHED.n_fft // 2 + 1) if all_bins else PUBLISHED
     panels, seconds = [], 0.0
     for title, recording in (("input", source), ("output", output)):
-        level, seconds = files.spectrogram(recording, plots.MAX_COLUMNS, shown)
+        level, seconds = spectrogram(recording, plots.MAX_COLUMNS, shown)
         name = recording.name.encode("utf-8", "backslashreplace").decode()  # which may be no text
         panels.append((f"{title}: {name}", level))
     plots.save_spectrograms(path, panels, seconds, hz_per_bin=shown.bin_hz)

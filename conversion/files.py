@@ -12,7 +12,6 @@ imports TensorFlow; a converter's network may bring it.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import pathlib
@@ -23,28 +22,13 @@ from typing import Protocol
 import numpy as np
 
 from common import recordings, weights
-from conversion.network import BATCH_SIZE, Network, load_network
-from conversion.phase import Chunk, apply_phase
-from data import (
-    PUBLISHED,
-    InputError,
-    Representation,
-    amplitude_to_db,
-    db_to_amplitude,
-    from_network,
-    mean_of_channels,
-    overlap_add,
-    resample,
-    resampled,
-    stft,
-    to_network,
-)
+from common.audio import mean_of_channels, resample, resampled
+from common.errors import InputError
+from conversion.network import load_network
+from conversion.pix2pix import Pix2PixConverter
+from conversion.settings import Settings
 from hum2guitar import converter
 
-HIGH_BANDS = ("zero", "keep")
-LEVELS = ("normalize", "match", "none")
-STEREO = ("per_channel", "mid_side", "mono")
-CROSSOVER_BINS = 16  # at the top of the network's band, where the input's own sound takes over
 RAISED_DB = 60  # normalising by more than this is worth a line
 
 
@@ -64,34 +48,6 @@ class Converter(Protocol):
 
         What there is to warn of goes to stderr, with the recording's `name` before it.
         """
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a recording is converted; the defaults are those of the predict commands.
-
-    Attributes:
-        overlap: share of a slice that it has in common with the next, 0 (as published) to 0.5.
-        phase: "input", "griffinlim" or "hybrid".
-        griffinlim_iterations: of the latter two.
-        high_band: above the network's band "zero" (as published), or "keep" the input's own sound.
-        level: "normalize" to peak 1 (as published), "match" the input's RMS, or "none".
-        stereo: convert "per_channel", mid and side ("mid_side"), or the mean of the channels ("mono").
-        sample_rate: of the output in Hz; None for the input's own.
-        subtype: "16", "24", "float" or None for the format's usual one.
-        hum: of a hum2guitar network: how the hum is heard. Of the others it uses overlap, Griffin-Lim's iterations
-            (it has no use for the input's phase), level, stereo, sample rate and subtype.
-    """
-
-    overlap: float = 0.25
-    phase: str = "input"
-    griffinlim_iterations: int = 16
-    high_band: str = "zero"
-    level: str = "normalize"
-    stereo: str = "per_channel"
-    sample_rate: int | None = None
-    subtype: str | None = None
-    hum: converter.HumSettings = dataclasses.field(default_factory=converter.HumSettings)
 
 
 def load_converter(
@@ -122,270 +78,6 @@ def load_converter(
         raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
     network = load_network(description.path, precision, gpu)
     return Pix2PixConverter(network, description.representation, style, settings)
-
-
-# --- pix2pix ----------------------------------------------------------------------------------------------------------
-
-
-def shared_frames(overlap: float, representation: Representation = PUBLISHED) -> int:
-    """Frames that neighbouring slices have in common, of the share `overlap`.
-
-    Raises:
-        InputError: not 0 to 0.5.
-    """
-    if not 0 <= overlap <= 0.5:
-        raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {overlap}")
-    return round(overlap * representation.n_frames)
-
-
-class Pix2PixConverter:
-    """Converts with a network that maps log-magnitude slices to log-magnitude slices.
-
-    Slices are blended in the log level (dB), with weights that sum to one: halfway between two predictions of -20 and
-    -40 dB lies -30 dB. A slice in which the input is digitally silent stays silent; it does not reach the network.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        representation: Representation = PUBLISHED,
-        style: np.ndarray | None = None,
-        settings: Settings | None = None,
-        batch_size: int = BATCH_SIZE,
-    ) -> None:
-        """
-        Args:
-            network: slices ``(n, n_bins, n_frames, channels)`` in [-1, 1] to ``(n, n_bins, n_frames, 1)``.
-            representation: what the network was trained on.
-            style: log level [0, 1] ``(n_bins, n_frames)`` for the second channel of a multitarget network.
-            settings: overlap, phase and high band are used here.
-            batch_size: most slices that the network is given at once.
-        """
-        settings = settings or Settings()
-        self.sample_rate = representation.sample_rate
-        self.residual = settings.high_band == "keep"
-        self._network = network
-        self._representation = representation
-        self._style = style
-        self._settings = settings
-        self._batch_size = batch_size
-        self._n_overlap = shared_frames(settings.overlap, representation)
-
-    def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
-        """Mono float32 blocks to mono float32 blocks of the same total length; see `Converter`."""
-        settings, representation = self._settings, self._representation
-        counted = _Counted(blocks)
-        predicted = self._predict(_spectra(counted, representation))
-        phased = apply_phase(predicted, settings.phase, settings.griffinlim_iterations, representation)
-        if self.residual:
-            crossover = _crossover(representation)
-            spectra = (crossover * (output - original) for output, original in phased)
-        else:
-            spectra = (output for output, _ in phased)
-        n_given = 0
-        for piece in _synthesised(spectra, representation):
-            # Whole frames go in, so the last piece is too long; by then all samples have been counted.
-            audio = piece[: counted.n_samples - n_given]
-            if len(audio):
-                n_given += len(audio)
-                yield audio
-
-    def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[Chunk]:
-        """Predicted magnitude beside the input's spectrum, both ``(n_bins, n)``, of spectra ``(n_fft / 2 + 1, n)``."""
-        representation = self._representation
-        n_bins, n_frames, n_overlap = representation.n_bins, representation.n_frames, self._n_overlap
-        hop = n_frames - n_overlap
-        scale = 2 / representation.window.sum()  # the STFT's scale to a magnitude of 1 for a full-scale sine
-        fade_in = np.sin(np.pi / 2 * (np.arange(n_overlap) + 0.5) / n_overlap) ** 2 if n_overlap else np.zeros(0)
-        fade_in = fade_in.astype(np.float32)
-        carried = np.zeros((n_bins, n_overlap), np.float32)  # the last slice's share of frames that the next completes
-        is_first = True
-        for frames, is_last in _windows(spectra, self._batch_size * hop, n_overlap):
-            spectrum = frames[:n_bins]
-            level = amplitude_to_db(np.abs(spectrum) * scale, representation.amin)
-            n_slices = max(1, -(-(level.shape[1] - n_overlap) // hop))
-            level = np.pad(level, ((0, 0), (0, (n_slices - 1) * hop + n_frames - level.shape[1])))
-            slices = np.stack([level[:, hop * i : hop * i + n_frames] for i in range(n_slices)])
-            blended = np.zeros_like(level)
-            blended[:, :n_overlap] = carried
-            for i, output in enumerate(self._run(slices)):
-                if not (is_first and i == 0):
-                    output[:, :n_overlap] *= fade_in
-                if not (is_last and i == n_slices - 1):
-                    output[:, n_frames - n_overlap :] *= fade_in[::-1]
-                blended[:, hop * i : hop * i + n_frames] += output
-            n_final = spectrum.shape[1] if is_last else n_slices * hop
-            yield db_to_amplitude(blended[:, :n_final], representation.amin) / scale, spectrum[:, :n_final]
-            carried = blended[:, n_final:]
-            is_first = False
-
-    def _run(self, slices: np.ndarray) -> np.ndarray:
-        """Log level [0, 1] ``(n, n_bins, n_frames)`` that the network makes of slices of the same shape."""
-        outputs = np.zeros_like(slices)
-        sounding = slices.any(axis=(1, 2))
-        if sounding.any():
-            inputs = to_network(slices[sounding])[..., np.newaxis]
-            if self._style is not None:
-                style = to_network(self._style)[..., np.newaxis]
-                inputs = np.concatenate([inputs, np.broadcast_to(style, inputs.shape)], axis=-1)
-            outputs[sounding] = from_network(self._network(inputs))[..., 0]
-        return outputs
-
-
-class _Counted:
-    """Blocks whose samples are counted as they go by."""
-
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks = blocks
-        self.n_samples = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
-
-
-def _spectra(blocks: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
-    """The centred `data.stft` of the joined blocks in pieces, complex64 ``(n_fft // 2 + 1, n)``.
-
-    Double precision, because the phase found here also serves bins that the network makes much louder. One frame more
-    is made where only the foot of the last window reaches the last sample: dividing by that window on synthesis would
-    blow up whatever the network put there.
-    """
-    n_fft, hop = representation.n_fft, representation.hop_length
-    pending = np.zeros(n_fft // 2)
-    n_samples = n_made = 0
-    for block in blocks:
-        n_samples += len(block)
-        pending = np.concatenate([pending, block])
-        n_ready = max(0, (len(pending) - n_fft) // hop + 1)
-        if n_ready:
-            yield stft(pending, representation, center=False)
-            pending = pending[n_ready * hop :]
-            n_made += n_ready
-    if not n_samples:
-        return
-    n_frames = 1 + n_samples // hop
-    foot = representation.window[n_fft // 2 + (n_samples - 1) - (n_frames - 1) * hop :: hop]
-    if np.sum(np.square(foot)) < 1 / 16:
-        n_frames += 1
-    if n_frames > n_made:
-        length = (n_frames - n_made - 1) * hop + n_fft
-        yield stft(np.pad(pending, (0, length))[:length], representation, center=False)
-
-
-def _windows(spectra: Iterable[np.ndarray], advance: int, beyond: int) -> Iterator[tuple[np.ndarray, bool]]:
-    """Frames regrouped: pieces of ``advance + beyond`` frames, each `advance` after the one before.
-
-    Yields:
-        frames: ``(bins, n)``; the last piece is shorter, or the only one.
-        is_last: whether it is the last piece.
-    """
-    waiting: list[np.ndarray] = []
-    n_waiting = 0
-    for spectrum in spectra:
-        waiting.append(spectrum)
-        n_waiting += spectrum.shape[1]
-        if n_waiting <= advance + beyond:
-            continue
-        joined = np.concatenate(waiting, axis=1)
-        while n_waiting > advance + beyond:  # more than the piece: so it is not the last
-            yield joined[:, : advance + beyond], False
-            joined = joined[:, advance:]
-            n_waiting -= advance
-        waiting = [joined]
-    if waiting:
-        yield np.concatenate(waiting, axis=1), True
-
-
-def _synthesised(spectra: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
-    """The inverse of the centred STFT in pieces: audio from sample 0 on of spectra ``(n_bins, n)``."""
-    n_fft, hop = representation.n_fft, representation.hop_length
-    audio_tail = np.zeros(n_fft - hop, np.float32)
-    weight_tail = np.zeros(n_fft - hop, np.float32)
-    n_skipped = n_fft // 2  # before sample 0
-    tiny = np.finfo(np.float32).tiny
-    for spectrum in spectra:
-        full = np.zeros((n_fft // 2 + 1, spectrum.shape[1]), np.complex64)
-        full[: len(spectrum)] = spectrum
-        audio, weight = overlap_add(full, representation)
-        audio[: n_fft - hop] += audio_tail
-        weight[: n_fft - hop] += weight_tail
-        n_ready = spectrum.shape[1] * hop
-        audio_tail, weight_tail = audio[n_ready:], weight[n_ready:]
-        skipped = min(n_skipped, n_ready)
-        n_skipped -= skipped
-        yield audio[skipped:n_ready] / np.maximum(weight[skipped:n_ready], tiny)
-    yield (audio_tail / np.maximum(weight_tail, tiny))[n_skipped:]
-
-
-def _crossover(representation: Representation) -> np.ndarray:
-    """Weight of the converted sound over the bins, ``(n_bins, 1)``: 1, falling to 0 at the top of the band."""
-    weight = np.ones((representation.n_bins, 1), np.float32)
-    n = min(CROSSOVER_BINS, representation.n_bins)
-    weight[-n:, 0] = np.cos(np.pi / 2 * (np.arange(n) + 0.5) / n) ** 2
-    return weight
-
-
-# --- style ------------------------------------------------------------------------------------------------------------
-
-
-def read_style(
-    path: str | os.PathLike,
-    representation: Representation = PUBLISHED,
-    choice: int | str | None = None,
-    seed: int | None = None,
-) -> np.ndarray:
-    """The style slice of a recording: log level [0, 1], float32 ``(n_bins, n_frames)``.
-
-    Args:
-        path: the recording; one shorter than a slice is repeated until it fills it.
-        representation: of the network.
-        choice: number of the slice from 0, "random" for one that sounds, or None for the loudest and least silent one:
-            the one whose mean log level is greatest.
-        seed: of "random".
-
-    Raises:
-        InputError: no recording, silent, or no such slice.
-    """
-    with recordings.opened(path) as recording:
-        loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
-        if not max(loudness):
-            raise InputError(f"{path}: expected a style recording that sounds, found silence")
-        if choice is None:
-            index = int(np.argmax(loudness))
-        elif choice == "random":
-            index = int(np.random.default_rng(seed).choice(np.flatnonzero(loudness)))
-        else:
-            index = int(choice)
-        if not 0 <= index < len(loudness):
-            raise InputError(f"--style_slice: expected 0 to {len(loudness) - 1} in {path}, found {index}")
-        if not loudness[index]:
-            raise InputError(f"--style_slice: expected a slice of {path} that sounds, found silence in slice {index}")
-        return next(itertools.islice(_style_slices(recording, representation), index, None))
-
-
-def _style_slices(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
-    """The whole slices of a recording, log level ``(n_bins, n_frames)`` each; a shorter one repeated to one slice."""
-    n_frames, scale = representation.n_frames, 2 / representation.window.sum()
-    is_first = True
-    for frames, _ in _windows(_mono_spectra(recording, representation), n_frames, 0):
-        level = amplitude_to_db(np.abs(frames[: representation.n_bins]) * scale, representation.amin)
-        if level.shape[1] < n_frames:
-            if not is_first:
-                return
-            level = np.tile(level, -(-n_frames // level.shape[1]))[:, :n_frames]
-        yield level
-        is_first = False
-
-
-def _mono_spectra(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
-    """The spectra of the mean of a recording's channels, as `_spectra` gives them."""
-    mono = map(mean_of_channels, recordings.read(recording))
-    return _spectra(resampled(mono, recording.sample_rate, representation.sample_rate), representation)
-
-
-# --- arrays and files -------------------------------------------------------------------------------------------------
 
 
 def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | None = None) -> np.ndarray:
@@ -519,22 +211,3 @@ def _gain(
         print(f"{destination}: lowered by {20 * np.log10(peak):.1f} dB to stay within full scale", file=sys.stderr)
         gain /= peak
     return gain
-
-
-def spectrogram(
-    path: str | os.PathLike, n_columns: int, representation: Representation = PUBLISHED
-) -> tuple[np.ndarray, float]:
-    """Log level [0, 1] of a recording of any length, all channels' mean, thinned to about `n_columns` columns.
-
-    Returns:
-        level: float32 ``(n_bins, n)``, the maximum of neighbouring frames, so that no onset vanishes.
-        seconds: from one column to the next.
-    """
-    with recordings.opened(path) as recording:
-        n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
-        step = max(1, round(n_frames / n_columns))
-        columns = []
-        for frames, _ in _windows(_mono_spectra(recording, representation), step, 0):
-            magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * (2 / representation.window.sum())
-            columns.append(amplitude_to_db(magnitude, representation.amin))
-    return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate

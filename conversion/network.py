@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from common import cli, weights
-from data import InputError
+from common.errors import InputError
 
 Network = Callable[[np.ndarray], np.ndarray]
 

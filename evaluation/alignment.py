@@ -9,7 +9,9 @@ import pathlib
 import numpy as np
 
 from common import cli, jobs
-from data import InputError, existing_folder, find_audio, piece_names, read_audio
+from common.audio import find_audio, read_audio
+from common.errors import InputError
+from common.files import existing_folder, piece_names
 
 SAMPLE_RATE = 22050
 HOP = 256  # 11.6 ms, the resolution of a lag before interpolation

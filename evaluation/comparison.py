@@ -16,22 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from common import weights
-from conversion import command, files
+from common.audio import find_audio, read_audio
+from common.errors import InputError
+from common.files import piece_names
+from conversion import command
+from conversion.files import convert_audio, load_converter
 from conversion.network import load_network
 from conversion.phase import Chunk, apply_phase
-from data import (
-    PUBLISHED,
-    InputError,
-    Representation,
-    amplitude_to_db,
-    db_to_amplitude,
-    find_audio,
-    forward_transform,
-    inverse_transform,
-    piece_names,
-    read_audio,
-    unit,
-)
+from conversion.pix2pix import Pix2PixConverter, read_style
+from conversion.settings import Settings
+from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from training import dataset
 
@@ -296,7 +290,7 @@ def load_models(
     described: Sequence[tuple[str, weights.Description]],
     pairs: Sequence[Pair],
     sample_rate: int,
-    settings: files.Settings | None = None,
+    settings: Settings | None = None,
     precision: str = "auto",
     gpu: int | None = -1,
     style: str | os.PathLike | None = None,
@@ -306,23 +300,23 @@ def load_models(
     A multitarget model takes its style from the recording `style`; without, from the target of the next pair, so that
     it does not hear the answer (of a single pair there is no other: then from its own target).
     """
-    settings = settings or files.Settings()
+    settings = settings or Settings()
     following = {pair.name: pairs[(i + 1) % len(pairs)].target for i, pair in enumerate(pairs)}
 
     def loaded(name: str, description: weights.Description) -> Model:
         if description.in_channels != 2:
-            converter = files.load_converter(description, settings, precision, gpu)
+            converter = load_converter(description, settings, precision, gpu)
             return Model(
                 name, description.path, description.summary,
-                lambda audio, _: files.convert_audio(audio, converter, sample_rate),
+                lambda audio, _: convert_audio(audio, converter, sample_rate),
                 is_sliced=description.system == "pix2pix",
             )  # fmt: skip
         network = load_network(description.path, precision, gpu)  # once, whatever the style
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
-            styled = files.read_style(style or following[pair.name], description.representation)
-            converter = files.Pix2PixConverter(network, description.representation, styled, settings)
-            return files.convert_audio(audio, converter, sample_rate)
+            styled = read_style(style or following[pair.name], description.representation)
+            converter = Pix2PixConverter(network, description.representation, styled, settings)
+            return convert_audio(audio, converter, sample_rate)
 
         return Model(name, description.path, description.summary, convert)
 

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from common import plots
-from data import PUBLISHED, Representation, amplitude_to_db, forward_transform, replacing, write_json
+from common.files import replacing, write_json
+from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison, metrics
 
 EXCERPT = 30.0  # seconds of a recording on the page

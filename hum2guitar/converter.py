@@ -17,6 +17,8 @@ import data
 from common import cli, weights
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
+from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published
+from hum2guitar.pitch import F0_METHODS, SILENCE_DB, octaves_into_range, search_range, track_f0
 
 ANALYSED = 432  # frames (10 s) that the pitch is tracked through at a time
 CONTEXT = 22  # frames (0.5 s) on both sides of them
@@ -63,14 +65,14 @@ def load_converter(
     """
     where = str(description.path)
     representation = HumRepresentation.from_dict(description.settings.get("representation", {}), where)
-    method = settings.f0 or description.settings.get("f0", harmonics.F0_METHODS[0])
-    harmonics.search_range(method, settings.f0_min, settings.f0_max)  # wrong ones are found before TensorFlow starts
+    method = settings.f0 or description.settings.get("f0", F0_METHODS[0])
+    search_range(method, settings.f0_min, settings.f0_max)  # wrong ones are found before TensorFlow starts
     cli.start_tensorflow(gpu or 0)
     import tensorflow as tf
 
-    import model
+    from hum2guitar import networks
 
-    network = model.load_hum2guitar(description.path, "float32" if precision == "auto" else precision)
+    network = networks.load_hum2guitar(description.path, "float32" if precision == "auto" else precision)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def run(inputs):
@@ -114,8 +116,8 @@ class HumConverter:
             InputError: an unknown F0 method or an F0 range that is empty or out of reach.
         """
         self._settings = settings = settings or HumSettings()
-        self._method = settings.f0 or harmonics.F0_METHODS[0]
-        self._f0_range = harmonics.search_range(self._method, settings.f0_min, settings.f0_max)
+        self._method = settings.f0 or F0_METHODS[0]
+        self._f0_range = search_range(self._method, settings.f0_min, settings.f0_max)
         self.sample_rate = representation.sample_rate
         self._network, self._halves = network, halves
         self._representation = representation
@@ -154,7 +156,7 @@ class HumConverter:
     def _analyse(self, audio: np.ndarray) -> np.ndarray:
         r = self._representation
         spectrum = harmonics.magnitude(audio, r)
-        f0 = harmonics.track_f0(
+        f0 = track_f0(
             audio, r, self._method, self._f0_range, remove_outliers=self._method == "cepstrum", spectrum=spectrum
         )
         return np.stack([f0, harmonics.frame_energy(spectrum)])
@@ -170,7 +172,7 @@ class HumConverter:
                 if n_ahead >= LOOK_AHEAD:
                     break
             f0 = np.concatenate([piece[0] for piece in ahead]) if ahead else np.zeros(0)
-            semitones = harmonics.octaves_into_range(f0, self._representation.f0_low, self._representation.f0_high)
+            semitones = octaves_into_range(f0, self._representation.f0_low, self._representation.f0_high)
         factor = np.array([[2 ** (semitones / 12)], [1]], np.float32)
         for piece in ahead:
             yield piece * factor
@@ -250,9 +252,9 @@ class HumConverter:
         power = harmonics.mel_power(level, r)
         length = level.shape[1] * r.hop_length
         if self._settings.mel_inverse == "published":
-            return harmonics.mel_to_audio_published(power, length, r, self._n_iterations)
+            return mel_to_audio_published(power, length, r, self._n_iterations)
         before = None if tail is None else data.stft(tail, r)[:, : n_shared // 2]
-        return harmonics.mel_to_audio(power, length, r, self._n_iterations, before)
+        return mel_to_audio(power, length, r, self._n_iterations, before)
 
 
 class _Heard:
@@ -270,14 +272,14 @@ class _Heard:
     def count(self, piece: np.ndarray) -> np.ndarray:
         """`piece`, F0 and energy ``(2, n)``, whose audible and voiced frames are counted."""
         f0, energy = piece
-        self.n_audible += np.count_nonzero(energy > 10 ** (harmonics.SILENCE_DB / 10))
+        self.n_audible += np.count_nonzero(energy > 10 ** (SILENCE_DB / 10))
         self.n_voiced += np.count_nonzero(f0)
         return piece
 
     def complaint(self, f0_min: float, f0_max: float) -> str:
         """What is wrong with a sound in which pitches in a range in Hz were looked for; empty if nothing."""
         if not self.n_audible:
-            return f"nothing sounds above {harmonics.SILENCE_DB:g} dB: the output is silent"
+            return f"nothing sounds above {SILENCE_DB:g} dB: the output is silent"
         if self.n_voiced >= FEW_VOICED * self.n_audible:
             return ""
         return (

@@ -18,12 +18,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-import data
 from common import jobs
-from data import InputError
+from common.audio import find_audio, read_blocks
+from common.errors import InputError
+from common.files import piece_names, write_array, write_json
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
+from hum2guitar.pitch import GUITAR_F0, analyse
 from training import dataset
+from training.batches import ByStep
 
 LEAST_VOICED = 0.1  # of a segment's frames: with fewer there is nothing to learn from
 NO_SEGMENT = "expected a guitar of at least 5 s playing a melody, found no segment of 5 s with a pitch"
@@ -58,7 +61,7 @@ def find_guitar(folder: str | os.PathLike, flag: str = "--guitar_dir") -> list[p
     Raises:
         InputError: as `data.find_audio`.
     """
-    found = data.find_audio(folder, flag)
+    found = find_audio(folder, flag)
     solos = [path for path in found if "solo" in path.stem.lower()]
     return solos or found
 
@@ -85,7 +88,7 @@ def prepare(
     settings = {"version": FEATURES_VERSION, "folder": str(root), "f0": method, **representation.to_dict()}
     key = hashlib.sha1(json.dumps(settings, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:10]
     cache = pathlib.Path(features_path, f"{root.name}_{method}_{key}")
-    pieces, left_out = data.piece_names(recordings, root)
+    pieces, left_out = piece_names(recordings, root)
     results = {piece: cache / f"{piece}.npy" for piece in pieces}
     work = [
         (str(path), str(results[piece]), method, representation)
@@ -108,7 +111,7 @@ def prepare(
     f0 = np.concatenate([_open(file, representation)[:, representation.n_mels + 1].reshape(-1) for file in files])
     voiced = f0[f0 > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
-    data.write_json(cache / "features.json", settings)
+    write_json(cache / "features.json", settings)
     representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
     return Segments(representation, files, np.array(segments), sorted(left_out), len(voiced) / len(f0))
 
@@ -120,15 +123,15 @@ def write_segments(source: str, destination: str, method: str, representation: H
         InputError: no audio.
     """
     kept = [np.zeros((0, representation.n_mels + OTHER_ROWS, representation.n_frames))]
-    f0_range = harmonics.GUITAR_F0[method]
-    for audio in segments_of(data.read_blocks(source, representation.sample_rate), representation.segment_samples):
-        f0, energy, level = harmonics.analyse(audio, representation, method, f0_range)
+    f0_range = GUITAR_F0[method]
+    for audio in segments_of(read_blocks(source, representation.sample_rate), representation.segment_samples):
+        f0, energy, level = analyse(audio, representation, method, f0_range)
         if np.mean(f0 > 0) >= LEAST_VOICED:
             decibels = 10 * np.log10(np.maximum(energy, 1e-10))
             rounded = f0.astype(np.float16)
             kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
     segments = np.concatenate(kept).astype(np.float16)
-    data.write_array(destination, segments)  # also without a segment, so that the recording is not analysed again
+    write_array(destination, segments)  # also without a segment, so that the recording is not analysed again
     return len(segments)
 
 
@@ -161,7 +164,7 @@ def _open(path: pathlib.Path, representation: HumRepresentation) -> np.ndarray:
     return features
 
 
-class HumBatches(dataset.ByStep):
+class HumBatches(ByStep):
     """Batches of segments as a function of the step, as `dataset.Batches`: what `dataset.stream` reads.
 
     A batch is ``(inputs, target)``: harmonics and mel level, float32 in [-1, 1], ``(batch, n_mels, n_frames, 1)``, or
@@ -240,8 +243,8 @@ def read_sample(
     n = representation.segment_samples
     for path in paths:
         try:
-            for audio in segments_of(data.read_blocks(path, representation.sample_rate), n, keep_rest=True):
-                pitch, energy, level = harmonics.analyse(audio, representation, method)
+            for audio in segments_of(read_blocks(path, representation.sample_rate), n, keep_rest=True):
+                pitch, energy, level = analyse(audio, representation, method)
                 if pitch.any():
                     return path.stem, pitch, energy, level
         except InputError:

@@ -20,10 +20,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-import data
 from common import cli
-from data import InputError
+from common.audio import find_audio, write_audio
+from common.errors import InputError
+from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
+from hum2guitar.mel_inverse import mel_to_audio
+from hum2guitar.pitch import octaves_into_range
 
 INSTANCE_NOISE = 0.1  # standard deviation, on what the discriminator judges
 SAMPLE_ITERATIONS = 16  # of Griffin-Lim
@@ -79,10 +82,10 @@ def train(arguments: argparse.Namespace) -> int:
         if path and not pathlib.Path(path).is_file():
             raise InputError(f"--{flag}: expected a weights file (.h5), found nothing at {path}")
     for flag in ("models_path", "out_dir"):
-        data.writable_folder(getattr(arguments, flag), f"--{flag}")
+        writable_folder(getattr(arguments, flag), f"--{flag}")
     folder = run_folder(arguments)
     stages = _stages_left(arguments, folder)
-    hums = data.find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
+    hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     features = dataset.prepare(
         arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs, harmonics.PUBLISHED
     )
@@ -199,7 +202,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
     print(f"Training {settings.folder} ({precision}): {epochs} epochs of {batches.steps_per_epoch} steps")
     loop.fit(system, settings, batches, held_out, sample)
     if settings.is_chief:
-        with data.replacing(folder / "generator.h5") as beside:
+        with replacing(folder / "generator.h5") as beside:
             shutil.copyfile(settings.folder / "generator.h5", beside)
         print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
 
@@ -209,16 +212,16 @@ def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
     import tensorflow as tf
 
     import losses
-    import model
+    from hum2guitar import networks
     from training import loop, optimizers
 
     def adabelief():
         optimizer = optimizers.AdaBelief()
         return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
-    build = model.build_global_generator if stage.is_global else model.build_local_enhancer
+    build = networks.build_global_generator if stage.is_global else networks.build_local_enhancer
     generator = build(arguments.base_filters, precision, arguments.seed)
-    discriminator = model.build_multiscale_discriminator(arguments.base_filters, precision, arguments.seed + 1)
+    discriminator = networks.build_multiscale_discriminator(arguments.base_filters, precision, arguments.seed + 1)
     return loop.System(
         generator,
         discriminator,
@@ -236,6 +239,7 @@ def _take_over(arguments: argparse.Namespace, stage: Stage, folder: pathlib.Path
         InputError: a weights file holds another network.
     """
     import model
+    from hum2guitar import networks
 
     if stage.is_global:
         return
@@ -249,11 +253,11 @@ def _take_over(arguments: argparse.Namespace, stage: Stage, folder: pathlib.Path
     else:
         path = pathlib.Path(arguments.pretrained_global or of_global / "generator.h5")
         if path.exists():
-            pretrained = model.load_hum2guitar(path)
+            pretrained = networks.load_hum2guitar(path)
             _check_filters(path, pretrained, system.generator)
-            model.copy_global(pretrained, system.generator)
+            networks.copy_global(pretrained, system.generator)
     if stage.is_frozen:
-        for layer in model.global_layers(system.generator):
+        for layer in networks.global_layers(system.generator):
             layer.trainable = False
 
 
@@ -281,7 +285,7 @@ def _humming_example(hums: list[pathlib.Path], method: str, representation) -> d
     if found is None:
         raise InputError(f"--humming_dir: expected a recording with a pitch, found none in {hums[0].parent}")
     name, f0, energy, level = found
-    f0 = f0 * 2 ** (harmonics.octaves_into_range(f0, representation.f0_low, representation.f0_high) / 12)
+    f0 = f0 * 2 ** (octaves_into_range(f0, representation.f0_low, representation.f0_high) / 12)
     return {"humming": Example(f"humming: {name}", harmonics.harmonics_level(f0, energy, representation), level)}
 
 
@@ -313,10 +317,10 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
                 vmin=r.mel_ref_db - r.mel_top_db,
                 vmax=r.mel_ref_db,
             )
-            audio = harmonics.mel_to_audio(harmonics.mel_power(output, r), r.segment_samples, r, SAMPLE_ITERATIONS)
+            audio = mel_to_audio(harmonics.mel_power(output, r), r.segment_samples, r, SAMPLE_ITERATIONS)
             audio /= max(1.0, np.abs(audio).max())
             plots.save_png(folder / f"{name}.png", picture)
-            data.write_audio(folder / f"{name}.wav", audio, r.sample_rate)
+            write_audio(folder / f"{name}.wav", audio, r.sample_rate)
             samples.append(Sample(name, picture, audio, r.sample_rate))
         return samples
 
@@ -334,5 +338,5 @@ def write_log(path: pathlib.Path, folder: pathlib.Path) -> None:
             for row in rows:
                 values = [f"{label} {float(row[key]):.4f}" for label, key in LOGGED.items() if row.get(key)]
                 lines.append(f"{stage.name} epoch {row['epoch']}  " + "  ".join(values) + f"  {row['seconds']} s")
-    with data.replacing(path) as beside:
+    with replacing(path) as beside:
         beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

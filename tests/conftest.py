@@ -14,6 +14,7 @@ import pytest
 
 import data
 from common import weights
+from data import PUBLISHED
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -60,8 +61,8 @@ def note_features():
     """
 
     def write(folder, instruments, n_slices, piece="piece", seed=0):
-        rng, rate = np.random.default_rng(seed), data.PUBLISHED.sample_rate
-        n = n_slices * data.PUBLISHED.n_frames * data.PUBLISHED.hop_length
+        rng, rate = np.random.default_rng(seed), PUBLISHED.sample_rate
+        n = n_slices * PUBLISHED.n_frames * PUBLISHED.hop_length
         onsets = np.arange(0, n, rate // 3)
         pitches = rng.integers(48, 84, (len(onsets), 2))
         for instrument, (fall, decay) in instruments.items():

@@ -16,6 +16,8 @@ from made_clusters import cluster_of_two, kill_one_after_the_first_job
 
 import compute_features
 import data
+from common.audio import read_audio
+from data import PUBLISHED, Representation
 
 
 def made_audio(seconds: float, rate: int = 44100, seed: int = 0) -> np.ndarray:
@@ -95,7 +97,7 @@ def test_slices_equal_those_of_librosa(run, tmp_path, extension, rate, channels)
 def test_settings_are_kept_beside_the_slices(run, tmp_path, audios):
     run()
     settings = json.loads((tmp_path / "features/features.json").read_text())
-    assert data.Representation.from_dict(settings) == data.PUBLISHED
+    assert Representation.from_dict(settings) == PUBLISHED
 
 
 @pytest.mark.parametrize("seconds", [0.005, 2.9721, 256 * 512 * 4 / 44100, 256 * 512 * 8 / 44100 - 1e-4, 31.2])
@@ -103,7 +105,7 @@ def test_blocks_leave_no_seam(tmp_path, seconds):
     # 0.005 s is less than a window; the others end at, just before or far from a slice's, a block's or a read's end.
     path = tmp_path / "a.wav"
     soundfile.write(path, made_audio(seconds), 44100, subtype="FLOAT")
-    whole = data.compute_features(data.read_audio(path))
+    whole = data.compute_features(read_audio(path))
     np.testing.assert_array_equal(np.stack(list(compute_features.feature_slices(str(path)))), whole)
     assert len(whole) == -(-(1 + int(seconds * 44100) // 512) // 256)
 

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from test_evaluation import melody, write, write_model
-from test_metrics import RATE, tone
+from made_sounds import RATE, melody, tone, write
+from made_weights import write_model
 
 import data
 import evaluate

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data
 import lr_finder
+from common.errors import InputError
+from common.files import read_json
 
 
 def bowl(curvature, rates, start=1.0):
@@ -76,9 +77,9 @@ def test_falling_back_from_a_divergence_is_not_taken_for_learning():
 
 def test_a_loss_that_never_falls_is_said():
     rates = lr_finder.geometric_rates(50)
-    with pytest.raises(data.InputError, match="loss that falls"):
+    with pytest.raises(InputError, match="loss that falls"):
         lr_finder.suggest(rates, np.linspace(1, 2, 50))
-    with pytest.raises(data.InputError, match="at least 7"):
+    with pytest.raises(InputError, match="at least 7"):
         lr_finder.suggest(rates[:5], np.ones(5))
 
 
@@ -110,7 +111,7 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(tmp_path, caps
     assert before.items() <= {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}.items()
 
     said = capsys.readouterr().out
-    found = data.read_json(model / "lr_finder.json")
+    found = read_json(model / "lr_finder.json")
     assert f"--gen_lr {found['gen_lr']:.2g} --disc_lr {found['disc_lr']:.2g}" in said
     with (model / "lr_finder.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -146,7 +147,7 @@ def test_the_curves_are_kept_whatever_they_suggest(tmp_path, capsys, monkeypatch
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
         "lr_finder.csv", "lr_finder.json", "lr_finder_generator_loss.png", "lr_finder_discriminator_loss.png",
     }  # fmt: skip
-    with pytest.raises(data.InputError, match="loss that falls"):
+    with pytest.raises(InputError, match="loss that falls"):
         find(tmp_path / "a", rising, falling)
     assert len((tmp_path / "a" / "lr_finder.csv").read_text().splitlines()) == 1 + 3 * 40
     assert str(tmp_path / "a" / "lr_finder.csv") in capsys.readouterr().out

@@ -4,11 +4,11 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_weights import published_table, write_published
+from made_weights import published_table, write_published
 
-import data
 import model
 from common import weights
+from common.errors import InputError
 
 SLOPE, EPSILON = 0.3, 1e-3
 
@@ -97,13 +97,13 @@ def test_discriminator_file_and_output(tmp_path):
     assert [tuple(m.shape[1:]) for m in maps] == [(128, 128, 3), (64, 64, 6), (32, 32, 12), (16, 16, 24), (16, 16, 1)]
     expected = plain_patchgan([tf.constant(v, tf.float32) for v in values], x, y)
     np.testing.assert_allclose(maps[-1].numpy(), expected, rtol=1e-4)
-    with pytest.raises(data.InputError, match=r"d\.h5: expected the weights of a generator"):
+    with pytest.raises(InputError, match=r"d\.h5: expected the weights of a generator"):
         model.load_generator(tmp_path / "d.h5")
 
 
 def test_weights_of_another_size_are_refused(tmp_path):
     model.save(model.build_generator(1, 2, seed=0), tmp_path / "g.h5", {})
-    with pytest.raises(data.InputError, match=r"g\.h5: expected shape \(4, 4, 2, 2\).*found \(4, 4, 1, 2\)"):
+    with pytest.raises(InputError, match=r"g\.h5: expected shape \(4, 4, 2, 2\).*found \(4, 4, 1, 2\)"):
         model.load_into(model.build_generator(2, 2, seed=0), tmp_path / "g.h5")
 
 

@@ -17,7 +17,8 @@ import model
 import predict
 import predict_multitarget
 from common import recordings, weights
-from conversion import command, files
+from conversion import command
+from conversion.files import load_converter
 
 ROOT = pathlib.Path(predict.__file__).parent
 RATE = 44100
@@ -298,7 +299,7 @@ def test_bad_styles_are_one_line(tmp_path, anything, capsys):
 
 
 def test_a_style_is_read_when_all_else_was_found_fit(tmp_path, anything, monkeypatch, capsys):
-    monkeypatch.setattr("conversion.files.read_style", lambda *_: pytest.fail("the style was read"))
+    monkeypatch.setattr("conversion.pix2pix.read_style", lambda *_: pytest.fail("the style was read"))
     ends = ["--model", anything, "--style", "style.wav", "--input", tone(tmp_path / "in.wav")]
     for options, expected in (
         (["--output", tmp_path / "o.xyz"], "found .xyz"),
@@ -370,7 +371,7 @@ def test_a_folder_is_mirrored_done_ones_skipped_and_bad_ones_reported(tmp_path, 
     tone(source / "deep/.hidden.wav")
     (source / "deep/broken.wav").write_text("no audio")
     (source / "notes.txt").write_text("no recording")
-    loads, load = [], files.load_converter
+    loads, load = [], load_converter
     monkeypatch.setattr("conversion.files.load_converter", lambda *args: loads.append(args) or load(*args))
     assert run("--model", pair, "--input", source, "--output", output) == 1
     said = capsys.readouterr()
@@ -436,12 +437,12 @@ def test_formats_that_are_only_read_become_wav_under_a_name_of_their_own(tmp_pat
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["inference.NumpyUNet.__call__", "recordings._quantised"])
+@pytest.mark.parametrize("moment", ["conversion.network.NumpyUNet.__call__", "common.recordings._quantised"])
 def test_kill_leaves_no_file_under_the_final_name(tmp_path, pair, moment):
     """Killed while it converts, and while it writes the output."""
     source, output = tone(tmp_path / "in.wav"), tmp_path / "out.wav"
     code = (
-        "import os, signal, sys, inference, recordings, predict\n"
+        "import os, signal, sys, conversion.network, common.recordings, predict\n"
         f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "predict.main(sys.argv[1:])"
     )

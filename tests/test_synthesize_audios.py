@@ -258,7 +258,8 @@ def test_mistakes_with_soundfonts_get_one_line(run, tmp_path):
 
 
 def test_kept_notes_are_an_nsynth_data_set_and_change_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("synthesis.mixing.PITCHES", range(60, 65))  # all of them take ten seconds
+    for module in ("synthesis.notes", "synthesize_audios"):  # all pitches take ten seconds
+        monkeypatch.setattr(f"{module}.PITCHES", range(60, 65))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "temporary").mkdir()
@@ -296,7 +297,7 @@ def test_as_a_program_it_answers_help_without_anything_heavy():
 
 def test_without_a_dask_scheduler_one_line_says_so(run, tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="the optional package distributed is not installed")
-    monkeypatch.setattr("jobs.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("common.jobs.CONNECT_SECONDS", 0.2)
     status, _, err = run("--dask", "tcp://127.0.0.1:9")
     assert status == 2
     assert "--dask: expected a Dask scheduler such as tcp://host:8786, found none at tcp://127.0.0.1:9" in err

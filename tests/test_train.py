@@ -1,7 +1,6 @@
 """The train commands as they are called: bad input in one line, and one real run."""
 
 import csv
-import itertools
 import pathlib
 import subprocess
 import sys
@@ -11,11 +10,13 @@ import pytest
 from conftest import needs_peak_memory
 from PIL import Image
 
-import data
 import train
 import train_generator
 import train_multitarget
 from common import weights
+from common.audio import read_audio
+from common.files import write_json
+from data import PUBLISHED
 from training import pix2pix
 
 ROOT = pathlib.Path(train.__file__).parent
@@ -160,7 +161,7 @@ def test_published_rates_are_the_defaults(monkeypatch, tmp_path, name, rates):
 
 
 def test_auto_reads_the_suggestion(monkeypatch, tmp_path):
-    data.write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
+    write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
     seen = []
     monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
     train.main(["--dataset_path", "d", "--origin", "a", "--target", "b", "--gen_lr", "auto", "--disc_lr", "auto"])
@@ -189,11 +190,11 @@ def test_multitarget_run(features, tmp_path, capsys):
         assert description.settings["targets"] == ["guitar_acoustic", "keyboard_acoustic"]
         assert (description.settings["validation_split"], description.settings["seed"]) == (0.25, 0)
         assert description.settings["validation_mae"] == float(row["val_mae"])
-        assert description.representation == data.PUBLISHED
+        assert description.representation == PUBLISHED
     assert weights.describe(folder / "discriminator.h5").network == "patchgan"
     for target in ("guitar_acoustic", "keyboard_acoustic"):
-        audio = data.read_audio(folder / "samples" / "001" / f"audio_{target}.wav")
-        assert len(audio) / 44100 == pytest.approx(data.PUBLISHED.slice_seconds, rel=0.01)  # the one slice held out
+        audio = read_audio(folder / "samples" / "001" / f"audio_{target}.wav")
+        assert len(audio) / 44100 == pytest.approx(PUBLISHED.slice_seconds, rel=0.01)  # the one slice held out
         assert np.abs(audio).max() > 0
         with Image.open(folder / "samples" / "001" / f"spectrogram_{target}.png") as picture:
             assert min(picture.size) > 300
@@ -207,23 +208,11 @@ def test_multitarget_run(features, tmp_path, capsys):
     assert "is complete" in capsys.readouterr().out
 
 
-def test_scripts_hold_no_run_of_lines_twice():
-    """The train and predict scripts are arguments to one loop: no six lines in a row stand in two places."""
-    places = {}
-    for path in sorted([*ROOT.glob("train*.py"), *ROOT.glob("predict*.py")]):
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        lines = [line for line in lines if line and not line.startswith(("import ", "from "))]
-        for window in itertools.zip_longest(*(lines[i:] for i in range(6))):
-            if None not in window:
-                places.setdefault(window, []).append(path.name)
-    assert len(places) > 100
-    assert not {window: names for window, names in places.items() if len(names) > 1}
-
-
 # Trains and prints after each epoch's samples how much memory the process holds, in KiB.
 MEASURED = """
 import sys
-import pix2pix, train
+import train
+from training import pix2pix
 make_sampler = pix2pix.make_sampler
 def measuring(*arguments):
     sample = make_sampler(*arguments)

@@ -7,13 +7,16 @@ import signal
 
 import numpy as np
 import pytest
+from made_sounds import synthesize_voice
 
-import data
-import model
 import predict
 import train_hum2guitar
 from common import cli, weights
-from hum2guitar import dataset, harmonics, stages
+from common.audio import read_audio, write_audio
+from hum2guitar import dataset, harmonics, networks, stages
+from hum2guitar.harmonics import HumRepresentation
+from hum2guitar.mel_inverse import mel_to_audio
+from hum2guitar.pitch import track_f0
 
 RATE = harmonics.PUBLISHED.sample_rate
 # Fewer bands and frames than published: the smallest that the three discriminators can look at.
@@ -32,8 +35,8 @@ def plucks(seconds: float, seed: int) -> np.ndarray:
 def recordings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     for seed in (1, 2, 3):
-        data.write_audio(folder / "guitar" / f"take_{seed}.wav", plucks(2, seed), RATE)
-    data.write_audio(folder / "hums" / "hum.wav", harmonics.synthesize_voice(np.full(RATE, 150.0)), RATE)
+        write_audio(folder / "guitar" / f"take_{seed}.wav", plucks(2, seed), RATE)
+    write_audio(folder / "hums" / "hum.wav", synthesize_voice(np.full(RATE, 150.0)), RATE)
     return folder
 
 
@@ -113,7 +116,7 @@ def test_every_stage_leaves_history_samples_and_log(trained):
                 "humming.png",
                 "humming.wav",
             ]
-            audio = data.read_audio(folder / "humming.wav", None)
+            audio = read_audio(folder / "humming.wav", None)
             assert np.isfinite(audio).all()
             assert len(audio) == SMALL.segment_samples
     log = (trained / "output" / "log.txt").read_text().splitlines()
@@ -125,13 +128,13 @@ def test_the_weights_file_describes_itself_and_converts(trained, tmp_path):
     path = trained / "models" / "hum2guitar" / "generator.h5"
     description = weights.describe(path)
     assert (description.system, description.network) == ("hum2guitar", weights.LOCAL_ENHANCER)
-    kept = harmonics.HumRepresentation.from_dict(description.settings["representation"])
+    kept = HumRepresentation.from_dict(description.settings["representation"])
     assert dataclasses.replace(kept, f0_low=SMALL.f0_low, f0_high=SMALL.f0_high) == SMALL
     assert 100 < kept.f0_low < kept.f0_high < 500  # what the recordings play
     source, output = trained / "recordings" / "hums" / "hum.wav", tmp_path / "out.wav"
     arguments = ["--model", path, "--input", source, "--output", output, "--gpu", "-1"]
     assert predict.main([str(argument) for argument in arguments]) == 0
-    assert len(data.read_audio(output, None)) == RATE
+    assert len(read_audio(output, None)) == RATE
 
 
 def test_a_complete_run_says_so_and_trains_no_more(trained, capsys):
@@ -212,11 +215,11 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     folder, n = tmp_path / "recordings" / "guitar", 4
     noise = 1e-3 * np.random.default_rng(0).standard_normal(6 * RATE).astype(np.float32)
     audio = plucks(6, 0)
-    data.write_audio(folder / "take.wav", audio + noise[: len(audio)], RATE)
+    write_audio(folder / "take.wav", audio + noise[: len(audio)], RATE)
     small = dataclasses.replace(harmonics.PUBLISHED, n_frames=64)
     stages = ["--n_global_epochs", 30, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
     assert train(tmp_path, *stages, "--base_filters", 4, "--lr", 2e-3, "--f0", "pyin", small=small) == 0
-    generator = model.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
+    generator = networks.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
     features = dataset.prepare(folder, tmp_path / "features", "pyin", 1, small)
     batches = dataset.HumBatches(features, features.segments, n, 0, halve=True, shuffle=False)
     inputs, target = batches.load(0)
@@ -225,9 +228,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     right = voiced = 0
     for made, true in zip(output[..., 0], target[..., 0], strict=True):
         heard, expected = (
-            harmonics.track_f0(
-                harmonics.mel_to_audio(harmonics.mel_power(harmonics.double_bins(level)), small.segment_samples - 1)
-            )
+            track_f0(mel_to_audio(harmonics.mel_power(harmonics.double_bins(level)), small.segment_samples - 1))
             for level in (made, true)
         )
         both = (heard > 0) & (expected > 0)

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data import InputError, replacing
+from common.errors import InputError
+from common.files import replacing
 
 FOLDER = "checkpoints"
 KEPT = 2

@@ -23,8 +23,9 @@ import tensorflow as tf
 
 import losses
 import model
-from data import InputError
-from training import checkpoints, dataset
+from common.errors import InputError
+from training import checkpoints
+from training.batches import Batches, iterate_batches, stream_batches
 from training.optimizers import Schedule
 from training.progress import Status, summary, warnings, write_csv
 
@@ -288,8 +289,8 @@ def make_evaluation(system: System) -> Callable:
 def fit(
     system: System,
     settings: Settings,
-    training: dataset.Batches,
-    validation: dataset.Batches | None,
+    training: Batches,
+    validation: Batches | None,
     sample: Callable[[pathlib.Path], list[Sample]],
 ) -> Progress:
     """Train from where the folder's state stands (or from the start) to the end of the settings.
@@ -322,7 +323,7 @@ def fit(
             _save(system, settings, progress, training)  # before any weights, which are nothing to go on from
         step, evaluation = make_step(system, settings.seed, settings.jit), make_evaluation(system)
         stream = _training_stream(settings, progress, training)
-        held_out = None if validation is None else dataset.stream(validation, 0, validation.steps_per_epoch)
+        held_out = None if validation is None else stream_batches(validation, 0, validation.steps_per_epoch)
         while not _is_complete(progress, settings, training):
             _train_epoch(system, settings, progress, training, stream, step, interruption)
             row = _row(progress, settings, training, _evaluate(evaluation, validation, held_out))
@@ -340,7 +341,7 @@ def fit(
     return progress
 
 
-def _is_complete(progress: Progress, settings: Settings, training: dataset.Batches) -> bool:
+def _is_complete(progress: Progress, settings: Settings, training: Batches) -> bool:
     """Whether all steps are done, or patience has run out."""
     n_steps = settings.n_steps(training.steps_per_epoch)
     return _is_out_of_patience(progress, settings) or _steps_done(progress, settings, training) >= n_steps
@@ -351,25 +352,25 @@ def _is_out_of_patience(progress: Progress, settings: Settings) -> bool:
     return settings.patience is not None and progress.step == 0 and progress.waited >= settings.patience
 
 
-def _steps_done(progress: Progress, settings: Settings, training: dataset.Batches) -> int:
+def _steps_done(progress: Progress, settings: Settings, training: Batches) -> int:
     return (progress.epoch - settings.epoch_offset) * training.steps_per_epoch + progress.step
 
 
-def _training_stream(settings: Settings, progress: Progress, training: dataset.Batches) -> Iterator:
+def _training_stream(settings: Settings, progress: Progress, training: Batches) -> Iterator:
     """The batches from here to the end of the run; with several replicas, each step's are dealt out among them."""
     strategy, per_epoch = tf.distribute.get_strategy(), training.steps_per_epoch
     first = progress.epoch * per_epoch + progress.step
     last = settings.epoch_offset * per_epoch + settings.n_steps(per_epoch)
     n_replicas = strategy.num_replicas_in_sync
     if n_replicas == 1:
-        return dataset.iterate(dataset.stream(training, first, last), training)
+        return iterate_batches(stream_batches(training, first, last), training)
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         n_local = n_replicas // context.num_input_pipelines
         local = range(context.input_pipeline_id * n_local, (context.input_pipeline_id + 1) * n_local)
-        return dataset.stream(training, first, last, replicas=local, n_replicas=n_replicas)
+        return stream_batches(training, first, last, replicas=local, n_replicas=n_replicas)
 
-    return dataset.iterate(strategy.distribute_datasets_from_function(of_worker), training)
+    return iterate_batches(strategy.distribute_datasets_from_function(of_worker), training)
 
 
 def _train_epoch(system, settings, progress: Progress, training, stream, step: Callable, interruption) -> None:
@@ -451,7 +452,7 @@ def _evaluate(evaluation: Callable, validation, held_out: tf.data.Dataset | None
     if held_out is None:
         return {}
     sums, n = {}, 0
-    for inputs, target in dataset.iterate(held_out, validation):
+    for inputs, target in iterate_batches(held_out, validation):
         size = int(inputs.shape[0])
         n += size
         for name, value in evaluation(inputs, target).items():
@@ -462,7 +463,7 @@ def _evaluate(evaluation: Callable, validation, held_out: tf.data.Dataset | None
 def _copy_mae(validation) -> float:
     """Mean absolute error of taking the input itself for the output, over the validation slices."""
     total, n = 0.0, 0
-    for inputs, target in dataset.iterate(dataset.stream(validation, 0, validation.steps_per_epoch), validation):
+    for inputs, target in iterate_batches(stream_batches(validation, 0, validation.steps_per_epoch), validation):
         total += float(tf.reduce_mean(tf.abs(target - inputs[..., :1]))) * int(inputs.shape[0])
         n += int(inputs.shape[0])
     return total / n

@@ -16,7 +16,12 @@ import numpy as np
 import data
 import lr_finder
 from common import cli
+from common.audio import write_audio
+from common.errors import InputError
+from common.files import read_json, writable_folder
+from data import Representation
 from training import dataset
+from training.batches import Batches
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
 PUBLISHED_RATES = {
@@ -72,20 +77,20 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
         style: multitarget: the generator's second channel says which target.
         adversarial: with a discriminator; otherwise the generator alone on L1.
     """
-    data.writable_folder(arguments.models_path, "--models_path")
+    writable_folder(arguments.models_path, "--models_path")
     pairs = dataset.find_pairs(arguments.dataset_path, arguments.origin, targets)
     training_rows, validation_rows, said = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
-    batches = dataset.Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style)
+    batches = Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style)
     held_out = None
     if len(validation_rows):
-        held_out = dataset.Batches(pairs, validation_rows, arguments.batch_size, arguments.seed, style, shuffle=False)
+        held_out = Batches(pairs, validation_rows, arguments.batch_size, arguments.seed, style, shuffle=False)
     name = "any" if style else targets[0]
     folder = pathlib.Path(arguments.models_path, f"{arguments.origin}_2_{name}{'' if adversarial else '_generator'}")
     rates = _learning_rates(arguments, name, folder, adversarial)
     if arguments.patience and held_out is None:
-        raise data.InputError("--patience: expected slices held out for validation (--validation_split), found none")
+        raise InputError("--patience: expected slices held out for validation (--validation_split), found none")
     if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise data.InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
+        raise InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
     for instrument, (count, first) in pairs.unfinished.items():
         print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
     for instrument, (count, first) in pairs.unpaired.items():
@@ -99,9 +104,7 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
 
     strategy = loop.make_strategy(arguments.distribute, arguments.batch_size)
     if strategy.num_replicas_in_sync > 1:
-        batches = dataset.Batches(
-            pairs, training_rows, arguments.batch_size, arguments.seed, style, drop_remainder=True
-        )
+        batches = Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style, drop_remainder=True)
     with strategy.scope():
         return _train(arguments, pairs, batches, held_out, folder, rates, adversarial)
 
@@ -155,10 +158,10 @@ def _learning_rates(
         rate = getattr(arguments, flag, published[index])
         if rate == "auto":
             path = folder / "lr_finder.json"
-            suggestion = data.read_json(path).get(flag) if path.exists() else None
+            suggestion = read_json(path).get(flag) if path.exists() else None
             if not isinstance(suggestion, float):
                 shown = flag if adversarial else "lr"
-                raise data.InputError(f"--{shown}: expected the suggestion of --findlr in {path}, found none")
+                raise InputError(f"--{shown}: expected the suggestion of --findlr in {path}, found none")
             rate = suggestion
         rates.append(rate)
     return rates[0], rates[1]
@@ -188,7 +191,7 @@ def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool):
     return loop.System(generator, discriminator, losses.PIX2PIX, adam(), adam()), precision
 
 
-def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path], list]:
+def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list]:
     """The samples of an epoch: the start of the first piece of `batches`, a picture and an audio for each target.
 
     Features hold no phase, so the audio has one that Griffin-Lim finds for the input, the same in every epoch.
@@ -205,7 +208,7 @@ def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path]
         rows = (pairs.pieces[batches.samples[:, 0]] == first_piece) & (batches.samples[:, 1] == t)
         if rows.any():
             chosen = batches.samples[rows][:SAMPLE_SLICES]
-            shown = dataset.Batches(pairs, chosen, len(chosen), batches.seed, batches.style, shuffle=False)
+            shown = Batches(pairs, chosen, len(chosen), batches.seed, batches.style, shuffle=False)
             examples.append((target, *shown.load(0)))
     predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
     phases: dict[str, np.ndarray] = {}
@@ -228,14 +231,14 @@ def make_sampler(generator, batches: dataset.Batches) -> Callable[[pathlib.Path]
                 title=f"{pairs.piece_names[first_piece]}: {pairs.origin} to {target}, epoch {int(folder.name)}",
             )
             plots.save_png(folder / f"spectrogram{suffix}.png", picture)
-            data.write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
+            write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
             samples.append(Sample(f"sample{suffix}", picture, audio, representation.sample_rate))
         return samples
 
     return sample
 
 
-def _griffin_lim_phase(level: np.ndarray, representation: data.Representation) -> np.ndarray:
+def _griffin_lim_phase(level: np.ndarray, representation: Representation) -> np.ndarray:
     """A phase that fits a log level (n_bins, n_frames), as `data.forward_transform` gives it (Griffin & Lim, 1984)."""
     import librosa
 

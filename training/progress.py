@@ -8,7 +8,7 @@ import math
 import sys
 import time
 
-from data import replacing
+from common.files import replacing
 
 STATUS_SECONDS = 30  # between two lines in a log file
 RISING_EPOCHS = 5

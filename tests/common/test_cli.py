@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from common import cli
-from data import InputError
+from common.errors import InputError
 
 
 def test_help_shows_the_defaults_that_say_something(capsys):
@@ -26,7 +26,7 @@ def test_help_shows_the_defaults_that_say_something(capsys):
 @pytest.mark.parametrize("work", ["parser.parse_args(['--help'])", "print('much') or 0"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_closed_pipe_ends_a_command_without_a_word(work, unbuffered):
-    code = f"import commands; parser = commands.Parser('Help.'); raise SystemExit(commands.run(parser, lambda _: {work}, []))"  # fmt: skip  # noqa: E501
+    code = f"from common import cli; parser = cli.Parser('Help.'); raise SystemExit(cli.run(parser, lambda _: {work}, []))"  # fmt: skip  # noqa: E501
     reading, writing = os.pipe()
     os.close(reading)
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
@@ -42,12 +42,13 @@ def test_a_closed_pipe_ends_a_command_without_a_word(work, unbuffered):
 @pytest.mark.skipif(sys.platform == "win32", reason="file names are Unicode there")
 def test_any_file_name_is_printed_whatever_the_terminal_is_made_for():
     code = (
-        "import commands, data, os\n"
+        "import os\n"
+        "from common import cli, errors\n"
         "def work(_):\n"
         "    name = os.fsdecode(b'caf\\xe9.wav')\n"
         "    print(name)\n"
-        "    raise data.InputError(f'{name}: expected another')\n"
-        "raise SystemExit(commands.run(commands.Parser('Help.'), work, []))"
+        "    raise errors.InputError(f'{name}: expected another')\n"
+        "raise SystemExit(cli.run(cli.Parser('Help.'), work, []))"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment, check=False)

@@ -3,49 +3,11 @@
 import h5py
 import numpy as np
 import pytest
+from made_weights import published_table, write_published
 
-import data
 from common import weights
-
-
-def published_table(in_channels, f):
-    """(group, [(weight name, shape)]) as the table of the published generator has it, for `f` base filters."""
-    norm = ["gamma", "beta", "moving_mean", "moving_variance"]
-    down = [f, 2 * f, 4 * f, 8 * f, 8 * f, 8 * f, 8 * f, 8 * f]
-    # Transposed convolutions: (out, in); from sequential_9 on, in is the concatenation with the mirrored skip.
-    up = [
-        (8 * f, 8 * f), (8 * f, 16 * f), (8 * f, 16 * f), (8 * f, 16 * f),
-        (4 * f, 16 * f), (2 * f, 8 * f), (f, 4 * f),
-    ]  # fmt: skip
-    table = [("input_1", []), ("sequential", [("conv2d/kernel:0", (4, 4, in_channels, f))])]
-    for i in range(1, 8):
-        number = "" if i == 1 else f"_{i - 1}"
-        names = [(f"batch_normalization{number}/{w}:0", (down[i],)) for w in norm]
-        table.append((f"sequential_{i}", [(f"conv2d_{i}/kernel:0", (4, 4, down[i - 1], down[i])), *names]))
-    for i, (n_out, n_in) in enumerate(up):
-        number = "" if i == 0 else f"_{i}"
-        names = [(f"batch_normalization_{7 + i}/{w}:0", (n_out,)) for w in norm]
-        table.append((f"sequential_{8 + i}", [(f"conv2d_transpose{number}/kernel:0", (4, 4, n_out, n_in)), *names]))
-    table.insert(10, ("concatenate", []))  # between sequential_8 and sequential_9
-    last = [("conv2d_transpose_7/kernel:0", (4, 4, 1, 2 * f)), ("conv2d_transpose_7/bias:0", (1,))]
-    return [*table, ("conv2d_transpose_7", last)]
-
-
-def write_published(path, table, seed=0):
-    """A file as Keras 2 would have written it, of random weights; the arrays in the order of the table."""
-    rng, arrays = np.random.default_rng(seed), []
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [name.encode() for name, _ in table]
-        file.attrs["backend"] = b"tensorflow"
-        file.attrs["keras_version"] = b"2.2.4-tf"
-        for name, members in table:
-            group = file.create_group(name)
-            group.attrs["weight_names"] = [weight.encode() for weight, _ in members]
-            for weight, shape in members:
-                array = rng.uniform(0.5, 1.5, shape) if "variance" in weight else rng.normal(0, 0.1, shape)
-                arrays.append(array.astype(np.float32))
-                group[weight] = arrays[-1]
-    return arrays
+from common.errors import InputError
+from data import PUBLISHED, Representation
 
 
 @pytest.mark.parametrize("in_channels", [1, 2])
@@ -71,7 +33,7 @@ def test_published_file_is_read_in_its_order(tmp_path):
     description = weights.describe(tmp_path / "g.h5")
     assert (description.network, description.in_channels, description.base_filters) == ("unet", 2, 4)
     assert description.settings == {}
-    assert description.representation == data.PUBLISHED
+    assert description.representation == PUBLISHED
     assert "published" in description.summary
 
 
@@ -98,7 +60,7 @@ def test_description_round_trip(tmp_path):
     groups = [
         (name, [(weight, np.zeros(shape)) for weight, shape in arrays]) for name, arrays in weights.unet_layout(2, 2)
     ]
-    other = data.Representation(sample_rate=22050, n_fft=2048)
+    other = Representation(sample_rate=22050, n_fft=2048)
     settings = {
         "system": "pix2pix", "network": "unet", "representation": other.to_dict(), "origin": "keyboard_acoustic",
         "targets": ["guitar_acoustic", "string_acoustic"], "epoch": 7, "validation_mae": 0.0625,
@@ -113,7 +75,7 @@ def test_description_round_trip(tmp_path):
 
 
 def refused(path):
-    with pytest.raises(data.InputError) as caught:
+    with pytest.raises(InputError) as caught:
         weights.describe(path)
     message = str(caught.value)
     assert str(path) in message
@@ -152,7 +114,7 @@ def test_damaged_names_and_headers(tmp_path):
         path.write_bytes(damaged)
         try:
             weights.read(path)
-        except data.InputError:
+        except InputError:
             n_refused += 1
     assert n_refused > 0
 
@@ -171,7 +133,7 @@ def test_damaged_numbers(tmp_path):
     for array in arrays:
         place = content.index(array.tobytes()) + array.nbytes // 2
         path.write_bytes(content[:place] + b"\1\2" + content[place + 2 :])
-        with pytest.raises(data.InputError, match=r"g\.h5: .* truncated or damaged"):
+        with pytest.raises(InputError, match=r"g\.h5: .* truncated or damaged"):
             weights.read(path)
 
 
@@ -208,5 +170,5 @@ def test_damaged_representation_is_named(tmp_path):
         (name, [(weight, np.zeros(shape)) for weight, shape in arrays]) for name, arrays in weights.unet_layout(1, 1)
     ]
     weights.write(tmp_path / "g.h5", groups, {"network": "unet", "representation": {"kind": "mel"}})
-    with pytest.raises(data.InputError, match=r"g\.h5.*mel"):
+    with pytest.raises(InputError, match=r"g\.h5.*mel"):
         _ = weights.describe(tmp_path / "g.h5").representation

@@ -9,10 +9,14 @@ import pytest
 import soundfile
 
 from common import recordings, weights
-from conversion import files
+from common.errors import InputError
+from conversion.files import convert_audio, convert_file, load_converter
 from conversion.network import load_network
 from conversion.phase import PHASES, apply_phase, griffin_lim, unit
-from data import PUBLISHED, InputError, amplitude_to_db, forward_transform
+from conversion.pix2pix import Pix2PixConverter, read_style
+from conversion.settings import HIGH_BANDS, LEVELS, STEREO, Settings
+from conversion.streaming import istft_blocks, spectrogram
+from data import PUBLISHED, amplitude_to_db, forward_transform
 from evaluation import metrics
 
 RATE = PUBLISHED.sample_rate
@@ -23,7 +27,7 @@ def identity(slices):
 
 
 def converter(network=identity, style=None, **settings):
-    return files.Pix2PixConverter(network, style=style, settings=files.Settings(**settings))
+    return Pix2PixConverter(network, style=style, settings=Settings(**settings))
 
 
 def music(seconds, seed=0, rate=RATE):
@@ -81,9 +85,9 @@ def test_without_overlap_it_is_the_published_pipeline(tmp_path, write_generator)
     # nearly 512, the offline pipeline would divide them by the foot of its window.
     audio = music(14)[: 1200 * 512 + 100]
     soundfile.write(tmp_path / "in.wav", audio, RATE, "FLOAT")
-    settings = files.Settings(overlap=0, subtype="float")
-    made = files.Pix2PixConverter(network, settings=settings)
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, settings)
+    settings = Settings(overlap=0, subtype="float")
+    made = Pix2PixConverter(network, settings=settings)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, settings)
     converted, rate = soundfile.read(tmp_path / "out.wav")
     expected = published_offline(audio, network)
     assert (rate, converted.shape) == (RATE, audio.shape)
@@ -92,14 +96,14 @@ def test_without_overlap_it_is_the_published_pipeline(tmp_path, write_generator)
     # Blocks of odd sizes give the same as one block.
     cuts = np.sort(np.random.default_rng(0).integers(0, len(audio), 40))
     streamed = np.concatenate(list(made.convert(np.split(audio, cuts))))
-    np.testing.assert_allclose(streamed, files.convert_audio(audio, made), atol=1e-6)
+    np.testing.assert_allclose(streamed, convert_audio(audio, made), atol=1e-6)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
 @pytest.mark.parametrize("phase", PHASES)
 def test_identity_network_gives_back_what_lies_in_the_band(overlap, phase):
     audio = music(5)
-    converted = files.convert_audio(audio, converter(overlap=overlap, phase=phase, griffinlim_iterations=3))
+    converted = convert_audio(audio, converter(overlap=overlap, phase=phase, griffinlim_iterations=3))
     assert decibels(converted - audio, audio) < -45  # the noise above 11 kHz is gone
 
 
@@ -144,7 +148,7 @@ def test_no_seams_with_the_default_overlap():
         def moody(slices):
             return np.stack([s + np.float32(0.15 if next(calls) % 2 else -0.15) for s in slices])
 
-        return metrics.seam_score(files.convert_audio(noise, converter(moody, overlap=overlap)), **where)
+        return metrics.seam_score(convert_audio(noise, converter(moody, overlap=overlap)), **where)
 
     noise = np.random.default_rng(3).normal(0, 0.1, 40 * RATE).astype(np.float32)
     assert seams(0) > 1.3  # the fault that the overlap is there for
@@ -158,7 +162,7 @@ def test_no_seams_with_the_default_overlap():
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000, 192000])
 def test_a_sine_comes_back_at_its_frequency_and_rate(tmp_path, rate):
     soundfile.write(tmp_path / "in.wav", sine(1234.5, 1, rate), rate, "FLOAT")
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter())
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter())
     converted, out_rate = soundfile.read(tmp_path / "out.wav")
     assert (out_rate, len(converted)) == (rate, rate)
     assert frequency_of(converted, rate) == pytest.approx(1234.5, abs=0.2)
@@ -166,14 +170,14 @@ def test_a_sine_comes_back_at_its_frequency_and_rate(tmp_path, rate):
 
 
 @pytest.mark.parametrize("rate", [22050, 44100, 96000])
-@pytest.mark.parametrize("high_band", files.HIGH_BANDS)
+@pytest.mark.parametrize("high_band", HIGH_BANDS)
 def test_an_impulse_keeps_its_position_to_the_sample(tmp_path, rate, high_band):
     audio = np.zeros(3 * rate, np.float32)
     places = [1000, 40001, 3 * rate - 600]
     audio[places] = 0.9
     soundfile.write(tmp_path / "in.wav", audio, rate, "FLOAT")
-    settings = files.Settings(high_band=high_band)
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(high_band=high_band), settings)
+    settings = Settings(high_band=high_band)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(high_band=high_band), settings)
     converted, _ = soundfile.read(tmp_path / "out.wav")
     for place in places:
         around = converted[place - 500 : place + 500]
@@ -186,29 +190,29 @@ def test_every_length_is_kept_and_stays_tame(tmp_path, write_generator, n_sample
     network = load_network(write_generator(tmp_path / "generator.h5"))
     audio = np.random.default_rng(0).normal(0, 0.1, n_samples).astype(np.float32)
     soundfile.write(tmp_path / "in.wav", audio, RATE, "FLOAT")
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(network))
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(network))
     assert soundfile.info(tmp_path / "out.wav").frames == n_samples
     for made in (converter(network), converter(network, overlap=0, phase="hybrid", griffinlim_iterations=2)):
-        converted = files.convert_audio(audio, made)
+        converted = convert_audio(audio, made)
         assert converted.shape == audio.shape
         assert np.isfinite(converted).all()
         if n_samples > 100_000:
             assert np.abs(converted[-511:]).max() < 4 * np.abs(converted[:-511]).max()
-    bypassed = files.convert_audio(audio, converter(high_band="keep"))
+    bypassed = convert_audio(audio, converter(high_band="keep"))
     np.testing.assert_allclose(bypassed, audio, atol=1e-5)
 
 
-@pytest.mark.parametrize("stereo", files.STEREO)
+@pytest.mark.parametrize("stereo", STEREO)
 def test_a_recording_shorter_than_a_sample_of_the_output_keeps_its_channels(tmp_path, stereo):
     soundfile.write(tmp_path / "in.wav", np.full((2, 2), 0.5), 192000)
-    settings = files.Settings(sample_rate=44100, stereo=stereo)
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(), settings)
+    settings = Settings(sample_rate=44100, stereo=stereo)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(), settings)
     info = soundfile.info(tmp_path / "out.wav")
     assert (info.frames, info.channels) == (1, 1 if stereo == "mono" else 2)
 
 
 def test_no_samples_in_memory_are_no_samples_out():
-    assert files.convert_audio(np.zeros(0, np.float32), converter()).shape == (0,)
+    assert convert_audio(np.zeros(0, np.float32), converter()).shape == (0,)
     assert list(converter().convert([])) == []
 
 
@@ -217,13 +221,13 @@ def test_channels_are_converted_each_on_its_own(tmp_path, write_generator, n_cha
     made = converter(load_network(write_generator(tmp_path / "generator.h5")))
     audio = np.stack([music(1.5, seed, 48000) for seed in range(n_channels)])
     soundfile.write(tmp_path / "in.wav", audio.T, 48000, "FLOAT")
-    settings = files.Settings(level="none", subtype="float")
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, settings)
+    settings = Settings(level="none", subtype="float")
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, settings)
     converted, _ = soundfile.read(tmp_path / "out.wav", always_2d=True)
-    expected = files.convert_audio(audio, made, 48000)
+    expected = convert_audio(audio, made, 48000)
     assert expected.shape == audio.shape
     np.testing.assert_allclose(converted.T, expected, atol=1e-5)
-    np.testing.assert_allclose(expected[-1], files.convert_audio(audio[-1], made, 48000), atol=1e-5)
+    np.testing.assert_allclose(expected[-1], convert_audio(audio[-1], made, 48000), atol=1e-5)
 
 
 def test_mid_side_and_mono(tmp_path):
@@ -231,8 +235,8 @@ def test_mid_side_and_mono(tmp_path):
     soundfile.write(tmp_path / "in.wav", np.stack([left, right], 1), RATE, "FLOAT")
 
     def convert(stereo, network=identity):
-        settings = files.Settings(stereo=stereo, level="none", subtype="float")
-        files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(network), settings)
+        settings = Settings(stereo=stereo, level="none", subtype="float")
+        convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(network), settings)
         return soundfile.read(tmp_path / "out.wav", always_2d=True)[0].T
 
     inner = slice(500, -500)  # the ends of a tone that starts at once reach above the band
@@ -257,13 +261,13 @@ def test_high_band_keep_crosses_over_to_the_input(tmp_path):
     rate = 96000
     low, high, ultra = sine(2000, 1, rate, 0.2), sine(15000, 1, rate, 0.2), sine(30000, 1, rate, 0.2)
     soundfile.write(tmp_path / "in.wav", low + high + ultra, rate, "FLOAT")
-    settings = files.Settings(high_band="keep", level="none", subtype="float")
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(silent, high_band="keep"), settings)
+    settings = Settings(high_band="keep", level="none", subtype="float")
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(silent, high_band="keep"), settings)
     converted, _ = soundfile.read(tmp_path / "out.wav")
     inner = slice(4000, -4000)
     assert decibels((converted - high - ultra)[inner], high[inner]) < -50
-    settings = files.Settings(level="none", subtype="float")
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(high_band="zero"), settings)
+    settings = Settings(level="none", subtype="float")
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(high_band="zero"), settings)
     converted, _ = soundfile.read(tmp_path / "out.wav")
     assert decibels((converted - low)[inner], low[inner]) < -50
 
@@ -272,24 +276,24 @@ def test_high_band_keep_crosses_over_to_the_input(tmp_path):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("high_band", files.HIGH_BANDS)
+@pytest.mark.parametrize("high_band", HIGH_BANDS)
 def test_silence_in_silence_out(tmp_path, write_generator, phase, high_band):
     network = load_network(write_generator(tmp_path / "generator.h5"))
     soundfile.write(tmp_path / "in.wav", np.zeros((3 * 48000, 2)), 48000)
     made = converter(network, phase=phase, high_band=high_band, griffinlim_iterations=2)
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made)
     converted, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
     assert converted.shape == (3 * 48000, 2)
     assert not converted.any()
 
 
 @pytest.mark.parametrize("gain_db", [-120, 20])
-@pytest.mark.parametrize("level", files.LEVELS)
+@pytest.mark.parametrize("level", LEVELS)
 def test_very_quiet_and_very_loud_recordings_never_clip(tmp_path, capsys, gain_db, level):
     audio = music(2) * np.float32(10 ** (gain_db / 20))
     soundfile.write(tmp_path / "in.wav", audio, RATE, "FLOAT")
-    settings = files.Settings(level=level)
-    files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(), settings)
+    settings = Settings(level=level)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(), settings)
     converted, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
     said = capsys.readouterr().err
     assert np.isfinite(converted).all()
@@ -310,10 +314,10 @@ def test_level_match_and_none(tmp_path):
     soundfile.write(tmp_path / "in.wav", audio, RATE, "FLOAT")
 
     def rms(level, subtype="24"):
-        settings = files.Settings(level=level, subtype=subtype)
+        settings = Settings(level=level, subtype=subtype)
         # A network that adds a constant to the log level: everything much louder.
         made = converter(lambda x: x + np.float32(0.05))
-        files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, settings)
+        convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, settings)
         return np.sqrt(np.mean(np.square(soundfile.read(tmp_path / "out.wav")[0])))
 
     assert rms("match") == pytest.approx(np.sqrt(np.mean(np.square(audio))), rel=1e-4)
@@ -341,7 +345,7 @@ def test_griffin_lim_brings_the_audio_nearer_to_the_magnitude_asked_for():
             lambda x, position=position: 2 * np.stack([levels[:, p : p + 256, None] for _, p in zip(x, position)]) - 1,  # noqa: B905
             overlap=0, phase=phase, griffinlim_iterations=iterations,
         )  # fmt: skip
-        results[phase, iterations] = inconsistency(files.convert_audio(audio, made), wanted)
+        results[phase, iterations] = inconsistency(convert_audio(audio, made), wanted)
     assert results["griffinlim", 0] == pytest.approx(results["input", 0], rel=1e-6)
     assert results["griffinlim", 24] < results["griffinlim", 4] < 0.9 * results["input", 0]
     assert results["griffinlim", 24] < results["hybrid", 24] < results["input", 0]
@@ -359,7 +363,7 @@ def test_refining_in_chunks_is_nearly_refining_the_whole():
     np.testing.assert_allclose(np.abs(chunked), target, rtol=1e-4, atol=1e-5)
 
     def error(refined):
-        audio = np.concatenate(list(files._synthesised([refined], PUBLISHED)))
+        audio = np.concatenate(list(istft_blocks([refined], PUBLISHED)))
         found = librosa.stft(audio, n_fft=1024, hop_length=512, window=np.hanning(1024))[:256, :400]
         return np.linalg.norm(np.abs(found) - target) / np.linalg.norm(target)
 
@@ -385,37 +389,37 @@ def pitch_of(style):
 
 def test_style_slice_is_the_loudest_by_default_or_the_one_asked_for(tmp_path):
     path = style_file(tmp_path / "style.wav", [0.1, 0.5, 0.9, 0.2, 0])
-    style = files.read_style(path)
+    style = read_style(path)
     assert style.shape == (256, 256)
     assert pitch_of(style) == 2
-    np.testing.assert_array_equal(style, files.read_style(path))
-    assert [pitch_of(files.read_style(path, choice=n)) for n in range(4)] == [0, 1, 2, 3]
-    drawn = {pitch_of(files.read_style(path, choice="random", seed=seed)) for seed in range(30)}
+    np.testing.assert_array_equal(style, read_style(path))
+    assert [pitch_of(read_style(path, choice=n)) for n in range(4)] == [0, 1, 2, 3]
+    drawn = {pitch_of(read_style(path, choice="random", seed=seed)) for seed in range(30)}
     assert drawn == {0, 1, 2, 3}  # never the silent one
-    first = files.read_style(path, choice="random", seed=7)
-    np.testing.assert_array_equal(first, files.read_style(path, choice="random", seed=7))
+    first = read_style(path, choice="random", seed=7)
+    np.testing.assert_array_equal(first, read_style(path, choice="random", seed=7))
     with pytest.raises(InputError, match=r"expected 0 to 4 in .*found 5"):
-        files.read_style(path, choice=5)
+        read_style(path, choice=5)
 
 
 def test_a_short_style_is_repeated_and_a_half_silent_one_not_preferred(tmp_path):
     soundfile.write(tmp_path / "short.wav", sine(1000, 0.5, 22050), 22050)
-    style = files.read_style(tmp_path / "short.wav")
+    style = read_style(tmp_path / "short.wav")
     row = style[round(1000 / PUBLISHED.bin_hz)]
     assert style.shape == (256, 256)
     assert row.min() > 0.7  # it sounds all along
     audio = np.concatenate([sine(500, 1.2, RATE, 0.9), np.zeros(round(1.8 * RATE)), sine(1000, 4, RATE, 0.3)])
     soundfile.write(tmp_path / "style.wav", audio, RATE, "FLOAT")
-    assert pitch_of(files.read_style(tmp_path / "style.wav")) == 1
+    assert pitch_of(read_style(tmp_path / "style.wav")) == 1
 
 
 def test_silent_and_empty_styles_are_refused(tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
     with pytest.raises(InputError, match="silence"):
-        files.read_style(tmp_path / "silent.wav")
+        read_style(tmp_path / "silent.wav")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
     with pytest.raises(InputError, match="without samples"):
-        files.read_style(tmp_path / "empty.wav")
+        read_style(tmp_path / "empty.wav")
 
 
 def test_the_style_reaches_the_network_as_second_channel():
@@ -426,7 +430,7 @@ def test_the_style_reaches_the_network_as_second_channel():
         seen.append(slices)
         return slices[..., :1]
 
-    files.convert_audio(music(5), converter(network, style))
+    convert_audio(music(5), converter(network, style))
     assert all(batch.shape[-1] == 2 for batch in seen)
     for item in np.concatenate(seen):
         np.testing.assert_allclose(item[..., 1], 2 * style - 1, atol=1e-6)
@@ -440,14 +444,14 @@ def test_nan_is_named_with_its_place(tmp_path):
     audio[150_000, 1] = np.nan
     soundfile.write(tmp_path / "in.wav", audio, 48000, "FLOAT")
     with pytest.raises(InputError, match=r"in.wav: .*found nan at 3\.125 s \(sample 150000, channel 1\)"):
-        files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter())
+        convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter())
     assert not (tmp_path / "out.wav").exists()
 
 
 def test_a_network_that_makes_nan_is_said_so(tmp_path):
     soundfile.write(tmp_path / "in.wav", music(1), RATE)
     with pytest.raises(InputError, match="finite samples from the network"):
-        files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(lambda x: x * np.nan))
+        convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter(lambda x: x * np.nan))
     assert [p.name for p in tmp_path.iterdir()] == ["in.wav"]
 
 
@@ -457,7 +461,7 @@ def test_the_input_itself_is_no_output_under_any_name(tmp_path):
     before = (tmp_path / "in.wav").read_bytes()
     for name in ("in.wav", "link.wav", "../" + tmp_path.name + "/in.wav"):
         with pytest.raises(InputError, match="not the input itself"):
-            files.convert_file(tmp_path / "in.wav", tmp_path / name, converter())
+            convert_file(tmp_path / "in.wav", tmp_path / name, converter())
     assert (tmp_path / "in.wav").read_bytes() == before
 
 
@@ -469,13 +473,13 @@ def test_the_network_is_loaded_only_for_a_sound_recording_and_output(tmp_path):
     (tmp_path / "text.wav").write_text("no audio")
     for source, output in (("none.wav", "o.wav"), ("text.wav", "o.wav"), ("in.wav", "o.xyz"), ("in.wav", "o.mp3")):
         with pytest.raises(InputError, match=r"none\.wav|text\.wav|o\.xyz|96000 Hz"):
-            files.convert_file(tmp_path / source, tmp_path / output, load)
+            convert_file(tmp_path / source, tmp_path / output, load)
 
 
 def test_systems_that_nothing_converts_with_are_refused(tmp_path):
     description = weights.Description(tmp_path / "g.h5", "unet", 1, 4, {"system": "wavenet"})
     with pytest.raises(InputError, match="wavenet"):
-        files.load_converter(description)
+        load_converter(description)
     with pytest.raises(InputError, match=r"0 to 0\.5"):
         converter(overlap=0.7)
 
@@ -488,7 +492,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "in.wav", music(1), RATE)
     monkeypatch.setattr(recordings.Rendering, "blocks", lambda *_: iter([np.zeros((100, 1), np.float32)]))
     with pytest.raises(OSError, match="disk full") as caught:
-        files.convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter())
+        convert_file(tmp_path / "in.wav", tmp_path / "out.wav", converter())
     assert caught.value.errno == errno.ENOSPC
     assert [p.name for p in tmp_path.iterdir()] == ["in.wav"]
 
@@ -504,7 +508,7 @@ def test_spectrogram_thins_long_recordings_and_keeps_onsets(tmp_path):
     audio = np.zeros(20 * RATE, np.float32)
     audio[10 * RATE] = 0.9
     soundfile.write(tmp_path / "in.flac", audio, RATE)
-    level, seconds = files.spectrogram(tmp_path / "in.flac", 100)
+    level, seconds = spectrogram(tmp_path / "in.flac", 100)
     assert level.shape[0] == 256
     assert 90 <= level.shape[1] <= 110
     assert np.argmax(level.sum(axis=0)) * seconds == pytest.approx(10, abs=2 * seconds)

@@ -5,8 +5,8 @@ import pytest
 
 import model
 from common import weights
+from common.errors import InputError
 from conversion.network import compiled, fold_batch_norm, load_network, tensorflow_unet
-from data import InputError
 
 
 def slices(shape, seed=1):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from test_evaluation import write
+from made_sounds import write
 
-import data
+from common.errors import InputError
 from evaluation import alignment
 
 RATE = alignment.SAMPLE_RATE
@@ -122,11 +122,11 @@ def test_good_pairs_alone_are_status_0_and_a_bad_file_is_left_out(audios, capsys
 
 
 def test_folders_without_pairs_are_refused(tmp_path):
-    with pytest.raises(data.InputError, match="--check: expected a folder"):
+    with pytest.raises(InputError, match="--check: expected a folder"):
         alignment.check(tmp_path / "none")
     write(tmp_path / "piano" / "a.wav")
-    with pytest.raises(data.InputError, match="two or more instruments"):
+    with pytest.raises(InputError, match="two or more instruments"):
         alignment.check(tmp_path)
     write(tmp_path / "guitar" / "b.wav")
-    with pytest.raises(data.InputError, match="in common"):
+    with pytest.raises(InputError, match="in common"):
         alignment.check(tmp_path)

@@ -5,38 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.stats
-from test_metrics import RATE, tone
+from made_sounds import RATE, melody, tone, write
+from made_weights import write_model
 
 import data
-from common import weights
+from common.audio import read_audio, resample
+from common.errors import InputError
+from data import PUBLISHED, Representation
 from evaluation import comparison, metrics
 from training import dataset
 
 BEST = {metric.name: metric.best for metric in metrics.METRICS}
-
-
-def melody(transposed=0):
-    """Two seconds of notes, each half a second."""
-    return np.concatenate([tone(pitch + transposed, 0.5) for pitch in (60, 64, 67, 65)])
-
-
-def write(path, audio=None, rate=RATE):
-    """A recording at `path`, one second of a tone by default."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.write_audio(path, tone(60) if audio is None else audio, rate)
-    return path
-
-
-def write_model(path, in_channels=1, seed=0, **settings):
-    """A generator with 2 base filters and random weights."""
-    rng = np.random.default_rng(seed)
-    groups = [
-        (group, [(name, np.ones(shape) if "gamma" in name or "variance" in name else rng.normal(0, 0.05, shape))
-                 for name, shape in arrays])
-        for group, arrays in weights.unet_layout(in_channels, 2)
-    ]  # fmt: skip
-    weights.write(path, groups, {"system": "pix2pix", "network": "unet", **settings})
-    return path
 
 
 @pytest.fixture
@@ -72,7 +51,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
         (file, tmp_path / "b", "two recordings or two folders"),
         (tmp_path / "a", tmp_path / "b", "named as those"),
     ):
-        with pytest.raises(data.InputError, match=text):
+        with pytest.raises(InputError, match=text):
             comparison.find_pairs(origin, target)
 
 
@@ -110,11 +89,11 @@ def test_a_data_set_without_a_held_out_piece_is_refused(tmp_path):
         splits = [comparison.Split(("guitar",), share, seed) for seed, share in enumerate(shares)]
         return comparison.find_validation_pairs(*_dataset(tmp_path / name, pieces), splits)
 
-    with pytest.raises(data.InputError, match="--validation_split"):
+    with pytest.raises(InputError, match="--validation_split"):
         find("two", ["a", "b"], 0.0)
-    with pytest.raises(data.InputError, match="several pieces"):
+    with pytest.raises(InputError, match="several pieces"):
         find("one", ["a"], 0.5)
-    with pytest.raises(data.InputError, match="all models have held out"):  # one of ten each
+    with pytest.raises(InputError, match="all models have held out"):  # one of ten each
         find("ten", list("abcdefghij"), 0.1, 0.1)
 
 
@@ -177,25 +156,25 @@ def test_models_are_named_by_their_folders_as_shortly_as_tells_them_apart(tmp_pa
     other = write_model(paths[0].with_name("generator_best.h5"))
     names = [name for name, _ in comparison.describe_models([paths[0], other])]
     assert names == ["a_2_b/generator.h5", "a_2_b/generator_best.h5"]
-    with pytest.raises(data.InputError, match="twice"):
+    with pytest.raises(InputError, match="twice"):
         comparison.describe_models([paths[0], paths[0].parent])
-    with pytest.raises(data.InputError, match="found nothing"):
+    with pytest.raises(InputError, match="found nothing"):
         comparison.describe_models([tmp_path / "none"])
-    with pytest.raises(data.InputError, match="1 or 2 input channels, found 3"):
+    with pytest.raises(InputError, match="1 or 2 input channels, found 3"):
         comparison.describe_models([write_model(tmp_path / "3" / "generator.h5", 3)])
     assert comparison.describe_models([]) == []
 
 
 def test_models_of_different_representations_do_not_stand_side_by_side(tmp_path):
-    other = data.Representation(n_fft=2048)
+    other = Representation(n_fft=2048)
     paths = [
         write_model(tmp_path / "a" / "generator.h5"),
         write_model(tmp_path / "b" / "generator.h5", representation=other.to_dict()),
     ]
     described = [description for _, description in comparison.describe_models(paths)]
-    assert comparison.common_representation([]) == data.PUBLISHED
+    assert comparison.common_representation([]) == PUBLISHED
     assert comparison.common_representation(described[1:]) == other
-    with pytest.raises(data.InputError, match="one representation"):
+    with pytest.raises(InputError, match="one representation"):
         comparison.common_representation(described)
 
 
@@ -206,7 +185,7 @@ def test_instruments_are_those_given_or_those_that_the_model_says(tmp_path):
     assert comparison.instruments(one, "x", "y") == ("x", "y")
     assert comparison.instruments(several, None, "c") == ("a", "c")
     for described, flag in ((several, "--target"), ([], "--origin")):
-        with pytest.raises(data.InputError, match=flag):
+        with pytest.raises(InputError, match=flag):
             comparison.instruments(described, None, None)
 
 
@@ -228,7 +207,7 @@ def test_a_multitarget_model_hears_the_next_pairs_target_or_the_given_style(tmp_
 
 
 def test_a_perfect_model_is_at_its_best_in_every_metric_and_a_bad_one_is_not(pair):
-    target = data.read_audio(pair.target)
+    target = read_audio(pair.target)
     models = [
         comparison.Model("perfect", pair.target, "", lambda audio, _: target.copy()),
         comparison.Model("quiet", pair.target, "", lambda audio, _: 0.1 * audio),
@@ -243,12 +222,12 @@ def test_a_perfect_model_is_at_its_best_in_every_metric_and_a_bad_one_is_not(pai
     assert result.values["quiet"]["mae"] > result.values["copy"]["mae"] > 0
     assert result.seconds == pytest.approx(2)
     assert not result.notes
-    np.testing.assert_array_equal(result.audios["origin"], data.read_audio(pair.origin))
+    np.testing.assert_array_equal(result.audios["origin"], read_audio(pair.origin))
 
 
 def test_a_model_that_answers_nan_is_named(pair):
     model = comparison.Model("broken", pair.target, "", lambda audio, _: audio * np.nan)
-    with pytest.raises(data.InputError, match=r"target\.wav.*NaN"):
+    with pytest.raises(InputError, match=r"target\.wav.*NaN"):
         comparison.evaluate_pair(pair, [model], griffinlim_iterations=0)
 
 
@@ -295,7 +274,7 @@ def test_length_and_silence_are_noted(tmp_path):
 
 
 def test_another_sample_rate_and_stereo_are_brought_to_the_representations(tmp_path):
-    audio = data.resample(melody(), RATE, 48000)
+    audio = resample(melody(), RATE, 48000)
     origin = write(tmp_path / "o.wav", np.stack([audio, audio]), 48000)
     target = write(tmp_path / "t.wav", melody())
     result = comparison.evaluate_pair(comparison.Pair("p", origin, target), [], griffinlim_iterations=0)
@@ -311,7 +290,7 @@ def test_a_pair_that_cannot_be_read_is_left_out_of_many(tmp_path, pair):
     results = list(comparison.evaluate(pairs, [], griffinlim_iterations=0, left_out=left_out))
     assert [result.pair.name for result in results] == ["origin"]
     assert [name for name, _ in left_out] == ["bad"]
-    with pytest.raises(data.InputError, match=r"bad\.wav"):
+    with pytest.raises(InputError, match=r"bad\.wav"):
         list(comparison.evaluate(pairs, [], griffinlim_iterations=0))
 
 

@@ -7,21 +7,12 @@ import mir_eval
 import numpy as np
 import pytest
 import scipy.signal
+from made_sounds import RATE, tone
 
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude
 from evaluation import metrics
 
-RATE = PUBLISHED.sample_rate
 BEST = {metric.name: metric.best for metric in metrics.METRICS}
-
-
-def tone(pitch, seconds=1.0, cents=0.0, decay=3.0, level=0.1):
-    """A plucked tone of 12 partials that ends in 50 ms without a click."""
-    time = np.arange(int(seconds * RATE)) / RATE
-    f0 = 440 * 2 ** ((pitch - 69 + cents / 100) / 12)
-    partials = [np.sin(2 * np.pi * m * f0 * time + m) / m for m in range(1, 13) if m * f0 < RATE / 2]
-    envelope = level * np.exp(-decay * time) * np.clip((time[-1] - time) / 0.05, 0, 1)
-    return (envelope * np.sum(partials, axis=0)).astype(np.float32)
 
 
 def piece(cents=0.0):

@@ -14,8 +14,8 @@ import tempfile
 import numpy as np
 import pytest
 import soundfile
+from made_sounds import RATE, tone
 from PIL import Image
-from test_metrics import RATE, tone
 
 from evaluation import comparison, metrics, report
 

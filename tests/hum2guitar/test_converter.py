@@ -5,20 +5,23 @@ import itertools
 import mir_eval
 import numpy as np
 import pytest
+from made_sounds import synthesize_voice
 
-import data
 import model
 import predict
-from hum2guitar import converter, harmonics
+from common.audio import read_audio, resample, write_audio
+from common.errors import InputError
+from hum2guitar import converter, networks
 from hum2guitar.converter import HumConverter, HumSettings
 from hum2guitar.harmonics import PUBLISHED
+from hum2guitar.pitch import track_f0
 
 RATE = PUBLISHED.sample_rate
 CEPSTRUM = HumSettings(f0="cepstrum", transpose=0)  # fast
 
 
 def voice(*notes: float, seconds: float = 1.0) -> np.ndarray:
-    return harmonics.synthesize_voice(np.repeat(np.asarray(notes, float), round(seconds * RATE)))
+    return synthesize_voice(np.repeat(np.asarray(notes, float), round(seconds * RATE)))
 
 
 def plain(level: np.ndarray) -> np.ndarray:
@@ -67,7 +70,7 @@ def test_silence_stays_silent_and_rests_stay_rests():
 def test_the_guitar_plays_the_melody_that_was_hummed(halves):
     hummed = voice(147, 196, 165, 220, 262, seconds=0.8)
     found = convert(hummed, settings=HumSettings(transpose=0), n_iterations=8, halves=halves)
-    expected, heard = harmonics.track_f0(hummed), harmonics.track_f0(found)
+    expected, heard = track_f0(hummed), track_f0(found)
     times = np.arange(len(expected)) * PUBLISHED.hop_length / RATE
     scores = mir_eval.melody.evaluate(times, expected, times, heard)
     assert scores["Raw Pitch Accuracy"] > 0.95
@@ -77,7 +80,7 @@ def test_the_guitar_plays_the_melody_that_was_hummed(halves):
 def test_the_pitch_is_moved_as_asked_or_by_octaves_into_the_guitars_range(hummed, transpose, heard):
     settings = HumSettings(f0_min=40, f0_max=2500, transpose=transpose)
     found = convert(voice(hummed, seconds=2), settings=settings, n_iterations=8)
-    f0 = harmonics.track_f0(found)
+    f0 = track_f0(found)
     assert np.median(f0[f0 > 0]) == pytest.approx(heard, rel=0.01)
 
 
@@ -144,7 +147,7 @@ def test_a_sound_without_pitch_is_warned_of_by_its_share(capsys):
     "settings", [HumSettings(f0="yin"), HumSettings(f0_min=300, f0_max=200), HumSettings(f0_min=1)]
 )
 def test_a_wrong_method_or_range_is_found_at_once(settings):
-    with pytest.raises(data.InputError, match="--f0"):
+    with pytest.raises(InputError, match="--f0"):
         HumConverter(plain, settings=settings)
 
 
@@ -155,17 +158,17 @@ def test_a_wrong_method_or_range_is_found_at_once(settings):
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "generator.h5"
     settings = {"system": "hum2guitar", "representation": PUBLISHED.to_dict(), "base_filters": 2, "f0": "pyin"}
-    model.save(model.build_local_enhancer(2, seed=1), path, settings)
+    model.save(networks.build_local_enhancer(2, seed=1), path, settings)
     return path
 
 
 def test_predict_converts_a_hum_of_any_rate_to_the_same_length(weights_file, tmp_path, capsys):
-    hummed = data.resample(voice(130, 147, 165, 0, 131, seconds=0.5), RATE, 8000)
+    hummed = resample(voice(130, 147, 165, 0, 131, seconds=0.5), RATE, 8000)
     source, output = tmp_path / "hum.wav", tmp_path / "made" / "guitar.wav"
-    data.write_audio(source, hummed, 8000)
+    write_audio(source, hummed, 8000)
     arguments = ["--model", weights_file, "--input", source, "--output", output, "--gpu", "-1"]
     assert predict.main([str(argument) for argument in arguments]) == 0
-    found = data.read_audio(output, None)
+    found = read_audio(output, None)
     assert len(found) == len(hummed)
     assert np.isfinite(found).all()
     assert np.abs(found).max() > 0.9  # normalised
@@ -183,7 +186,7 @@ def test_predict_converts_a_hum_of_any_rate_to_the_same_length(weights_file, tmp
     ],
 )
 def test_predict_names_what_is_wrong_in_one_line(weights_file, tmp_path, capsys, flags, text):
-    data.write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
+    write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
     arguments = ["--model", weights_file, "--input", tmp_path / "hum.wav", "--output", tmp_path / "out.wav", *flags]
     try:
         status = predict.main([str(argument) for argument in arguments])
@@ -198,8 +201,8 @@ def test_predict_names_what_is_wrong_in_one_line(weights_file, tmp_path, capsys,
 
 def test_a_discriminator_is_no_generator(tmp_path, capsys):
     path = tmp_path / "discriminator.h5"
-    model.save(model.build_multiscale_discriminator(1), path, {"system": "hum2guitar", "base_filters": 1})
-    data.write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
+    model.save(networks.build_multiscale_discriminator(1), path, {"system": "hum2guitar", "base_filters": 1})
+    write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
     arguments = ["--model", path, "--input", tmp_path / "hum.wav", "--output", tmp_path / "out.wav"]
     assert predict.main([str(argument) for argument in arguments]) == 2
     assert "discriminator" in capsys.readouterr().err
@@ -207,8 +210,8 @@ def test_a_discriminator_is_no_generator(tmp_path, capsys):
 
 def test_weights_without_their_representation_are_refused(tmp_path):
     path = tmp_path / "generator.h5"
-    model.save(model.build_global_generator(1), path, {"system": "hum2guitar", "base_filters": 1})
+    model.save(networks.build_global_generator(1), path, {"system": "hum2guitar", "base_filters": 1})
     from common import weights
 
-    with pytest.raises(data.InputError, match="damaged description"):
+    with pytest.raises(InputError, match="damaged description"):
         converter.load_converter(weights.describe(path), HumSettings(), 0.25, 4, "float32", -1)

@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-import data
+from common.audio import read_audio, resample, write_audio
+from common.errors import InputError
 from hum2guitar import dataset, harmonics
 from hum2guitar.harmonics import PUBLISHED
+from hum2guitar.pitch import GUITAR_F0, analyse
 
 RATE = PUBLISHED.sample_rate
 METHOD = "cepstrum"  # fast
@@ -28,12 +30,12 @@ def melody(seconds: float, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def guitar(tmp_path_factory):
     folder = tmp_path_factory.mktemp("guitar")
-    data.write_audio(folder / "a.wav", melody(11, 1), RATE)
-    data.write_audio(folder / "b.flac", melody(16, 2), RATE)
+    write_audio(folder / "a.wav", melody(11, 1), RATE)
+    write_audio(folder / "b.flac", melody(16, 2), RATE)
     (folder / "more").mkdir()
-    data.write_audio(folder / "more" / "c.wav", data.resample(melody(5, 3), RATE, 44100), 44100)
-    data.write_audio(folder / "short.wav", melody(4.9, 4), RATE)
-    data.write_audio(folder / "silent.wav", np.zeros(6 * RATE, np.float32), RATE)
+    write_audio(folder / "more" / "c.wav", resample(melody(5, 3), RATE, 44100), 44100)
+    write_audio(folder / "short.wav", melody(4.9, 4), RATE)
+    write_audio(folder / "silent.wav", np.zeros(6 * RATE, np.float32), RATE)
     (folder / "broken.wav").write_bytes(b"no audio")
     return folder
 
@@ -64,10 +66,10 @@ def test_recordings_become_segments_of_five_seconds_and_the_rest_is_named(featur
 
 
 def test_a_segment_holds_what_the_recording_is(features, guitar):
-    audio = data.read_audio(guitar / "a.wav", RATE)
+    audio = read_audio(guitar / "a.wav", RATE)
     start = PUBLISHED.segment_samples
     second = audio[start : 2 * start]
-    f0, energy, level = harmonics.analyse(second, method=METHOD, f0_range=harmonics.GUITAR_F0[METHOD])
+    f0, energy, level = analyse(second, method=METHOD, f0_range=GUITAR_F0[METHOD])
     inputs, target = dataset.HumBatches(features, features.segments, 1, 0, shuffle=False).load(1)
     assert inputs.shape == target.shape == (1, 512, 216, 1)
     np.testing.assert_allclose(target[0, ..., 0], level, atol=1e-3)
@@ -79,12 +81,12 @@ def test_a_segment_holds_what_the_recording_is(features, guitar):
 
 def test_what_is_there_is_not_computed_again_unless_the_recording_is_newer(tmp_path):
     source, cache = tmp_path / "guitar", tmp_path / "cache"
-    data.write_audio(source / "a.wav", melody(5), RATE)
+    write_audio(source / "a.wav", melody(5), RATE)
     file = dataset.prepare(source, cache, METHOD).files[0]
     kept = os.stat(file)
     assert dataset.prepare(source, cache, METHOD).files[0] == file
     assert os.stat(file).st_ino == kept.st_ino
-    data.write_audio(source / "a.wav", melody(11), RATE)
+    write_audio(source / "a.wav", melody(11), RATE)
     os.utime(source / "a.wav", ns=(kept.st_mtime_ns + 10**9, kept.st_mtime_ns + 10**9))
     assert len(dataset.prepare(source, cache, METHOD).segments) == 2
     other = dataset.prepare(source, cache, "pyin").files[0]
@@ -93,7 +95,7 @@ def test_what_is_there_is_not_computed_again_unless_the_recording_is_newer(tmp_p
 
 def test_a_recording_without_a_segment_is_analysed_once(guitar, tmp_path, monkeypatch):
     first = dataset.prepare(guitar, tmp_path, METHOD)
-    monkeypatch.setattr("hum2guitar.harmonics.analyse", None)
+    monkeypatch.setattr("hum2guitar.dataset.analyse", None)
     again = dataset.prepare(guitar, tmp_path, METHOD)
     assert again.left_out == first.left_out
     np.testing.assert_array_equal(again.segments, first.segments)
@@ -108,7 +110,7 @@ def test_several_processes_compute_the_same(guitar, features, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_linked_recordings_and_folders_are_taken(tmp_path):
-    data.write_audio(tmp_path / "else/where/a.wav", melody(5), RATE)
+    write_audio(tmp_path / "else/where/a.wav", melody(5), RATE)
     (tmp_path / "guitar").mkdir()
     (tmp_path / "guitar/b.wav").symlink_to(tmp_path / "else/where/a.wav")
     (tmp_path / "guitar/linked").symlink_to(tmp_path / "else")
@@ -118,11 +120,11 @@ def test_linked_recordings_and_folders_are_taken(tmp_path):
 
 
 def test_nothing_to_train_on_is_said_with_a_reason(tmp_path):
-    data.write_audio(tmp_path / "guitar" / "short.wav", melody(2), RATE)
-    with pytest.raises(data.InputError, match=r"--guitar_dir.*at least 5 s.*no segment"):
+    write_audio(tmp_path / "guitar" / "short.wav", melody(2), RATE)
+    with pytest.raises(InputError, match=r"--guitar_dir.*at least 5 s.*no segment"):
         dataset.prepare(tmp_path / "guitar", tmp_path / "cache", METHOD)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(data.InputError, match="--guitar_dir"):
+    with pytest.raises(InputError, match="--guitar_dir"):
         dataset.prepare(tmp_path / "empty", tmp_path / "cache", METHOD)
 
 
@@ -152,14 +154,14 @@ def test_an_epoch_visits_every_segment_once_in_an_order_of_its_own(features):
 
 
 def test_a_batch_larger_than_the_data_is_refused(features):
-    with pytest.raises(data.InputError, match="--batch_size"):
+    with pytest.raises(InputError, match="--batch_size"):
         dataset.HumBatches(features, features.segments, 7, 0)
 
 
 def test_of_two_recordings_with_one_name_both_are_named(tmp_path):
     for name in ("cut.flac", "cut.wav"):
         (tmp_path / name).write_bytes(b"no audio")
-    with pytest.raises(data.InputError) as refusal:
+    with pytest.raises(InputError) as refusal:
         dataset.prepare(tmp_path, tmp_path / "features", METHOD)
     flac, wav = tmp_path / "cut.flac", tmp_path / "cut.wav"
     assert str(refusal.value).endswith(f"; {wav}: expected a piece name of its own, found 'cut' taken by {flac}")
@@ -173,7 +175,7 @@ def test_a_damaged_feature_file_is_named(guitar, tmp_path, damage):
         path.write_bytes(path.read_bytes()[:100])
     else:
         np.save(path, np.zeros((2, 10, 10)) if damage == "shape" else np.full((2, 515, 216), np.nan, np.float16))
-    with pytest.raises(data.InputError, match=r"a\.npy"):
+    with pytest.raises(InputError, match=r"a\.npy"):
         dataset.HumBatches(features, features.segments, 1, 0, shuffle=False).load(0)
 
 
@@ -188,7 +190,7 @@ def test_a_sample_is_the_first_recording_with_a_pitch(guitar):
 
 def test_a_sample_is_found_behind_a_long_silence_and_filled_up(tmp_path):
     audio = np.concatenate([np.zeros(6 * RATE, np.float32), melody(1)])
-    data.write_audio(tmp_path / "late.wav", audio, RATE)
+    write_audio(tmp_path / "late.wav", audio, RATE)
     _, f0, _, level = dataset.read_sample([tmp_path / "late.wav"], PUBLISHED, METHOD)
     voiced = np.flatnonzero(f0) * PUBLISHED.hop_length / RATE
     assert 0.9 < voiced[0] < 1.1  # of the second segment, which begins at 5 s

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import data
 import losses
 import model
 from common import weights
+from common.errors import InputError
+from hum2guitar import networks
 from training import optimizers
 
 keras = tf.keras
@@ -64,7 +65,7 @@ def output_shapes(network: keras.Model, shape: tuple) -> dict:
 
 
 def test_the_global_generator_is_the_published_one():
-    network = model.build_global_generator()
+    network = networks.build_global_generator()
     assert network.count_params() == 17_257_985
     found = output_shapes(network, (256, 216, 1))
     expected = {**GLOBAL, "global_last": (256, 216, 1)}
@@ -72,7 +73,7 @@ def test_the_global_generator_is_the_published_one():
 
 
 def test_the_local_enhancer_is_the_published_one():
-    network = model.build_local_enhancer()
+    network = networks.build_local_enhancer()
     assert network.count_params() == 17_517_569
     found = output_shapes(network, (512, 216, 1))
     assert {name: found[name] for name in LOCAL} == LOCAL
@@ -81,7 +82,7 @@ def test_the_local_enhancer_is_the_published_one():
 
 
 def test_the_three_discriminators_are_the_published_ones():
-    network = model.build_multiscale_discriminator()
+    network = networks.build_multiscale_discriminator()
     assert network.count_params() == 8_291_139
     spectrogram = keras.KerasTensor((1, 512, 216, 1))
     scales = network.compute_output_spec([spectrogram, spectrogram])
@@ -89,7 +90,7 @@ def test_the_three_discriminators_are_the_published_ones():
 
 
 def test_a_discriminator_answers_with_a_list_a_scale_and_sees_both_inputs():
-    network = model.build_multiscale_discriminator(2, seed=1)
+    network = networks.build_multiscale_discriminator(2, seed=1)
     x, y = tf.random.stateless_uniform((2, 1, 256, 96, 1), (0, 1), -1, 1)
     answer = model.discriminate(network, x, y, training=False)
     assert [len(maps) for maps in answer] == [5, 5, 5]
@@ -100,7 +101,7 @@ def test_a_discriminator_answers_with_a_list_a_scale_and_sees_both_inputs():
 @pytest.mark.parametrize("n_frames", [8, 37, 216, 300])
 def test_any_number_of_frames_goes_through(n_frames):
     x = tf.random.stateless_uniform((1, 64, n_frames, 1), (0, 1), -1, 1)
-    for network in (model.build_global_generator(2, seed=0), model.build_local_enhancer(2, seed=0)):
+    for network in (networks.build_global_generator(2, seed=0), networks.build_local_enhancer(2, seed=0)):
         y = network(x)
         assert y.shape == x.shape
         assert np.isfinite(y).all()
@@ -109,13 +110,13 @@ def test_any_number_of_frames_goes_through(n_frames):
 
 def test_halving_averages_three_bins_and_does_not_count_the_edge():
     x = tf.reshape(tf.constant([1.0, 2.0, 6.0, 4.0, 5.0, 9.0]), (1, 6, 1, 1))
-    np.testing.assert_allclose(model.HalveBins()(x)[0, :, 0, 0], [1.5, 4.0, 6.0])
+    np.testing.assert_allclose(networks.HalveBins()(x)[0, :, 0, 0], [1.5, 4.0, 6.0])
 
 
 def test_reflect_pad_mirrors_without_repeating_the_edge():
     x = tf.reshape(tf.range(9.0), (1, 3, 3, 1))
     np.testing.assert_array_equal(
-        model.ReflectPad(2)(x)[0, :, :, 0], np.pad(np.arange(9.0).reshape(3, 3), 2, "reflect")
+        networks.ReflectPad(2)(x)[0, :, :, 0], np.pad(np.arange(9.0).reshape(3, 3), 2, "reflect")
     )
 
 
@@ -126,42 +127,42 @@ def test_instance_norm_is_keras_group_normalization_of_single_channels(batch_siz
     with tf.GradientTape() as tape, tf.GradientTape() as reference_tape:
         tape.watch(x)
         reference_tape.watch(x)
-        ours, theirs = model.InstanceNorm()(x), reference(x)
+        ours, theirs = networks.InstanceNorm()(x), reference(x)
         loss, reference_loss = tf.reduce_sum(ours**3), tf.reduce_sum(theirs**3)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     np.testing.assert_allclose(tape.gradient(loss, x), reference_tape.gradient(reference_loss, x), atol=1e-3, rtol=1e-3)
 
 
 def test_biases_start_at_a_hundredth_and_kernels_with_kaimings_spread():
-    network = model.build_global_generator(16, seed=3)
+    network = networks.build_global_generator(16, seed=3)
     kernel, bias = network.get_layer("global_residual_0_1").get_weights()
     assert (bias == np.float32(0.01)).all()
     assert kernel.std() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
 
 
 def test_the_local_enhancer_takes_over_and_keeps_the_global_part():
-    generator, enhancer = model.build_global_generator(2, seed=1), model.build_local_enhancer(2, seed=2)
-    model.copy_global(generator, enhancer)
+    generator, enhancer = networks.build_global_generator(2, seed=1), networks.build_local_enhancer(2, seed=2)
+    networks.copy_global(generator, enhancer)
     x = tf.random.stateless_uniform((1, 64, 24, 1), (0, 1), -1, 1)
     last = keras.Model(generator.inputs, generator.get_layer("global_up_0_relu").output)
     inside = keras.Model(enhancer.inputs, enhancer.get_layer("global_up_0_relu").output)
-    np.testing.assert_allclose(inside(x), last(model.HalveBins()(x)), atol=1e-5)
-    assert len(model.global_layers(enhancer)) == 13
-    assert not any(layer.name == "global_last" for layer in model.global_layers(generator))
+    np.testing.assert_allclose(inside(x), last(networks.HalveBins()(x)), atol=1e-5)
+    assert len(networks.global_layers(enhancer)) == 13
+    assert not any(layer.name == "global_last" for layer in networks.global_layers(generator))
 
 
 def test_weights_files_bring_back_either_generator(tmp_path):
     x = tf.random.stateless_uniform((1, 64, 24, 1), (0, 1), -1, 1)
-    for build in (model.build_global_generator, model.build_local_enhancer):
+    for build in (networks.build_global_generator, networks.build_local_enhancer):
         network = build(2, seed=4)
         path = tmp_path / f"{network.name}.h5"
         model.save(network, path, {"system": "hum2guitar", "base_filters": 2})
         assert weights.describe(path).network == network.name
-        np.testing.assert_array_equal(model.load_hum2guitar(path)(x), network(x))
+        np.testing.assert_array_equal(networks.load_hum2guitar(path)(x), network(x))
     discriminator = tmp_path / "discriminator.h5"
-    model.save(model.build_multiscale_discriminator(2), discriminator, {"system": "hum2guitar", "base_filters": 2})
-    with pytest.raises(data.InputError, match="multiscale_discriminator"):
-        model.load_hum2guitar(discriminator)
+    model.save(networks.build_multiscale_discriminator(2), discriminator, {"system": "hum2guitar", "base_filters": 2})
+    with pytest.raises(InputError, match="multiscale_discriminator"):
+        networks.load_hum2guitar(discriminator)
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------

@@ -9,11 +9,26 @@ import pytest
 import soundfile
 from made_notes import made_note, measured_f0, write_midi, write_notes
 
-from data import InputError, read_audio
-from synthesis import mixing
-from synthesis.mixing import Instrument, Note, NoteBank, Piece, Playing, synthesize
+from common.audio import read_audio
+from common.errors import InputError
+from synthesis.midi import Note, Piece, find_midi, read_midi
+from synthesis.mixing import Playing, synthesize, write_piece
+from synthesis.notes import (
+    PROGRAMS,
+    SAMPLE_RATE,
+    Instrument,
+    NoteBank,
+    choose_programs,
+    default_soundfont,
+    find_notes,
+    has_pitch,
+    render_notes,
+    render_pitch,
+    soundfont_instruments,
+    soundfont_programs,
+)
 
-RATE = mixing.SAMPLE_RATE
+RATE = SAMPLE_RATE
 
 
 def piece_of(*notes) -> Piece:
@@ -31,7 +46,7 @@ def bank_folder(tmp_path_factory):
 
 @pytest.fixture
 def bank(bank_folder):
-    return NoteBank(mixing.find_notes(bank_folder, ["keyboard_acoustic"])[0])
+    return NoteBank(find_notes(bank_folder, ["keyboard_acoustic"])[0])
 
 
 # --- MIDI -------------------------------------------------------------------------------------------------------------
@@ -41,7 +56,7 @@ def test_tempo_changes_are_honoured(tmp_path):
     # 120 beats a minute for 2 s, then 60: a second as written lasts two.
     extra = [(2, mido.MetaMessage("set_tempo", tempo=1_000_000))]
     path = write_midi(tmp_path / "a.mid", [(0, 1, 60, 80), (1.5, 2.5, 62, 90), (3, 3.25, 64, 100)], extra=extra)
-    piece = mixing.read_midi(path)
+    piece = read_midi(path)
     assert [note[2:] for note in piece.notes] == [(60, 80), (62, 90), (64, 100)]
     np.testing.assert_allclose([note[:2] for note in piece.notes], [(0, 1), (1.5, 3), (4, 4.5)], atol=1e-9)
     assert piece.seconds == pytest.approx(4.5)
@@ -64,7 +79,7 @@ def test_notes_equal_those_of_pretty_midi(tmp_path):
         for note in instrument.notes
         if not instrument.is_drum
     )
-    piece = mixing.read_midi(tmp_path / "a.mid")
+    piece = read_midi(tmp_path / "a.mid")
     assert len(piece.notes) == 120
     np.testing.assert_allclose(np.array(piece.notes), np.array(expected), atol=1e-9)
     assert piece.seconds == pytest.approx(max(end for _, end, *_ in expected))
@@ -78,9 +93,9 @@ def test_sustain_pedal_lengthens_notes(tmp_path):
     notes = [(0, 0.5, 60, 80), (1.0, 1.2, 60, 80), (1.0, 1.2, 64, 80), (2.5, 2.75, 67, 80), (3, 3.5, 69, 80)]
     extra = [pedal(0.25, 64), pedal(2, 63), pedal(2.6, 127)]
     path = write_midi(tmp_path / "a.mid", notes, extra=extra)
-    plain = mixing.read_midi(path)
+    plain = read_midi(path)
     assert [note.end for note in plain.notes] == [0.5, 1.2, 1.2, 2.75, 3.5]
-    piece = mixing.read_midi(path, sustain_pedal=True)
+    piece = read_midi(path, sustain_pedal=True)
     # The first is struck again at 1, both of the second chord ring until 2, the rest until the file ends.
     np.testing.assert_allclose([note.end for note in piece.notes], [1, 2, 2, 3.5, 3.5])
     assert [note.start for note in piece.notes] == [0, 1, 1, 2.5, 3]
@@ -88,22 +103,22 @@ def test_sustain_pedal_lengthens_notes(tmp_path):
 
 def test_sustain_pedal_holds_only_its_channel(tmp_path):
     path = write_midi(tmp_path / "a.mid", [(0, 0.5, 60, 80)], channel=3, extra=[pedal(0.25, 127), pedal(2, 0)])
-    assert mixing.read_midi(path, sustain_pedal=True).seconds == 0.5
+    assert read_midi(path, sustain_pedal=True).seconds == 0.5
 
 
 def test_drums_alone_are_no_piece(tmp_path):
     path = write_midi(tmp_path / "drums.mid", [(0, 1, 40, 90)], channel=9)
     with pytest.raises(InputError, match=r"drums\.mid: expected notes"):
-        mixing.read_midi(path)
+        read_midi(path)
 
 
 def test_a_piece_that_ends_after_a_day_is_refused(tmp_path):
     short = write_midi(tmp_path / "short.mid", [(86390, 86399, 60, 80)])
-    assert mixing.read_midi(short).seconds == pytest.approx(86399)
+    assert read_midi(short).seconds == pytest.approx(86399)
     with pytest.raises(
         InputError, match=r"long\.mid: expected a piece that ends within a day \(24 h\), found one of 24\.0 h"
     ):
-        mixing.read_midi(write_midi(tmp_path / "long.mid", [(0, 86401, 60, 80)]))
+        read_midi(write_midi(tmp_path / "long.mid", [(0, 86401, 60, 80)]))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +127,7 @@ def test_a_piece_that_ends_after_a_day_is_refused(tmp_path):
 def test_a_broken_midi_is_named(tmp_path, content):
     (tmp_path / "broken.mid").write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.mid: expected a MIDI file"):
-        mixing.read_midi(tmp_path / "broken.mid")
+        read_midi(tmp_path / "broken.mid")
 
 
 def test_timing_that_is_not_in_beats_is_refused(tmp_path):
@@ -120,16 +135,16 @@ def test_timing_that_is_not_in_beats_is_refused(tmp_path):
     content[12:14] = b"\xe7\x28"  # SMPTE: 25 frames a second, 40 ticks a frame
     (tmp_path / "a.mid").write_bytes(content)
     with pytest.raises(InputError, match="SMPTE"):
-        mixing.read_midi(tmp_path / "a.mid")
+        read_midi(tmp_path / "a.mid")
 
 
 def test_midi_is_found_in_subfolders(tmp_path):
     for name in ("b.mid", "sub/deep/a.MIDI", ".hidden.mid", "text.txt"):
         write_midi(tmp_path / name, [(0, 1, 60, 80)])
-    assert mixing.find_midi(tmp_path) == [tmp_path / "b.mid", tmp_path / "sub/deep/a.MIDI"]
+    assert find_midi(tmp_path) == [tmp_path / "b.mid", tmp_path / "sub/deep/a.MIDI"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"--midi_path: expected MIDI files \(\.mid \.midi\), found none"):
-        mixing.find_midi(tmp_path / "empty", "--midi_path")
+        find_midi(tmp_path / "empty", "--midi_path")
 
 
 # --- notes ------------------------------------------------------------------------------------------------------------
@@ -138,21 +153,21 @@ def test_midi_is_found_in_subfolders(tmp_path):
 @pytest.mark.parametrize("place", [".", "audio", "nsynth-train/audio"])
 def test_notes_are_found_in_the_folder_and_in_the_download(tmp_path, place):
     write_notes(tmp_path / place, "synth_lead_synthetic", [60], [100, 127], preset=7)
-    (instrument,) = mixing.find_notes(tmp_path, ["synth_lead_synthetic"], preset=7)
+    (instrument,) = find_notes(tmp_path, ["synth_lead_synthetic"], preset=7)
     assert set(instrument.notes) == {(60, 100), (60, 127)}
     np.testing.assert_allclose(NoteBank(instrument).note(60, 127)[0], made_note(60, 127), atol=2**-15)
 
 
 def test_what_is_not_in_the_folder_is_told(tmp_path):
     with pytest.raises(InputError, match="--nsynth_path: expected a folder"):
-        mixing.find_notes(tmp_path / "none", ["guitar_acoustic"])
+        find_notes(tmp_path / "none", ["guitar_acoustic"])
     with pytest.raises(InputError, match=r"--nsynth_path: expected notes such as guitar_acoustic_000-060-100\.wav"):
-        mixing.find_notes(tmp_path, ["guitar_acoustic"])
+        find_notes(tmp_path, ["guitar_acoustic"])
     write_notes(tmp_path, "bass_electronic", [60], [100], preset=2)
     with pytest.raises(InputError, match=r"--instruments: .*\(bass_electronic\), found guitar_acoustic"):
-        mixing.find_notes(tmp_path, ["guitar_acoustic"])
+        find_notes(tmp_path, ["guitar_acoustic"])
     with pytest.raises(InputError, match=r"--preset: .*\(2\), found 0"):
-        mixing.find_notes(tmp_path, ["bass_electronic"])
+        find_notes(tmp_path, ["bass_electronic"])
 
 
 def test_velocity_is_rounded_to_the_nearest_of_nsynth(bank):
@@ -278,7 +293,7 @@ def test_blocks_leave_no_seam(bank, tmp_path, monkeypatch, block):
     assert counts_in_blocks == counts
     # A long piece takes the way over the disk.
     monkeypatch.setattr("synthesis.mixing.WHOLE_SECONDS", 1)
-    assert mixing.write_piece(tmp_path / "a" / "long.wav", piece, bank, Playing()) == counts
+    assert write_piece(tmp_path / "a" / "long.wav", piece, bank, Playing()) == counts
     written = read_audio(tmp_path / "a" / "long.wav")
     np.testing.assert_allclose(written, whole, atol=2 * 2**-15)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["long.wav"]
@@ -289,7 +304,7 @@ def test_blocks_leave_no_seam(bank, tmp_path, monkeypatch, block):
 
 @pytest.fixture(scope="module")
 def soundfont():
-    return mixing.default_soundfont()
+    return default_soundfont()
 
 
 def test_every_family_and_source_has_a_program_of_its_kind(soundfont):
@@ -298,13 +313,13 @@ def test_every_family_and_source_has_a_program_of_its_kind(soundfont):
         "mallet": "Chromatic Percussion", "reed": "Reed", "string": "Ensemble", "synth_lead": "Synth Lead",
         "vocal": "Ensemble",
     }  # fmt: skip
-    assert set(mixing.PROGRAMS) == {
+    assert set(PROGRAMS) == {
         f"{family}_{source}" for family in kinds for source in ("acoustic", "electronic", "synthetic")
     }
-    for name, program in mixing.PROGRAMS.items():
+    for name, program in PROGRAMS.items():
         assert pretty_midi.program_to_instrument_class(program) == kinds[name.rsplit("_", 1)[0]]
-    assert len(set(mixing.PROGRAMS.values())) == 33
-    assert mixing.soundfont_programs(soundfont) == set(range(128))
+    assert len(set(PROGRAMS.values())) == 33
+    assert soundfont_programs(soundfont) == set(range(128))
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -318,25 +333,25 @@ def test_the_programs_of_a_soundfont_are_read(tmp_path):
     lists = chunk(b"LIST", b"INFO" + chunk(b"isng", b"odd")) + chunk(b"LIST", b"sdta" + chunk(b"smpl", b"\0" * 6))
     phdr = chunk(b"phdr", header(24, 0) + header(0, 0) + header(5, 128) + header(0, 0))
     (tmp_path / "a.sf2").write_bytes(chunk(b"RIFF", b"sfbk" + lists + chunk(b"LIST", b"pdta" + phdr)))
-    assert mixing.soundfont_programs(tmp_path / "a.sf2") == {0, 24}
+    assert soundfont_programs(tmp_path / "a.sf2") == {0, 24}
     with pytest.raises(InputError, match=r"--program: expected guitar_acoustic=25 .*a\.sf2, found 0, 24"):
-        mixing.choose_programs(tmp_path / "a.sf2", ["guitar_acoustic"], {})
-    assert mixing.choose_programs(tmp_path / "a.sf2", ["own"], {"own": 24}) == {"own": 24}
+        choose_programs(tmp_path / "a.sf2", ["guitar_acoustic"], {})
+    assert choose_programs(tmp_path / "a.sf2", ["own"], {"own": 24}) == {"own": 24}
     with pytest.raises(InputError, match=r"--instruments: expected NSynth's names .*, found own"):
-        mixing.choose_programs(tmp_path / "a.sf2", ["own"], {})
+        choose_programs(tmp_path / "a.sf2", ["own"], {})
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF\0\0\0\0WAVEfmt ", b"RIFF\0\0\0\0sfbkLIST\xff\0\0\0INFO"])
 def test_what_is_no_soundfont_is_told(tmp_path, content):
     (tmp_path / "a.sf2").write_bytes(content)
     with pytest.raises(InputError, match=r"--soundfont: expected a SoundFont 2 file.*a\.sf2"):
-        mixing.soundfont_programs(tmp_path / "a.sf2")
+        soundfont_programs(tmp_path / "a.sf2")
     with pytest.raises(InputError, match=r"a\.sf2: expected a SoundFont that midirenderer reads"):
-        mixing.render_pitch(tmp_path / "a.sf2", 0, 60)
+        render_pitch(tmp_path / "a.sf2", 0, 60)
 
 
 def test_rendered_notes_have_the_pitch_the_velocity_and_the_shape(soundfont):
-    notes = mixing.render_pitch(soundfont, 48, 57)  # string ensemble: sustains, then releases
+    notes = render_pitch(soundfont, 48, 57)  # string ensemble: sustains, then releases
     assert notes.shape == (5, 64000)
     assert measured_f0(notes[4, 16000:32000], RATE) == pytest.approx(220, rel=0.01)
     rms = np.sqrt(np.mean(notes[:, :48000] ** 2, axis=1))
@@ -344,15 +359,15 @@ def test_rendered_notes_have_the_pitch_the_velocity_and_the_shape(soundfont):
     assert np.abs(notes[:, :1600]).max(axis=1) == pytest.approx(rms, rel=2)  # it starts at once
     held, released = np.abs(notes[4, 46000:48000]).max(), np.abs(notes[4, 62000:]).max()
     assert released < held / 10
-    np.testing.assert_array_equal(notes, mixing.render_pitch(soundfont, 48, 57))
+    np.testing.assert_array_equal(notes, render_pitch(soundfont, 48, 57))
 
 
 def test_rendered_notes_are_written_in_nsynth_layout(soundfont, tmp_path):
-    (instrument,) = mixing.soundfont_instruments(soundfont, {"organ_electronic": 16}, tmp_path, preset=3)
+    (instrument,) = soundfont_instruments(soundfont, {"organ_electronic": 16}, tmp_path, preset=3)
     assert isinstance(instrument, Instrument)
-    assert not mixing.has_pitch(instrument, 60)
-    mixing.render_notes(instrument, 60)
-    assert mixing.has_pitch(instrument, 60)
+    assert not has_pitch(instrument, 60)
+    render_notes(instrument, 60)
+    assert has_pitch(instrument, 60)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"organ_electronic_003-060-{velocity:03d}.wav" for velocity in (25, 50, 75, 100, 127)]
     info = soundfile.info(tmp_path / names[0])
@@ -364,9 +379,9 @@ def test_onsets_of_two_instruments_are_those_of_the_piece(soundfont, tmp_path):
     piece = piece_of(*((start, start + 0.2, pitch, 100) for start, pitch in zip(starts, [60, 64] * 4, strict=True)))
     programs = {"keyboard_acoustic": 0, "guitar_acoustic": 25}
     strengths, lengths = [], []
-    for instrument in mixing.soundfont_instruments(soundfont, programs, tmp_path):
+    for instrument in soundfont_instruments(soundfont, programs, tmp_path):
         for pitch in (60, 64):
-            mixing.render_notes(instrument, pitch)
+            render_notes(instrument, pitch)
         audio, _ = synthesize(piece, NoteBank(instrument), Playing(duration_rate=1))
         lengths.append(len(audio))
         energy = np.log1p(1e4 * np.mean(audio[: len(audio) // 512 * 512].reshape(-1, 512) ** 2, axis=1))

@@ -11,10 +11,11 @@ import zipfile
 import numpy as np
 import pytest
 
-import data
+from common.errors import InputError
+from common.files import replacing
 from training import checkpoints
 
-ROOT = pathlib.Path(checkpoints.__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 RUN = {"identity": {"batch_size": 2}, "progress": {"epoch": 1, "best": 0.1}}
 
 
@@ -94,7 +95,7 @@ def test_a_damaged_byte_is_found_wherever_it_is(tmp_path):
         damage(path, place)
         try:
             _, run, _ = checkpoints.load(tmp_path)
-        except data.InputError:
+        except InputError:
             continue
         # The byte is one of those that mean nothing, such as a file's date.
         assert run["step"] == 10
@@ -105,7 +106,7 @@ def test_a_damaged_byte_is_found_wherever_it_is(tmp_path):
 def test_all_damaged_is_one_line(tmp_path):
     for step in (10, 20):
         damage(save(tmp_path, step))
-    with pytest.raises(data.InputError, match=r"no undamaged training state.*--fresh"):
+    with pytest.raises(InputError, match=r"no undamaged training state.*--fresh"):
         checkpoints.load(tmp_path)
 
 
@@ -113,11 +114,11 @@ def test_foreign_files_are_refused(tmp_path):
     path = tmp_path / checkpoints.FOLDER / "state-000000001.npz"
     path.parent.mkdir()
     np.savez(path, a=np.zeros(3))
-    with pytest.raises(data.InputError, match="no undamaged training state"):
+    with pytest.raises(InputError, match="no undamaged training state"):
         checkpoints.load(tmp_path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("run.json", '{"format": 99}')
-    with pytest.raises(data.InputError, match=r"state-000000001\.npz: expected a training state of format 1, found 99"):
+    with pytest.raises(InputError, match=r"state-000000001\.npz: expected a training state of format 1, found 99"):
         checkpoints.load(tmp_path)
 
 
@@ -148,7 +149,7 @@ def test_full_disk_leaves_the_older_state(tmp_path, monkeypatch):
 HOLD = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
-import checkpoints
+from training import checkpoints
 with checkpoints.locked(pathlib.Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()
@@ -159,7 +160,7 @@ def test_second_process_is_refused_with_the_pid_of_the_first(tmp_path):
     command = [sys.executable, "-c", HOLD, str(ROOT), str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(data.InputError, match=rf"pid {holder.pid}\b"), checkpoints.locked(tmp_path):
+        with pytest.raises(InputError, match=rf"pid {holder.pid}\b"), checkpoints.locked(tmp_path):
             pass
         holder.kill()  # the lock goes with the process, however it ends
         holder.wait()
@@ -169,7 +170,7 @@ def test_second_process_is_refused_with_the_pid_of_the_first(tmp_path):
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     def killed():
-        with data.replacing(tmp_path / checkpoints.FOLDER / "state-000000001.npz") as beside:
+        with replacing(tmp_path / checkpoints.FOLDER / "state-000000001.npz") as beside:
             beside.write_bytes(b"half of it")
             shutil.copy(beside, tmp_path / "kept")  # as it stands when the process dies
             name.append(beside.name)

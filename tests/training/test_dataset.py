@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from conftest import PEAK_MEMORY, ROOT, needs_peak_memory
 
-import data
+from common.errors import InputError
+from common.files import write_json
+from data import PUBLISHED, Representation
 from training import dataset
+from training.batches import Batches, iterate_batches, read_slice, stream_batches
 
 
 def samples_of(pairs, rows):
@@ -56,14 +59,14 @@ def test_pieces_that_compute_features_was_stopped_at_are_left_out(tmp_path, nois
     made = noise_features(tmp_path, {"a": {"x": 3, "x_1": 3, "z": 1}, "b": {"x": 3, "x_1": 3, "z": 1}})
     (made / "b" / "x_000.npy").unlink()
     assert len(dataset.find_pairs(made, "a", ["b"]).samples) == 6
-    data.write_json(made / "features.json", data.PUBLISHED.to_dict())
+    write_json(made / "features.json", PUBLISHED.to_dict())
     pairs = dataset.find_pairs(made, "a", ["b"])
     assert pairs.piece_names == ("x_1", "z")
     assert pairs.unfinished == {"b": (2, "x_001.npy")}
     assert pairs.unpaired == {"a": (3, "x_000.npy")}
     for name in ("x_1_000.npy", "z_000.npy"):
         (made / "b" / name).unlink()
-    with pytest.raises(data.InputError, match=r"b: expected features.*unfinished pieces.*compute_features\.py again"):
+    with pytest.raises(InputError, match=r"b: expected features.*unfinished pieces.*compute_features\.py again"):
         dataset.find_pairs(made, "a", ["b"])
 
 
@@ -72,7 +75,7 @@ def test_the_origins_name_may_stand_anywhere_in_the_path(tmp_path, noise_feature
     slices = {"piano": {"piano_concert": 1}, "guitar": {"piano_concert": 1}}
     made = noise_features(tmp_path / "piano" / "my_piano_set", slices)
     pairs = dataset.find_pairs(made, "piano", ["guitar"])
-    inputs, target = dataset.Batches(pairs, pairs.samples, 1, seed=0).load(0)
+    inputs, target = Batches(pairs, pairs.samples, 1, seed=0).load(0)
     for found, instrument in ((inputs, "piano"), (target, "guitar")):
         level = np.load(made / instrument / "piano_concert_000.npy").astype(np.float32)
         np.testing.assert_array_equal(found[0], 2 * level - 1)
@@ -107,32 +110,32 @@ def test_a_thousand_slices_stay_in_order(tmp_path):
     ("piano", ["guitar", "harp"], ["--target", "flute, guitar, piano", "'harp'"]),
 ])  # fmt: skip
 def test_unknown_instrument_lists_what_is_there(folder, origin, targets, words):
-    with pytest.raises(data.InputError) as caught:
+    with pytest.raises(InputError) as caught:
         dataset.find_pairs(folder, origin, targets)
     assert all(word in str(caught.value) for word in words)
 
 
 def test_folders_without_pairs(tmp_path, noise_features):
-    with pytest.raises(data.InputError, match=r"--dataset_path.*nothing"):
+    with pytest.raises(InputError, match=r"--dataset_path.*nothing"):
         dataset.find_pairs(tmp_path / "missing", "a", ["b"])
-    with pytest.raises(data.InputError, match="no folders at all"):
+    with pytest.raises(InputError, match="no folders at all"):
         dataset.find_pairs(tmp_path, "a", ["b"])
     noise_features(tmp_path, {"a": {"x": 1}, "b": {"y": 1}})
     (tmp_path / "c").mkdir()
-    with pytest.raises(data.InputError, match="of the same name, found none"):
+    with pytest.raises(InputError, match="of the same name, found none"):
         dataset.find_pairs(tmp_path, "a", ["b"])
-    with pytest.raises(data.InputError, match=r"c: expected features named <piece>_<slice>\.npy"):
+    with pytest.raises(InputError, match=r"c: expected features named <piece>_<slice>\.npy"):
         dataset.find_pairs(tmp_path, "a", ["c"])
 
 
 def test_description_of_the_features_is_read(tmp_path, noise_features):
     made = noise_features(tmp_path, {"a": {"x": 1}, "b": {"x": 1}})
-    assert dataset.find_pairs(made, "a", ["b"]).representation == data.PUBLISHED
-    other = data.Representation(n_fft=2048)
-    data.write_json(made / "features.json", other.to_dict())
+    assert dataset.find_pairs(made, "a", ["b"]).representation == PUBLISHED
+    other = Representation(n_fft=2048)
+    write_json(made / "features.json", other.to_dict())
     assert dataset.find_pairs(made, "a", ["b"]).representation == other
     (made / "features.json").write_text("{")
-    with pytest.raises(data.InputError, match=r"features\.json: expected a JSON file"):
+    with pytest.raises(InputError, match=r"features\.json: expected a JSON file"):
         dataset.find_pairs(made, "a", ["b"])
 
 
@@ -208,7 +211,7 @@ def test_no_validation(pairs, tmp_path, noise_features):
 def test_features_of_any_precision_are_read(tmp_path, noise_features, dtype):
     """float16 is ours, float64 the original program's."""
     path = noise_features(tmp_path, {"a": {"x": 1}}, dtype) / "a" / "x_000.npy"
-    found = dataset.read_slice(path, (256, 256, 1))
+    found = read_slice(path, (256, 256, 1))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, 2 * np.load(path).astype(np.float64) - 1, atol=1e-6)
     assert found.min() < -0.99
@@ -236,21 +239,21 @@ def damaged_files():
 def test_damaged_slice_is_named(tmp_path, kind, write):
     path = tmp_path / "x_000.npy"
     write(path)
-    with pytest.raises(data.InputError, match=r"x_000\.npy: expected"):
-        dataset.read_slice(path, (256, 256, 1))
+    with pytest.raises(InputError, match=r"x_000\.npy: expected"):
+        read_slice(path, (256, 256, 1))
 
 
 def test_wrong_shape_says_both(tmp_path):
     np.save(tmp_path / "x_000.npy", np.zeros((256, 128, 1)))
-    with pytest.raises(data.InputError, match=r"\(256, 256, 1\), found \(256, 128, 1\)"):
-        dataset.read_slice(tmp_path / "x_000.npy", (256, 256, 1))
+    with pytest.raises(InputError, match=r"\(256, 256, 1\), found \(256, 128, 1\)"):
+        read_slice(tmp_path / "x_000.npy", (256, 256, 1))
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
 def batches_of(pairs, batch_size=4, seed=3, **options):
-    return dataset.Batches(pairs, pairs.samples, batch_size, seed, **options)
+    return Batches(pairs, pairs.samples, batch_size, seed, **options)
 
 
 @pytest.mark.parametrize("style", [False, True])
@@ -293,7 +296,7 @@ def test_style_is_never_the_answer(pairs):
 
 def test_a_single_slice_takes_its_style_from_elsewhere(pairs):
     """Of the one slice that is held out of a target, the style is a training slice, not the answer."""
-    batches = dataset.Batches(pairs, pairs.samples[:1], 1, 0, style=True, shuffle=False)
+    batches = Batches(pairs, pairs.samples[:1], 1, 0, style=True, shuffle=False)
     rows, styles = batches.order(0)
     assert rows.tolist() == [0]
     assert styles[0] != pairs.samples[0, 0]
@@ -318,7 +321,7 @@ def test_order_depends_on_seed_and_epoch_alone(pairs):
 
 
 def test_batch_size_above_the_data(pairs):
-    with pytest.raises(data.InputError, match=r"--batch_size: expected at most the 23 slices.*found 24"):
+    with pytest.raises(InputError, match=r"--batch_size: expected at most the 23 slices.*found 24"):
         batches_of(pairs, batch_size=24)
     assert batches_of(pairs, batch_size=24, shuffle=False).steps_per_epoch == 1  # validation may be small
 
@@ -331,7 +334,7 @@ def test_remainder_may_be_dropped(pairs):
 
 def test_stream_gives_what_load_gives(pairs):
     batches = batches_of(pairs, style=True)
-    for step, (inputs, target) in enumerate(dataset.iterate(dataset.stream(batches, 4, 9), batches), 4):
+    for step, (inputs, target) in enumerate(iterate_batches(stream_batches(batches, 4, 9), batches), 4):
         expected = batches_of(pairs, style=True).load(step)
         np.testing.assert_array_equal(inputs.numpy(), expected[0])
         np.testing.assert_array_equal(target.numpy(), expected[1])
@@ -343,15 +346,15 @@ def test_stream_names_the_damaged_file(folder, tmp_path):
     (tmp_path / "copy" / "guitar" / "satie_003.npy").write_bytes(b"damaged")
     pairs = dataset.find_pairs(tmp_path / "copy", "piano", ["guitar"])
     batches = batches_of(pairs)
-    with pytest.raises(data.InputError, match=r"guitar.satie_003\.npy: expected a feature slice"):
-        list(dataset.iterate(dataset.stream(batches, 0, batches.steps_per_epoch), batches))
+    with pytest.raises(InputError, match=r"guitar.satie_003\.npy: expected a feature slice"):
+        list(iterate_batches(stream_batches(batches, 0, batches.steps_per_epoch), batches))
 
 
 # Makes a million feature files of two instruments as links to one, finds them and loads the first batch.
 A_MILLION = f"""
 import os, sys
 import numpy as np
-import dataset
+from training import batches, dataset
 folder, n_pieces, n_slices = sys.argv[1], 1250, 400
 np.save(os.path.join(folder, "one.npy"), np.full((256, 256, 1), 0.25, np.float16))
 for instrument in ("piano", "guitar"):
@@ -363,7 +366,7 @@ for instrument in ("piano", "guitar"):
 before = {PEAK_MEMORY}
 pairs = dataset.find_pairs(folder, "piano", ["guitar"])
 training, held_out, _ = dataset.split_by_piece(pairs, 0.1, 0)
-inputs, target = dataset.Batches(pairs, training, 8, seed=0).load(0)
+inputs, target = batches.Batches(pairs, training, 8, seed=0).load(0)
 assert inputs.shape == target.shape == (8, 256, 256, 1) and (inputs == -0.5).all()
 grown = ({PEAK_MEMORY} - before) / 1e3
 print(len(pairs.samples), len(training), len(held_out), round(grown))

@@ -14,7 +14,8 @@ from conftest import ROOT
 STEPS = """
 import json, sys
 import numpy as np, tensorflow as tf
-import losses, model, optimizers, training
+import losses, model
+from training import loop, optimizers
 n = int(sys.argv[1])
 device = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * n)
@@ -29,9 +30,9 @@ found = []
 with strategy.scope():
     generator, discriminator = model.build_generator(1, 2, seed=1), model.build_discriminator(2, seed=2)
     adam = [optimizers.Adam(), optimizers.Adam()]
-    system = training.System(generator, discriminator, losses.PIX2PIX, *adam)
+    system = loop.System(generator, discriminator, losses.PIX2PIX, *adam)
     system.build()
-    step = training.make_step(system)
+    step = loop.make_step(system)
     source = lambda _: tf.data.Dataset.from_tensor_slices(tuple(np.stack(part) for part in zip(*shares)))
     for number, (inputs, target) in enumerate(strategy.distribute_datasets_from_function(source)):
         rate = tf.constant(1e-3)

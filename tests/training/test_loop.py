@@ -4,7 +4,6 @@ import contextlib
 import csv
 import errno
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -14,13 +13,15 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from PIL import Image
 
-import data
 import losses
 import model
 from common import weights
-from training import checkpoints, dataset, loop, optimizers, progress
+from common.errors import InputError
+from training import checkpoints, dataset, loop, optimizers
+from training.batches import Batches, read_slice
 
 keras = tf.keras
 RATES = {"generator_rate": 2e-3, "discriminator_rate": 1e-3}
@@ -49,7 +50,7 @@ class Machine:
         self.around = lambda number, call: call()  # what a test wants to happen around a step
 
     def batches(self, batch_size=2, seed=0):
-        return dataset.Batches(self.pairs, self.rows[0], batch_size, seed)
+        return Batches(self.pairs, self.rows[0], batch_size, seed)
 
     def values(self):
         return {name: variable.numpy() for name, variable in self.system.variables()}
@@ -73,7 +74,7 @@ class Machine:
     def fit(self, folder, sample=lambda _: [], batch_size=2, data_seed=0, **options):
         """Train as the same command in a new process does."""
         self.scramble() if checkpoints.states(folder) else self.reset()
-        validation = dataset.Batches(self.pairs, self.rows[1], 2, 0, shuffle=False)
+        validation = Batches(self.pairs, self.rows[1], 2, 0, shuffle=False)
         settings = self.settings(folder, **options)
         return loop.fit(self.system, settings, self.batches(batch_size, data_seed), validation, sample)
 
@@ -241,7 +242,7 @@ class Killed(BaseException):
 
 
 PLACES = [
-    (progress, "write_csv", True), (model, "save", False), (loop, "_write_animations", True),
+    (loop, "write_csv", True), (model, "save", False), (loop, "_write_animations", True),
     (checkpoints.os, "fsync", False), (checkpoints, "save", True),
 ]  # fmt: skip
 
@@ -340,7 +341,7 @@ def test_small_disk(machine, whole, tmp_path, kilobytes):
     """Wherever it fills up, the error names the file, nothing on the disk is damaged, and with room it goes on."""
     with small_disk(tmp_path / "disk", kilobytes):
         folder = tmp_path / "disk" / "m"
-        with pytest.raises((OSError, data.InputError)) as caught:
+        with pytest.raises((OSError, InputError)) as caught:
             machine.fit(folder)
         assert str(folder) in f"{caught.value} {getattr(caught.value, 'filename', '')}"
         assert all(not path.name.endswith(".part") and ".part." not in path.name for path in folder.rglob("*"))
@@ -406,11 +407,11 @@ def test_patience_and_the_best_weights(machine, tmp_path, monkeypatch, capsys):
 
 def test_bare_weights_and_epoch_offset(machine, tmp_path, capsys):
     folder = tmp_path / "m"
-    with pytest.raises(data.InputError, match=r"--epoch_offset: .*found no .*generator\.h5"):
+    with pytest.raises(InputError, match=r"--epoch_offset: .*found no .*generator\.h5"):
         machine.fit(folder, epoch_offset=5, epochs=6)
     folder.mkdir(exist_ok=True)
     model.save(model.build_generator(1, 2, seed=77), folder / "generator.h5", {})
-    with pytest.raises(data.InputError, match=r"expected a training state beside generator\.h5.*--fresh"):
+    with pytest.raises(InputError, match=r"expected a training state beside generator\.h5.*--fresh"):
         machine.fit(folder)
     started_from = []
 
@@ -437,14 +438,14 @@ def test_fresh_keeps_the_old_folder(machine, whole, tmp_path, capsys):
     generator = (folder / "generator.h5").read_bytes()
     machine.reset()
     machine.batches()
-    loop.fit(machine.system, machine.settings(folder, fresh=True), machine.batches(), dataset.Batches(machine.pairs, machine.rows[1], 2, 0, shuffle=False), lambda _: [])  # fmt: skip  # noqa: E501
+    loop.fit(machine.system, machine.settings(folder, fresh=True), machine.batches(), Batches(machine.pairs, machine.rows[1], 2, 0, shuffle=False), lambda _: [])  # fmt: skip  # noqa: E501
     assert "m.old1" in capsys.readouterr().out
     assert (tmp_path / "m.old1" / "generator.h5").read_bytes() == generator
     assert_same_as(whole, machine, folder)
 
 
 def test_second_process_is_refused(machine, tmp_path):
-    with checkpoints.locked(tmp_path / "m"), pytest.raises(data.InputError, match=rf"pid {os.getpid()}\b"):
+    with checkpoints.locked(tmp_path / "m"), pytest.raises(InputError, match=rf"pid {os.getpid()}\b"):
         machine.fit(tmp_path / "m")
     assert not checkpoints.states(tmp_path / "m")
 
@@ -468,7 +469,7 @@ def test_state_of_another_network_is_refused(machine, tmp_path):
     foreign = {"identity": {"batch_size": 2, "base_filters": 64}, "progress": {}}
     checkpoints.save(folder, 3, [("generator/000", np.zeros((4, 4, 1, 64), np.float32))], foreign)
     content = checkpoints.states(folder)[0].read_bytes()
-    with pytest.raises(data.InputError, match=r"that of another \(--base_filters 64\); --fresh") as caught:
+    with pytest.raises(InputError, match=r"that of another \(--base_filters 64\); --fresh") as caught:
         machine.fit(folder)
     assert "\n" not in str(caught.value)
     assert checkpoints.states(folder)[0].read_bytes() == content
@@ -487,7 +488,7 @@ def test_loss_that_is_no_number_stops_and_names_the_step(machine, whole, tmp_pat
 
     machine.around = around
     state = f"state-{number // 3 * 3:09d}.npz"
-    with pytest.raises(data.InputError, match=rf"mae is nan at step {number + 1} \(epoch {number // 3 + 1}\).*{state}"):
+    with pytest.raises(InputError, match=rf"mae is nan at step {number + 1} \(epoch {number // 3 + 1}\).*{state}"):
         machine.fit(folder)
     assert checkpoints.load(folder)[0].name == state
     machine.around = lambda _, call: call()
@@ -507,7 +508,7 @@ def test_weights_that_are_no_numbers_are_not_kept(machine, tmp_path):
         return values
 
     machine.around = around
-    with pytest.raises(data.InputError, match=r"infinite or NaN after the update of step 3 of epoch 2.*000000003\.npz"):
+    with pytest.raises(InputError, match=r"infinite or NaN after the update of step 3 of epoch 2.*000000003\.npz"):
         machine.fit(folder)
     assert np.isfinite(weights.read(folder / "generator.h5")[0][1][0]).all()
     assert checkpoints.load(folder)[0].name == "state-000000003.npz"
@@ -522,7 +523,7 @@ def test_history_columns_and_copying(machine, whole, tmp_path, capsys):
     ]  # fmt: skip
     assert all(float(value) == float(value) for row in rows for value in row.values())
     machine.fit(tmp_path / "m", epochs=1)
-    inputs, target = dataset.Batches(machine.pairs, machine.rows[1], 2, 0, shuffle=False).load(0)
+    inputs, target = Batches(machine.pairs, machine.rows[1], 2, 0, shuffle=False).load(0)
     said = capsys.readouterr().out
     assert f"copying the input: {np.abs(inputs - target).mean():.4f}" in said
     assert float(history_of(tmp_path / "m")[0]["val_copy_mae"]) == pytest.approx(
@@ -560,8 +561,8 @@ def test_disk_that_is_too_small_is_foreseen(machine, tmp_path, monkeypatch, caps
 def overfitted(folder, pairs, base_filters, n_steps, epochs=1, sample=lambda _: [], style=False):
     """The generator after `training.fit` at batch 8 on all pairs, in so many epochs of so many steps."""
     rows = np.tile(pairs.samples, (8 * n_steps // len(pairs.samples), 1))
-    batches = dataset.Batches(pairs, rows, 8, seed=0, style=style)
-    same = dataset.Batches(pairs, pairs.samples, 8, seed=0, style=style, shuffle=False)
+    batches = Batches(pairs, rows, 8, seed=0, style=style)
+    same = Batches(pairs, pairs.samples, 8, seed=0, style=style, shuffle=False)
     system = loop.System(
         model.build_generator(1 + style, base_filters, seed=0), model.build_discriminator(base_filters, seed=1),
         losses.PIX2PIX, optimizers.Adam(beta_1=0.5), optimizers.Adam(beta_1=0.5),
@@ -577,7 +578,7 @@ def test_one_piece_is_learnt(tmp_path, note_features):
     """16 slices, 16 base filters, batch 8: within 500 steps the error in inference mode is below half of copying."""
     made = note_features(tmp_path / "features", {"piano": (1.5, 3.0), "guitar": (0.8, 1.5)}, 16)
     pairs = dataset.find_pairs(made, "piano", ["guitar"])
-    inputs, target = dataset.Batches(pairs, pairs.samples, 16, 0, shuffle=False).load(0)
+    inputs, target = Batches(pairs, pairs.samples, 16, 0, shuffle=False).load(0)
     copy_mae = np.abs(inputs - target).mean()
     assert copy_mae > 0.2
     seen = []
@@ -607,7 +608,7 @@ def test_multitarget_follows_the_style(tmp_path, note_features):
     pairs = dataset.find_pairs(made, "piano", ["guitar", "flute"])
     generator = overfitted(tmp_path / "model", pairs, 8, 120, style=True)
     of = {
-        name: np.stack([dataset.read_slice(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(8)])
+        name: np.stack([read_slice(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(8)])
         for name in instruments
     }
     for style, other in (("guitar", "flute"), ("flute", "guitar")):
@@ -657,7 +658,8 @@ while n_kills < int(sys.argv[3]):
     os.waitpid(process, 0)
     n_kills += 1
     print("killed at", newest(), flush=True)
-    import checkpoints, weights
+    from common import weights
+    from training import checkpoints
     for path in folder.glob("*/*.h5"):
         weights.read(path)
     for path in folder.glob("*/checkpoints/state-*.npz"):
@@ -679,7 +681,7 @@ def test_twenty_kills(tmp_path, noise_features):
             f"--validation_split 0.08 --models_path {models} --gen_lr 1e-3 --disc_lr 1e-3 --lr_schedule linear "
             "--checkpoint_minutes 1e-9 --precision float32 --deterministic"
         )
-        command = [sys.executable, "-c", KILLER, str(pathlib.Path(loop.__file__).parent), str(models), str(n_kills)]
+        command = [sys.executable, "-c", KILLER, str(ROOT), str(models), str(n_kills)]
         run = subprocess.run([*command, *argv.split()], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
         assert "Traceback" not in run.stderr
@@ -702,7 +704,7 @@ def test_bfloat16_training_ends_where_float32_does(tmp_path, note_features):
     """500 steps, the same data and seed: seeds alone move the last error by a quarter (docs/performance.md)."""
     features = note_features(tmp_path / "features", {"piano": (1.0, 4.0), "guitar": (0.5, 8.0)}, 8)
     pairs = dataset.find_pairs(features, "piano", ["guitar"])
-    batches = dataset.Batches(pairs, pairs.samples, 1, 0)
+    batches = Batches(pairs, pairs.samples, 1, 0)
     ended = {}
     for precision in ("float32", "mixed_bfloat16"):
         networks = model.build_generator(1, 2, precision, seed=1), model.build_discriminator(2, precision, seed=2)

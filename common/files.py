@@ -1,0 +1,134 @@
+"""Folders, JSON and arrays on disk; whole files or none."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from common.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A path beside `path` to write to; it takes the place of `path` when the block ends well and vanishes otherwise.
+
+    The folder is made if missing. The temporary name is hidden, keeps the extension and is nobody else's, so that
+    threads, processes and machines may write the same file at the same time.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{secrets.token_hex(3)}.part{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        error.filename = str(path) if error.filename in (None, str(beside), beside) else error.filename
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def write_json(path: str | os.PathLike, content: dict) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: the file holds no JSON object.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: expected a JSON file ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write `array` as .npy, whole or not at all."""
+    buffer = io.BytesIO()  # NumPy's own writing to a file does not say that the disk is full
+    np.save(buffer, array)
+    with replacing(path) as beside:
+        beside.write_bytes(buffer.getbuffer())
+
+
+def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
+    """`path` if it is a folder.
+
+    Raises:
+        InputError: naming `flag`, if there is no such folder.
+    """
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{flag}: expected a folder, found {'a file' if folder.exists() else 'nothing'} at {folder}")
+    return folder
+
+
+def writable_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
+    """`path` if it is a folder to write in or can be made one: asked before long work, not after it.
+
+    Raises:
+        InputError: naming `flag`, if a file is in the way or writing is not allowed there.
+    """
+    folder = pathlib.Path(path)
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise InputError(f"{flag}: expected a folder to write in, found a file at {existing}")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{flag}: expected a folder to write in, found {existing}, which cannot be written to")
+    return folder
+
+
+def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[pathlib.Path]:
+    """All files in `folder` and below with one of the `extensions` (lower case), sorted; hidden ones are left out.
+
+    Links to folders are followed, except back into a folder that the link lies in.
+    """
+    found = []
+    above = {str(folder): {os.path.realpath(folder)}}  # the folders that each one lies in, itself included
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(root, name)) for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, path in real.items() if path not in above[root]]
+        above |= {os.path.join(root, name): {*above[root], real[name]} for name in folders}
+        visible = [name for name in names if name.lower().endswith(extensions) and not name.startswith(".")]
+        found += [pathlib.Path(root, name) for name in visible]
+    return sorted(found)
+
+
+def piece_names(
+    paths: Iterable[pathlib.Path], folder: str | os.PathLike
+) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
+    """A flat name for each file: its path below `folder` without extension, the parts joined with an underscore.
+
+    What is no text in a file's name becomes an underscore too.
+
+    Returns:
+        names: from piece name to file, in the order of `paths`.
+        left_out: (file, reason) of those that would share a name with an earlier one (upper and lower case count as
+            the same, because they do on some disks).
+    """
+    names: dict[str, pathlib.Path] = {}
+    left_out, taken = [], {}
+    for path in paths:
+        name = re.sub("[\ud800-\udfff]", "_", "_".join(path.relative_to(folder).with_suffix("").parts))
+        other = taken.setdefault(name.casefold(), path)
+        if other == path:
+            names[name] = path
+        else:
+            reason = f"{path}: expected a piece name of its own, found {name!r} taken by {other}"
+            left_out.append((str(path), reason))
+    return names, left_out

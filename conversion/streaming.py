@@ -1,0 +1,124 @@
+"""The STFT of a stream of audio blocks and its inverse."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from common import recordings
+from common.audio import mean_of_channels, resampled
+from data import PUBLISHED, Representation, amplitude_to_db, overlap_add, stft
+
+
+class CountedBlocks:
+    """Blocks whose samples are counted as they go by."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self._blocks = blocks
+        self.n_samples = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.n_samples += len(block)
+            yield block
+
+
+def stft_blocks(blocks: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
+    """The centred `data.stft` of the joined blocks in pieces, complex64 ``(n_fft // 2 + 1, n)``.
+
+    Double precision, because the phase found here also serves bins that the network makes much louder. One frame more
+    is made where only the foot of the last window reaches the last sample: dividing by that window on synthesis would
+    blow up whatever the network put there.
+    """
+    n_fft, hop = representation.n_fft, representation.hop_length
+    pending = np.zeros(n_fft // 2)
+    n_samples = n_made = 0
+    for block in blocks:
+        n_samples += len(block)
+        pending = np.concatenate([pending, block])
+        n_ready = max(0, (len(pending) - n_fft) // hop + 1)
+        if n_ready:
+            yield stft(pending, representation, center=False)
+            pending = pending[n_ready * hop :]
+            n_made += n_ready
+    if not n_samples:
+        return
+    n_frames = 1 + n_samples // hop
+    foot = representation.window[n_fft // 2 + (n_samples - 1) - (n_frames - 1) * hop :: hop]
+    if np.sum(np.square(foot)) < 1 / 16:
+        n_frames += 1
+    if n_frames > n_made:
+        length = (n_frames - n_made - 1) * hop + n_fft
+        yield stft(np.pad(pending, (0, length))[:length], representation, center=False)
+
+
+def regroup_frames(spectra: Iterable[np.ndarray], advance: int, beyond: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """Frames regrouped: pieces of ``advance + beyond`` frames, each `advance` after the one before.
+
+    Yields:
+        frames: ``(bins, n)``; the last piece is shorter, or the only one.
+        is_last: whether it is the last piece.
+    """
+    waiting: list[np.ndarray] = []
+    n_waiting = 0
+    for spectrum in spectra:
+        waiting.append(spectrum)
+        n_waiting += spectrum.shape[1]
+        if n_waiting <= advance + beyond:
+            continue
+        joined = np.concatenate(waiting, axis=1)
+        while n_waiting > advance + beyond:  # more than the piece: so it is not the last
+            yield joined[:, : advance + beyond], False
+            joined = joined[:, advance:]
+            n_waiting -= advance
+        waiting = [joined]
+    if waiting:
+        yield np.concatenate(waiting, axis=1), True
+
+
+def istft_blocks(spectra: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
+    """The inverse of the centred STFT in pieces: audio from sample 0 on of spectra ``(n_bins, n)``."""
+    n_fft, hop = representation.n_fft, representation.hop_length
+    audio_tail = np.zeros(n_fft - hop, np.float32)
+    weight_tail = np.zeros(n_fft - hop, np.float32)
+    n_skipped = n_fft // 2  # before sample 0
+    tiny = np.finfo(np.float32).tiny
+    for spectrum in spectra:
+        full = np.zeros((n_fft // 2 + 1, spectrum.shape[1]), np.complex64)
+        full[: len(spectrum)] = spectrum
+        audio, weight = overlap_add(full, representation)
+        audio[: n_fft - hop] += audio_tail
+        weight[: n_fft - hop] += weight_tail
+        n_ready = spectrum.shape[1] * hop
+        audio_tail, weight_tail = audio[n_ready:], weight[n_ready:]
+        skipped = min(n_skipped, n_ready)
+        n_skipped -= skipped
+        yield audio[skipped:n_ready] / np.maximum(weight[skipped:n_ready], tiny)
+    yield (audio_tail / np.maximum(weight_tail, tiny))[n_skipped:]
+
+
+def mono_spectra(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
+    """The spectra of the mean of a recording's channels, as `stft_blocks` gives them."""
+    mono = map(mean_of_channels, recordings.read(recording))
+    return stft_blocks(resampled(mono, recording.sample_rate, representation.sample_rate), representation)
+
+
+def spectrogram(
+    path: str | os.PathLike, n_columns: int, representation: Representation = PUBLISHED
+) -> tuple[np.ndarray, float]:
+    """Log level [0, 1] of a recording of any length, all channels' mean, thinned to about `n_columns` columns.
+
+    Returns:
+        level: float32 ``(n_bins, n)``, the maximum of neighbouring frames, so that no onset vanishes.
+        seconds: from one column to the next.
+    """
+    with recordings.opened(path) as recording:
+        n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
+        step = max(1, round(n_frames / n_columns))
+        columns = []
+        for frames, _ in regroup_frames(mono_spectra(recording, representation), step, 0):
+            magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * (2 / representation.window.sum())
+            columns.append(amplitude_to_db(magnitude, representation.amin))
+    return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate
