@@ -1,0 +1,327 @@
+"""Augmentation against the same effects on audio, and against what acoustics says."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy import signal
+
+import data
+from training import augmentation
+from training.augmentation import BandLimits, Effects, Equaliser, Noise, Room, rng_for
+
+PUBLISHED = data.PUBLISHED
+RATE, HOP = PUBLISHED.sample_rate, PUBLISHED.hop_length
+N_SAMPLES = HOP * (PUBLISHED.n_frames - 1)
+FREQUENCIES = np.arange(PUBLISHED.n_bins) * PUBLISHED.bin_hz
+
+
+@pytest.fixture(scope="module")
+def published():
+    return augmentation.Augmentation()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def magnitude_of(audio):
+    return data.forward_transform(audio.astype(np.float32))[0]
+
+
+def augmented(augment, audio, effects, seed=0):
+    """The magnitude that `effects` make of the slice of `audio`."""
+    level = data.amplitude_to_db(magnitude_of(audio))
+    return data.db_to_amplitude(augment.apply(level, effects, np.random.default_rng(seed)))
+
+
+def white_noise(rng, rms=0.1):
+    return rms * rng.standard_normal(N_SAMPLES)
+
+
+def sines(frequencies, amplitude=0.1):
+    seconds = np.arange(N_SAMPLES) / RATE
+    return amplitude * sum(np.sin(2 * np.pi * hz * seconds) for hz in frequencies)
+
+
+def power_db(magnitude, axis=None):
+    return 10 * np.log10(np.maximum((magnitude.astype(np.float64) ** 2).mean(axis), 1e-20))
+
+
+def analog_butterworth(audio, order, hz, kind):
+    """The audio behind an analog filter, which is not warped towards half the sample rate as a digital one is."""
+    n = 2 * len(audio)
+    coefficients = signal.butter(order, 2 * np.pi * hz, kind, analog=True)
+    response = signal.freqs(*coefficients, 2 * np.pi * np.fft.rfftfreq(n, 1 / RATE))[1]
+    return np.fft.irfft(np.fft.rfft(audio, n) * response, n)[: len(audio)]
+
+
+def bin_of(hz):
+    return round(hz / PUBLISHED.bin_hz)
+
+
+# --- level, equaliser, band limits ------------------------------------------------------------------------------------
+
+
+def test_a_level_of_minus_12_db_is_12_db_in_every_cell(published, rng):
+    dry = magnitude_of(white_noise(rng))
+    wet = augmented(published, white_noise(np.random.default_rng(0)), Effects(level_db=-12))
+    heard = dry > 1e-3
+    assert heard.mean() > 0.9
+    np.testing.assert_allclose(20 * np.log10(wet[heard] / dry[heard]), -12, atol=0.01)
+
+
+def test_six_decibels_at_1_khz_are_what_a_filter_of_that_response_does_to_the_audio(published, rng):
+    audio = white_noise(rng, 0.05)
+    equaliser = Equaliser((0, 0, 0, 6, 6, 0, 0))  # the bands at 693 and 1566 Hz
+    wet = augmented(published, audio, Effects(equaliser=equaliser))
+    rise = power_db(wet, 1) - power_db(magnitude_of(audio), 1)
+    np.testing.assert_allclose(rise[bin_of(1000)], 6, atol=0.01)
+    np.testing.assert_allclose(rise[bin_of(200)], 0, atol=0.01)
+
+    points = np.linspace(0, RATE / 2, 4097)
+    ratio = (8000 / 60) ** (1 / 6)
+    corners = [1, 60 * ratio**2, 60 * ratio**3, 60 * ratio**4, 60 * ratio**5, RATE]
+    gains_db = np.interp(np.log(np.maximum(points, 1)), np.log(corners), [0, 0, 6, 6, 0, 0])
+    taps = signal.firwin2(4097, points, 10 ** (gains_db / 20), fs=RATE)
+    filtered = power_db(magnitude_of(signal.fftconvolve(audio, taps, "same")), 1)
+    np.testing.assert_allclose(power_db(wet, 1)[2:], filtered[2:], atol=0.3)
+
+
+def test_a_tilt_turns_the_spectrum_about_the_middle_of_its_range():
+    gain_db = 20 * np.log10(augmentation.equaliser_gain(Equaliser((0.0,) * 7, tilt_db=3), PUBLISHED))
+    octaves = math.log2(8000 / 60)
+    expected = np.clip(np.log2(np.maximum(FREQUENCIES, 1) / 60) / octaves, 0, 1) * 6 - 3
+    np.testing.assert_allclose(gain_db, expected, atol=1e-3)
+    assert abs(gain_db[bin_of(math.sqrt(60 * 8000))]) < 0.05
+
+
+def test_band_limits_are_what_butterworth_filters_do_to_the_audio(published, rng):
+    audio = white_noise(rng)
+    wet = power_db(augmented(published, audio, Effects(band_limits=BandLimits(350, 3400))), 1)
+    audio = analog_butterworth(analog_butterworth(audio, 4, 350, "highpass"), 4, 3400, "lowpass")
+    filtered = power_db(magnitude_of(audio), 1)
+    passed = slice(bin_of(250), None)  # below, the window spreads what lies above over several bins
+    np.testing.assert_allclose(wet[passed], filtered[passed], atol=1)
+    assert np.abs(wet[passed] - filtered[passed]).mean() < 0.1
+
+
+# --- room -------------------------------------------------------------------------------------------------------------
+
+
+def impulse_response(room, rng):
+    """White noise with an exponential decay of 60 dB in RT60, its expected energy `wet_db`, low-passed."""
+    seconds = np.arange(round(1.5 * room.rt60 * RATE)) / RATE
+    decay = 10 ** (-3 * seconds / room.rt60)
+    decay *= 10 ** (room.wet_db / 20) / np.sqrt((decay**2).sum())
+    return analog_butterworth(decay * rng.standard_normal(len(seconds)), 2, room.damping_hz, "lowpass")
+
+
+def convolved(audio, room, rng):
+    return audio + signal.fftconvolve(audio, impulse_response(room, rng))[: len(audio)]
+
+
+def stopped_noise(rng, seconds=0.8):
+    """White noise of 0.8 s, then silence."""
+    audio = white_noise(rng)
+    audio[round(seconds * RATE) :] = 0
+    return audio
+
+
+@pytest.mark.parametrize("rt60", [0.15, 0.5, 1.2])
+def test_a_stopped_sound_falls_by_60_db_in_the_rt60(published, rng, rt60):
+    room = Room(rt60, wet_db=-8, damping_hz=7000)
+    wet = augmented(published, stopped_noise(rng), Effects(room=room))[: bin_of(4000)]
+    first = math.ceil(0.8 * RATE / HOP) + 1  # the first frame that the sound itself does not reach
+    seconds = np.arange(first, PUBLISHED.n_frames) * HOP / RATE
+    curve = power_db(wet[:, first:], 0)
+    heard = curve > curve[0] - 50
+    assert heard.sum() > 8
+    slope = np.polyfit(seconds[heard], curve[heard], 1)[0]
+    assert -60 / slope == pytest.approx(rt60, rel=0.03)
+
+
+@pytest.mark.parametrize("settings", [{"sample_rate": 22050, "n_fft": 2048, "n_bins": 1025}, {"hop_length": 256}])
+def test_the_rt60_is_in_seconds_whatever_the_representation(rng, settings):
+    representation = dataclasses.replace(PUBLISHED, **settings)
+    magnitude = np.zeros((representation.n_bins, 256), np.float32)
+    magnitude[:, :8] = rng.rayleigh(0.1, (representation.n_bins, 8))
+    wet = augmentation.reverberate(magnitude, Room(0.5, -10, 5000), representation)
+    frames = 0.25 * representation.sample_rate / representation.hop_length
+    later = np.interp(20 + frames, np.arange(256), power_db(wet, 0))
+    assert power_db(wet[:, 20]) - later == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize("room", [Room(0.3, -10, 2000), Room(1.0, -16, 5000)])
+def test_a_room_is_what_convolving_with_decaying_noise_does_to_the_audio(published, rng, room):
+    audio, effects = stopped_noise(rng), Effects(room=room)
+    ours = np.mean([augmented(published, audio, effects, seed) ** 2 for seed in range(8)], 0)
+    truth = np.mean([magnitude_of(convolved(audio, room, rng)) ** 2 for _ in range(8)], 0)
+    for low, high in [(0, room.damping_hz / 2), (room.damping_hz / 2, room.damping_hz), (room.damping_hz, 8000)]:
+        band = slice(bin_of(low) + 1, bin_of(high))
+        # Energy that is still to come (Schroeder, 1965), of the dry sound and its tail.
+        remaining = [np.cumsum(power[band].sum(0)[::-1])[::-1] for power in (ours, truth)]
+        curves = 10 * np.log10(np.maximum(remaining, 1e-20))
+        heard = curves[1] > curves[1][0] - 60
+        assert heard.sum() > 0.8 * RATE / HOP + 8  # well into the tail
+        np.testing.assert_allclose(curves[0][heard], curves[1][heard], atol=1.5)
+
+
+def test_a_room_raises_some_partials_of_a_held_chord_and_lowers_others_as_convolving_does(published):
+    room = Room(0.4, -8, 7000)
+    partials = np.arange(10, 110, 3) * PUBLISHED.bin_hz  # too far apart to overlap
+    audio = sines(partials, 0.02)
+    bins, held = np.arange(10, 110, 3), slice(100, 200)
+
+    def change(magnitude):
+        return power_db(magnitude[bins, held], 1) - power_db(magnitude_of(audio)[bins, held], 1)
+
+    ours = [change(augmented(published, audio, Effects(room=room), seed)) for seed in range(6)]
+    truth = [change(magnitude_of(convolved(audio, room, np.random.default_rng(seed)))) for seed in range(6)]
+    assert np.std(truth) > 1.5
+    assert np.std(ours) == pytest.approx(np.std(truth), rel=0.2)
+    assert np.mean(ours) == pytest.approx(np.mean(truth), abs=0.6)
+
+
+def test_the_expected_power_of_a_held_tone_in_a_room_is_the_sum_of_both():
+    magnitude = np.full((PUBLISHED.n_bins, PUBLISHED.n_frames), 0.1, np.float32)
+    wet = augmentation.reverberate(magnitude, Room(0.3, -8, 5000), PUBLISHED)
+    held = power_db(wet, 1)[0], power_db(wet[:, -1:], 1)[0], power_db(wet[bin_of(5000), -1:])
+    assert held[1] == pytest.approx(-20 + 10 * math.log10(1 + 10**-0.8), abs=0.01)
+    assert held[2] == pytest.approx(-20 + 10 * math.log10(1 + 10**-0.8 / 2), abs=0.01)  # 3 dB down at the cut-off
+
+
+def test_the_decay_is_that_of_the_recursive_filter(rng):
+    power = rng.random((3, 300))
+    for factor in (0.0, 0.3, 0.99):
+        filtered = signal.lfilter([1], [1, -factor], power, axis=1)
+        np.testing.assert_allclose(augmentation.decay_along_frames(power.astype(np.float32), factor), filtered, 1e-5)
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level_db", [-50, -80])
+def test_a_white_noise_floor_has_the_power_of_white_noise_in_the_audio(published, rng, level_db):
+    truth = magnitude_of(white_noise(rng, 10 ** (level_db / 20)))
+    ours = augmented(published, np.zeros(N_SAMPLES), Effects(noise=Noise(level_db)))
+    assert power_db(ours) == pytest.approx(power_db(truth), abs=0.3)
+    assert ours.mean() / np.sqrt((ours**2).mean()) == pytest.approx(math.sqrt(math.pi) / 2, abs=0.01)  # Rayleigh's
+    for axis in (0, 1):  # neighbours are as alike as the window and the hop make them
+        pairs = [np.moveaxis(magnitude, axis, 0) for magnitude in (ours, truth)]
+        likeness = [np.corrcoef(m[1:].ravel(), m[:-1].ravel())[0, 1] for m in pairs]
+        assert likeness[0] == pytest.approx(likeness[1], abs=0.02)
+
+
+def test_pink_noise_falls_by_3_db_per_octave_and_has_the_power_of_white_noise(published):
+    white, pink = (
+        np.mean(
+            [augmented(published, np.zeros(N_SAMPLES), Effects(noise=Noise(-55, slope)), i) ** 2 for i in range(4)], 0
+        )
+        for slope in (0, -3)
+    )
+    octaves = 10 * np.log10([pink[first : 2 * first].mean() for first in (8, 16, 32, 64)])
+    np.testing.assert_allclose(np.diff(octaves), -3, atol=0.5)
+    assert 10 * math.log10(pink.mean() / white.mean()) == pytest.approx(0, abs=0.4)
+
+
+def test_noise_moves_the_level_of_a_loud_tone_as_in_the_audio(published, rng):
+    tone = sines([100 * PUBLISHED.bin_hz])
+    ours = augmented(published, tone, Effects(noise=Noise(-40)))[100, 2:-2]
+    truth = magnitude_of(tone + white_noise(rng, 0.01))[100, 2:-2]
+    assert ours.mean() == pytest.approx(truth.mean(), rel=0.01)
+    assert ours.std() == pytest.approx(truth.std(), rel=0.2)
+
+
+# --- detuning ---------------------------------------------------------------------------------------------------------
+
+
+def spectral_centre(magnitude, hz):
+    """The centre of gravity of the peak at `hz`, in Hz."""
+    bins = np.arange(bin_of(hz) - 4, bin_of(hz) + 5)
+    spectrum = magnitude[bins, 20:-20].mean(1)
+    return (bins * spectrum).sum() / spectrum.sum() * PUBLISHED.bin_hz
+
+
+@pytest.mark.parametrize("cents", [20, -20, 30])
+@pytest.mark.parametrize("hz", [1000, 3000, 5250])
+def test_detuning_moves_a_tone_by_as_many_cents(published, cents, hz):
+    wet = augmented(published, sines([hz]), Effects(detuning_cents=cents))
+    truth = magnitude_of(sines([hz * 2 ** (cents / 1200)]))
+    moved = 1200 * math.log2(spectral_centre(wet, hz) / spectral_centre(magnitude_of(sines([hz])), hz))
+    assert moved == pytest.approx(cents, abs=2)
+    assert power_db(wet) == pytest.approx(power_db(truth), abs=1)
+
+
+def test_detuning_down_leaves_no_hole_at_the_top():
+    magnitude = np.full((PUBLISHED.n_bins, 4), 0.5, np.float32)
+    np.testing.assert_allclose(augmentation.detune(magnitude, -30), 0.5)
+    np.testing.assert_allclose(augmentation.detune(magnitude, 30), 0.5)
+
+
+# --- a slice ----------------------------------------------------------------------------------------------------------
+
+
+def test_silence_stays_silence_until_noise_is_added(published, rng):
+    silence = np.zeros((PUBLISHED.n_bins, PUBLISHED.n_frames), np.float32)
+    everything = Effects(20, Room(1, -8, 5000), Equaliser((10.0,) * 7, 5), BandLimits(100, 5000), -3)
+    assert not published.apply(silence, everything, rng).any()
+    assert published.apply(silence, dataclasses.replace(everything, noise=Noise(-70)), rng).all()
+
+
+def test_no_effect_leaves_the_level_as_it_is(published, rng):
+    level = rng.random((PUBLISHED.n_bins, PUBLISHED.n_frames), np.float32)
+    np.testing.assert_allclose(published.apply(level, Effects(), rng), level, atol=1e-5)
+
+
+def test_any_slice_becomes_a_new_float32_slice_in_range(published, rng):
+    shape = (PUBLISHED.n_bins, PUBLISHED.n_frames)
+    slices = [np.zeros(shape, np.float32), np.ones(shape, np.float32), rng.random(shape).astype(np.float16)]
+    for level in slices:
+        before = level.copy()
+        for sample in range(25):
+            result = published(level, rng_for(0, 0, sample))
+            assert (result.dtype, result.shape) == (np.float32, shape)
+            assert result.min() >= 0  # not where it is NaN
+            assert result.max() <= 1
+            assert not np.shares_memory(result, level)
+        np.testing.assert_array_equal(level, before)
+
+
+def test_each_draw_belongs_to_its_seed_epoch_and_sample(published, rng):
+    level = rng.random((PUBLISHED.n_bins, PUBLISHED.n_frames), np.float32)
+    first = published(level, rng_for(1, 2, 3))
+    other = augmentation.Augmentation()  # of a resumed run
+    other(level, rng_for(0, 0, 0))
+    np.testing.assert_array_equal(other(level, rng_for(1, 2, 3)), first)
+    for key in [(0, 2, 3), (1, 0, 3), (1, 2, 0), (3, 2, 1)]:
+        assert np.abs(other(level, rng_for(*key)) - first).mean() > 1e-3
+
+
+def test_samples_are_drawn_independently_with_the_probabilities_of_the_table():
+    drawn = [augmentation.draw(rng_for(seed, epoch, n)) for seed in (0, 7) for epoch in (0, 1) for n in range(500)]
+    counts = dict.fromkeys(augmentation.PROBABILITIES, 0)
+    for effects in drawn:
+        counts["detuning"] += effects.detuning_cents != 0
+        for name in ("room", "equaliser", "band_limits", "noise"):
+            counts[name] += getattr(effects, name) is not None
+    counts["level"] = sum(effects.level_db != 0 for effects in drawn)
+    for name, probability in augmentation.PROBABILITIES.items():
+        deviation = math.sqrt(len(drawn) * probability * (1 - probability))
+        assert abs(counts[name] - len(drawn) * probability) <= 4 * deviation, name
+
+    levels = np.array([effects.level_db for effects in drawn])
+    assert len(set(levels)) == len(drawn)
+    assert levels.mean() == pytest.approx(-9, abs=0.5)
+    assert -18 <= levels.min() < -17.5 < -0.5 < levels.max() <= 0
+    assert abs(np.corrcoef(levels[1:], levels[:-1])[0, 1]) < 0.1  # of one sample and the next
+    assert abs(np.corrcoef(levels[:1000], levels[1000:])[0, 1]) < 0.13  # of one seed and another
+    cents = np.array([effects.detuning_cents for effects in drawn if effects.detuning_cents])
+    assert cents.std() == pytest.approx(10, abs=1)
+    assert np.abs(cents).max() <= 30
+    bands = np.array([effects.equaliser.bands_db for effects in drawn if effects.equaliser])
+    np.testing.assert_allclose(bands.std(0), 4, atol=0.4)
+    for effects in drawn:
+        assert effects.room is None or 0.15 <= effects.room.rt60 <= 1.2
