@@ -189,7 +189,7 @@ def pipeline(gpu: int, quick: bool) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         _write_features(folder, 256)
-        pairs = dataset.find_pairs(folder, "a", ["b"])
+        pairs = dataset.find_pairs(folder, ["a"], ["b"])
         batches = Batches(pairs, pairs.samples, 8, SEED)
         stream = stream_batches(batches, 0, 4 * batches.steps_per_epoch)
         seconds = _median_seconds(lambda: sum(1 for _ in stream), 1 if quick else 3)

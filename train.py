@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train the pair that the arguments name."""
-    return pix2pix.train(arguments, [arguments.target], style=False, adversarial=True)
+    return pix2pix.train(arguments, [arguments.origin], [arguments.target], style=False, adversarial=True)
 
 
 if __name__ == "__main__":

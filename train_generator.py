@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_generator(arguments: argparse.Namespace) -> int:
     """Train the generator that the arguments name."""
-    return pix2pix.train(arguments, [arguments.target], style=False, adversarial=False)
+    return pix2pix.train(arguments, [arguments.origin], [arguments.target], style=False, adversarial=False)
 
 
 if __name__ == "__main__":

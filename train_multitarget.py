@@ -1,6 +1,6 @@
 """Train one model for several targets: a style slice in the generator's second channel says which one is wanted.
 
-Writes ``models/<origin>_2_any/``; otherwise as train.py.
+Several origins are allowed too. Writes ``models/<origin>_2_any/``, or ``any_2_any/``; otherwise as train.py.
 """
 
 from __future__ import annotations
@@ -16,31 +16,54 @@ from training import pix2pix
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--target", required=True, nargs="+", help="instruments: a b, a,b or \"['a','b']\"")
-    pix2pix.add_arguments(parser)
+    add = parser.add_argument
+    add(
+        "--target",
+        required=True,
+        nargs="+",
+        help="instruments: a b, a,b or \"['a','b']\", or any for all that the data set has",
+    )
+    add(
+        "--identity",
+        action="store_true",
+        help="also train on pairs of an instrument with itself, which are left out otherwise",
+    )
+    add(
+        "--generator_only",
+        action="store_true",
+        help="train the generator alone, on L1, as train_generator.py does for one pair",
+    )
+    pix2pix.add_arguments(parser, several_origins=True)
     return cli.run(parser, train_multitarget, argv)
 
 
 def train_multitarget(arguments: argparse.Namespace) -> int:
     """Train the model that the arguments name."""
-    return pix2pix.train(arguments, parse_targets(arguments.target), style=True, adversarial=True)
+    return pix2pix.train(
+        arguments,
+        parse_instruments(arguments.origin, "--origin"),
+        parse_instruments(arguments.target, "--target"),
+        style=True,
+        adversarial=not arguments.generator_only,
+        identity=arguments.identity,
+    )
 
 
-def parse_targets(words: Sequence[str]) -> list[str]:
-    """Instruments from the words after ``--target``: separated by spaces or commas, or written as a Python list.
+def parse_instruments(words: Sequence[str], flag: str) -> list[str]:
+    """Instruments from the words after `flag`: separated by spaces or commas, or written as a Python list.
 
     Raises:
-        InputError: an empty or malformed list, or a name that stands twice.
+        InputError: an empty or malformed list, or a name that is given twice.
     """
     text = " ".join(words).strip()
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     names = re.split(r"\s*,\s*|\s+", text.strip()) if text.strip() else []
     names = [name[1:-1] if len(name) > 1 and name[0] == name[-1] and name[0] in "'\"" else name for name in names]
-    if not names or not all(re.fullmatch(r"[\w.+-]+", name) for name in names):
-        raise InputError(f"--target: expected instruments like a b, a,b or \"['a','b']\", found {' '.join(words)!r}")
+    if not names or not all(re.fullmatch(r"[\w.@+-]+", name) for name in names):
+        raise InputError(f"{flag}: expected instruments like a b, a,b or \"['a','b']\", found {' '.join(words)!r}")
     if len(set(names)) < len(names):
-        raise InputError(f"--target: expected each instrument once, found {', '.join(names)}")
+        raise InputError(f"{flag}: expected each instrument once, found {', '.join(names)}")
     return names
 
 

@@ -204,12 +204,12 @@ def find_validation_pairs(
         InputError: see `dataset.find_pairs`; or a single piece, of which training holds out the end only; or no piece
             that is held out with all splits.
     """
-    names = dataset.find_pairs(features, origin, [target]).piece_names
+    names = dataset.find_pairs(features, [origin], [target]).piece_names
     if len(names) < 2:
         raise InputError(f"--dataset: expected several pieces in {features}, found {names[0]} alone")
     pieces, said = set(names), []
     for split in splits:
-        pairs = dataset.find_pairs(features, origin, split.targets)  # of all its targets, as training has split them
+        pairs = dataset.find_pairs(features, [origin], split.targets)  # of all its targets, as training has split them
         _, held_out, line = dataset.split_by_piece(pairs, split.validation_split, split.seed)
         if not len(held_out):
             raise InputError(

@@ -132,7 +132,7 @@ def test_instrument_named_twice(refused):
     ["[a_b,c-2]"], ["['a_b',", "'c-2']"],
 ])  # fmt: skip
 def test_lists_of_targets(words):
-    assert train_multitarget.parse_targets(words) == ["a_b", "c-2"]
+    assert train_multitarget.parse_instruments(words, "--target") == ["a_b", "c-2"]
 
 
 @pytest.mark.parametrize(("words", "expected"), [
@@ -173,11 +173,11 @@ def test_multitarget_run(features, tmp_path, capsys):
     argv = (
         f"--dataset_path {features} --origin keyboard_acoustic --target guitar_acoustic,keyboard_acoustic --gpu -1 "
         f"--base_filters 2 --batch_size 3 --epochs 1 --validation_split 0.25 --models_path {tmp_path / 'models'} "
-        "--lr_schedule linear --beta_1 0.5 --tensorboard"
+        "--lr_schedule linear --beta_1 0.5 --tensorboard --identity"
     ).split()
     assert train_multitarget.main(argv) == 0
     said = capsys.readouterr().out
-    assert "this trains an autoencoder" in said
+    assert "keyboard_acoustic is an origin and a target" in said
     assert "6 slices to train on; 1 of 2 pieces are held out" in said
     assert "1e-05, 5e-06" in said  # the published rates of any
     folder = tmp_path / "models" / "keyboard_acoustic_2_any"

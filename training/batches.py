@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import pathlib
-import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from common import npy
 from common.errors import InputError
 from data import to_network
-from training import dataset
+from training.augmentation import Augmentation, rng_for
+from training.dataset import Pairs
+
+MIN_LEVEL, MAX_LEVEL = -0.005, 1.005  # [0, 1] with room for rounding
 
 
-def read_slice(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """One feature file, in the network's range: float32 `shape`, [-1, 1].
+def read_level(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """The log level in one feature file: float32 `shape`, [0, 1].
 
     Raises:
-        InputError: not a NumPy file, or not of that shape and range.
+        InputError: not a feature file, or not of that shape and range.
     """
     try:
-        with path.open("rb") as file:
-            level = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # the header is Python's text
-        raise InputError(f"{path}: expected a feature slice (.npy): {error}") from None
-    if level.shape != shape or level.dtype.kind not in "fiu":
-        raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape} of {level.dtype}")
-    with np.errstate(invalid="ignore"):
-        level = to_network(level)
-    if not np.abs(level).max() <= 1.01:  # also where it is NaN
+        level = npy.read_array(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a feature slice: {error}") from None
+    if level.shape != shape:
+        raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape}")
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused below
+        level = level.astype(np.float32, copy=False)
+    if not (level.min() >= MIN_LEVEL and level.max() <= MAX_LEVEL):  # also where it is NaN
         raise InputError(f"{path}: expected levels in [0, 1], found values outside or NaN")
     return level
 
@@ -75,6 +77,7 @@ class Batches(ByStep):
             or from all pairs where `samples` has only one of that target (and is the answer where there is no other).
         shuffle: otherwise samples come as they stand, with the same styles in every epoch.
         drop_remainder: leave an epoch's last batch out where it is smaller.
+        augmentation: changes the origin's level, differently for each sample and epoch; None leaves it as it is.
 
     Raises:
         InputError: fewer samples than one batch.
@@ -82,13 +85,14 @@ class Batches(ByStep):
 
     def __init__(
         self,
-        pairs: dataset.Pairs,
+        pairs: Pairs,
         samples: np.ndarray,
         batch_size: int,
         seed: int,
         style: bool = False,
         shuffle: bool = True,
         drop_remainder: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         if shuffle and batch_size > len(samples):
             raise InputError(
@@ -96,15 +100,17 @@ class Batches(ByStep):
             )
         super().__init__(len(samples), batch_size, drop_remainder)
         self.pairs, self.samples, self.seed = pairs, samples, seed
-        self.style, self.shuffle = style, shuffle
+        self.style, self.shuffle, self.augmentation = style, shuffle, augmentation
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
         self._styles = [self._style_names(t) for t in range(len(pairs.targets))]
         self._epoch = (-1, None, None)
 
     def _style_names(self, target: int) -> np.ndarray:
         """The slices that may show what target `target` sounds like: their names as indices, ascending."""
-        mine = self.samples[self.samples[:, 1] == target, 0]
-        return np.sort(mine) if len(mine) > 1 else self.pairs.samples[self.pairs.samples[:, 1] == target, 0]
+        names = np.unique(self.samples[self.samples[:, 1] == target, 0])
+        if len(names) > 1:
+            return names
+        return np.unique(self.pairs.samples[self.pairs.samples[:, 1] == target, 0])
 
     @property
     def in_channels(self) -> int:
@@ -121,7 +127,7 @@ class Batches(ByStep):
             styles = np.zeros(n, np.int64)
             draw = rng.random(n)
             for i, sample in enumerate(samples if self.style else ()):
-                name, target = self.samples[sample]
+                name, target, _ = self.samples[sample]
                 names = self._styles[target]
                 j = int(draw[i] * max(1, len(names) - 1))
                 styles[i] = names[(j + (names[j] >= name)) % len(names)]  # the answer's own place is stepped over
@@ -135,12 +141,16 @@ class Batches(ByStep):
         inputs = np.empty((len(samples[chosen]), *self.shape[:2], self.in_channels), np.float32)
         target = np.empty((len(inputs), *self.shape), np.float32)
         for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):
-            name, t = self.samples[sample]
-            instrument = self.pairs.targets[t]
-            inputs[i, ..., :1] = read_slice(self.pairs.path(self.pairs.origin, name), self.shape)
-            target[i] = read_slice(self.pairs.path(instrument, name), self.shape)
+            name, t, o = self.samples[sample]
+            target_folder = self.pairs.targets[t]
+            origin = read_level(self.pairs.path(self.pairs.origins[o], name), self.shape)
+            if self.augmentation is not None:
+                rng = rng_for(self.seed, epoch, int(sample))
+                origin = self.augmentation(origin[..., 0], rng)[..., np.newaxis]
+            inputs[i, ..., :1] = to_network(origin)
+            target[i] = to_network(read_level(self.pairs.path(target_folder, name), self.shape))
             if self.style:
-                inputs[i, ..., 1:] = read_slice(self.pairs.path(instrument, style), self.shape)
+                inputs[i, ..., 1:] = to_network(read_level(self.pairs.path(target_folder, style), self.shape))
         return inputs, target
 
 

@@ -1,7 +1,8 @@
-"""Feature files to batches: pairing by name, split by piece, order by seed, the style channel.
+"""A data set's slices paired by name, and split by piece into training and validation.
 
-A data set is a folder with one folder an instrument, as compute_features.py (or the original program) writes it:
-``<dataset>/<instrument>/<piece>_<slice:03d>.npy``, each (256, 256, 1) in [0, 1]. Only names are kept in memory.
+A data set is a folder with a folder of features for each instrument, as compute_features.py or the original program
+writes it: ``<dataset>/<instrument>/<piece>_<slice:03d>.npy``, each (256, 256, 1) in [0, 1]. Several voices of one
+instrument, such as three pianos, lie in ``<instrument>@<voice>``. Only names are kept in memory.
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ from data import PUBLISHED, Representation
 
 SLICE_NAME = re.compile(r"(.+)_(\d{3,})\.npy$")
 FEATURES_FILE = "features.json"
+ANY = "any"  # every instrument of a data set
+VOICE_MARK = "@"  # between an instrument's name and its voice's in the name of a folder
+VARIATION = re.compile(r"~\d+$")  # at the end of a piece's name: the same score in another key and tempo
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Slices of an origin that have a counterpart in at least one target.
+    """Slices of one or more origins that have a counterpart in at least one target.
 
     Attributes:
         folder: the data set.
-        origin, targets: instruments, each a folder of `folder`.
+        origins, targets: the folders of `folder` to convert from and to, one for each voice of an instrument.
         names: (n_names,) sorted file names.
         pieces: (n_names,) the piece of each name as an index into `piece_names`.
-        piece_names: sorted.
-        samples: int (n_samples, 2): every pair as (name, target), both indices; ordered.
-        unpaired: for each instrument, how many of its slices have no counterpart, and the first of them.
-        unfinished: the same for slices of pieces that compute_features.py was stopped at.
+        piece_names: sorted; the variations of a score count as one piece.
+        samples: int (n_samples, 3): every pair as (name, target, origin), all indices; ordered by target, origin, name.
+        unpaired: for each folder, how many of its slices have no counterpart, and the first of them.
+        unfinished: the same for slices of pieces that compute_features.py has not finished.
     """
 
     folder: pathlib.Path
-    origin: str
+    origins: tuple[str, ...]
     targets: tuple[str, ...]
     names: np.ndarray
     pieces: np.ndarray
@@ -48,27 +52,38 @@ class Pairs:
     unfinished: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     representation: Representation = PUBLISHED
 
-    def path(self, instrument: str, name: int) -> pathlib.Path:
-        """The file of slice `name` of `instrument`."""
-        return self.folder / instrument / str(self.names[name])
+    def path(self, folder: str, name: int) -> pathlib.Path:
+        """The file of slice `name` in the folder of one instrument or voice."""
+        return self.folder / folder / str(self.names[name])
 
 
-def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[str]) -> Pairs:
+def instrument_of(folder: str) -> str:
+    """The instrument that a folder's name stands for: ``keyboard_acoustic`` of ``keyboard_acoustic@upright``."""
+    return folder.partition(VOICE_MARK)[0]
+
+
+def find_pairs(
+    dataset_path: str | os.PathLike, origins: Sequence[str], targets: Sequence[str], identity: bool = True
+) -> Pairs:
     """List the pairs of a data set.
+
+    Args:
+        dataset_path: the data set.
+        origins: instruments, of which every voice counts, single voices such as ``piano@upright``, or "any".
+        targets: as `origins`.
+        identity: whether pairs of an instrument with itself count.
 
     Raises:
         InputError: no such folder, an instrument that is not there, or nothing to pair.
     """
     folder = existing_folder(dataset_path, "--dataset_path")
     present = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    for flag, instrument in [("--origin", origin), *(("--target", target) for target in targets)]:
-        if instrument not in present:
-            listed = ", ".join(present) or "no folders at all"
-            raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
+    origin_folders = _voices(folder, present, origins, "--origin")
+    target_folders = _voices(folder, present, targets, "--target")
     # The original program and its users also make sets of any slices; ours writes a piece's slice 0 last.
     is_ours = (folder / FEATURES_FILE).exists()
     names_of, unfinished = {}, {}
-    for instrument in {origin, *targets}:
+    for instrument in sorted({*origin_folders, *target_folders}):
         found = _slice_names(folder / instrument)
         names_of[instrument] = _of_finished_pieces(found) if is_ours else found
         rest = found - names_of[instrument]
@@ -77,22 +92,59 @@ def find_pairs(dataset_path: str | os.PathLike, origin: str, targets: Sequence[s
         if not names_of[instrument]:
             only = "those of unfinished pieces alone: run compute_features.py again" if rest else "none"
             raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {only}")
-    common = [names_of[origin] & names_of[target] for target in targets]
-    names = sorted(set().union(*common), key=_natural)
+    paired = {
+        (t, o): names_of[target] & names_of[origin]
+        for t, target in enumerate(target_folders)
+        for o, origin in enumerate(origin_folders)
+        if identity or instrument_of(origin) != instrument_of(target)
+    }
+    names = sorted(set().union(*paired.values()), key=_natural)
     if not names:
-        raise InputError(f"{folder}: expected slices of {origin} and {', '.join(targets)} of the same name, found none")
-    samples = [(index, t) for t, paired in enumerate(common) for index, name in enumerate(names) if name in paired]
-    piece_of = [SLICE_NAME.match(name)[1] for name in names]
+        shown = f"{', '.join(origin_folders)} and {', '.join(target_folders)}"
+        raise InputError(f"{folder}: expected slices of {shown} with the same names, found none")
+    samples = [
+        np.column_stack([indices, np.full_like(indices, t), np.full_like(indices, o)])
+        for (t, o), common in paired.items()
+        for indices in [np.array([index for index, name in enumerate(names) if name in common], np.int64)]
+    ]
+    piece_of = [VARIATION.sub("", SLICE_NAME.match(name)[1]) for name in names]
     piece_names, pieces = np.unique(piece_of, return_inverse=True)
-    unpaired = {}
-    for instrument, found in names_of.items():
-        missing = found - set(names) if instrument == origin else found - names_of[origin]
-        if missing:
-            unpaired[instrument] = (len(missing), min(missing))
     return Pairs(
-        folder, origin, tuple(targets), np.array(names), pieces, tuple(piece_names.tolist()),
-        np.array(samples), unpaired, unfinished, _representation(folder),
+        folder, tuple(origin_folders), tuple(target_folders), np.array(names), pieces, tuple(piece_names.tolist()),
+        np.concatenate(samples), _unpaired(names_of, origin_folders, target_folders, paired), unfinished,
+        _representation(folder),
     )  # fmt: skip
+
+
+def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[str], flag: str) -> list[str]:
+    """The folders among `present` that `instruments` name, each once, in order.
+
+    Raises:
+        InputError: naming `flag`, if an instrument or voice is not there.
+    """
+    found: list[str] = []
+    for instrument in instruments:
+        if instrument == ANY:
+            voices = list(present)
+        else:
+            voices = [name for name in present if instrument in (name, instrument_of(name))]
+        if not voices:
+            listed = ", ".join(present) or "no folders at all"
+            raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
+        found += voices
+    return list(dict.fromkeys(found))
+
+
+def _unpaired(
+    names_of: dict[str, set[str]], origins: Sequence[str], targets: Sequence[str], paired: dict
+) -> dict[str, tuple[int, str]]:
+    """For each folder, how many of its slices are in no pair, and the first of them; only where there are any."""
+    used: dict[str, set[str]] = {name: set() for name in names_of}
+    for (t, o), names in paired.items():
+        used[targets[t]] |= names
+        used[origins[o]] |= names
+    rest = {folder: names - used[folder] for folder, names in names_of.items()}
+    return {folder: (len(names), min(names)) for folder, names in rest.items() if names}
 
 
 def _natural(name: str) -> tuple[str, int, str]:
@@ -123,36 +175,34 @@ def _representation(folder: pathlib.Path) -> Representation:
 def split_by_piece(pairs: Pairs, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Rows of ``pairs.samples`` for training and for validation, and one line that says how they were split.
 
-    Whole pieces are held out, drawn with `seed` from the sorted names, as near to the share `validation_split` of all
-    slices as pieces allow. Of a single piece the last slices are held out.
+    Whole pieces are held out, with all their voices and variations, drawn with `seed` from the sorted names, as near to
+    the share `validation_split` of all slices as pieces allow. Of a single piece the last slices are held out.
     """
-    held_out, said = hold_out(pairs.pieces, validation_split, seed)
+    held_out, summary = hold_out(pairs.pieces, validation_split, seed)
     of_sample = held_out[pairs.samples[:, 0]]
-    return pairs.samples[~of_sample], pairs.samples[of_sample], said
+    return pairs.samples[~of_sample], pairs.samples[of_sample], summary
 
 
 def hold_out(pieces: np.ndarray, validation_split: float, seed: int) -> tuple[np.ndarray, str]:
     """Which slices are held out, bool ``(n_slices,)``, where ``pieces[i]``, from 0 on, is the piece of slice i.
 
-    The second value is the line that `split_by_piece` gives.
+    The second value is the line that `split_by_piece` returns.
     """
     n_names, sizes = len(pieces), np.bincount(pieces)
     wanted = validation_split * n_names
     held_out = np.zeros(n_names, bool)
     if not wanted or n_names == 1:
-        said = "nothing is held out for validation" + (" (a single slice)" if wanted else "")
-    elif len(sizes) == 1:
+        return held_out, "nothing is held out for validation" + (" (a single slice)" if wanted else "")
+    if len(sizes) == 1:
         held_out[-min(max(1, round(wanted)), n_names - 1) :] = True
-        said = f"a single piece: its last {held_out.sum()} of {n_names} slices are held out for validation"
-    else:
-        order = np.random.default_rng([seed, 0]).permutation(len(sizes))
-        chosen: list[int] = []
-        for piece in order:  # each that brings the held-out share nearer to the one that is asked for
-            if abs(sizes[[*chosen, piece]].sum() - wanted) < abs(sizes[chosen].sum() - wanted):
-                chosen.append(piece)
-        chosen = chosen[: len(sizes) - 1] or [min(order, key=lambda piece: sizes[piece])]
-        held_out = np.isin(pieces, chosen)
-        said = (
-            f"{len(chosen)} of {len(sizes)} pieces are held out for validation ({held_out.sum()} of {n_names} slices)"
-        )
-    return held_out, said
+        return held_out, f"a single piece: its last {held_out.sum()} of {n_names} slices are held out for validation"
+    order = np.random.default_rng([seed, 0]).permutation(len(sizes))
+    chosen: list[int] = []
+    for piece in order:  # take each piece that brings the held-out share nearer to the one asked for
+        if abs(sizes[[*chosen, piece]].sum() - wanted) < abs(sizes[chosen].sum() - wanted):
+            chosen.append(piece)
+    chosen = chosen[: len(sizes) - 1] or [min(order, key=lambda piece: sizes[piece])]
+    held_out = np.isin(pieces, chosen)
+    return held_out, (
+        f"{len(chosen)} of {len(sizes)} pieces are held out for validation ({held_out.sum()} of {n_names} slices)"
+    )

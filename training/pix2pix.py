@@ -21,6 +21,7 @@ from common.errors import InputError
 from common.files import read_json, writable_folder
 from data import Representation
 from training import dataset
+from training.augmentation import Augmentation
 from training.batches import Batches
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
@@ -34,12 +35,27 @@ OTHER_RATES = PUBLISHED_RATES["guitar_acoustic"]
 SAMPLE_SLICES = 4
 
 
-def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True) -> None:
-    """The arguments that all pix2pix train scripts share; `adversarial` adds those of the discriminator."""
+def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, several_origins: bool = False) -> None:
+    """The arguments that all Pix2Pix train scripts share.
+
+    Args:
+        parser: the script's.
+        adversarial: add the arguments of the discriminator.
+        several_origins: ``--origin`` takes any number of instruments.
+    """
+    origin_help = "instrument to convert from; all its voices (folders <instrument>@<voice>) are trained on"
+    if several_origins:
+        origin_help += "; several, or any for all that the data set has"
     positive, fraction = cli.positive_int, cli.number(float, minimum=0, maximum=0.9)
     add = parser.add_argument
     add("--dataset_path", required=True, help="features, one folder an instrument (compute_features.py)")
-    add("--origin", required=True, help="instrument to convert from")
+    add("--origin", required=True, nargs="+" if several_origins else None, help=origin_help)
+    add(
+        "--augment",
+        action="store_true",
+        help="vary the origin's room, frequency response, noise, level and tuning, so that the network also works on "
+        "instruments and recordings it was not trained on",
+    )
     add("--epochs", type=positive, default=100, help="number of the last epoch")
     add("--epoch_offset", type=cli.number(int, minimum=0), default=0, help="epochs that bare weights in the model's folder have behind them; goes on from those weights")  # fmt: skip  # noqa: E501
     add("--batch_size", type=positive, default=8, help="slices in a batch")
@@ -68,25 +84,40 @@ def _truth(text: str) -> bool:
     return words[text.lower()]
 
 
-def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, adversarial: bool) -> int:
-    """Train (or find learning rates for) the model of one origin; the exit status.
+def train(
+    arguments: argparse.Namespace,
+    origins: Sequence[str],
+    targets: Sequence[str],
+    style: bool,
+    adversarial: bool,
+    identity: bool = True,
+) -> int:
+    """Train a model, or find learning rates for it; the exit status.
 
     Args:
         arguments: of `add_arguments`.
+        origins: instruments to convert from.
         targets: one, or with `style` any number of instruments.
         style: multitarget: the generator's second channel says which target.
         adversarial: with a discriminator; otherwise the generator alone on L1.
+        identity: whether to train on pairs of an instrument with itself.
     """
     writable_folder(arguments.models_path, "--models_path")
-    pairs = dataset.find_pairs(arguments.dataset_path, arguments.origin, targets)
+    pairs = dataset.find_pairs(arguments.dataset_path, origins, targets, identity)
+    if not style and len(pairs.targets) > 1:
+        raise InputError(
+            f"--target: expected one voice of {targets[0]}, found {len(pairs.targets)}: name one of "
+            f"{', '.join(pairs.targets)}"
+        )
     training_rows, validation_rows, said = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
-    batches = Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style)
+    augmentation = Augmentation(pairs.representation) if arguments.augment else None
+    batches = Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style, augmentation=augmentation)
     held_out = None
     if len(validation_rows):
         held_out = Batches(pairs, validation_rows, arguments.batch_size, arguments.seed, style, shuffle=False)
-    name = "any" if style else targets[0]
-    folder = pathlib.Path(arguments.models_path, f"{arguments.origin}_2_{name}{'' if adversarial else '_generator'}")
-    rates = _learning_rates(arguments, name, folder, adversarial)
+    origin, target = model_names(origins, targets, style)
+    folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
+    rates = _learning_rates(arguments, target, folder, adversarial)
     if arguments.patience and held_out is None:
         raise InputError("--patience: expected slices held out for validation (--validation_split), found none")
     if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -96,20 +127,33 @@ def train(arguments: argparse.Namespace, targets: Sequence[str], style: bool, ad
     for instrument, (count, first) in pairs.unpaired.items():
         print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
     print(f"{len(training_rows)} slices to train on; {said}")
-    if arguments.origin in targets:
-        print(f"Origin and target are both {arguments.origin}: this trains an autoencoder")
+    for instrument in sorted(
+        {*map(dataset.instrument_of, pairs.origins)} & {*map(dataset.instrument_of, pairs.targets)}
+    ):
+        if identity:
+            print(f"{instrument} is an origin and a target: the network also learns to return it unchanged")
+        else:
+            print(f"Left out: {instrument} to itself (--identity trains on it too)")
 
     cli.start_tensorflow(arguments.gpu if arguments.distribute == "none" or arguments.gpu < 0 else None)
     from training import loop
 
     strategy = loop.make_strategy(arguments.distribute, arguments.batch_size)
     if strategy.num_replicas_in_sync > 1:
-        batches = Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style, drop_remainder=True)
+        batches = Batches(
+            pairs,
+            training_rows,
+            arguments.batch_size,
+            arguments.seed,
+            style,
+            drop_remainder=True,
+            augmentation=augmentation,
+        )
     with strategy.scope():
-        return _train(arguments, pairs, batches, held_out, folder, rates, adversarial)
+        return _train(arguments, origin, pairs, batches, held_out, folder, rates, adversarial)
 
 
-def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adversarial: bool) -> int:
+def _train(arguments, origin: str, pairs, batches, held_out, folder: pathlib.Path, rates, adversarial: bool) -> int:
     """The part of `train` that needs TensorFlow, in the scope of the distribution strategy."""
     from training import loop
 
@@ -118,7 +162,7 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
         lr_finder.find(system, batches, folder, arguments.findlr_steps, arguments.seed)
         return 0
     identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
-    identity |= {"origin": arguments.origin, "target": list(pairs.targets)}
+    identity |= {"origin": list(pairs.origins), "target": list(pairs.targets), "augment": arguments.augment}
     identity |= {"dataset_path": str(pairs.folder.resolve()), "slices": len(batches.samples), "precision": precision}
     identity |= {"lr_schedule": arguments.lr_schedule, "beta_1": arguments.beta_1, "gen_lr": rates[0]}
     identity |= {"disc_lr": rates[1]} if adversarial else {}
@@ -127,8 +171,11 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
         description={
             "system": "pix2pix",
             "representation": pairs.representation.to_dict(),
-            "origin": arguments.origin,
-            "targets": list(pairs.targets),
+            "origin": origin,
+            "origins": list(pairs.origins),
+            "targets": [dataset.instrument_of(name) for name in pairs.targets],
+            "voices": list(pairs.targets),
+            "augment": arguments.augment,
             "validation_split": arguments.validation_split,
             "seed": arguments.seed,
         },
@@ -142,6 +189,12 @@ def _train(arguments, pairs, batches, held_out, folder: pathlib.Path, rates, adv
     print(f"Training {folder} ({precision}), learning rates " + ", ".join(f"{r:g}" for r in rates[: 1 + adversarial]))
     loop.fit(system, settings, batches, held_out, make_sampler(system.generator, held_out or batches))
     return 0
+
+
+def model_names(origins: Sequence[str], targets: Sequence[str], style: bool) -> tuple[str, str]:
+    """The names of origin and target in a model's folder: of several, "any"; the voice of an instrument is left out."""
+    origin = dataset.instrument_of(origins[0]) if len(origins) == 1 else dataset.ANY
+    return origin, dataset.ANY if style else dataset.instrument_of(targets[0])
 
 
 def _learning_rates(
@@ -228,7 +281,7 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list]:
                 list(joined.items()),
                 representation.hop_length / representation.sample_rate,
                 representation.bin_hz,
-                title=f"{pairs.piece_names[first_piece]}: {pairs.origin} to {target}, epoch {int(folder.name)}",
+                title=f"{pairs.piece_names[first_piece]}: {pairs.origins[0]} to {target}, epoch {int(folder.name)}",
             )
             plots.save_png(folder / f"spectrogram{suffix}.png", picture)
             write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)

@@ -104,7 +104,7 @@ def test_a_multitarget_models_pieces_are_those_that_its_own_training_has_held_ou
         (features / "flute" / f"piece {i}_000.npy").unlink()
     targets, differs = ("guitar", "flute"), False
     for seed in range(4):
-        pairs = dataset.find_pairs(features, "piano", targets)
+        pairs = dataset.find_pairs(features, ["piano"], targets)
         training, held_out, _ = dataset.split_by_piece(pairs, 0.3, seed)
         trained, expected = ({str(pairs.names[n])[:-8] for n, t in rows if t == 1} for rows in (training, held_out))
         splits = [comparison.Split(targets, 0.3, seed)]

@@ -314,8 +314,9 @@ def test_samples_are_drawn_independently_with_the_probabilities_of_the_table():
 
     levels = np.array([effects.level_db for effects in drawn])
     assert len(set(levels)) == len(drawn)
-    assert levels.mean() == pytest.approx(-9, abs=0.5)
-    assert -18 <= levels.min() < -17.5 < -0.5 < levels.max() <= 0
+    assert levels.mean() == pytest.approx(np.mean(augmentation.LEVEL_DB), abs=0.5)
+    lowest, highest = augmentation.LEVEL_DB
+    assert lowest <= levels.min() < lowest + 0.5 < highest - 0.5 < levels.max() <= highest
     assert abs(np.corrcoef(levels[1:], levels[:-1])[0, 1]) < 0.1  # of one sample and the next
     assert abs(np.corrcoef(levels[:1000], levels[1000:])[0, 1]) < 0.13  # of one seed and another
     cents = np.array([effects.detuning_cents for effects in drawn if effects.detuning_cents])

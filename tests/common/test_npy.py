@@ -1,0 +1,54 @@
+"""Feature files without NumPy's parser: the same arrays as ``np.load``, and nothing else is taken for one."""
+
+import numpy as np
+import pytest
+
+from common import npy
+
+
+@pytest.mark.parametrize("read", [npy.read_array, npy.map_array])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(256, 256, 1), (3, 515, 216), (2, 3), (0, 5, 7), (1, 2, 3, 4)])
+def test_arrays_are_those_of_numpy(tmp_path, read, dtype, shape):
+    array = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    found = read(tmp_path / "a.npy")
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.load(tmp_path / "a.npy"))
+
+
+def test_an_older_version_of_numpy_padded_the_header_to_another_length(tmp_path):
+    """The length of the header is in the file; before NumPy 1.14 it was a multiple of 16, not of 64."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
+    header += b" " * (15 - (10 + len(header)) % 16) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + array.tobytes()
+    (tmp_path / "old.npy").write_bytes(content)
+    np.testing.assert_array_equal(np.load(tmp_path / "old.npy"), array)
+    np.testing.assert_array_equal(npy.read_array(tmp_path / "old.npy"), array)
+
+
+def header(shape=b"(2, 3)", descr=b"'<f4'", order=b"False", extra=b""):
+    text = b"{'descr': " + descr + b", 'fortran_order': " + order + b", 'shape': " + shape + b", }" + extra + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize("read", [npy.read_array, npy.map_array])
+@pytest.mark.parametrize("content", [
+    b"", b"\x93NUMPY", b"nothing of the kind", header()[:-1],
+    header() + bytes(23), header() + bytes(25),  # 24 bytes of samples are expected
+    header(shape=b"(1000000000000,)"), header(shape=b"(999999999, 999999999)"), header(shape=b"(True, True)"),
+    header(shape=b"(-2, -3)") + bytes(24), header(descr=b"'|O'") + bytes(24), header(descr=b"'>f4'") + bytes(24),
+    header(descr=b"'<i4'") + bytes(24), header(order=b"True") + bytes(24), header(extra=b"()") + bytes(24),
+    header(descr=b"__import__('os').abort()") + bytes(24),
+])  # fmt: skip
+def test_anything_else_is_refused(tmp_path, read, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ValueError, match="expected"):
+        read(tmp_path / "a.npy")
+
+
+def test_pickled_objects_are_not_loaded(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[{}]], object))
+    with pytest.raises(ValueError, match="expected"):
+        npy.read_array(tmp_path / "a.npy")
