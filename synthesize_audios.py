@@ -1,7 +1,9 @@
-"""Play MIDI pieces with the notes of several instruments, from an NSynth folder or from a SoundFont.
+"""Play MIDI pieces with the notes of several instruments, from an NSynth folder, a SoundFont or recorded notes.
 
-Writes <audios_path>/<instrument>/<piece>.wav, 44.1 kHz 16-bit mono; the recordings of a piece have the same length and
-onsets on every instrument. A piece is named by its path below --midi_path, folders joined by underscores.
+Writes <audios_path>/<instrument>/<piece>.wav, and for the voices of an instrument (--voices) one folder each,
+<audios_path>/<instrument>@<voice>/<piece>.wav: 44.1 kHz 16-bit mono. The recordings of a piece have the same length and
+onsets on every instrument. A piece is named by its path below --midi_path, folders joined by underscores; generated
+pieces (--etudes) are etude_000 and so on, and variations (--variations) of a piece <piece>_v01 and so on.
 """
 
 from __future__ import annotations
@@ -10,156 +12,314 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import os
 import pathlib
 import re
+import sys
 import tempfile
 from collections.abc import Sequence
 
 from common import cli, jobs
 from common.errors import InputError
 from common.files import piece_names, read_json, write_json
+from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
 from synthesis.midi import find_midi, read_midi
 from synthesis.mixing import Playing, pitches_needed, write_piece
-from synthesis.notes import (
-    PITCHES,
-    Instrument,
-    NoteBank,
+from synthesis.notes import NOTES_NAME, PITCHES, SAMPLE_RATE, Instrument, NoteBank, find_notes, has_pitch
+from synthesis.recorded import find_recorded_notes, fingerprint_notes, recorded_instrument
+from synthesis.soundfonts import (
+    check_program,
     choose_programs,
     default_soundfont,
-    find_notes,
+    find_soundfont,
     fingerprint,
-    has_pitch,
-    render_notes,
-    soundfont_instruments,
+    soundfont_instrument,
 )
+from synthesis.variations import Variation, draw_variation, variation_name, vary_piece
+from synthesis.voices import Voice, describe_gaps, parse_voices, prepare_notes
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 PARAMETERS_NAME = "synthesis.json"
-NOTES_NAME = "notes.json"
-MANY_PIECES = 50  # from here on rendering every pitch is quicker than looking which ones are needed
+MANY_PIECES = 50  # from here on preparing every pitch is quicker than looking which ones are needed
+MAX_VARIATIONS = 100  # two digits in a name
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What is played: a MIDI file and how its piece is varied."""
+
+    midi_path: pathlib.Path
+    variation: Variation
 
 
 def synthesize_piece(
-    midi_path: str, outputs: dict[str, str], instruments: Sequence[Instrument], playing: Playing
+    score: Score, outputs: dict[str, str], instruments: Sequence[Instrument], playing: Playing
 ) -> dict[str, collections.Counter]:
     """Write one piece's recordings, `outputs` from instrument to file; returns how each one's notes were found.
 
     Raises:
         InputError: the MIDI file or a note's file cannot be read.
     """
-    piece = read_midi(midi_path, playing.sustain_pedal)
-    found = {}
+    piece = vary_piece(read_midi(score.midi_path, playing.sustain_pedal), score.variation)
+    counts = {}
     for instrument in instruments:
         if instrument.name in outputs:
             bank = NoteBank(instrument)
-            found[instrument.name] = write_piece(outputs[instrument.name], piece, bank, playing)
-    return found
+            counts[instrument.name] = write_piece(outputs[instrument.name], piece, bank, playing)
+    return counts
 
 
 def synthesize_folder(arguments: argparse.Namespace) -> int:
     """Do what the arguments ask for; the exit status."""
-    names = list(dict.fromkeys(arguments.instruments))
-    _check_notes_arguments(arguments, names)
-    midis = find_midi(arguments.midi_path, "--midi_path")
-    pieces, left_out = piece_names(midis, arguments.midi_path)
+    voices = [voice for group in arguments.voices for voice in group]
+    names = _plain_names(arguments, voices)
+    _check_notes_arguments(arguments, names, voices)
     audios = pathlib.Path(arguments.audios_path).resolve()
     playing = Playing(arguments.playback_speed, arguments.duration_rate, arguments.transpose, arguments.sustain_pedal)
     with contextlib.ExitStack() as stack:
+        scores, left_out = _find_scores(arguments, stack)
         stack.callback(_remove_if_alone, audios / PARAMETERS_NAME)
-        instruments, source = _instruments(arguments, names, stack)
-        programs = {instrument.name: instrument.program for instrument in instruments}  # recorded notes have none
-        parameters = {**source, "preset": arguments.preset, **dataclasses.asdict(playing), "programs": programs}
+        instruments, descriptions = _find_instruments(arguments, names, voices, stack)
+        parameters = {**dataclasses.asdict(playing), **_score_parameters(arguments), "instruments": descriptions}
         _keep_parameters(audios / PARAMETERS_NAME, parameters, "--audios_path", arguments.overwrite)
 
         work = []
-        for piece, midi_path in pieces.items():
-            outputs = {name: audios / name / f"{piece}.wav" for name in names}
+        for piece, score in scores.items():
+            outputs = {name: audios / name / f"{piece}.wav" for name in descriptions}
             if arguments.overwrite:  # first of all, so that what an interrupted run leaves is of this run
                 for path in outputs.values():
                     path.unlink(missing_ok=True)
-            missing = {name: str(path) for name, path in outputs.items() if not jobs.up_to_date(path, midi_path)}
+            missing = {n: str(path) for n, path in outputs.items() if not jobs.up_to_date(path, score.midi_path)}
             if missing:
-                work.append((str(midi_path.resolve()), missing, instruments, playing))
-        _render_missing(arguments, instruments, [midi_path for midi_path, *_ in work], playing)
+                work.append((score, missing, instruments, playing))
+        _prepare_missing(arguments, instruments, [score for score, *_ in work], playing)
 
-        totals = {name: collections.Counter() for name in names}
-        for index, found, reason in jobs.run(synthesize_piece, work, arguments.jobs, arguments.dask, "pieces"):
+        totals = {name: collections.Counter() for name in descriptions}
+        for index, counted, reason in jobs.run(synthesize_piece, work, arguments.jobs, arguments.dask, "pieces"):
             if reason:
-                left_out.append((work[index][0], reason))
-            for name, counts in (found or {}).items():
+                left_out.append((str(work[index][0].midi_path), reason))
+            for name, counts in (counted or {}).items():
                 totals[name].update(counts, recordings=1)
     for name, counts in totals.items():
-        there = len(pieces) - sum(name in missing for _, missing, *_ in work)
+        there = len(scores) - sum(name in missing for _, missing, *_ in work)
         print(f"{audios / name}: {counts['recordings']} recordings written, {there} already there" + _origins(counts))
-    return cli.report_left_out(sorted(left_out))
+    return cli.report_left_out(sorted(set(left_out)))
 
 
-def _check_notes_arguments(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+def _plain_names(arguments: argparse.Namespace, voices: Sequence[Voice]) -> list[str]:
+    """The instruments that are played without voices."""
+    if arguments.instruments is None:
+        return [] if voices else list(INSTRUMENTS)
+    with_voices = {voice.instrument for voice in voices}
+    return [name for name in dict.fromkeys(arguments.instruments) if name not in with_voices]
+
+
+def _check_notes_arguments(arguments: argparse.Namespace, names: Sequence[str], voices: Sequence[Voice]) -> None:
     """Refuse flags that contradict each other or name nothing."""
-    for flag in ("soundfont", "notes_path", "program"):
-        if arguments.nsynth_path and getattr(arguments, flag):
+    if not arguments.midi_path and not arguments.etudes:
+        raise InputError("--midi_path: expected a folder of MIDI files, or --etudes, found neither")
+    if arguments.midi_out and not arguments.etudes:
+        raise InputError("--midi_out: expected with --etudes, whose MIDI files it keeps")
+    for flag, value in (("soundfont", arguments.soundfont), ("program", arguments.program)):
+        if arguments.nsynth_path and value:
             raise InputError(f"--{flag}: expected only without --nsynth_path, where the notes are recorded ones")
+    prepared = any(voice.kind != "nsynth" for voice in voices) or (names and not arguments.nsynth_path)
+    if arguments.notes_path and not prepared:
+        raise InputError("--notes_path: expected only without --nsynth_path, where the notes are recorded ones")
     if arguments.preset and not (arguments.nsynth_path or arguments.notes_path):
         raise InputError("--preset: expected with --nsynth_path, or with --notes_path whose files it names")
     for name in dict(arguments.program):
         if name not in names:
             raise InputError(f"--program: expected one of --instruments ({', '.join(names)}), found {name}")
+    if any(voice.kind == "nsynth" for voice in voices) and not arguments.nsynth_path:
+        raise InputError("--voices: expected --nsynth_path for the voices nsynth:PRESET, found none")
 
 
-def _instruments(
-    arguments: argparse.Namespace, names: Sequence[str], stack: contextlib.ExitStack
-) -> tuple[list[Instrument], dict]:
-    """The instruments, and what says in synthesis.json where their notes are from."""
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def _find_scores(
+    arguments: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[dict[str, Score], list[tuple[str, str]]]:
+    """What is played, by the names of the recordings, and (file, reason) of what is left out."""
+    pieces, left_out = {}, []
+    midis = find_midi(arguments.midi_path, "--midi_path") if arguments.midi_path else []
+    if arguments.etudes:
+        folder = arguments.midi_out or stack.enter_context(_temporary_folder(arguments, ".etudes-"))
+        etudes = write_etudes(
+            folder, arguments.etudes, arguments.seed, arguments.etudes_texture, arguments.etudes_seconds
+        )
+        pieces = {path.stem: path.resolve() for path in etudes}
+        if not arguments.midi_out:
+            for path in etudes:  # made anew in each run; their recordings are recent as long as the seed is the same
+                os.utime(path, (0, 0))
+    if arguments.midi_path:
+        named, left_out = piece_names(
+            [path for path in midis if path.resolve() not in pieces.values()], arguments.midi_path
+        )
+        for name, path in named.items():
+            if name in pieces:
+                left_out.append(
+                    (str(path), f"{path}: expected a piece name of its own, found {name!r} taken by an etude")
+                )
+            else:
+                pieces[name] = path.resolve()
+    scores = {}
+    for number in range(arguments.variations):
+        for piece, path in pieces.items():
+            name = variation_name(piece, number)
+            if number and name in pieces:
+                reason = f"{pieces[name]}: expected another name than that of variation {number} of {path}"
+                raise InputError(f"--variations: {reason}")
+            scores[name] = Score(path, draw_variation(arguments.seed, piece, number))
+    return scores, left_out
+
+
+def _score_parameters(arguments: argparse.Namespace) -> dict:
+    """What synthesis.json says of the scores; None where a flag has no effect."""
+    generated, varied = arguments.etudes > 0, arguments.variations > 1
+    return {
+        "seed": arguments.seed if generated or varied else None,
+        "variations": arguments.variations,
+        "etudes": arguments.etudes,
+        "etudes_texture": arguments.etudes_texture if generated else None,
+        "etudes_seconds": arguments.etudes_seconds if generated else None,
+    }
+
+
+def _temporary_folder(arguments: argparse.Namespace, prefix: str) -> tempfile.TemporaryDirectory:
+    """A folder for this run; for a cluster beside the recordings, because workers do not see the temporary folder."""
+    beside = pathlib.Path(arguments.audios_path) if arguments.dask else None
+    if beside:
+        beside.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=beside)
+
+
+# --- instruments ------------------------------------------------------------------------------------------------------
+
+
+def _find_instruments(
+    arguments: argparse.Namespace, names: Sequence[str], voices: Sequence[Voice], stack: contextlib.ExitStack
+) -> tuple[list[Instrument], dict[str, dict]]:
+    """The instruments and voices, and by name what synthesis.json says about their notes."""
+    sources = {**_plain_sources(arguments, names), **_voice_sources(voices)}
+    recordings = {name: find_recorded_notes(voice.place) for name, voice in sources.items() if voice.kind == "folder"}
+    descriptions = {}
+    for name, voice in sources.items():
+        if voice.kind == "nsynth":
+            place = {"nsynth_path": str(pathlib.Path(arguments.nsynth_path).resolve())}
+            descriptions[name] = {**place, "preset": voice.number}
+        elif voice.kind == "soundfont":
+            place = {"soundfont": pathlib.Path(voice.place).name, "sha256": fingerprint(voice.place)}
+            descriptions[name] = {**place, "program": voice.number}
+        else:
+            place = {"folder": pathlib.Path(voice.place).resolve().name}
+            descriptions[name] = {**place, "sha256": fingerprint_notes(recordings[name])}
+    prepared = {name: descriptions[name] for name, voice in sources.items() if voice.kind != "nsynth"}
+    folder = _notes_folder(arguments, prepared, stack) if prepared else ""
+
+    instruments = []
+    for name, voice in sources.items():
+        if voice.kind == "nsynth":
+            flag = "--preset" if name in names else "--voices"
+            (found,) = find_notes(arguments.nsynth_path, [voice.instrument], voice.number, flag)
+            instrument = dataclasses.replace(found, name=name)
+        elif voice.kind == "soundfont":
+            preset = arguments.preset if name in names else 0
+            instrument = soundfont_instrument(name, voice.place, voice.number, folder, preset)
+        else:
+            instrument = recorded_instrument(name, recordings[name], folder)
+        if name not in names and (gaps := describe_gaps(instrument)):
+            print(gaps, file=sys.stderr)
+        instruments.append(instrument)
+    return instruments, descriptions
+
+
+def _plain_sources(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Voice]:
+    """Where the notes of the instruments without voices come from."""
+    if not names:
+        return {}
     if arguments.nsynth_path:
-        source = {"nsynth_path": str(pathlib.Path(arguments.nsynth_path).resolve())}
-        return find_notes(arguments.nsynth_path, names, arguments.preset), source
-    soundfont = arguments.soundfont or default_soundfont()
+        return {name: Voice(name, "nsynth", number=arguments.preset) for name in names}
+    soundfont = find_soundfont(arguments.soundfont) if arguments.soundfont else default_soundfont()
     programs = choose_programs(soundfont, names, dict(arguments.program))
-    source = {"soundfont": pathlib.Path(soundfont).name, "sha256": fingerprint(soundfont)}
+    return {name: Voice(name, "soundfont", str(soundfont), program) for name, program in programs.items()}
+
+
+def _voice_sources(voices: Sequence[Voice]) -> dict[str, Voice]:
+    """The voices by the names of their folders, their SoundFonts found.
+
+    Raises:
+        InputError: a SoundFont or its program is not there, or two voices have the same name.
+    """
+    sources: dict[str, Voice] = {}
+    for voice in voices:
+        found = voice
+        if voice.kind == "soundfont":
+            found = dataclasses.replace(voice, place=str(find_soundfont(voice.place, "--voices")))
+            check_program(found.place, voice.number, f"{voice.instrument}={voice.place}:{voice.number}", "--voices")
+        other = next((old for name, old in sources.items() if name.casefold() == found.name.casefold()), None)
+        if other:
+            places = f"{other.place or 'nsynth'} and {found.place or 'nsynth'}"
+            raise InputError(f"--voices: expected voices of different names, found {found.name} twice ({places})")
+        sources[found.name] = found
+    return sources
+
+
+def _notes_folder(arguments: argparse.Namespace, prepared: dict[str, dict], stack: contextlib.ExitStack) -> str:
+    """The folder for prepared notes: that of --notes_path with its notes.json, or a temporary one."""
     folder = arguments.notes_path
-    if folder:
-        kept = pathlib.Path(folder, NOTES_NAME)
-        if not kept.exists() and any(kept.parent.glob("*-*-*.wav")):
-            raise InputError(
-                f"--notes_path: expected a new folder or one with a {NOTES_NAME}, found other notes in {folder}"
-            )
-        presets = {f"{name}_{arguments.preset:03d}": program for name, program in programs.items()}
-        stack.callback(_remove_if_alone, kept)
-        _keep_parameters(kept, {**source, "programs": presets}, "--notes_path", False)
-    else:
-        # The workers of a cluster see --audios_path, but not this machine's temporary folder.
-        beside = pathlib.Path(arguments.audios_path) if arguments.dask else None
-        if beside:
-            beside.mkdir(parents=True, exist_ok=True)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".notes-", dir=beside))
-    return soundfont_instruments(soundfont, programs, folder, arguments.preset), source
+    if not folder:
+        return stack.enter_context(_temporary_folder(arguments, ".notes-"))
+    kept = pathlib.Path(folder, NOTES_NAME)
+    if not kept.exists() and any(kept.parent.glob("*-*-*.wav")):
+        raise InputError(
+            f"--notes_path: expected a new folder or one with a {NOTES_NAME}, found other notes in {folder}"
+        )
+    presets = {f"{name}_{0 if '@' in name else arguments.preset:03d}": about for name, about in prepared.items()}
+    stack.callback(_remove_if_alone, kept)
+    _keep_parameters(kept, {"sample_rate": SAMPLE_RATE, "instruments": presets}, "--notes_path", False)
+    return folder
 
 
 def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite: bool) -> None:
-    """Write `parameters` to `path` unless they stand there already; programs of further instruments join them.
+    """Write `parameters` to `path`, joined with those that stand there already.
 
-    With `overwrite`, others may stand there: what was recorded with them goes, also of instruments not asked for now.
+    Further instruments join; so do more variations and etudes, and what had no effect before (None). With `overwrite`,
+    others may stand there: what was recorded with them goes, also of instruments not asked for now.
 
     Raises:
         InputError: naming `flag`, if others stand there and `overwrite` is off.
     """
     kept = read_json(path) if path.exists() else parameters
-    programs = kept.get("programs", {})
-    old = {**kept, **programs, "programs": None}
-    new = {**parameters, **{**programs, **parameters["programs"]}, "programs": None}
-    # An instrument that is only in `new` joins; any other difference would mix two kinds of recordings.
-    other = [
-        f"{key} {old.get(key)} (now {new.get(key)})"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key) and (key in old or key not in parameters["programs"])
+    old, new = kept.get("instruments", {}), parameters["instruments"]
+    growing = ("variations", "etudes")
+    common = {
+        key: (kept.get(key), parameters.get(key))
+        for key in {**kept, **parameters}
+        if key not in ("instruments", *growing)
+    }
+    changed = {key: values for key, values in common.items() if None not in values and values[0] != values[1]}
+    if "instruments" not in kept:  # written by an older version
+        changed["instruments"] = (sorted(kept.get("programs", {})), sorted(new))
+    changed_names = [name for name in new if name in old and old[name] != new[name]]
+    others = [f"{key} {before} (now {now})" for key, (before, now) in changed.items()]
+    others += [
+        f"{name} {key} {old[name].get(key)} (now {new[name].get(key)})"
+        for name in changed_names
+        for key in {**old[name], **new[name]}
+        if old[name].get(key) != new[name].get(key)
     ]
-    if other and not overwrite:
-        remedy = "take another folder" + " or --overwrite" * (flag == "--audios_path")
-        raise InputError(f"{flag}: expected the parameters in {path}, found others: {', '.join(other)}; {remedy}")
-    for name in programs if other else ():
+    if others and not overwrite:
+        remedy = "take another folder" + (" or --overwrite" if flag == "--audios_path" else "")
+        raise InputError(f"{flag}: expected the parameters in {path}, found others: {', '.join(others)}; {remedy}")
+    for name in [*old, *kept.get("programs", {})] if changed else changed_names:
         for recording in path.parent.glob(f"{name}/*.wav"):
             recording.unlink()
-    joined = parameters if other else {**parameters, "programs": {**programs, **parameters["programs"]}}
+    joined = {**parameters, "instruments": {**({} if changed else old), **new}}
+    if not changed:
+        joined |= {key: max(kept[key], parameters[key]) for key in growing if key in kept and key in parameters}
+        joined |= {key: before for key, (before, now) in common.items() if now is None}
     if not path.exists() or joined != kept:
         write_json(path, joined)
 
@@ -172,38 +332,42 @@ def _remove_if_alone(path: pathlib.Path) -> None:
             path.parent.rmdir()
 
 
-def _render_missing(
-    arguments: argparse.Namespace, instruments: Sequence[Instrument], midi_paths: Sequence[str], playing: Playing
+def _prepare_missing(
+    arguments: argparse.Namespace, instruments: Sequence[Instrument], scores: Sequence[Score], playing: Playing
 ) -> None:
-    """Render the notes from the SoundFont that are needed and not there: all of them to keep or for many pieces."""
-    if arguments.nsynth_path:
+    """Prepare the notes that are needed and not there: all of them to keep or for many pieces."""
+    prepared = [instrument for instrument in instruments if instrument.source]
+    if not prepared or not scores:
         return
-    if arguments.notes_path or len(midi_paths) > MANY_PIECES:
+    if arguments.notes_path or len(scores) > MANY_PIECES:
         pitches = set(PITCHES)
     else:
         pitches = set()
-        for midi_path in midi_paths:
-            with contextlib.suppress(InputError):  # told when its turn comes
-                pitches |= pitches_needed(read_midi(midi_path), playing.transpose)
+        for score in scores:
+            with contextlib.suppress(InputError):  # reported when its turn comes
+                pitches |= pitches_needed(vary_piece(read_midi(score.midi_path), score.variation), playing.transpose)
     work = [
         (instrument, pitch)
-        for instrument in instruments
+        for instrument in prepared
         for pitch in sorted(pitches)
-        if not has_pitch(instrument, pitch)
+        if instrument.can_play(pitch) and not has_pitch(instrument, pitch)
     ]
-    for _, _, reason in jobs.run(render_notes, work, arguments.jobs, arguments.dask, "notes"):
+    for _, _, reason in jobs.run(prepare_notes, work, arguments.jobs, arguments.dask, "notes"):
         if reason:
-            raise InputError(f"--soundfont: {reason}")
+            raise InputError(reason)
 
 
 def _origins(counts: collections.Counter) -> str:
     """What a report says of notes that are not the ones asked for."""
     if not counts["played"]:
         return ""
-    said = [f"{counts['velocity']} from another velocity"] * bool(counts["velocity"])
-    said += [f"{counts['pitch']} from another pitch"] * bool(counts["pitch"])
-    said += [f"{counts['silent']} silent for want of a note near enough"] * bool(counts["silent"])
-    return f"; {counts['played']} notes" + (f", {', '.join(said)}" if said else ", all as asked for")
+    origins = {
+        "velocity": "from another velocity",
+        "pitch": "from another pitch",
+        "silent": "silent because no note is near enough",
+    }
+    parts = [f"{counts[key]} {words}" for key, words in origins.items() if counts[key]] or ["all as asked for"]
+    return f"; {counts['played']} notes, {', '.join(parts)}"
 
 
 def _program(text: str) -> tuple[str, int]:
@@ -226,18 +390,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     add("--nsynth_path", help="folder of NSynth notes or the download's root; without it, notes come from a SoundFont")
-    add("--midi_path", required=True, help="folder of .mid and .midi files, subfolders too")
+    add("--midi_path", help="folder of .mid and .midi files, subfolders too")
+    add("--etudes", type=cli.number(int, 0, 1000), default=0, help="how many generated pieces to play")
+    add("--etudes_texture", choices=TEXTURES, default="mixed", help="melody: one note at a time, as for hum2guitar")
+    add("--etudes_seconds", type=cli.number(float, MIN_SECTION, 3600), default=60, help="length of a generated piece")
+    add("--midi_out", help="keep the MIDI files of the generated pieces in this folder")
+    add(
+        "--variations",
+        type=cli.number(int, 1, MAX_VARIATIONS),
+        default=1,
+        help="play each piece so many times: as it is, then each time in another key, at another tempo and loudness",
+    )
+    add("--seed", type=cli.seed, default=0, help="of the generated pieces and the variations")
     add("--audios_path", required=True, help="folder to write the recordings to")
     add("--playback_speed", type=cli.positive_float, default=1, help="divides all times of a piece")
     add("--duration_rate", type=cli.positive_float, default=4, help="multiplies each note's length")
     add("--transpose", type=cli.number(int, -127, 127), default=0, help="semitones added to every pitch")
     add("--sustain_pedal", action="store_true", help="lengthen notes while the pedal (CC 64) is down")
-    add("--instruments", nargs="+", type=_instrument, default=INSTRUMENTS, help="NSynth family and source")
-    add("--preset", type=cli.number(int, 0, 999), default=0, help="number of each instrument's preset in NSynth, or in the names of the files in --notes_path")  # fmt: skip  # noqa: E501
+    add(
+        "--instruments",
+        nargs="+",
+        type=_instrument,
+        help=f"NSynth family and source (default: none with --voices, otherwise {' '.join(INSTRUMENTS)})",
+    )
+    add(
+        "--voices",
+        nargs="+",
+        action="extend",
+        type=parse_voices,
+        default=[],
+        metavar="INSTRUMENT=SOURCE[,SOURCE...]",
+        help="play an instrument with several voices, each in its folder <instrument>@<voice>. A SOURCE is "
+        "FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes with names such as C#4.ogg, A0v8.wav, 060.flac",
+    )
+    add(
+        "--preset",
+        type=cli.number(int, 0, 999),
+        default=0,
+        help="number of each instrument's preset in NSynth, or in the names of the files in --notes_path",
+    )
     add("--soundfont", help="SoundFont file (.sf2) for the notes, by default TimGM6mb.sf2 of pretty_midi")
-    add("--program", nargs="+", action="extend", type=_program, default=[], metavar="INSTRUMENT=PROGRAM",
-        help="General MIDI program (from 0) in the SoundFont instead of the instrument's usual one")  # fmt: skip
-    add("--notes_path", help="keep all notes of the SoundFont's instruments in this folder, in NSynth's layout")
+    add(
+        "--program",
+        nargs="+",
+        action="extend",
+        type=_program,
+        default=[],
+        metavar="INSTRUMENT=PROGRAM",
+        help="General MIDI program (from 0) in the SoundFont instead of the instrument's usual one",
+    )
+    add("--notes_path", help="keep all prepared notes, of SoundFonts and recorded ones, in this folder")
     add(
         "--overwrite",
         action="store_true",

@@ -9,13 +9,15 @@ number, length and texture alone, not on how many etudes are made.
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import mido
 import numpy as np
 
+from common.files import replacing
 from synthesis.textures import (
     KEY_NAMES,
     METRE_WEIGHTS,
@@ -27,6 +29,9 @@ from synthesis.textures import (
     ScoreNote,
     draw,
 )
+
+if TYPE_CHECKING:
+    import mido
 
 TEXTURES = ("mixed", "melody")  # melody: one note at a time, in the range of a guitar melody
 TICKS_PER_BEAT = 480
@@ -234,6 +239,8 @@ def compose(seed: int, number: int, seconds: float = 60.0, texture: str = "mixed
 
     Two calls with the same arguments give the same bytes. Arguments and errors are those of `sections`.
     """
+    import mido  # here, so that --help and argument errors answer at once
+
     made = sections(seed, number, seconds, texture)
     ends = np.cumsum([0.0, *(section.plan.seconds for section in made)])
     end_ticks = np.cumsum([0, *(round(section.plan.beats * TICKS_PER_BEAT) for section in made)])
@@ -271,18 +278,16 @@ def write_etudes(
 ) -> list[pathlib.Path]:
     """Write etudes 0 to n - 1 as etude_000.mid and so on; returns their paths.
 
-    Each file appears whole or not at all. The folder is made where it is missing; files of the same names are replaced.
+    The folder is made where it is missing. A file that holds its etude already is left as it is, so that its time tells
+    when the etude changed; each file appears whole or not at all.
     """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(n):
-        path = folder / f"etude_{number:03d}.mid"
-        temporary = folder / f".{path.name}.{os.getpid()}"
-        try:
-            compose(seed, number, seconds, texture).save(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        path = pathlib.Path(folder, f"etude_{number:03d}.mid")
+        buffer = io.BytesIO()
+        compose(seed, number, seconds, texture).save(file=buffer)
+        if not path.exists() or path.read_bytes() != buffer.getvalue():
+            with replacing(path) as beside:
+                beside.write_bytes(buffer.getvalue())
         paths.append(path)
     return paths

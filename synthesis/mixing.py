@@ -1,9 +1,4 @@
-"""Notes and MIDI to audio: reading pieces, finding or rendering an instrument's notes, mixing them.
-
-Notes are those of NSynth (Engel et al., 2017): one file a pitch and velocity, 16 kHz, 4 s of which 3 s are held, named
-``<instrument>_<preset:03d>-<pitch:03d>-<velocity:03d>.wav``. A SoundFont is rendered into the same layout first, so
-that everything below works on such files alone. Times are in seconds, audio is float32 with full scale 1.
-"""
+"""Mix an instrument's notes to the recording of a piece. Times are in seconds, audio is float32 with full scale 1."""
 
 from __future__ import annotations
 
@@ -16,15 +11,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from common import recordings
-from common.audio import resample, resampled, write_audio
+from common.audio import resampled, write_audio
 from common.errors import InputError
 from data import PUBLISHED
 from synthesis.midi import LONGEST_SECONDS, Piece
-from synthesis.notes import PITCHES, SAMPLE_RATE, NoteBank
+from synthesis.notes import PITCHES, NoteBank
 
 PEAK = 32000 / 32768  # of every recording
-RELEASE_SAMPLES = 3000  # time constant of the release at `SAMPLE_RATE`
-BLOCK = 2**23  # samples mixed at a time, 8.7 min
+RELEASE_SECONDS = 3000 / 16000  # time constant of the release
+BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
 WHOLE_SECONDS = 1800  # a longer piece is kept on disk until its peak is known
 
 
@@ -50,9 +45,9 @@ def pitches_needed(piece: Piece, transpose: int = 0) -> set[int]:
     return {min(max(note.pitch + transpose, PITCHES[0]), PITCHES[-1]) for note in piece.notes}
 
 
-def release_envelope(n_samples: int) -> np.ndarray:
-    """The published release, ``exp(-n / 3000)`` with n in samples at 16 kHz: float32 ``(n_samples,)``."""
-    return np.exp(np.arange(n_samples) / -RELEASE_SAMPLES).astype(np.float32)
+def release_envelope(n_samples: int, sample_rate: int) -> np.ndarray:
+    """The published release, a decay with a time constant of 3000 samples at 16 kHz: float32 ``(n_samples,)``."""
+    return np.exp(np.arange(n_samples) / (-RELEASE_SECONDS * sample_rate)).astype(np.float32)
 
 
 def synthesize(
@@ -61,8 +56,8 @@ def synthesize(
     """The piece played with the notes of `bank`.
 
     A note sounds for its length times `duration_rate`, at most as long as the recorded note is; its last tenth is
-    multiplied by `release_envelope`. What rings past the end of the piece is cut there. The mix, at 16 kHz, is
-    resampled once and brought to a peak of 32000 / 32768.
+    multiplied by `release_envelope`. What rings past the end of the piece is cut there. The mix has the
+    sample rate of the notes; it is resampled once, if need be, and brought to a peak of 32000 / 32768.
 
     Returns:
         audio: float32 ``(n_samples,)`` at `sample_rate`; its length depends on the piece and `playing` alone.
@@ -114,30 +109,34 @@ def _blocks(
             f"--playback_speed: expected recordings that end within a day (24 h), found {seconds / 3600:.1f} h "
             f"at speed {playing.playback_speed:g}"
         )
-    n_samples = max(1, round(seconds * SAMPLE_RATE))
-    mix = _mixed(_sounds(piece, bank, playing, counts), n_samples)
-    if n_samples <= BLOCK:
-        yield resample(next(mix), SAMPLE_RATE, sample_rate)
-        return
-    yield from filter(len, resampled(mix, SAMPLE_RATE, sample_rate))
+    mix = _mixed(_sounds(piece, bank, playing, counts), max(1, round(seconds * bank.sample_rate)))
+    n_left = max(1, round(seconds * sample_rate))  # the length that every instrument gets, whatever its sample rate
+    for block in resampled(mix, bank.sample_rate, sample_rate):
+        part = block[:n_left]
+        n_left -= len(part)
+        if len(part):
+            yield part
+    if n_left:
+        yield np.zeros(n_left, np.float32)
 
 
 def _sounds(
     piece: Piece, bank: NoteBank, playing: Playing, counts: collections.Counter
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(first sample, samples) of each note of a piece, cut and released, in order of their start."""
-    envelope = release_envelope(0)
+    rate = bank.sample_rate
+    envelope = release_envelope(0, rate)
     for start, end, pitch, velocity in piece.notes:
         note, how = bank.note(pitch + playing.transpose, velocity)
         if how:
             counts[how] += 1
         duration = (end - start) / playing.playback_speed * playing.duration_rate
-        sound = note[: round(duration * SAMPLE_RATE)].copy()
+        sound = note[: round(duration * rate)].copy()
         n_release = len(sound) // 10
         if n_release > len(envelope):
-            envelope = release_envelope(n_release)
+            envelope = release_envelope(n_release, rate)
         sound[len(sound) - n_release :] *= envelope[:n_release]
-        yield round(start / playing.playback_speed * SAMPLE_RATE), sound
+        yield round(start / playing.playback_speed * rate), sound
 
 
 def _mixed(sounds: Iterator[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:

@@ -1,79 +1,88 @@
-"""Notes and MIDI to audio: reading pieces, finding or rendering an instrument's notes, mixing them.
+"""The notes of an instrument: where they lie, how they are prepared, and how they are found.
 
-Notes are those of NSynth (Engel et al., 2017): one file a pitch and velocity, 16 kHz, 4 s of which 3 s are held, named
-``<instrument>_<preset:03d>-<pitch:03d>-<velocity:03d>.wav``. A SoundFont is rendered into the same layout first, so
-that everything below works on such files alone. Times are in seconds, audio is float32 with full scale 1.
+Notes lie in NSynth's layout (Engel et al., 2017): one file for each pitch and velocity, 4 s of which 3 s are held,
+named ``<instrument>_<preset:03d>-<pitch:03d>-<velocity:03d>.wav``. NSynth's own files are read as they are. Notes of a
+SoundFont, and recorded notes of other sample rates and names, are first prepared: written in the same layout at
+`SAMPLE_RATE`, with their onsets aligned. Audio is float32 with full scale 1.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import io
 import os
-import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from common.audio import read_audio, resample, write_audio
 from common.errors import InputError
-from common.files import existing_folder
+from common.files import existing_folder, read_json
 
-SAMPLE_RATE = 16000  # of notes, and of the mix before it is resampled once
+SAMPLE_RATE = 44100  # of prepared notes
+NSYNTH_RATE = 16000
 HELD_SECONDS, NOTE_SECONDS = 3, 4
 PITCHES = range(21, 109)
 VELOCITIES = (25, 50, 75, 100, 127)
-KEPT_NOTES = 500  # in memory from one piece to the next: 128 MB
-LARGEST_SHIFT = 12  # semitones that a missing note may be shifted from its neighbour
-VOLUME, REVERB, CHORUS, ALL_SOUND_OFF = 7, 91, 93, 120  # control change numbers
-# NSynth's families (rows) and sources to General MIDI programs, counted from 0.
-SOURCES = ("acoustic", "electronic", "synthetic")
-_PROGRAM_TABLE = {
-    "bass": (32, 33, 38),  # acoustic bass, fingered bass, synth bass 1
-    "brass": (56, 61, 62),  # trumpet, brass section, synth brass 1
-    "flute": (73, 75, 79),  # flute, pan flute, ocarina
-    "guitar": (25, 27, 30),  # steel-string guitar, clean electric guitar, distortion guitar
-    "keyboard": (0, 4, 5),  # grand piano, electric pianos 1 and 2
-    "mallet": (12, 11, 14),  # marimba, vibraphone, tubular bells
-    "organ": (19, 16, 18),  # church organ, drawbar organ, rock organ
-    "reed": (71, 65, 70),  # clarinet, alto saxophone, bassoon
-    "string": (48, 50, 51),  # string ensemble 1, synth strings 1 and 2
-    "synth_lead": (82, 80, 81),  # calliope, square and sawtooth lead
-    "vocal": (52, 53, 54),  # choir aahs, voice oohs, synth voice
-}
-PROGRAMS = {
-    f"{family}_{source}": program
-    for family, programs in _PROGRAM_TABLE.items()
-    for source, program in zip(SOURCES, programs, strict=True)
-}
+KEPT_NOTES = 300  # in memory from one piece to the next: 212 MB at 44.1 kHz, 77 MB at 16 kHz
+MAX_SHIFT = 12  # semitones by which a neighbouring note may be shifted to replace a missing one
+ONSET_LEVEL = 10 ** (-30 / 20)  # of a note's peak: the note's onset is the first sample that exceeds it
+LEAD_SECONDS = 0.003  # kept before the onset of prepared notes
+DC_CUTOFF = 5  # Hz
+NOTES_NAME = "notes.json"  # describes a folder of prepared notes
 
 
-def _nearest(values, wanted: int) -> int:
-    """The nearest value; of two equally near ones the higher: a note shifted down does not become shorter."""
-    return min(values, key=lambda value: (abs(value - wanted), -value))
+@dataclasses.dataclass(frozen=True)
+class SoundFontProgram:
+    """A program (from 0) in bank 0 of a SoundFont file, to render notes from."""
+
+    soundfont: str
+    program: int
 
 
-_NEAREST_VELOCITY = tuple(_nearest(VELOCITIES, velocity) for velocity in range(128))  # looked up for every note
+@dataclasses.dataclass(frozen=True)
+class RecordedNotes:
+    """Recordings of single notes, any sample rate and length: from (pitch, velocity) to a file."""
+
+    files: dict[tuple[int, int], str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Instrument:
-    """Where the notes of one instrument lie or will lie, and what `render_notes` makes them from.
+    """One instrument, or one voice of an instrument.
 
     Attributes:
-        name: such as ``guitar_acoustic``.
-        notes: from (pitch, velocity) to a file.
-        soundfont: SoundFont file that the notes are rendered from, None for recorded notes.
-        program: General MIDI program in the SoundFont.
+        name: such as ``guitar_acoustic`` or ``guitar_acoustic@FluidR3_GM-24``; the name of its folder of recordings.
+        notes: from (pitch, velocity) to the file where the note lies, or will lie once it is prepared.
+        sample_rate: of these files, in Hz.
+        source: what the notes are prepared from; None for notes that are there.
+        raw: whether the notes are NSynth's own, whose DC is removed when they are read.
     """
 
     name: str
     notes: dict[tuple[int, int], str]
-    soundfont: str | None = None
-    program: int | None = None
+    sample_rate: int = SAMPLE_RATE
+    source: SoundFontProgram | RecordedNotes | None = None
+    raw: bool = False
+
+    @functools.cached_property
+    def recorded_pitches(self) -> tuple[int, ...]:
+        """The pitches that are recorded or rendered, in order; all others are shifted from these."""
+        files = self.source.files if isinstance(self.source, RecordedNotes) else self.notes
+        return tuple(sorted({pitch for pitch, _ in files}))
+
+    def can_play(self, pitch: int) -> bool:
+        """Whether a pitch is recorded or near enough to a recorded one."""
+        return abs(nearest(self.recorded_pitches, pitch) - pitch) <= MAX_SHIFT
+
+
+def nearest(values: Collection[int], wanted: int) -> int:
+    """The nearest value; of two equally near ones the higher: a note shifted down does not become shorter."""
+    return min(values, key=lambda value: (abs(value - wanted), -value))
+
+
+NEAREST_VELOCITY = tuple(nearest(VELOCITIES, velocity) for velocity in range(128))  # looked up for every note
 
 
 def note_name(instrument: str, preset: int, pitch: int, velocity: int) -> str:
@@ -81,8 +90,16 @@ def note_name(instrument: str, preset: int, pitch: int, velocity: int) -> str:
     return f"{instrument}_{preset:03d}-{pitch:03d}-{velocity:03d}.wav"
 
 
-def find_notes(folder: str | os.PathLike, names: Sequence[str], preset: int = 0) -> list[Instrument]:
-    """The instruments called `names` in a folder of NSynth notes or the root of NSynth's download.
+def find_notes(
+    folder: str | os.PathLike, names: Sequence[str], preset: int = 0, flag: str = "--preset"
+) -> list[Instrument]:
+    """The instruments called `names` in a folder in NSynth's layout or the root of NSynth's download.
+
+    Args:
+        folder: NSynth's notes, or notes kept by an earlier run (notes.json then says their sample rate).
+        names: NSynth's family and source, such as guitar_acoustic.
+        preset: the number that NSynth gave the instrument.
+        flag: which flag to name if the preset is not there.
 
     Raises:
         InputError: no folder, no notes in it, or an instrument that is not there (the text lists what is).
@@ -105,156 +122,59 @@ def find_notes(folder: str | os.PathLike, names: Sequence[str], preset: int = 0)
         if (name, preset) not in notes:
             presets = sorted(number for other, number in notes if other == name)
             if presets:
-                raise InputError(f"--preset: expected one of {name}'s in {folder} ({_listed(presets)}), found {preset}")
+                raise InputError(f"{flag}: expected one of {name}'s in {folder} ({listed(presets)}), found {preset}")
             there = sorted({instrument for instrument, _ in notes})
-            raise InputError(f"--instruments: expected some of those in {folder} ({_listed(there)}), found {name}")
-    return [Instrument(name, notes[name, preset]) for name in names]
+            what = "--instruments" if flag == "--preset" else flag
+            raise InputError(f"{what}: expected some of those in {folder} ({listed(there)}), found {name}")
+    kept = folder / NOTES_NAME
+    kept_rate = read_json(kept).get("sample_rate") if kept.exists() else None
+    rate, raw = kept_rate or NSYNTH_RATE, not kept_rate
+    return [Instrument(name, notes[name, preset], rate, raw=raw) for name in names]
 
 
-def choose_programs(soundfont: str | os.PathLike, names: Sequence[str], programs: dict[str, int]) -> dict[str, int]:
-    """The General MIDI program of each name: the one in `programs`, otherwise the one in `PROGRAMS`.
-
-    Raises:
-        InputError: no SoundFont, a name without a program, or a program that the SoundFont does not hold.
-    """
-    there, chosen = soundfont_programs(soundfont), {}
-    for name in names:
-        program = chosen[name] = programs.get(name, PROGRAMS.get(name))
-        if program is None:
-            raise InputError(
-                f"--instruments: expected NSynth's names ({_listed(sorted(PROGRAMS))}) or one with its own "
-                f"--program, found {name}"
-            )
-        if program not in there:
-            raise InputError(
-                f"--program: expected {name}={program} to be one of the programs in {soundfont}, "
-                f"found {_listed(sorted(there)) or 'none in bank 0'}"
-            )
-    return chosen
+def listed(items: Sequence) -> str:
+    """The first 40 items, for an error message."""
+    shown = [str(item) for item in items[:40]]
+    return ", ".join(shown + (["..."] if len(items) > len(shown) else []))
 
 
-def soundfont_instruments(
-    soundfont: str | os.PathLike, programs: dict[str, int], folder: str | os.PathLike, preset: int = 0
-) -> list[Instrument]:
-    """Instruments whose notes `render_notes` renders from a SoundFont into `folder`.
+# --- preparing --------------------------------------------------------------------------------------------------------
+
+
+def remove_dc(note: np.ndarray, sample_rate: int) -> np.ndarray:
+    """A note without its DC, which is estimated by a zero-phase low-pass at 5 Hz (Butterworth, second order twice).
+
+    The DC of a recorded or synthesized note follows the note's envelope. A constant would leave steps where the note
+    begins and ends, a causal high-pass a thump at the onset; the note is mirrored at its ends instead, so that its
+    attack and its decay stay what they are. A tone of 27.5 Hz, the lowest of a piano, changes by 0.1 %.
 
     Args:
-        soundfont: an .sf2 file.
-        programs: from an instrument's name to its General MIDI program, as `choose_programs` gives them.
-        folder: where the notes lie or will lie.
-        preset: only names the files.
+        note: float32 ``(..., n_samples)``.
+        sample_rate: in Hz.
     """
-    folder, soundfont = pathlib.Path(folder).resolve(), str(pathlib.Path(soundfont).resolve())
-    return [
-        Instrument(
-            name,
-            {(p, v): str(folder / note_name(name, preset, p, v)) for p in PITCHES for v in VELOCITIES},
-            soundfont,
-            program,
-        )
-        for name, program in programs.items()
-    ]
+    from scipy.signal import butter, sosfiltfilt
+
+    mirrored = min(note.shape[-1] - 1, round(0.5 * sample_rate))
+    if mirrored < 1:
+        return np.array(note)
+    low_pass = butter(2, DC_CUTOFF, fs=sample_rate, output="sos")
+    return (note - sosfiltfilt(low_pass, note, padtype="even", padlen=mirrored)).astype(np.float32)
 
 
-def _listed(items: Sequence) -> str:
-    shown = [str(item) for item in items[:40]]
-    return ", ".join(shown + ["..."] * (len(items) > len(shown)))
+def align_onset(note: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The note with its onset at exactly 3 ms, faded in up to there; float32 ``(n,)``. A silent note is empty.
 
-
-def default_soundfont() -> pathlib.Path:
-    """TimGM6mb.sf2, read where pip installed it inside pretty_midi.
-
-    Raises:
-        InputError: pretty_midi is not installed, or came without it.
+    The onset is the first sample above -30 dB of the note's peak. At -40 dB, the hammers and dampers of a real grand
+    (Salamander) come up to 7 ms before the string does; at -30 dB the onsets of its notes agree within 3 ms.
     """
-    import importlib.util
-
-    package = importlib.util.find_spec("pretty_midi")
-    path = pathlib.Path(package.origin).with_name("TimGM6mb.sf2") if package else None
-    if not path or not path.is_file():
-        raise InputError("--soundfont: expected a file, found no TimGM6mb.sf2 installed with pretty_midi to default to")
-    return path
-
-
-def soundfont_programs(path: str | os.PathLike) -> set[int]:
-    """The programs in bank 0 of a SoundFont 2 file (its ``phdr`` chunk; SoundFont 2.04 specification, section 7.2).
-
-    Raises:
-        InputError: no such file or not a SoundFont.
-    """
-    if not os.path.isfile(path):
-        raise InputError(f"--soundfont: expected an .sf2 file, found none at {path}")
-    with open(path, "rb") as file:
-        header = file.read(12)
-        end = os.path.getsize(path)
-        while header[:4] == b"RIFF" and header[8:] == b"sfbk" and file.tell() < end:
-            kind, size = file.read(4), int.from_bytes(file.read(4), "little")
-            if kind == b"LIST" and file.read(4) == b"pdta":
-                continue  # its chunks follow
-            if kind == b"phdr":
-                records = np.frombuffer(file.read(size), np.dtype([("name", "S20"), ("at", "<u2", 2), ("rest", "S14")]))
-                return {int(program) for program, bank in records["at"][:-1] if bank == 0}  # the last one is a mark
-            file.seek(size + size % 2 - 4 * (kind == b"LIST"), os.SEEK_CUR)
-    raise InputError(f"--soundfont: expected a SoundFont 2 file, found something else or a damaged one at {path}")
-
-
-def fingerprint(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.ndarray:
-    """One pitch of a SoundFont's program at each of `VELOCITIES`: float32 ``(5, 64000)`` at 16 kHz.
-
-    Held for 3 s and let go for 1 s, as NSynth's notes are; without reverb and chorus, because those would run from one
-    note into the next. A pitch is always rendered by itself, from the same MIDI, so that its samples are the same
-    whenever and wherever it is rendered.
-
-    Raises:
-        InputError: midirenderer cannot render this SoundFont.
-    """
-    import midirenderer
-    import mido
-    import soundfile
-
-    # The renderer works in blocks of 64 samples at 48 kHz: notes that are a multiple of 64 samples apart start alike.
-    spacing, ticks_per_second = 4.2, 960  # mido's 480 ticks a beat at the default of 120 beats a minute
-    timed = []
-    for index, velocity in enumerate(VELOCITIES):
-        start = index * spacing
-        timed += [
-            (start, mido.Message("note_on", note=pitch, velocity=velocity)),
-            (start + HELD_SECONDS, mido.Message("note_off", note=pitch)),
-            (start + NOTE_SECONDS + 0.1, mido.Message("control_change", control=ALL_SOUND_OFF, value=0)),
-        ]
-    # Rendering stops at the last event; a note after the last release keeps it whole.
-    end = len(VELOCITIES) * spacing
-    timed += [
-        (end, mido.Message("note_on", note=0, velocity=1)),
-        (end + 0.05, mido.Message("note_off", note=0)),
-    ]
-    track = mido.MidiTrack([mido.Message("program_change", program=program)])
-    track += [mido.Message("control_change", control=c, value=v) for c, v in ((REVERB, 0), (CHORUS, 0), (VOLUME, 127))]
-    tick = 0
-    for seconds, message in timed:
-        now = round(seconds * ticks_per_second)
-        track.append(message.copy(time=now - tick))
-        tick = now
-    midi = io.BytesIO()
-    mido.MidiFile(tracks=[track], ticks_per_beat=480).save(file=midi)
-    try:
-        rendered = midirenderer.render_wave_from(pathlib.Path(soundfont).read_bytes(), midi.getvalue())
-        audio, rate = soundfile.read(io.BytesIO(rendered), dtype="float32", always_2d=True)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads ({error})") from None
-    audio = audio.mean(axis=1)
-    starts = [round(index * spacing * rate) for index in range(len(VELOCITIES))]
-    notes = np.stack([audio[start : start + NOTE_SECONDS * rate] for start in starts])  # (5, 192000)
-    return np.clip(resample(notes, rate, SAMPLE_RATE), -1, 1)
+    magnitude = np.abs(note)
+    if not magnitude.any():
+        return np.zeros(0, np.float32)
+    onset, lead = int(np.argmax(magnitude > ONSET_LEVEL * magnitude.max())), round(LEAD_SECONDS * sample_rate)
+    aligned = np.concatenate([np.zeros(max(lead - onset, 0), note.dtype), note[max(onset - lead, 0) :]])
+    aligned = remove_dc(aligned, sample_rate)
+    aligned[:lead] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(lead) / lead)
+    return aligned
 
 
 def has_pitch(instrument: Instrument, pitch: int) -> bool:
@@ -262,56 +182,68 @@ def has_pitch(instrument: Instrument, pitch: int) -> bool:
     return all(os.path.exists(instrument.notes[pitch, velocity]) for velocity in VELOCITIES)
 
 
-def render_notes(instrument: Instrument, pitch: int) -> None:
-    """Write the notes of one pitch of a SoundFont's instrument to their files, 16-bit; those that are there stay."""
-    for velocity, note in zip(VELOCITIES, render_pitch(instrument.soundfont, instrument.program, pitch), strict=True):
+def write_notes(instrument: Instrument, pitch: int, notes: Sequence[np.ndarray]) -> None:
+    """Write the prepared notes of one pitch at `VELOCITIES` to their files, 16-bit; those that are there stay."""
+    for velocity, note in zip(VELOCITIES, notes, strict=True):
         path = instrument.notes[pitch, velocity]
         if not os.path.exists(path):
-            write_audio(path, note, SAMPLE_RATE)
+            n_samples = NOTE_SECONDS * SAMPLE_RATE
+            padded = np.zeros(n_samples, np.float32)
+            padded[: len(note)] = note[:n_samples]
+            write_audio(path, padded, SAMPLE_RATE)
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
 
 
 class NoteBank:
-    """The notes of one instrument as they are asked for, each read once and the same ever after."""
+    """The notes of one instrument as they are asked for."""
 
     def __init__(self, instrument: Instrument) -> None:
         self.name = instrument.name
+        self.sample_rate = instrument.sample_rate
         self._instrument = instrument
         self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
         for pitch, velocity in instrument.notes:
             self._velocities.setdefault(pitch, []).append(velocity)
-        self._notes: dict[tuple[int, int], tuple[np.ndarray, str]] = {}
+        self._found = functools.lru_cache(KEPT_NOTES)(self._find)
 
     def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
-        """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)`` at 16 kHz, and how it was found.
+        """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
 
         The velocity is first rounded to the nearest of `VELOCITIES`. The second value is ``""`` if that very note is
         there, ``"velocity"`` if another velocity stands in, ``"pitch"`` if another pitch stands in, resampled by at
-        most `LARGEST_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
+        most `MAX_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
         """
-        key = (pitch, _NEAREST_VELOCITY[velocity])
-        if key not in self._notes:
-            self._notes[key] = self._find(*key)
-        return self._notes[key]
+        return self._found(pitch, NEAREST_VELOCITY[velocity])
 
     def _find(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
-        found_pitch = _nearest(self._velocities, pitch)
-        if abs(found_pitch - pitch) > LARGEST_SHIFT:
+        if not self._instrument.can_play(pitch):
             return _read_only(np.zeros(0, np.float32)), "silent"
-        found_velocity = _nearest(self._velocities[found_pitch], velocity)
+        found_pitch = nearest(self._velocities, pitch)
+        found_velocity = nearest(self._velocities[found_pitch], velocity)
         path = self._instrument.notes[found_pitch, found_velocity]
-        note, how = _read_note(path, os.stat(path).st_mtime_ns if os.path.exists(path) else 0), ""
+        mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
+        note = _read_note(path, mtime, self.sample_rate, self._instrument.raw)
         if found_pitch != pitch:
-            note = resample(note, SAMPLE_RATE * 2 ** ((pitch - found_pitch) / 12), SAMPLE_RATE)
-            how = "pitch"
-        elif found_velocity != velocity:
-            how = "velocity"
-        return _read_only(note), how if note.any() else "silent"
+            note = resample(note, self.sample_rate * 2 ** ((pitch - found_pitch) / 12), self.sample_rate)
+        return _read_only(note), self._origin(pitch, velocity, found_velocity) if note.any() else "silent"
+
+    def _origin(self, pitch: int, velocity: int, found_velocity: int) -> str:
+        """What stands in for a note."""
+        if pitch not in self._instrument.recorded_pitches:
+            return "pitch"
+        source = self._instrument.source
+        if isinstance(source, RecordedNotes):
+            found_velocity = NEAREST_VELOCITY[nearest([v for p, v in source.files if p == pitch], velocity)]
+        return "velocity" if found_velocity != velocity else ""
 
 
 @functools.lru_cache(KEPT_NOTES)
-def _read_note(path: str, mtime_ns: int) -> np.ndarray:
+def _read_note(path: str, mtime_ns: int, sample_rate: int, raw: bool) -> np.ndarray:
     """A note's file as it was at that time; kept from one piece to the next, which saves a third of the work."""
-    return _read_only(read_audio(path, SAMPLE_RATE))
+    note = read_audio(path, sample_rate)
+    return _read_only(remove_dc(note, sample_rate) if raw else note)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -1,0 +1,230 @@
+"""SoundFonts: finding the file, choosing a program, rendering its notes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.audio import resample
+from common.errors import InputError
+from synthesis.notes import (
+    HELD_SECONDS,
+    NOTE_SECONDS,
+    PITCHES,
+    SAMPLE_RATE,
+    VELOCITIES,
+    Instrument,
+    SoundFontProgram,
+    align_onset,
+    listed,
+    note_name,
+)
+
+FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/soundfonts", "/usr/share/minuet/soundfonts")
+# Which package holds a SoundFont, by the start of its name.
+PACKAGES = {
+    "fluidr3": "Debian's package fluid-soundfont-gm",
+    "generaluser": "Debian's package minuet-data",
+    "timgm6mb": "the Python package pretty_midi or Debian's package timgm6mb-soundfont",
+}
+VOLUME, REVERB, CHORUS, ALL_SOUND_OFF = 7, 91, 93, 120  # control change numbers
+SPARE_SECONDS = 0.1  # rendered beyond a note's length, because aligning its onset removes what lies before
+# NSynth's families (rows) and sources to General MIDI programs, counted from 0.
+SOURCES = ("acoustic", "electronic", "synthetic")
+_PROGRAM_TABLE = {
+    "bass": (32, 33, 38),  # acoustic bass, fingered bass, synth bass 1
+    "brass": (56, 61, 62),  # trumpet, brass section, synth brass 1
+    "flute": (73, 75, 79),  # flute, pan flute, ocarina
+    "guitar": (25, 27, 30),  # steel-string guitar, clean electric guitar, distortion guitar
+    "keyboard": (0, 4, 5),  # grand piano, electric pianos 1 and 2
+    "mallet": (12, 11, 14),  # marimba, vibraphone, tubular bells
+    "organ": (19, 16, 18),  # church organ, drawbar organ, rock organ
+    "reed": (71, 65, 70),  # clarinet, alto saxophone, bassoon
+    "string": (48, 50, 51),  # string ensemble 1, synth strings 1 and 2
+    "synth_lead": (82, 80, 81),  # calliope, square and sawtooth lead
+    "vocal": (52, 53, 54),  # choir aahs, voice oohs, synth voice
+}
+PROGRAMS = {
+    f"{family}_{source}": program
+    for family, programs in _PROGRAM_TABLE.items()
+    for source, program in zip(SOURCES, programs, strict=True)
+}
+
+
+def choose_programs(soundfont: str | os.PathLike, names: Sequence[str], programs: dict[str, int]) -> dict[str, int]:
+    """The General MIDI program of each name: the one in `programs`, otherwise the one in `PROGRAMS`.
+
+    Raises:
+        InputError: no SoundFont, a name without a program, or a program that the SoundFont does not hold.
+    """
+    chosen = {}
+    for name in names:
+        program = programs.get(name, PROGRAMS.get(name))
+        if program is None:
+            raise InputError(
+                f"--instruments: expected NSynth's names ({listed(sorted(PROGRAMS))}) or one with its own "
+                f"--program, found {name}"
+            )
+        check_program(soundfont, program, f"{name}={program}")
+        chosen[name] = program
+    return chosen
+
+
+def check_program(soundfont: str | os.PathLike, program: int, what: str, flag: str = "--program") -> None:
+    """Refuse a program that is not in bank 0 of a SoundFont.
+
+    Raises:
+        InputError: naming `flag` and `what` asked for the program; or the file is not a SoundFont.
+    """
+    there = soundfont_programs(soundfont, "--soundfont" if flag == "--program" else flag)
+    if program not in there:
+        raise InputError(
+            f"{flag}: expected {what} to be one of the programs in {soundfont}, "
+            f"found {listed(sorted(there)) or 'none in bank 0'}"
+        )
+
+
+def soundfont_instrument(
+    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike, preset: int = 0
+) -> Instrument:
+    """An instrument whose notes are rendered from a SoundFont into `folder`; `preset` only names the files."""
+    folder = pathlib.Path(folder).resolve()
+    notes = {(p, v): str(folder / note_name(name, preset, p, v)) for p in PITCHES for v in VELOCITIES}
+    return Instrument(name, notes, source=SoundFontProgram(str(pathlib.Path(soundfont).resolve()), program))
+
+
+def default_soundfont() -> pathlib.Path:
+    """TimGM6mb.sf2, which pip installs inside pretty_midi.
+
+    Raises:
+        InputError: pretty_midi is not installed, or came without it.
+    """
+    folder = _pretty_midi_folder()
+    path = folder / "TimGM6mb.sf2" if folder else None
+    if not path or not path.is_file():
+        raise InputError("--soundfont: expected a file, found no TimGM6mb.sf2 installed with pretty_midi to default to")
+    return path
+
+
+def find_soundfont(name: str | os.PathLike, flag: str = "--soundfont") -> pathlib.Path:
+    """The SoundFont file `name`. A name without a folder is also looked for where Debian and pip put SoundFonts.
+
+    There, the start of the name is enough: GeneralUser.sf2 is GeneralUser-v1.47.sf2.
+
+    Raises:
+        InputError: naming `flag`, if there is no such file; the text says which package holds it, if that is known.
+    """
+    path = pathlib.Path(name)
+    if path.is_file():
+        return path
+    packages = [package for start, package in PACKAGES.items() if path.name.lower().startswith(start)]
+    remedy = f"; install {packages[0]}" if packages else ""
+    if path.name != str(name):
+        raise InputError(f"{flag}: expected an .sf2 file, found none at {path}{remedy}")
+    folders = [folder for folder in (*map(pathlib.Path, FOLDERS), _pretty_midi_folder()) if folder]
+    for pattern in (path.name, f"{path.stem}*{path.suffix}"):
+        for folder in folders:
+            for found in sorted(folder.glob(pattern)):
+                return found
+    raise InputError(
+        f"{flag}: expected an .sf2 file, found none at {path} or in {', '.join(map(str, folders))}{remedy}"
+    )
+
+
+def _pretty_midi_folder() -> pathlib.Path | None:
+    package = importlib.util.find_spec("pretty_midi")
+    return pathlib.Path(package.origin).parent if package else None
+
+
+def soundfont_programs(path: str | os.PathLike, flag: str = "--soundfont") -> set[int]:
+    """The programs in bank 0 of a SoundFont 2 file (its ``phdr`` chunk; SoundFont 2.04 specification, section 7.2).
+
+    Raises:
+        InputError: naming `flag`, if there is no such file or it is not a SoundFont.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{flag}: expected an .sf2 file, found none at {path}")
+    with open(path, "rb") as file:
+        header = file.read(12)
+        end = os.path.getsize(path)
+        while header[:4] == b"RIFF" and header[8:] == b"sfbk" and file.tell() < end:
+            kind, size = file.read(4), int.from_bytes(file.read(4), "little")
+            if kind == b"LIST" and file.read(4) == b"pdta":
+                continue  # its chunks follow
+            if kind == b"phdr":
+                records = np.frombuffer(file.read(size), np.dtype([("name", "S20"), ("at", "<u2", 2), ("rest", "S14")]))
+                return {int(program) for program, bank in records["at"][:-1] if bank == 0}  # the last one is a mark
+            file.seek(size + size % 2 - 4 * (kind == b"LIST"), os.SEEK_CUR)
+    raise InputError(f"{flag}: expected a SoundFont 2 file, found something else or a damaged one at {path}")
+
+
+@functools.lru_cache(16)
+def fingerprint(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.ndarray:
+    """One pitch of a SoundFont's program at each of `VELOCITIES`: float32 ``(5, 180810)``, 4.1 s at 44.1 kHz.
+
+    Held for 3 s and let go for 1 s, as NSynth's notes are; without reverb and chorus, because those would run from one
+    note into the next. A pitch is always rendered by itself, from the same MIDI, so that its samples are the same
+    whenever and wherever it is rendered.
+
+    Raises:
+        InputError: midirenderer cannot render this SoundFont.
+    """
+    import midirenderer
+    import mido
+    import soundfile
+
+    # The renderer works in blocks of 64 samples at 48 kHz: notes that are a multiple of 64 samples apart start alike.
+    spacing, ticks_per_second = 4.2, 960  # mido's 480 ticks a beat at the default of 120 beats a minute
+    timed = []
+    for index, velocity in enumerate(VELOCITIES):
+        start = index * spacing
+        timed += [
+            (start, mido.Message("note_on", note=pitch, velocity=velocity)),
+            (start + HELD_SECONDS, mido.Message("note_off", note=pitch)),
+            (start + NOTE_SECONDS + SPARE_SECONDS, mido.Message("control_change", control=ALL_SOUND_OFF, value=0)),
+        ]
+    # Rendering stops at the last event; a note after the last release keeps it whole.
+    end = len(VELOCITIES) * spacing
+    timed += [
+        (end, mido.Message("note_on", note=0, velocity=1)),
+        (end + 0.05, mido.Message("note_off", note=0)),
+    ]
+    track = mido.MidiTrack([mido.Message("program_change", program=program)])
+    track += [mido.Message("control_change", control=c, value=v) for c, v in ((REVERB, 0), (CHORUS, 0), (VOLUME, 127))]
+    tick = 0
+    for seconds, message in timed:
+        now = round(seconds * ticks_per_second)
+        track.append(message.copy(time=now - tick))
+        tick = now
+    midi = io.BytesIO()
+    mido.MidiFile(tracks=[track], ticks_per_beat=480).save(file=midi)
+    try:
+        rendered = midirenderer.render_wave_from(pathlib.Path(soundfont).read_bytes(), midi.getvalue())
+        audio, rate = soundfile.read(io.BytesIO(rendered), dtype="float32", always_2d=True)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads ({error})") from None
+    audio = audio.mean(axis=1)
+    starts = [round(index * spacing * rate) for index in range(len(VELOCITIES))]
+    notes = np.stack([audio[start : start + round((NOTE_SECONDS + SPARE_SECONDS) * rate)] for start in starts])
+    return np.clip(resample(notes, rate, SAMPLE_RATE), -1, 1)
+
+
+def prepare_pitch(source: SoundFontProgram, pitch: int) -> list[np.ndarray]:
+    """The notes of one pitch at each of `VELOCITIES`, their onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
+    return [align_onset(note, SAMPLE_RATE) for note in render_pitch(source.soundfont, source.program, pitch)]
