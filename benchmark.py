@@ -1,7 +1,11 @@
-"""Time every part of the project on this machine, each beside the plain way of doing it.
+"""Time every part of the project on this machine, each beside the plain way to do it.
 
-Makes its own data. Every measurement runs in a process of its own, so that its peak memory is its own; the machine's
+Makes its own data. Each measurement runs in a process of its own, so that its peak memory is its own. The machine's
 matrix-product rate is measured in the same run. Prints a table and writes JSON.
+
+The plain ways, at the end of this file, are what one would write first: one process, whole files in memory, Keras' own
+layers and optimizer. They give the same results (tests/test_benchmark.py). Each imports what it needs when it is
+called, so that a timing includes what a user waits for.
 """
 
 from __future__ import annotations
@@ -21,85 +25,67 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-import plain_ways
+import data
 from common import cli
-from common.audio import write_audio
+from common.audio import read_audio, write_audio
 from common.files import writable_folder, write_json
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
-RESULT = "result: "
-FLAGS = ("base_filters", "batch_size", "jobs", "precision", "plain")  # of a measurement, as the table shows them
-EPOCH_STEPS = 1000  # of the epoch whose overhead is asked for
+RESULT = "result: "  # starts the line with which a child process returns its result
+SHOWN = ("base_filters", "batch_size", "jobs", "precision", "plain")  # parameters that the table shows
+EPOCH_STEPS = 1000  # steps of the epoch whose overhead is extrapolated
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", default="benchmark.json", help="JSON file to write")
-    parser.add_argument("--quick", action="store_true", help="16 base filters only, short recordings to convert")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the full-size networks and convert a short recording"
+    )
     parser.add_argument("--only", nargs="+", choices=[*PARTS], help="parts to run (default: all)")
     cli.add_gpu(parser)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)  # what a child process is called with
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # given to child processes
     return cli.run(parser, run, argv)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure one part in this process, or all of them, each in a child; the exit status."""
+    """Measure one part in this process, or all of them, each in a child process; the exit status."""
     if arguments.measure:
         task = json.loads(arguments.measure)
-        part = task.pop("part")
-        found = PARTS[part](gpu=arguments.gpu, quick=arguments.quick, **task)
-        print(RESULT + json.dumps({"peak_mb": _peak_mb(), **found}))
+        print(RESULT + json.dumps(measure(task.pop("part"), task, arguments.gpu, arguments.quick)))
         return 0
     writable_folder(pathlib.Path(arguments.output).parent, "--output")
     results, rates = [], {}
     print(f"{'part':<66}{'value':>8} {'unit':<9}{'peak MB':>8}  beside")
     for part in arguments.only or (QUICK if arguments.quick else PARTS):
-        for group in _tasks(part, arguments):
+        for group in list_tasks(part, arguments.gpu, arguments.quick):
             plain = []
             for task in group:
-                found = {"part": part, **task, **_measure(part, task, arguments)}
-                _print_row(found, plain, rates)
-                results.append(found)
-                if "plain" in found and "value" in found:
-                    plain.append(found)
-                if part == "machine" and "value" in found:
-                    rates[found["precision"]] = found["value"]
-    write_json(arguments.output, {**_machine(), "seed": SEED, "quick": arguments.quick, "results": results})
+                result = {"part": part, **task, **measure_in_child(part, task, arguments.gpu, arguments.quick)}
+                print_row(result, plain, rates)
+                results.append(result)
+                if "plain" in result and "value" in result:
+                    plain.append(result)
+                if part == "machine" and "value" in result:
+                    rates[result["precision"]] = result["value"]
+    write_json(arguments.output, {**describe_machine(), "seed": SEED, "quick": arguments.quick, "results": results})
     print(f"Written to {arguments.output}")
     return 0
 
 
-def _print_row(found: dict, plain: Sequence[dict], rates: dict[str, float]) -> None:
-    """One line of the table: a result beside those of the plain ways and the matrix-product rates by precision."""
-    name = " ".join([found["part"], *(f"{key}={found[key]}" for key in FLAGS if key in found)])
-    if "error" in found:
-        print(f"{name:<66}{'-':>8} {found['error']}", flush=True)
-        return
-    beside = []
-    if "plain" not in found:
-        beside += [f"{found['value'] / other['value']:.2f} times {other['plain']}" for other in plain]
-    rate = rates.get(found.get("precision"))
-    if found["part"] == "step" and found["base_filters"] == 64 and rate:
-        share = found["value"] * FLOP_PER_SLICE / (rate * 1e9)
-        beside.append(f"{100 * share:.0f} % of the matrix-product rate")
-    print(
-        f"{name:<66}{found['value']:>8.2f} {found['unit']:<9}{found['peak_mb']:>8.0f}  {', '.join(beside)}", flush=True
-    )
-
-
-def _tasks(part: str, arguments: argparse.Namespace) -> list[list[dict]]:
-    """What to measure of a part, in groups: the plain ways of a piece of work, then the project's own."""
+def list_tasks(part: str, gpu: int, quick: bool) -> list[list[dict]]:
+    """Parameters of each measurement of a part, in groups: first the plain ways of a piece of work, then our own."""
     precisions = ["float32"]
-    if cli.has_gpu(arguments.gpu):
+    if cli.has_gpu(gpu):
         precisions += ["mixed_bfloat16", "mixed_float16"]
     elif cli.has_bfloat16():
         precisions += ["mixed_bfloat16"]
-    sizes = [16] if arguments.quick else [64, 16]
+    sizes = [16] if quick else [64, 16]
     if part == "machine":
         return [[{"precision": precision}] for precision in precisions]
     if part == "step":
-        batch_sizes = [8] if arguments.quick else [1, 8]
+        batch_sizes = [8] if quick else [1, 8]
         sized = [{"base_filters": n, "batch_size": batch_size} for n in sizes for batch_size in batch_sizes]
         plain = [{"precision": "float32", "plain": way} for way in ("eager", "compiled")]
         ways = [*plain, *({"precision": precision} for precision in precisions)]
@@ -110,34 +96,54 @@ def _tasks(part: str, arguments: argparse.Namespace) -> list[list[dict]]:
         return [[{"base_filters": n}] for n in sizes]
     if part == "pipeline":
         return [[{}]]
-    return [[{"plain": "one process"}, *([] if arguments.quick else [{"jobs": 1}]), {"jobs": 2}]]
+    return [[{"plain": "one process"}, *([] if quick else [{"jobs": 1}]), {"jobs": 2}]]
 
 
-def _measure(part: str, task: dict, arguments: argparse.Namespace) -> dict:
-    """The result of one measurement in a child process."""
-    command = [sys.executable, __file__, "--gpu", str(arguments.gpu), "--measure", json.dumps({"part": part, **task})]
-    done = subprocess.run(command + ["--quick"] * arguments.quick, capture_output=True, text=True, check=False)
+def measure(part: str, task: dict, gpu: int, quick: bool) -> dict:
+    """The result of one measurement, made in this process: value, unit and peak memory in MB."""
+    result = PARTS[part](gpu=gpu, quick=quick, **task)
+    return {"peak_mb": peak_mb(), **result}
+
+
+def measure_in_child(part: str, task: dict, gpu: int, quick: bool) -> dict:
+    """As `measure`, in a child process; where that failed, {"error": the last line of its stderr}."""
+    command = [sys.executable, __file__, "--gpu", str(gpu), "--measure", json.dumps({"part": part, **task})]
+    if quick:
+        command.append("--quick")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if done.returncode or not lines:
         return {"error": (done.stderr.strip().splitlines() or ["no result"])[-1]}
     return json.loads(lines[-1].removeprefix(RESULT))
 
 
-def _median_seconds(work: Callable[[], object], n_times: int) -> float:
-    """Median seconds of `work` after one call that is not counted."""
-    work()
-    seconds = []
-    for _ in range(n_times):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+def print_row(result: dict, plain: Sequence[dict], rates: dict[str, float]) -> None:
+    """Print one line of the table.
+
+    Args:
+        result: of `measure`, with its part and parameters.
+        plain: results of the plain ways of the same work, to print the ratio to.
+        rates: matrix products in GFLOP/s by precision, to print the share of for full-size steps.
+    """
+    name = " ".join([result["part"], *(f"{key}={result[key]}" for key in SHOWN if key in result)])
+    if "error" in result:
+        print(f"{name:<66}{'-':>8} {result['error']}", flush=True)
+        return
+    notes = []
+    if "plain" not in result:
+        notes += [f"{result['value'] / other['value']:.2f} times {other['plain']}" for other in plain]
+    rate = rates.get(result.get("precision"))
+    if result["part"] == "step" and result["base_filters"] == 64 and rate:
+        share = result["value"] * FLOP_PER_SLICE / (rate * 1e9)
+        notes.append(f"{100 * share:.0f} % of the matrix-product rate")
+    columns = f"{name:<66}{result['value']:>8.2f} {result['unit']:<9}{result['peak_mb']:>8.0f}"
+    print(f"{columns}  {', '.join(notes)}", flush=True)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def machine(gpu: int, quick: bool, precision: str) -> dict:
+def measure_machine(gpu: int, quick: bool, precision: str) -> dict:
     """Matrix products of 2048 x 2048, in GFLOP/s."""
     cli.start_tensorflow(gpu)
     import tensorflow as tf
@@ -145,12 +151,12 @@ def machine(gpu: int, quick: bool, precision: str) -> dict:
     dtype = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}[precision]
     a = tf.cast(tf.random.stateless_normal((2048, 2048), (SEED, 0)), dtype)
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)), autograph=False)
-    seconds = _median_seconds(lambda: product().numpy(), 10)
+    seconds = median_seconds(lambda: product().numpy(), 10)
     return {"value": 2 * 2048**3 / seconds / 1e9, "unit": "GFLOP/s"}
 
 
-def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: str, plain: str = "") -> dict:
-    """Training steps of random slices; the plain ways are in float32, eager (as published) and compiled."""
+def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: str, plain: str = "") -> dict:
+    """Training steps of random slices. The plain ways are in float32: "eager" (as published) and "compiled"."""
     cli.start_tensorflow(gpu)
     import tensorflow as tf
 
@@ -159,7 +165,7 @@ def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: s
     from training import loop, optimizers
 
     if plain:
-        update = plain_ways.training_step(base_filters, SEED, is_eager=plain == "eager")
+        update = make_plain_step(base_filters, is_eager=plain == "eager")
     else:
         system = loop.System(
             model.build_generator(1, base_filters, precision, SEED),
@@ -175,66 +181,67 @@ def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: s
     rate, number = tf.constant(1e-5), tf.constant(0)
     n_times = 3 if quick or (base_filters == 64 and batch_size == 8) else 8
 
-    def work() -> float:
+    def step() -> float:
         return float(update(inputs, target, rate, rate, number)["mae"])  # waits until the step is done
 
-    return {"value": batch_size / _median_seconds(work, n_times), "unit": "slices/s"}
+    return {"value": batch_size / median_seconds(step, n_times), "unit": "slices/s"}
 
 
-def pipeline(gpu: int, quick: bool) -> dict:
+def measure_pipeline(gpu: int, quick: bool) -> dict:
     """Reading, scaling and batching of feature files alone, batches of 8."""
     cli.start_tensorflow(-1)
     from training import dataset
     from training.batches import Batches, stream_batches
 
     with tempfile.TemporaryDirectory() as folder:
-        _write_features(folder, 256)
+        write_features(folder, 256)
         pairs = dataset.find_pairs(folder, ["a"], ["b"])
         batches = Batches(pairs, pairs.samples, 8, SEED)
         stream = stream_batches(batches, 0, 4 * batches.steps_per_epoch)
-        seconds = _median_seconds(lambda: sum(1 for _ in stream), 1 if quick else 3)
+        seconds = median_seconds(lambda: sum(1 for _ in stream), 1 if quick else 3)
     return {"value": 4 * 256 / seconds, "unit": "slices/s"}
 
 
-def epoch(gpu: int, quick: bool, base_filters: int) -> dict:
-    """What an epoch of train.py takes beside its 1000 steps of one slice: validation of 111 slices (a split of 0.1),
-    samples, weights and state, in percent of the steps."""
-    n_held_out, n_trained = 111, 20
+def measure_epoch(gpu: int, quick: bool, base_filters: int, n_trained: int = 20, n_held_out: int = 111) -> dict:
+    """What an epoch of train.py takes beside 1000 steps of one slice, in percent of these steps.
+
+    That is validation of `n_held_out` slices (by default those of a split of 0.1), samples, weights and state. Steps
+    are timed on `n_trained` slices.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        _write_features(folder, n_trained + n_held_out, n_pieces=n_trained + n_held_out)
+        write_features(folder, n_trained + n_held_out, n_pieces=n_trained + n_held_out)
         flags = ["--dataset_path", folder, "--origin", "a", "--target", "b", "--models_path", f"{folder}/models"]
         flags += ["--base_filters", str(base_filters), "--batch_size", "1", "--epochs", "3", "--gpu", str(gpu)]
         split = n_held_out / (n_trained + n_held_out)
-        peak = _run_command("train.py", *flags, "--precision", "float32", "--validation_split", str(split))
+        peak = run_command("train.py", *flags, "--precision", "float32", "--validation_split", str(split))
         model = pathlib.Path(folder, "models", "a_2_b")
         with (model / "history.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         ends = [(model / "samples" / f"{number:03d}" / "spectrogram.png").stat().st_mtime for number in (2, 3)]
-    in_steps = float(rows[2]["seconds"])  # of the third epoch, where nothing is compiled any more
+    step_seconds = float(rows[2]["seconds"])  # of the third epoch, in which nothing is compiled any more
     n_steps = int(rows[2]["step"]) - int(rows[1]["step"])
-    overhead = ends[1] - ends[0] - in_steps
-    return {"value": 100 * overhead / (EPOCH_STEPS * in_steps / n_steps), "unit": "%", "peak_mb": peak}
+    overhead = ends[1] - ends[0] - step_seconds
+    return {"value": 100 * overhead / (EPOCH_STEPS * step_seconds / n_steps), "unit": "%", "peak_mb": peak}
 
 
-def compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
-    """The whole command on 10 minutes of audio in six files, in seconds of audio a second."""
-    minutes = 10
+def measure_compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = "", minutes: float = 10) -> dict:
+    """The whole command on `minutes` of audio in six files, in seconds of audio a second."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         rng = np.random.default_rng(SEED)
         for i in range(6):
-            noise = rng.normal(0, 0.1, minutes * 10 * 44100).astype(np.float32)
+            noise = rng.normal(0, 0.1, round(minutes * 10 * 44100)).astype(np.float32)
             write_audio(folder / "audios" / "noise" / f"piece{i}.wav", noise)
         if plain:
-            work = functools.partial(plain_ways.compute_features, folder / "audios", folder / "features")
+            work = functools.partial(compute_features_plainly, folder / "audios", folder / "features")
         else:
             flags = ["--audios_path", f"{folder}/audios", "--features_path", f"{folder}/features", "--jobs", str(jobs)]
-            work = functools.partial(_run_command, "compute_features.py", *flags)
-        return _speed(work, minutes)
+            work = functools.partial(run_command, "compute_features.py", *flags)
+        return measure_speed(work, minutes)
 
 
-def synthesize_audios(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
-    """The whole command on 60 minutes of music, 250 notes a minute, SoundFont notes made beforehand."""
+def measure_synthesize_audios(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
+    """The whole command on 60 minutes of music, 250 notes a minute, with the SoundFont's notes made beforehand."""
     import pretty_midi
 
     minutes, instrument = 60, "keyboard_acoustic"
@@ -252,41 +259,67 @@ def synthesize_audios(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> 
             music.write(f"{folder}/midi/piece{i}.mid")
         flags = ["--instruments", instrument, "--notes_path", f"{folder}/notes", "--jobs", str(jobs)]
         flags += ["--midi_path", f"{folder}/midi"]
-        _run_command("synthesize_audios.py", *flags, "--audios_path", f"{folder}/first")
+        run_command("synthesize_audios.py", *flags, "--audios_path", f"{folder}/first")
         if plain:
             places = folder / "midi", folder / "notes", instrument, folder / "second"
-            work = functools.partial(plain_ways.synthesize_audios, *places)
+            work = functools.partial(synthesize_audios_plainly, *places)
         else:
-            work = functools.partial(_run_command, "synthesize_audios.py", *flags, "--audios_path", f"{folder}/second")
-        return _speed(work, minutes)
+            work = functools.partial(run_command, "synthesize_audios.py", *flags, "--audios_path", f"{folder}/second")
+        return measure_speed(work, minutes)
 
 
-def conversion(gpu: int, quick: bool, base_filters: int, plain: str = "") -> dict:
-    """predict.py on 1 (quick) or 5 minutes of mono audio, whole process, overlap 0."""
+def measure_conversion(gpu: int, quick: bool, base_filters: int, plain: str = "") -> dict:
+    """predict.py on 1 (quick) or 5 minutes of mono audio, the whole process, overlap 0."""
     minutes = 1 if quick else 5
     with tempfile.TemporaryDirectory() as folder:
         weights_path, source, destination = (f"{folder}/{name}" for name in ("generator.h5", "in.wav", "out.wav"))
-        _write_weights(weights_path, base_filters)
+        write_weights(weights_path, base_filters)
         audio = np.random.default_rng(SEED).normal(0, 0.1, minutes * 60 * 44100).astype(np.float32)
         write_audio(source, audio)
         if plain:
-            work = functools.partial(plain_ways.convert, source, weights_path, destination, gpu)
+            work = functools.partial(convert_plainly, source, weights_path, destination, gpu)
         else:
             flags = ["--model", weights_path, "--input", source, "--output", destination, "--gpu", str(gpu)]
-            work = functools.partial(_run_command, "predict.py", *flags, "--overlap", "0")
-        return _speed(work, minutes)
+            work = functools.partial(run_command, "predict.py", *flags, "--overlap", "0")
+        return measure_speed(work, minutes)
 
 
-def _speed(work: Callable[[], float | None], minutes: float) -> dict:
-    """Seconds of audio that `work` gets through in a second, and the peak memory of the command where it gives that."""
+PARTS = {
+    "machine": measure_machine,
+    "step": measure_step,
+    "pipeline": measure_pipeline,
+    "epoch": measure_epoch,
+    "compute_features": measure_compute_features,
+    "synthesize_audios": measure_synthesize_audios,
+    "conversion": measure_conversion,
+}
+QUICK = [part for part in PARTS if part != "epoch"]
+
+
+# --- what the parts share ---------------------------------------------------------------------------------------------
+
+
+def median_seconds(work: Callable[[], object], n_times: int) -> float:
+    """Median seconds of `work`, after one call that is not counted."""
+    work()
+    seconds = []
+    for _ in range(n_times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def measure_speed(work: Callable[[], float | None], minutes: float) -> dict:
+    """How many seconds of audio `work` handles in a second, and the peak memory in MB if `work` returns it."""
     start = time.perf_counter()
     peak = work()
-    found = {"value": 60 * minutes / (time.perf_counter() - start), "unit": "s/s"}
-    return found if peak is None else {**found, "peak_mb": peak}
+    result = {"value": 60 * minutes / (time.perf_counter() - start), "unit": "s/s"}
+    return result if peak is None else {**result, "peak_mb": peak}
 
 
-def _write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
-    """Random slices of instruments a and b, spread over pieces."""
+def write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
+    """Write random slices of the instruments a and b, spread over pieces."""
     rng = np.random.default_rng(SEED)
     for instrument in ("a", "b"):
         pathlib.Path(folder, instrument).mkdir()
@@ -295,8 +328,8 @@ def _write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
             np.save(pathlib.Path(folder, instrument, f"piece{i % n_pieces}_{i // n_pieces:03d}.npy"), level)
 
 
-def _write_weights(path: str, base_filters: int) -> None:
-    """A generator of random weights; no TensorFlow."""
+def write_weights(path: str, base_filters: int) -> None:
+    """Write a generator of random weights; without TensorFlow."""
     from common import weights
 
     rng = np.random.default_rng(SEED)
@@ -307,28 +340,15 @@ def _write_weights(path: str, base_filters: int) -> None:
     weights.write(path, groups, {})
 
 
-# --- this machine -----------------------------------------------------------------------------------------------------
-
-
-def _run_command(name: str, *flags: str) -> float:
-    """Run a script of this folder, whole process; its peak memory in MB."""
+def run_command(name: str, *flags: str) -> float:
+    """Run a script of this folder as a process; its peak memory in MB."""
     command = [sys.executable, str(pathlib.Path(__file__).with_name(name)), *flags]
-    done = subprocess.run([sys.executable, "-c", _PEAK_OF_COMMAND, *command], check=True, stdout=subprocess.PIPE)
-    return float(done.stdout) / _RSS_UNITS
+    done = subprocess.run([sys.executable, "-c", PEAK_OF_COMMAND, *command], check=True, stdout=subprocess.PIPE)
+    return float(done.stdout) / MAXRSS_PER_MB
 
 
-def _peak_mb() -> float:
-    """Largest resident memory that this process has had, in MB."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS
-
-
-_RSS_UNITS = 1e6 if sys.platform == "darwin" else 1e3  # of ru_maxrss in a MB
-# A process counts what the one it was forked from had taken, so a small one stands between the two.
-_PEAK_OF_COMMAND = """
+# Peak memory is inherited on fork, so the command is started by a small process.
+PEAK_OF_COMMAND = """
 import subprocess, sys
 status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
 try:
@@ -338,12 +358,23 @@ except ImportError:  # Windows
     print("nan")
 sys.exit(status)
 """
+MAXRSS_PER_MB = 1e6 if sys.platform == "darwin" else 1e3  # ru_maxrss is in bytes on macOS, in KB on Linux
 
 
-def _machine() -> dict:
-    """Versions and processor."""
+def peak_mb() -> float:
+    """Peak resident memory of this process in MB; NaN on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB
+
+
+def describe_machine() -> dict:
+    """Processor, number of cores and versions."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []  # fmt: skip  # noqa: E501
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     packages = ("tensorflow", "keras", "numpy", "librosa", "soxr")
     return {
         "processor": names[0] if names else platform.processor(),
@@ -353,16 +384,87 @@ def _machine() -> dict:
     }
 
 
-PARTS = {
-    "machine": machine,
-    "step": step,
-    "pipeline": pipeline,
-    "epoch": epoch,
-    "compute_features": compute_features,
-    "synthesize_audios": synthesize_audios,
-    "conversion": conversion,
-}
-QUICK = [part for part in PARTS if part != "epoch"]
+# --- the plain ways ---------------------------------------------------------------------------------------------------
+
+
+def make_plain_step(base_filters: int, is_eager: bool) -> Callable:
+    """The float32 update of both networks with Keras' own batch normalisation and Adam, eager or compiled.
+
+    Returns:
+        As `training.loop.make_step`. The process must build no other networks afterwards, because Keras' layers replace
+        the fused ones.
+    """
+    import tensorflow as tf
+
+    import losses
+    import model
+    from training import loop
+
+    tf.config.run_functions_eagerly(is_eager)
+    model.FusedBatchNormalization = tf.keras.layers.BatchNormalization
+    networks = model.build_generator(1, base_filters, seed=SEED), model.build_discriminator(base_filters, seed=SEED + 1)
+    system = loop.System(*networks, losses.PIX2PIX, tf.keras.optimizers.Adam(), tf.keras.optimizers.Adam())
+    system.build()
+    return loop.make_step(system, SEED)
+
+
+def compute_features_plainly(audios: pathlib.Path, features: pathlib.Path) -> None:
+    """The slices of all recordings, one after another, as float64."""
+    import librosa
+
+    window = np.hanning(1024)
+    for path in sorted(audios.glob("*/*.wav")):
+        folder = features / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        audio, _ = librosa.load(path, sr=44100)
+        magnitude = 2 * np.abs(librosa.stft(audio, n_fft=1024, hop_length=512, window=window)) / window.sum()
+        level = np.log1p(magnitude[:256] * 2**16) / np.log1p(2**16)
+        level = np.pad(level, ((0, 0), (0, -level.shape[1] % 256)))
+        for number in range(level.shape[1] // 256):
+            part = level[:, 256 * number : 256 * (number + 1), np.newaxis]
+            np.save(folder / f"{path.stem}_{number:03d}.npy", part.astype(np.float64))
+
+
+def synthesize_audios_plainly(midis: pathlib.Path, notes: pathlib.Path, instrument: str, audios: pathlib.Path) -> None:
+    """All pieces on one instrument, one after another; `notes` holds a file for every pitch and velocity."""
+    import librosa
+    import pretty_midi
+    import soundfile
+
+    audios.mkdir(parents=True, exist_ok=True)
+    velocities = np.array([25, 50, 75, 100, 127])
+    cache: dict[str, np.ndarray] = {}
+    for path in sorted(midis.glob("*.mid")):
+        midi = pretty_midi.PrettyMIDI(str(path))
+        mix = np.zeros(round(midi.get_end_time() * 16000))
+        for note in (note for part in midi.instruments for note in part.notes):
+            velocity = velocities[np.abs(velocities - note.velocity).argmin()]
+            name = f"{instrument}_000-{note.pitch:03d}-{velocity:03d}.wav"
+            if name not in cache:
+                cache[name], _ = librosa.load(notes / name, sr=16000)
+            sound = cache[name][: round(4 * (note.end - note.start) * 16000)].copy()
+            n_release = len(sound) // 10
+            if n_release:
+                sound[-n_release:] *= np.exp(-np.arange(n_release) / 3000)
+            start = round(note.start * 16000)
+            sound = sound[: len(mix) - start]
+            mix[start : start + len(sound)] += sound
+        audio = librosa.resample(mix, orig_sr=16000, target_sr=44100)
+        soundfile.write(audios / f"{path.stem}.wav", audio * 32000 / 32768 / np.abs(audio).max(), 44100)
+
+
+def convert_plainly(source: str, weights_path: str, destination: str, gpu: int = -1) -> None:
+    """Convert a recording slice by slice with the Keras network, all of it in memory."""
+    cli.start_tensorflow(gpu)
+    import model
+
+    generator = model.load_generator(weights_path)
+    magnitude, phase = data.forward_transform(read_audio(source))
+    slices = data.to_network(data.slice_frames(data.amplitude_to_db(magnitude)))
+    outputs = np.concatenate([generator(one[np.newaxis], training=False).numpy() for one in slices])
+    level = data.join_slices(data.from_network(outputs), magnitude.shape[1])
+    audio = data.inverse_transform(data.db_to_amplitude(level), phase)
+    write_audio(destination, audio / np.abs(audio).max())
 
 
 if __name__ == "__main__":

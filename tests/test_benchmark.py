@@ -1,4 +1,4 @@
-"""The benchmark runs and says what it ran on; what it holds the project against does the same work."""
+"""The benchmark runs and says what it ran on; the plain ways give the same results as the project."""
 
 from __future__ import annotations
 
@@ -11,44 +11,58 @@ import soundfile
 from made_notes import made_note, write_midi, write_notes
 
 import benchmark
-import plain_ways
+import train
 
 
-def test_table_and_json(run_command, tmp_path):
-    done = run_command("benchmark.py", "--quick", "--only", "machine", "--output", tmp_path / "b.json")
-    assert done.returncode == 0, done.stderr
+def test_table_and_json_of_a_measurement_in_a_child_process(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "list_tasks", lambda part, gpu, quick: [[{"minutes": 0.1, "jobs": 1}]])
+    assert benchmark.main(["--only", "compute_features", "--output", str(tmp_path / "b.json"), "--gpu", "-1"]) == 0
     written = json.loads((tmp_path / "b.json").read_text())
     assert written["seed"] == benchmark.SEED
     assert {"processor", "cores", "python", "versions"} <= written.keys()
-    assert [result["part"] for result in written["results"]][:1] == ["machine"]
-    for result in written["results"]:
-        assert result["value"] > 0
-        assert 50 < result["peak_mb"] < 4000
-        assert f"{result['value']:.2f} {result['unit']}" in done.stdout
+    (result,) = written["results"]
+    assert result["part"] == "compute_features"
+    assert result["value"] > 0
+    assert 50 < result["peak_mb"] < 4000
+    assert f"{result['value']:.2f} {result['unit']}" in capsys.readouterr().out
 
 
-def test_failed_part_says_why_and_the_others_go_on(monkeypatch, tmp_path, capsys):
-    def measure(part, task, arguments):
+@pytest.mark.parametrize("part", benchmark.PARTS)
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_part_has_tasks_and_measures_our_own_way_last(part, quick):
+    groups = benchmark.list_tasks(part, -1, quick)
+    assert groups
+    assert all("plain" not in group[-1] for group in groups)
+
+
+def test_a_failed_part_says_why_and_the_others_go_on(monkeypatch, tmp_path, capsys):
+    def measure_in_child(part, task, gpu, quick):
         return {"error": "out of memory"} if part == "machine" else {"value": 7.0, "unit": "slices/s", "peak_mb": 1}
 
-    monkeypatch.setattr(benchmark, "_measure", measure)
+    monkeypatch.setattr(benchmark, "measure_in_child", measure_in_child)
     assert benchmark.main(["--only", "machine", "pipeline", "--output", str(tmp_path / "b.json")]) == 0
-    said = capsys.readouterr().out
-    assert "out of memory" in said
-    assert "7.00 slices/s" in said
+    table = capsys.readouterr().out
+    assert "out of memory" in table
+    assert "7.00 slices/s" in table
     results = json.loads((tmp_path / "b.json").read_text())["results"]
     assert results[0]["error"] == "out of memory"
     assert results[-1]["value"] == 7
 
 
-def test_ratio_is_taken_against_the_plain_ways_of_the_same_work(monkeypatch, tmp_path, capsys):
+def test_an_error_in_a_child_process_is_its_last_line():
+    result = benchmark.measure_in_child("pipeline", {"no_such_parameter": 1}, gpu=-1, quick=True)
+    assert result.keys() == {"error"}
+    assert "no_such_parameter" in result["error"]
+
+
+def test_the_ratio_is_taken_to_the_plain_ways_of_the_same_work(monkeypatch, tmp_path, capsys):
     seconds = {(64, "slice by slice"): 10, (64, ""): 4, (16, "slice by slice"): 6, (16, ""): 1}
 
-    def measure(part, task, arguments):
+    def measure_in_child(part, task, gpu, quick):
         value = 1 / seconds[task["base_filters"], task.get("plain", "")]
         return {"value": value, "unit": "s/s", "peak_mb": 1}
 
-    monkeypatch.setattr(benchmark, "_measure", measure)
+    monkeypatch.setattr(benchmark, "measure_in_child", measure_in_child)
     benchmark.main(["--only", "conversion", "--output", str(tmp_path / "b.json")])
     rows = [line for line in capsys.readouterr().out.splitlines() if " times " in line]
     assert [row.split("  ")[-1] for row in rows] == ["2.50 times slice by slice", "6.00 times slice by slice"]
@@ -62,7 +76,7 @@ def test_plain_features_are_those_of_the_command(run_command, tmp_path):
         "compute_features.py", "--audios_path", tmp_path / "audios", "--features_path", tmp_path / "ours"
     )
     assert done.returncode == 0, done.stderr
-    plain_ways.compute_features(tmp_path / "audios", tmp_path / "plain")
+    benchmark.compute_features_plainly(tmp_path / "audios", tmp_path / "plain")
     names = sorted(path.name for path in (tmp_path / "plain" / "piano").iterdir())
     assert names == ["a_000.npy", "a_001.npy"]
     for name in names:
@@ -81,7 +95,7 @@ def test_plain_synthesis_is_that_of_the_command(run_command, tmp_path):
         "synthesize_audios.py", *flags, "--midi_path", tmp_path / "midi", "--audios_path", tmp_path / "o"
     )
     assert done.returncode == 0, done.stderr
-    plain_ways.synthesize_audios(tmp_path / "midi", tmp_path / "notes", "guitar_acoustic", tmp_path / "plain")
+    benchmark.synthesize_audios_plainly(tmp_path / "midi", tmp_path / "notes", "guitar_acoustic", tmp_path / "plain")
     ours, rate = soundfile.read(tmp_path / "o" / "guitar_acoustic" / "a.wav")
     plain, plain_rate = soundfile.read(tmp_path / "plain" / "a.wav")
     assert rate == plain_rate == 44100
@@ -96,7 +110,7 @@ def test_plain_conversion_is_that_of_the_command(run_command, write_generator, t
     flags = ["--model", weights_path, "--input", tmp_path / "in.wav", "--overlap", "0", "--gpu", "-1"]
     done = run_command("predict.py", *flags, "--output", tmp_path / "ours.wav", "--subtype", "float")
     assert done.returncode == 0, done.stderr
-    plain_ways.convert(str(tmp_path / "in.wav"), str(weights_path), str(tmp_path / "plain.wav"))
+    benchmark.convert_plainly(str(tmp_path / "in.wav"), str(weights_path), str(tmp_path / "plain.wav"))
     ours, plain = (soundfile.read(tmp_path / f"{way}.wav")[0] for way in ("ours", "plain"))
     plain = np.pad(plain, (0, len(ours) - len(plain)))  # the inverse transform ends with the last whole hop
     plain, ours = plain[:169_000], ours[:169_000]  # behind it the published transform divides by a window near 0
@@ -106,11 +120,33 @@ def test_plain_conversion_is_that_of_the_command(run_command, write_generator, t
 
 
 @pytest.mark.slow
-def test_quick_training_parts_run(run_command, tmp_path):
-    done = run_command("benchmark.py", "--quick", "--only", "step", "epoch", "--output", tmp_path / "b.json")
-    assert done.returncode == 0, done.stderr
+def test_parts_with_tensorflow_run(monkeypatch, tmp_path):
+    """Small networks and few slices, in this process."""
+    import tensorflow as tf
+
+    import model
+
+    def measure_here(part, task, gpu, quick):
+        sizes = {"step": {"base_filters": 2, "batch_size": 1}}
+        sizes["epoch"] = {"base_filters": 2, "n_trained": 4, "n_held_out": 1}
+        return benchmark.measure(part, task | sizes.get(part, {}), gpu, quick)
+
+    def run_here(name, *flags):
+        assert (name, train.main(flags)) == ("train.py", 0)
+        return 1.0
+
+    monkeypatch.setattr(benchmark, "measure_in_child", measure_here)
+    monkeypatch.setattr(benchmark, "run_command", run_here)
+    monkeypatch.setattr(model, "FusedBatchNormalization", model.FusedBatchNormalization)  # put back at the end
+    try:
+        flags = ["--quick", "--gpu", "-1", "--output", str(tmp_path / "b.json")]
+        assert benchmark.main([*flags, "--only", "machine", "pipeline", "epoch", "step"]) == 0
+    finally:
+        tf.config.run_functions_eagerly(False)
     results = json.loads((tmp_path / "b.json").read_text())["results"]
     assert not [result["error"] for result in results if "error" in result]
+    assert all(result["value"] > 0 for result in results)
     assert {"eager", "compiled"} <= {result.get("plain") for result in results}
-    assert 0 < results[-1]["value"] < 100
-    assert results[-1]["unit"] == "%"
+    (epoch,) = (result for result in results if result["part"] == "epoch")
+    assert 0 < epoch["value"] < 100
+    assert epoch["unit"] == "%"
