@@ -1,20 +1,21 @@
-# make demo       the whole way on the example pieces: audio, features, training, a converted recording (a few minutes)
-# make demo-hum   the same for the second system: guitar out of a hum
-# make test       the whole test suite;  make test-fast  without the slow tests
-# make lint       the linter and the formatter's check
-# make clean      takes away .venv and what the demos made
+# make demo       go the whole way with the example pieces: audio, features, training, a converted recording (a few minutes)
+# make demo-hum   the same for the second system: a hum becomes a guitar
+# make test       all tests
+# make test-fast  the tests that take seconds
+# make lint       the linter, and the formatter's check
+# make clean      remove .venv, caches and what the demos made
 #
-# README.md has the same steps as plain pip and python lines.
+# README.md gives the commands for machines without make.
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-# Where bytecode is switched off, every command would compile all of TensorFlow again.
+# If bytecode is switched off in the environment, every command would compile all of TensorFlow again.
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo demo-hum test test-fast lint clean
 
-# The piece that the split of seed 0 holds out, so that the network has never seen it (tests/test_demo.py).
+# The piece that the split with seed 0 holds out, so that the network is not trained on it (tests/test_demo.py).
 PIECE := beethoven_ode_to_joy
 
 demo: $(VENV)/installed
@@ -30,14 +31,15 @@ demo: $(VENV)/installed
 	  --origin_audio demo/audios/keyboard_acoustic/$(PIECE).wav \
 	  --target_audio demo/audios/guitar_acoustic/$(PIECE).wav --output demo/report
 	@echo
-	@echo "Went in:  demo/audios/keyboard_acoustic/$(PIECE).wav, which the network was not trained on"
-	@echo "Came out: demo/guitar.wav (the truth: demo/audios/guitar_acoustic/$(PIECE).wav)"
-	@echo "Picture:  demo/guitar.png; beside the truth: $$(ls -d demo/models/*/samples/* | tail -n 1)/spectrogram.png"
+	@echo "Input:    demo/audios/keyboard_acoustic/$(PIECE).wav, which was held out of training"
+	@echo "Output:   demo/guitar.wav"
+	@echo "Target:   demo/audios/guitar_acoustic/$(PIECE).wav"
+	@echo "Pictures: demo/guitar.png; with the target: $$(ls -d demo/models/*/samples/* | tail -n 1)/spectrogram.png"
 	@echo "Weights:  demo/models/keyboard_acoustic_2_guitar_acoustic/generator.h5"
 	@echo "Page:     demo/report/report.html, to listen and compare"
 	@$(PYTHON) -c "import csv; \
 	  row = list(csv.DictReader(open('demo/models/keyboard_acoustic_2_guitar_acoustic/history.csv')))[-1]; \
-	  print('How near: validation MAE {:.4f}, where copying the input gives {:.4f}'.format( \
+	  print('Quality:  validation MAE {:.4f}; copying the input gives {:.4f}'.format( \
 	  float(row['val_mae']), float(row['val_copy_mae'])))"
 
 demo-hum: $(VENV)/installed
@@ -48,9 +50,9 @@ demo-hum: $(VENV)/installed
 	$(PYTHON) predict.py --model demo/models/hum2guitar/generator.h5 --gpu -1 \
 	  --input docs/examples/hum/hum.ogg --output demo/hum_as_guitar.wav --plot demo/hum_as_guitar.png
 	@echo
-	@echo "Went in:  docs/examples/hum/hum.ogg"
-	@echo "Came out: demo/hum_as_guitar.wav"
-	@echo "Picture:  demo/hum_as_guitar.png; more in demo/output"
+	@echo "Input:    docs/examples/hum/hum.ogg"
+	@echo "Output:   demo/hum_as_guitar.wav"
+	@echo "Pictures: demo/hum_as_guitar.png; more in demo/output"
 	@echo "Weights:  demo/models/hum2guitar/generator.h5"
 
 test: $(VENV)/installed-dev
@@ -64,7 +66,8 @@ lint: $(VENV)/installed-dev
 	$(PYTHON) -m ruff format --check .
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+	rm -rf $(VENV) demo .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of 3.10 to 3.13 that can make virtual environments.
 $(PYTHON):
@@ -77,7 +80,7 @@ $(PYTHON):
 	fi; \
 	echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV)
 
-# Compiling all of the packages' modules takes longer than compiling those that are used, when they are.
+# --no-compile: compiling every module of the packages takes longer than compiling the used ones when they are imported.
 $(VENV)/installed: requirements.txt | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	$(PYTHON) -m pip install --quiet --no-compile -r requirements.txt

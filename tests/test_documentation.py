@@ -75,7 +75,8 @@ def compare(command: str, flags: dict, rows: dict) -> list[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_page_of_commands_agrees_with_help(command):
-    assert compare(command, read_help(command), read_tables(COMMANDS_PAGE).get(command, {})) == []
+    faults = compare(command, read_help(command), read_tables(COMMANDS_PAGE).get(command, {}))
+    assert not faults, "docs/commands.md:\n" + "\n".join(faults)
 
 
 def test_differences_between_page_and_help_are_found():
