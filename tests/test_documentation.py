@@ -55,7 +55,7 @@ def read_tables(page: str) -> dict[str, dict[str, list[tuple[str, str]]]]:
             named = re.findall(r"(\w+)\.py", line)
         elif row := re.match(r"\| `(--\w+)` \| (.*?) ?\| (.*) \|$", line):
             for command in named:
-                tables.setdefault(command, {}).setdefault(row[1], []).append((row[2].strip("`"), row[3]))
+                tables.setdefault(command, {}).setdefault(row[1], []).append((row[2].replace("`", ""), row[3]))
     return tables
 
 
