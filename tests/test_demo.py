@@ -1,4 +1,4 @@
-"""What `make demo` says of itself is true: the piece it converts is one that training holds out."""
+"""The piece that `make demo` converts is the one that its training holds out."""
 
 import pathlib
 import re
