@@ -426,31 +426,32 @@ def compute_features_plainly(audios: pathlib.Path, features: pathlib.Path) -> No
 
 
 def synthesize_audios_plainly(midis: pathlib.Path, notes: pathlib.Path, instrument: str, audios: pathlib.Path) -> None:
-    """All pieces on one instrument, one after another; `notes` holds a file for every pitch and velocity."""
+    """All pieces on one instrument, one after another; `notes` holds a 44.1 kHz file for every pitch and velocity."""
     import librosa
     import pretty_midi
     import soundfile
 
     audios.mkdir(parents=True, exist_ok=True)
+    rate = 44100
+    release_samples = 3000 / 16000 * rate
     velocities = np.array([25, 50, 75, 100, 127])
     cache: dict[str, np.ndarray] = {}
     for path in sorted(midis.glob("*.mid")):
         midi = pretty_midi.PrettyMIDI(str(path))
-        mix = np.zeros(round(midi.get_end_time() * 16000))
+        mix = np.zeros(round(midi.get_end_time() * rate))
         for note in (note for part in midi.instruments for note in part.notes):
             velocity = velocities[np.abs(velocities - note.velocity).argmin()]
             name = f"{instrument}_000-{note.pitch:03d}-{velocity:03d}.wav"
             if name not in cache:
-                cache[name], _ = librosa.load(notes / name, sr=16000)
-            sound = cache[name][: round(4 * (note.end - note.start) * 16000)].copy()
+                cache[name], _ = librosa.load(notes / name, sr=rate)
+            sound = cache[name][: round(4 * (note.end - note.start) * rate)].copy()
             n_release = len(sound) // 10
             if n_release:
-                sound[-n_release:] *= np.exp(-np.arange(n_release) / 3000)
-            start = round(note.start * 16000)
+                sound[-n_release:] *= np.exp(-np.arange(n_release) / release_samples)
+            start = round(note.start * rate)
             sound = sound[: len(mix) - start]
             mix[start : start + len(sound)] += sound
-        audio = librosa.resample(mix, orig_sr=16000, target_sr=44100)
-        soundfile.write(audios / f"{path.stem}.wav", audio * 32000 / 32768 / np.abs(audio).max(), 44100)
+        soundfile.write(audios / f"{path.stem}.wav", mix * 32000 / 32768 / np.abs(mix).max(), rate)
 
 
 def convert_plainly(source: str, weights_path: str, destination: str, gpu: int = -1) -> None:

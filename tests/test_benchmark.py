@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import librosa
 import numpy as np
 import pytest
 import soundfile
-from made_notes import made_note, write_midi, write_notes
+from made_notes import made_note, write_midi
 
 import benchmark
+import compute_features
+import predict
+import synthesize_audios
 import train
 
 
@@ -68,14 +72,12 @@ def test_the_ratio_is_taken_to_the_plain_ways_of_the_same_work(monkeypatch, tmp_
     assert [row.split("  ")[-1] for row in rows] == ["2.50 times slice by slice", "6.00 times slice by slice"]
 
 
-def test_plain_features_are_those_of_the_command(run_command, tmp_path):
+def test_plain_features_are_those_of_the_command(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "audios" / "piano").mkdir(parents=True)
     soundfile.write(tmp_path / "audios" / "piano" / "a.wav", rng.normal(0, 0.1, 200_000), 44100)
-    done = run_command(
-        "compute_features.py", "--audios_path", tmp_path / "audios", "--features_path", tmp_path / "ours"
-    )
-    assert done.returncode == 0, done.stderr
+    flags = ["--audios_path", str(tmp_path / "audios"), "--features_path", str(tmp_path / "ours"), "--jobs", "1"]
+    assert compute_features.main(flags) == 0
     benchmark.compute_features_plainly(tmp_path / "audios", tmp_path / "plain")
     names = sorted(path.name for path in (tmp_path / "plain" / "piano").iterdir())
     assert names == ["a_000.npy", "a_001.npy"]
@@ -86,30 +88,29 @@ def test_plain_features_are_those_of_the_command(run_command, tmp_path):
         assert np.abs(plain - ours).max() < 6e-4  # float16
 
 
-def test_plain_synthesis_is_that_of_the_command(run_command, tmp_path):
-    write_notes(tmp_path / "notes", "guitar_acoustic", [60, 64], velocities=(25, 50, 75, 100, 127))
-    notes = [(0, 0.5, 60, 100), (0.25, 0.4, 64, 49), (0.3, 1.7, 60, 127)]
-    write_midi(tmp_path / "midi" / "a.mid", notes)
-    flags = ["--nsynth_path", tmp_path / "notes", "--instruments", "guitar_acoustic"]
-    done = run_command(
-        "synthesize_audios.py", *flags, "--midi_path", tmp_path / "midi", "--audios_path", tmp_path / "o"
-    )
-    assert done.returncode == 0, done.stderr
+def test_plain_synthesis_is_that_of_the_command(tmp_path):
+    (tmp_path / "notes").mkdir()
+    for pitch, velocity in itertools.product((60, 64), (25, 50, 75, 100, 127)):
+        path = tmp_path / "notes" / f"guitar_acoustic_000-{pitch:03d}-{velocity:03d}.wav"
+        soundfile.write(path, made_note(pitch, velocity, rate=44100), 44100)
+    (tmp_path / "notes" / "notes.json").write_text('{"sample_rate": 44100}')  # as the command keeps its notes
+    write_midi(tmp_path / "midi" / "a.mid", [(0, 0.5, 60, 100), (0.25, 0.4, 64, 49), (0.3, 1.7, 60, 127)])
+    flags = ["--midi_path", tmp_path / "midi", "--audios_path", tmp_path / "ours", "--instruments", "guitar_acoustic"]
+    assert synthesize_audios.main([*map(str, flags), "--nsynth_path", str(tmp_path / "notes"), "--jobs", "1"]) == 0
     benchmark.synthesize_audios_plainly(tmp_path / "midi", tmp_path / "notes", "guitar_acoustic", tmp_path / "plain")
-    ours, rate = soundfile.read(tmp_path / "o" / "guitar_acoustic" / "a.wav")
+    ours, rate = soundfile.read(tmp_path / "ours" / "guitar_acoustic" / "a.wav")
     plain, plain_rate = soundfile.read(tmp_path / "plain" / "a.wav")
     assert rate == plain_rate == 44100
     assert ours.shape == plain.shape
     assert np.abs(ours - plain).max() < 3e-4
 
 
-def test_plain_conversion_is_that_of_the_command(run_command, write_generator, tmp_path):
+def test_plain_conversion_is_that_of_the_command(write_generator, tmp_path):
     audio = librosa.resample(made_note(60), orig_sr=16000, target_sr=44100)[:170_000]  # no whole number of hops
     soundfile.write(tmp_path / "in.wav", audio, 44100)
     weights_path = write_generator(tmp_path / "generator.h5", base_filters=4)
-    flags = ["--model", weights_path, "--input", tmp_path / "in.wav", "--overlap", "0", "--gpu", "-1"]
-    done = run_command("predict.py", *flags, "--output", tmp_path / "ours.wav", "--subtype", "float")
-    assert done.returncode == 0, done.stderr
+    flags = ["--model", weights_path, "--input", tmp_path / "in.wav", "--output", tmp_path / "ours.wav"]
+    assert predict.main([*map(str, flags), "--overlap", "0", "--gpu", "-1", "--subtype", "float"]) == 0
     benchmark.convert_plainly(str(tmp_path / "in.wav"), str(weights_path), str(tmp_path / "plain.wav"))
     ours, plain = (soundfile.read(tmp_path / f"{way}.wav")[0] for way in ("ours", "plain"))
     plain = np.pad(plain, (0, len(ours) - len(plain)))  # the inverse transform ends with the last whole hop
