@@ -8,11 +8,12 @@ SoundFont, and recorded notes of other sample rates and names, are first prepare
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import numpy as np
 
@@ -25,7 +26,7 @@ NSYNTH_RATE = 16000
 HELD_SECONDS, NOTE_SECONDS = 3, 4
 PITCHES = range(21, 109)
 VELOCITIES = (25, 50, 75, 100, 127)
-KEPT_NOTES = 300  # in memory from one piece to the next: 212 MB at 44.1 kHz, 77 MB at 16 kHz
+KEPT_BYTES = 128 * 10**6  # of notes kept in memory from one piece to the next
 MAX_SHIFT = 12  # semitones by which a neighbouring note may be shifted to replace a missing one
 ONSET_LEVEL = 10 ** (-30 / 20)  # of a note's peak: the note's onset is the first sample that exceeds it
 LEAD_SECONDS = 0.003  # kept before the onset of prepared notes
@@ -206,7 +207,7 @@ class NoteBank:
         self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
         for pitch, velocity in instrument.notes:
             self._velocities.setdefault(pitch, []).append(velocity)
-        self._found = functools.lru_cache(KEPT_NOTES)(self._find)
+        self._cache = _Cache(KEPT_BYTES)
 
     def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
         """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
@@ -215,7 +216,8 @@ class NoteBank:
         there, ``"velocity"`` if another velocity stands in, ``"pitch"`` if another pitch stands in, resampled by at
         most `MAX_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
         """
-        return self._found(pitch, NEAREST_VELOCITY[velocity])
+        key = (pitch, NEAREST_VELOCITY[velocity])
+        return self._cache.get(key, lambda: self._find(*key))
 
     def _find(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
         if not self._instrument.can_play(pitch):
@@ -223,8 +225,7 @@ class NoteBank:
         found_pitch = nearest(self._velocities, pitch)
         found_velocity = nearest(self._velocities[found_pitch], velocity)
         path = self._instrument.notes[found_pitch, found_velocity]
-        mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
-        note = _read_note(path, mtime, self.sample_rate, self._instrument.raw)
+        note = _read_note(path, self.sample_rate, self._instrument.raw)
         if found_pitch != pitch:
             note = resample(note, self.sample_rate * 2 ** ((pitch - found_pitch) / 12), self.sample_rate)
         return _read_only(note), self._origin(pitch, velocity, found_velocity) if note.any() else "silent"
@@ -239,11 +240,38 @@ class NoteBank:
         return "velocity" if found_velocity != velocity else ""
 
 
-@functools.lru_cache(KEPT_NOTES)
-def _read_note(path: str, mtime_ns: int, sample_rate: int, raw: bool) -> np.ndarray:
-    """A note's file as it was at that time; kept from one piece to the next, which saves a third of the work."""
-    note = read_audio(path, sample_rate)
-    return _read_only(remove_dc(note, sample_rate) if raw else note)
+class _Cache:
+    """The arrays that were asked for most recently, with what is known of them, up to a number of bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._n_bytes = max_bytes, 0
+        self._entries: collections.OrderedDict[Hashable, tuple[np.ndarray, str]] = collections.OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], tuple[np.ndarray, str]]) -> tuple[np.ndarray, str]:
+        """The entry of `key`, made if it is not there."""
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+        entry = self._entries[key] = make()
+        self._n_bytes += entry[0].nbytes
+        while self._n_bytes > self._max_bytes and len(self._entries) > 1:
+            _, (oldest, _) = self._entries.popitem(last=False)
+            self._n_bytes -= oldest.nbytes
+        return entry
+
+
+_FILES = _Cache(KEPT_BYTES)  # notes read before; keeping them from one piece to the next saves a third of the work
+
+
+def _read_note(path: str, sample_rate: int, raw: bool) -> np.ndarray:
+    """A note's file as it is now."""
+
+    def read() -> tuple[np.ndarray, str]:
+        note = read_audio(path, sample_rate)
+        return _read_only(remove_dc(note, sample_rate) if raw else note), ""
+
+    mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
+    return _FILES.get((path, mtime, sample_rate, raw), read)[0]
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
