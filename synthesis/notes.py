@@ -13,7 +13,8 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -207,7 +208,7 @@ class NoteBank:
         self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
         for pitch, velocity in instrument.notes:
             self._velocities.setdefault(pitch, []).append(velocity)
-        self._cache = _Cache(KEPT_BYTES)
+        self._found: dict[tuple[int, int], tuple[_Reading | None, str]] = {}
 
     def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
         """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
@@ -217,18 +218,22 @@ class NoteBank:
         most `MAX_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
         """
         key = (pitch, NEAREST_VELOCITY[velocity])
-        return self._cache.get(key, lambda: self._find(*key))
+        if key not in self._found:
+            self._found[key] = self._find(*key)
+        reading, how = self._found[key]
+        return (_CACHE.read(reading) if reading else np.zeros(0, np.float32)), how
 
-    def _find(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
+    def _find(self, pitch: int, velocity: int) -> tuple[_Reading | None, str]:
+        """What to read for a note of one of `VELOCITIES`, if anything, and how it was found."""
         if not self._instrument.can_play(pitch):
-            return _read_only(np.zeros(0, np.float32)), "silent"
+            return None, "silent"
         found_pitch = nearest(self._velocities, pitch)
         found_velocity = nearest(self._velocities[found_pitch], velocity)
         path = self._instrument.notes[found_pitch, found_velocity]
-        note = _read_note(path, self.sample_rate, self._instrument.raw)
-        if found_pitch != pitch:
-            note = resample(note, self.sample_rate * 2 ** ((pitch - found_pitch) / 12), self.sample_rate)
-        return _read_only(note), self._origin(pitch, velocity, found_velocity) if note.any() else "silent"
+        mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
+        reading = _Reading(path, mtime, self.sample_rate, self._instrument.raw, pitch - found_pitch)
+        silent = not _CACHE.read(reading).any()
+        return reading, "silent" if silent else self._origin(pitch, velocity, found_velocity)
 
     def _origin(self, pitch: int, velocity: int, found_velocity: int) -> str:
         """What stands in for a note."""
@@ -240,40 +245,37 @@ class NoteBank:
         return "velocity" if found_velocity != velocity else ""
 
 
+class _Reading(NamedTuple):
+    """A note's file as it was at a time, whether its DC is to be removed, and by how many semitones it is shifted."""
+
+    path: str
+    mtime_ns: int
+    sample_rate: int
+    raw: bool
+    semitones: int
+
+
 class _Cache:
-    """The arrays that were asked for most recently, with what is known of them, up to a number of bytes."""
+    """The notes that were read most recently, up to a number of bytes; each one is read-only."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes, self._n_bytes = max_bytes, 0
-        self._entries: collections.OrderedDict[Hashable, tuple[np.ndarray, str]] = collections.OrderedDict()
+        self._notes: collections.OrderedDict[_Reading, np.ndarray] = collections.OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], tuple[np.ndarray, str]]) -> tuple[np.ndarray, str]:
-        """The entry of `key`, made if it is not there."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-            return self._entries[key]
-        entry = self._entries[key] = make()
-        self._n_bytes += entry[0].nbytes
-        while self._n_bytes > self._max_bytes and len(self._entries) > 1:
-            _, (oldest, _) = self._entries.popitem(last=False)
-            self._n_bytes -= oldest.nbytes
-        return entry
-
-
-_FILES = _Cache(KEPT_BYTES)  # notes read before; keeping them from one piece to the next saves a third of the work
-
-
-def _read_note(path: str, sample_rate: int, raw: bool) -> np.ndarray:
-    """A note's file as it is now."""
-
-    def read() -> tuple[np.ndarray, str]:
-        note = read_audio(path, sample_rate)
-        return _read_only(remove_dc(note, sample_rate) if raw else note), ""
-
-    mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
-    return _FILES.get((path, mtime, sample_rate, raw), read)[0]
+    def read(self, reading: _Reading) -> np.ndarray:
+        if reading in self._notes:
+            self._notes.move_to_end(reading)
+            return self._notes[reading]
+        path, _, rate, raw, semitones = reading
+        note = read_audio(path, rate)
+        note = remove_dc(note, rate) if raw else note
+        note = resample(note, rate * 2 ** (semitones / 12), rate) if semitones else note
+        note.flags.writeable = False
+        self._notes[reading] = note
+        self._n_bytes += note.nbytes
+        while self._n_bytes > self._max_bytes and len(self._notes) > 1:
+            self._n_bytes -= self._notes.popitem(last=False)[1].nbytes
+        return note
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
+_CACHE = _Cache(KEPT_BYTES)  # kept from one piece to the next, which saves a third of the work
