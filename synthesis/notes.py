@@ -8,11 +8,13 @@ SoundFont, and recorded notes of other sample rates and names, are first prepare
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import os
 import re
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +27,7 @@ NSYNTH_RATE = 16000
 HELD_SECONDS, NOTE_SECONDS = 3, 4
 PITCHES = range(21, 109)
 VELOCITIES = (25, 50, 75, 100, 127)
-KEPT_NOTES = 300  # in memory from one piece to the next: 212 MB at 44.1 kHz, 77 MB at 16 kHz
+KEPT_BYTES = 128 * 10**6  # of notes kept in memory from one piece to the next
 MAX_SHIFT = 12  # semitones by which a neighbouring note may be shifted to replace a missing one
 ONSET_LEVEL = 10 ** (-30 / 20)  # of a note's peak: the note's onset is the first sample that exceeds it
 LEAD_SECONDS = 0.003  # kept before the onset of prepared notes
@@ -206,7 +208,7 @@ class NoteBank:
         self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
         for pitch, velocity in instrument.notes:
             self._velocities.setdefault(pitch, []).append(velocity)
-        self._found = functools.lru_cache(KEPT_NOTES)(self._find)
+        self._found: dict[tuple[int, int], tuple[_Reading | None, str]] = {}
 
     def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
         """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
@@ -215,19 +217,23 @@ class NoteBank:
         there, ``"velocity"`` if another velocity stands in, ``"pitch"`` if another pitch stands in, resampled by at
         most `MAX_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
         """
-        return self._found(pitch, NEAREST_VELOCITY[velocity])
+        key = (pitch, NEAREST_VELOCITY[velocity])
+        if key not in self._found:
+            self._found[key] = self._find(*key)
+        reading, how = self._found[key]
+        return (_CACHE.read(reading) if reading else np.zeros(0, np.float32)), how
 
-    def _find(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
+    def _find(self, pitch: int, velocity: int) -> tuple[_Reading | None, str]:
+        """What to read for a note of one of `VELOCITIES`, if anything, and how it was found."""
         if not self._instrument.can_play(pitch):
-            return _read_only(np.zeros(0, np.float32)), "silent"
+            return None, "silent"
         found_pitch = nearest(self._velocities, pitch)
         found_velocity = nearest(self._velocities[found_pitch], velocity)
         path = self._instrument.notes[found_pitch, found_velocity]
         mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
-        note = _read_note(path, mtime, self.sample_rate, self._instrument.raw)
-        if found_pitch != pitch:
-            note = resample(note, self.sample_rate * 2 ** ((pitch - found_pitch) / 12), self.sample_rate)
-        return _read_only(note), self._origin(pitch, velocity, found_velocity) if note.any() else "silent"
+        reading = _Reading(path, mtime, self.sample_rate, self._instrument.raw, pitch - found_pitch)
+        silent = not _CACHE.read(reading).any()
+        return reading, "silent" if silent else self._origin(pitch, velocity, found_velocity)
 
     def _origin(self, pitch: int, velocity: int, found_velocity: int) -> str:
         """What stands in for a note."""
@@ -239,13 +245,37 @@ class NoteBank:
         return "velocity" if found_velocity != velocity else ""
 
 
-@functools.lru_cache(KEPT_NOTES)
-def _read_note(path: str, mtime_ns: int, sample_rate: int, raw: bool) -> np.ndarray:
-    """A note's file as it was at that time; kept from one piece to the next, which saves a third of the work."""
-    note = read_audio(path, sample_rate)
-    return _read_only(remove_dc(note, sample_rate) if raw else note)
+class _Reading(NamedTuple):
+    """A note's file as it was at a time, whether its DC is to be removed, and by how many semitones it is shifted."""
+
+    path: str
+    mtime_ns: int
+    sample_rate: int
+    raw: bool
+    semitones: int
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
+class _Cache:
+    """The notes that were read most recently, up to a number of bytes; each one is read-only."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._n_bytes = max_bytes, 0
+        self._notes: collections.OrderedDict[_Reading, np.ndarray] = collections.OrderedDict()
+
+    def read(self, reading: _Reading) -> np.ndarray:
+        if reading in self._notes:
+            self._notes.move_to_end(reading)
+            return self._notes[reading]
+        path, _, rate, raw, semitones = reading
+        note = read_audio(path, rate)
+        note = remove_dc(note, rate) if raw else note
+        note = resample(note, rate * 2 ** (semitones / 12), rate) if semitones else note
+        note.flags.writeable = False
+        self._notes[reading] = note
+        self._n_bytes += note.nbytes
+        while self._n_bytes > self._max_bytes and len(self._notes) > 1:
+            self._n_bytes -= self._notes.popitem(last=False)[1].nbytes
+        return note
+
+
+_CACHE = _Cache(KEPT_BYTES)  # kept from one piece to the next, which saves a third of the work

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import pathlib
 import re
+from collections.abc import Sequence
 
 from synthesis import recorded, soundfonts
 from synthesis.notes import MAX_SHIFT, PITCHES, Instrument, SoundFontProgram, has_pitch, write_notes
@@ -82,13 +83,12 @@ def describe_gaps(instrument: Instrument) -> str:
         return ""
     n_recorded = len(set(instrument.recorded_pitches) & set(PITCHES))
     return (
-        f"{instrument.name}: expected pitches {PITCHES[0]} to {PITCHES[-1]}, found {n_recorded} of {len(PITCHES)} "
-        f"({_ranges(instrument.recorded_pitches)}); {_ranges(silent)} are more than {MAX_SHIFT} semitones away from "
-        "them and stay silent"
+        f"{instrument.name}: expected pitches {PITCHES[0]} to {PITCHES[-1]}, found {n_recorded} of {len(PITCHES)}; "
+        f"{_ranges(silent)} stay silent, more than {MAX_SHIFT} semitones from a recorded pitch"
     )
 
 
-def _ranges(pitches) -> str:
+def _ranges(pitches: Sequence[int]) -> str:
     """Pitches in order as ranges without a gap: ``21-40, 60``."""
     ranges: list[list[int]] = []
     for pitch in pitches:
