@@ -1,0 +1,209 @@
+"""The ONNX networks against Keras' for every kind of weights file, and the files that they refuse."""
+
+import json
+import tempfile
+
+import h5py
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+
+import model
+from common import weights
+from common.errors import InputError
+from conversion import onnx_network as network
+from hum2guitar import networks
+
+
+def slices(shape, seed=1):
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def keras_output(path, x):
+    load = model.load_generator if weights.describe(path).network == weights.UNET else networks.load_hum2guitar
+    expected = np.asarray(load(path)(x, training=False))
+    assert expected.std() > 0.05  # a difference would be seen
+    return expected
+
+
+def with_float16(path, out):
+    """A copy of a weights file whose arrays are stored as float16."""
+    with h5py.File(path) as source, h5py.File(out, "w") as target:
+        for name, value in source.attrs.items():
+            target.attrs[name] = value
+        for name, group in source.items():
+            copied = target.create_group(name)
+            copied.attrs["weight_names"] = group.attrs["weight_names"]
+            for weight in group.attrs["weight_names"]:
+                copied.create_dataset(weight.decode(), data=group[weight.decode()][()].astype(np.float16))
+    return out
+
+
+def run(graph, x):
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"input": x})[0]
+
+
+@pytest.fixture(scope="module")
+def write_hum2guitar():
+    """Write the weights of a hum2guitar generator with biases drawn at random; gives the path."""
+
+    def write(path, build, base_filters=2, **settings):
+        built = build(base_filters, seed=4)
+        rng = np.random.default_rng(5)
+        built.set_weights([w if w.ndim == 4 else rng.normal(0, 0.3, w.shape) for w in built.get_weights()])
+        model.save(built, path, {"system": "hum2guitar", "base_filters": base_filters, **settings})
+        return path
+
+    return write
+
+
+HUM2GUITAR = (networks.build_global_generator, networks.build_local_enhancer)
+
+
+@pytest.mark.parametrize(
+    ("in_channels", "base_filters", "shape"),
+    [(1, 4, (3, 256, 256)), (1, 3, (1, 512, 256)), (2, 4, (1, 256, 512)), (1, 16, (1, 256, 256))],
+)
+def test_the_unet_equals_keras(tmp_path, write_generator, in_channels, base_filters, shape):
+    path = write_generator(tmp_path / "generator.h5", in_channels, base_filters)
+    x = slices((*shape, in_channels))
+    output = network.load(path)(x)
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, keras_output(path, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("build", HUM2GUITAR)
+@pytest.mark.parametrize(("base_filters", "shape"), [(4, (3, 32, 13, 1)), (8, (1, 40, 16, 1)), (2, (1, 16, 8, 1))])
+def test_the_hum2guitar_networks_equal_keras(tmp_path, write_hum2guitar, build, base_filters, shape):
+    path = write_hum2guitar(tmp_path / "generator.h5", build, base_filters)
+    x = slices(shape)
+    np.testing.assert_allclose(network.load(path)(x), keras_output(path, x), atol=1e-5)
+
+
+def test_on_a_whole_segment_the_enhancer_is_closer_than_keras_to_double_precision(
+    tmp_path, write_hum2guitar, monkeypatch
+):
+    path = write_hum2guitar(tmp_path / "generator.h5", networks.build_local_enhancer, 4)
+    x = slices((1, 512, 216, 1))
+    expected = keras_output(path, x)
+
+    def in_double_precision(_, x):
+        mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
+        return (x - mean) / tf.sqrt(variance + 1e-5)
+
+    monkeypatch.setattr(networks.InstanceNorm, "call", in_double_precision)
+    reference = np.asarray(networks.load_hum2guitar(path, "float64")(x, training=False))
+    error = np.abs(network.load(path)(x) - reference).max()
+    assert error < 2.5e-5
+    assert error < np.abs(expected - reference).max()  # 4e-5: the sums of 110 592 numbers in Keras' fused operation
+
+
+def test_weights_stored_as_float16_serve_every_network(tmp_path, write_generator, write_hum2guitar):
+    unet = write_generator(tmp_path / "unet.h5")
+    half, x = with_float16(unet, tmp_path / "unet_half.h5"), slices((1, 256, 256, 1))
+    output = network.load(half)(x)
+    np.testing.assert_allclose(output, keras_output(half, x), atol=1e-5)
+    np.testing.assert_allclose(output, keras_output(unet, x), atol=5e-3)
+    for build in HUM2GUITAR:
+        path = write_hum2guitar(tmp_path / "hum.h5", build, 4)
+        half, x = with_float16(path, tmp_path / "hum_half.h5"), slices((1, 32, 13, 1))
+        output = network.load(half)(x)
+        np.testing.assert_allclose(output, keras_output(half, x), atol=1e-5)
+        # Instance normalisation raises the rounding of weak channels: up to 0.01 in single values.
+        assert np.abs(output - keras_output(path, x)).mean() < 2e-3
+
+
+def test_one_network_serves_changing_shapes_and_leaves_its_input_alone(tmp_path, write_generator):
+    unet = network.load(write_generator(tmp_path / "generator.h5"))
+    x = slices((4, 256, 512, 1))
+    kept = x.copy()
+    four = unet(x)
+    assert unet(x[:1, :, :256]).shape == (1, 256, 256, 1)
+    np.testing.assert_allclose(unet(x[2:3])[0], four[2], atol=1e-6)
+    np.testing.assert_array_equal(x, kept)
+
+
+def test_a_graph_stands_for_itself_and_says_what_it_is(tmp_path, write_generator, write_hum2guitar):
+    settings = {"origin": "keyboard_acoustic", "targets": ["guitar_acoustic"], "epoch": 3}
+    unet = write_generator(tmp_path / "unet.h5", 2, 4, **settings)
+    enhancer = write_hum2guitar(tmp_path / "enhancer.h5", networks.build_local_enhancer)
+    described = {}
+    for path, x in ((unet, slices((1, 256, 256, 2))), (enhancer, slices((1, 64, 24, 1)))):
+        graph = network.build_graph(path)
+        onnx.checker.check_model(graph, full_check=True)
+        np.testing.assert_allclose(run(graph, x), network.load(path)(x), atol=1e-6)
+        described[path] = json.loads({entry.key: entry.value for entry in graph.metadata_props}["description"])
+    assert described[unet] == {**settings, "network": "unet", "in_channels": 2, "base_filters": 4}
+    assert described[enhancer]["network"] == "local_enhancer"
+    assert described[enhancer]["system"] == "hum2guitar"
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, write_generator, monkeypatch):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    path = write_generator(tmp_path / "generator.h5")
+    unet = network.load(path)
+    assert not list(folder.iterdir())
+    np.testing.assert_allclose(unet(slices((1, 256, 256, 1))), keras_output(path, slices((1, 256, 256, 1))), atol=1e-5)
+
+
+def test_a_missing_gpu_is_named_in_one_line(tmp_path, write_generator, monkeypatch, capsys):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    path = write_generator(tmp_path / "generator.h5")
+    for gpu in (-1, None):
+        network.load(path, gpu)
+    assert capsys.readouterr().err == ""
+    assert network.load(path, 1).provider == "CPUExecutionProvider"
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--gpu 1" in said
+
+
+def test_shapes_that_a_network_cannot_work_on_are_named(tmp_path, write_generator, write_hum2guitar):
+    unet = network.load(write_generator(tmp_path / "generator.h5"))
+    with pytest.raises(ValueError, match="256 x 300"):
+        unet(np.zeros((1, 256, 300, 1), np.float32))
+    generator, enhancer = (network.load(write_hum2guitar(tmp_path / "hum.h5", build)) for build in HUM2GUITAR)
+    with pytest.raises(ValueError, match="64 x 7"):
+        generator(np.zeros((1, 64, 7, 1), np.float32))
+    with pytest.raises(ValueError, match="63 x 24"):
+        enhancer(np.zeros((1, 63, 24, 1), np.float32))
+
+
+def test_refuses_damaged_weights_and_discriminators(tmp_path, write_generator):
+    path = write_generator(tmp_path / "generator.h5")
+    groups = [(name, [(f"{i}/w:0", array) for i, array in enumerate(arrays)]) for name, arrays in weights.read(path)]
+    groups[5][1][0][1][0, 0, 0, 0] = np.nan
+    weights.write(tmp_path / "nan.h5", groups, {})
+    with pytest.raises(InputError, match=f"finite weights, found NaN or infinite ones in layer {groups[5][0]}"):
+        network.load(tmp_path / "nan.h5")
+    model.save(model.build_discriminator(2), tmp_path / "patchgan.h5", {})
+    with pytest.raises(InputError, match="found those of a patchgan"):
+        network.build_graph(tmp_path / "patchgan.h5")
+    model.save(networks.build_multiscale_discriminator(2), tmp_path / "multiscale.h5", {"base_filters": 2})
+    with pytest.raises(InputError, match="found those of a multiscale_discriminator"):
+        network.build_graph(tmp_path / "multiscale.h5")
+
+
+def test_refuses_hum2guitar_weights_of_another_shape(tmp_path, write_hum2guitar):
+    path = write_hum2guitar(tmp_path / "hum.h5", networks.build_local_enhancer)
+
+    def changed(change):
+        out = tmp_path / "changed.h5"
+        out.write_bytes(path.read_bytes())
+        with h5py.File(out, "r+") as file:
+            change(file)
+        return out
+
+    with pytest.raises(InputError, match=r"3 base filters.*global_0.*\(3, 3, 1, 3\).*found \(3, 3, 1, 2\)"):
+        network.build_graph(changed(lambda file: file.attrs.__setitem__("base_filters", 3)))
+    with pytest.raises(InputError, match="base filters, found None"):
+        network.build_graph(changed(lambda file: file.attrs.__delitem__("base_filters")))
+    with pytest.raises(InputError, match=r"layer local_up has .*found no weights"):
+        network.build_graph(changed(lambda file: file["local_up"].attrs.__setitem__("weight_names", [])))
+    with pytest.raises(InputError, match=r"layer global_last has .*found no weights"):
+        network.build_graph(changed(lambda file: file.attrs.__setitem__("network", "global_generator")))
