@@ -36,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
     add("--reference_iterations", type=count, default=32, help="turns of Griffin-Lim from noise, of the reference row")
-    add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="as in predict.py")
     cli.add_gpu(parser, default=None)
     return cli.run(parser, evaluate, argv)
 
@@ -74,7 +73,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         title, said = f"{origin} to {target}, validation pieces", [*lines, *said]
     settings = Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations)
     models = comparison.load_models(
-        described, pairs, representation.sample_rate, settings, arguments.precision, arguments.gpu, arguments.style
+        described, pairs, representation.sample_rate, settings, arguments.gpu, arguments.style
     )
     columns = {**comparison.REFERENCES, **{model.name: model.name for model in models}}
     named = {model.name: {"path": str(model.path), "summary": model.summary} for model in models}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
 import pathlib
 
@@ -32,6 +33,7 @@ GLOBAL_GENERATOR = "global_generator"
 LOCAL_ENHANCER = "local_enhancer"
 MULTISCALE_DISCRIMINATOR = "multiscale_discriminator"
 DISCRIMINATORS = (PATCHGAN, MULTISCALE_DISCRIMINATOR)
+MAX_COMPRESSION = 20  # of weights in a file; random numbers can hardly be compressed
 _NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
 
 
@@ -117,6 +119,32 @@ def patchgan_layout(base_filters: int = 64) -> Layout:
     return layout
 
 
+def hum2guitar_layout(network: str, base_filters: int) -> Layout:
+    """Layout of the global generator or the local enhancer of hum2guitar, in the order of Keras."""
+    f, few = base_filters, max(1, base_filters // 2)
+    kernels = {"global_0": (3, 3, 1, f)}
+    for index in (1, 2, 3):
+        kernels[f"global_{index}"] = (3, 3, f * 2 ** (index - 1), f * 2**index)
+    for index in range(3):
+        kernels |= {f"global_residual_{index}_{part}": (3, 3, 8 * f, 8 * f) for part in (1, 2)}
+    is_local = network == LOCAL_ENHANCER
+    kernels["global_up_2"] = (3, 3, 4 * f, 8 * f)
+    kernels |= {"local_down": (5, 5, 1, few)} if is_local else {}
+    kernels["global_up_1"] = (3, 3, 2 * f, 4 * f)
+    kernels |= {"local_1": (3, 3, few, f)} if is_local else {}
+    kernels["global_up_0"] = (3, 3, f, 2 * f)
+    if not is_local:
+        kernels["global_last"] = (3, 3, f, 1)
+    else:
+        for index in range(3):
+            kernels |= {f"local_residual_{index}_{part}": (3, 3, f, f) for part in (1, 2)}
+        kernels |= {"local_up": (3, 3, few, f), "local_last": (5, 5, few, 1)}
+    return [
+        (name, [(f"{name}/kernel:0", kernel), (f"{name}/bias:0", (kernel[2 if "up" in name else 3],))])
+        for name, kernel in kernels.items()
+    ]
+
+
 def _block(index: int, kind: str, number: int, kernel: tuple, filters: int, norm: int | None):
     """One convolution without bias and, unless `norm` is None, its batch normalisation; 0 goes without a number."""
 
@@ -178,11 +206,21 @@ def describe(path: str | os.PathLike) -> Description:
     """
     path = pathlib.Path(path)
     settings = _walk(path, None)
+    check_settings(path, settings)
     groups = _walk(path, lambda dataset: dataset.shape)
     shapes = [shape for _, arrays in groups for shape in arrays]
+    n_bytes = 4 * sum(math.prod(shape) for shape in shapes)
+    if n_bytes > MAX_COMPRESSION * path.stat().st_size:
+        raise InputError(
+            f"{path}: expected the weights of a network, found {n_bytes / 1e6:.0f} MB of them in a file of "
+            f"{path.stat().st_size / 1e6:.1f} MB"
+        )
     network = settings.get("network")
-    if network not in (None, UNET, PATCHGAN):  # a system that keeps its own layout; its loader checks the shapes
-        return Description(path, network, settings.get("in_channels"), settings.get("base_filters"), settings)
+    if network not in (None, UNET, PATCHGAN):
+        in_channels, base_filters = settings.get("in_channels"), settings.get("base_filters")
+        if network in (GLOBAL_GENERATOR, LOCAL_ENHANCER):
+            _check_hum2guitar(path, network, base_filters, dict(groups))
+        return Description(path, network, in_channels, base_filters, settings)
     first = shapes[0] if shapes else ()
     if len(first) != 4 or first[:2] != (4, 4):
         raise InputError(f"{path}: expected the weights of a network of this project, found {_found(shapes)}")
@@ -203,6 +241,39 @@ def describe(path: str | os.PathLike) -> Description:
                 f"found {found}: another architecture"
             )
     return Description(path, network, in_channels, base_filters, settings)
+
+
+def check_settings(path: str | os.PathLike, settings: dict) -> None:
+    """Refuse a file's own description that holds other types than ours.
+
+    Raises:
+        InputError: naming the entry.
+    """
+    kinds = {"system": str, "network": str, "origin": str, "targets": list, "representation": dict}
+    for key, kind in kinds.items():
+        if key in settings and not isinstance(settings[key], kind):
+            raise InputError(
+                f"{path}: expected {key} to be of type {kind.__name__}, found {type(settings[key]).__name__}"
+            )
+    if not all(isinstance(target, str) for target in settings.get("targets", [])):
+        raise InputError(f"{path}: expected targets to be names, found {settings['targets']}")
+
+
+def _check_hum2guitar(path: pathlib.Path, network: str, base_filters: int | None, found: dict[str, list]) -> None:
+    if not isinstance(base_filters, int) or base_filters < 1:
+        raise InputError(f"{path}: expected a number of base filters, found {base_filters!r}")
+    layout = hum2guitar_layout(network, base_filters)
+    expected = {name: [shape for _, shape in arrays] for name, arrays in layout}
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise InputError(
+                f"{path}: expected {network} with {base_filters} base filters, whose layer {name} has "
+                f"{_join(expected.get(name))}, found {_join(found.get(name))}: another architecture"
+            )
+
+
+def _join(shapes: list[tuple[int, ...]] | None) -> str:
+    return "no weights" if shapes is None else " and ".join(map(str, shapes))
 
 
 def _found(shapes: list[tuple]) -> str:
@@ -233,13 +304,17 @@ def _walk(path: str | os.PathLike, take):
             groups = []
             for layer in root.attrs["layer_names"]:
                 group = root[_text(layer)]
-                arrays = [take(group[_text(weight)]) for weight in group.attrs["weight_names"]]
+                datasets = [group[_text(weight)] for weight in group.attrs["weight_names"]]
+                for dataset in datasets:
+                    if dataset.external or dataset.is_virtual or dataset.file.filename != file.filename:
+                        raise InputError(f"{path}: expected all weights in the file, found {dataset.name} in another")
+                arrays = [take(dataset) for dataset in datasets]
                 if arrays:
                     groups.append((_text(layer), arrays))
             return groups
     except InputError:
         raise
-    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # h5py's own choice
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # what h5py raises
         kind = "a truncated or damaged HDF5 file" if _is_hdf5(path) else "another kind of file"
         raise InputError(f"{path}: expected a weights file in HDF5 (.h5), found {kind} ({error})") from None
 
@@ -262,6 +337,6 @@ def _plain(value):
     if isinstance(value, str) and value[:1] in "[{":
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value

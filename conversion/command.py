@@ -35,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--input", help="recording, folder of recordings or quoted pattern such as 'takes/*.flac'")
     add("--output", help="recording to write, its extension says the format; a folder where --input names several")
     cli.add_gpu(parser, default=None)
-    add("--precision", choices=["auto", "float32", "mixed_bfloat16"], default="auto", help="what the network computes in; auto is float32; bfloat16 needs TensorFlow and a processor made for it")  # fmt: skip  # noqa: E501
     add("--overlap", type=share, default=0.25, help="share of a slice blended with the next; 0 as published")
     add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="the input's phase, refined by Griffin-Lim, or refined only where the prediction leaves the input")  # fmt: skip  # noqa: E501
     add("--griffinlim_iterations", type=count, default=16, help="turns of Griffin-Lim")
@@ -93,7 +92,7 @@ def _check_used(wanted, description) -> None:
 
 
 def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
-    """The .h5 files at or below `path`, sorted; hidden ones are left out.
+    """The .h5 and .onnx files at or below `path`, sorted; hidden ones are left out.
 
     Raises:
         InputError: nothing there.
@@ -102,10 +101,12 @@ def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise InputError(f"--model: expected a weights file (.h5) or a folder with one, found nothing at {path}")
-    found = find_files(path, (".h5",))
+        raise InputError(
+            f"--model: expected a weights file (.h5 or .onnx) or a folder with one, found nothing at {path}"
+        )
+    found = find_files(path, (".h5", ".onnx"))
     if not found:
-        raise InputError(f"--model: expected weights (.h5) in the folder, found none in {path}")
+        raise InputError(f"--model: expected weights (.h5 or .onnx) in the folder, found none in {path}")
     return found
 
 
@@ -116,13 +117,14 @@ def list_models(arguments: argparse.Namespace) -> int:
         InputError: there is an output but no input, or the only file is none of weights.
     """
     from common import weights
+    from conversion.network import describe
 
     if arguments.output is not None:
         raise InputError("--input: expected with --output, found nothing")
     left_out = []
     for found in find_weights(arguments.model):
         try:
-            description = weights.describe(found)
+            description = describe(found)
             if description.network not in weights.DISCRIMINATORS:
                 print(f"{found}: {description.summary} ({COMMANDS[_n_inputs(description)]})")
         except InputError as error:
@@ -141,13 +143,14 @@ def describe_generator(path: str | os.PathLike):
         InputError: no weights file, several, or one that no recording can be given to.
     """
     from common import weights
+    from conversion.network import describe
 
     found = find_weights(path)
     named = [file for file in found if file.name == "generator.h5"] or found
     named = [file for file in named if file.parent == pathlib.Path(path)] or named
     if len(named) > 1:
         raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, named))}")
-    description = weights.describe(named[0])
+    description = describe(named[0])
     if description.network in weights.DISCRIMINATORS:
         raise InputError(f"{named[0]}: expected the weights of a generator, found those of a discriminator")
     _n_inputs(description)
@@ -251,9 +254,7 @@ def convert(
     _check_used(wanted, description)
     jobs, is_many = find_jobs(arguments.input, arguments.output)
     _check_plot(arguments.plot, is_many)
-    make = functools.cache(
-        lambda: load_converter(description, wanted, arguments.precision, arguments.gpu, read_style())
-    )
+    make = functools.cache(lambda: load_converter(description, wanted, arguments.gpu, read_style()))
     if not is_many:
         ((source, output),) = jobs
         convert_file(source, output, make, wanted)

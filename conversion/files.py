@@ -3,7 +3,7 @@
 A *converter* turns a stream of mono blocks at its `sample_rate` into another of the same length:
 
 * `Pix2PixConverter`: STFT, log level, overlapping slices through the network, blended, a phase, inverse STFT;
-* `hum_transfer.HumConverter`: pitch and energy, harmonics through the network, mel spectrogram to audio;
+* `hum2guitar.HumConverter`: pitch and energy, harmonics through the network, mel spectrogram to audio;
 * `load_converter` makes the one that a weights file asks for.
 
 `convert_audio` runs one over an array, `convert_file` over a file of any length, sample rate and channels. Nothing here
@@ -12,6 +12,7 @@ imports TensorFlow; a converter's network may bring it.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import pathlib
@@ -53,31 +54,32 @@ class Converter(Protocol):
 def load_converter(
     description: weights.Description,
     settings: Settings | None = None,
-    precision: str = "auto",
     gpu: int | None = -1,
     style: np.ndarray | None = None,
 ) -> Converter:
     """The converter of a weights file.
 
     Args:
-        description: of the file, from `weights.describe`.
+        description: of the file, from `network.describe`.
         settings: see there.
-        precision: of the network, see `inference.load`.
-        gpu: as of `inference.load`.
+        gpu: as of `network.load_network`.
         style: style slice of a multitarget network, from `read_style`.
 
     Raises:
         InputError: the file is damaged or holds a network that nothing here converts with.
     """
+    settings = settings or Settings()
     if description.system == "hum2guitar":
-        settings = settings or Settings()
-        return converter.load_converter(
-            description, settings.hum, settings.overlap, settings.griffinlim_iterations, precision, gpu
+        make = functools.partial(
+            converter.make_converter, description, settings.hum, settings.overlap, settings.griffinlim_iterations
         )
-    if description.system != "pix2pix":
+    elif description.system == "pix2pix":
+        make = functools.partial(
+            Pix2PixConverter, representation=description.representation, style=style, settings=settings
+        )
+    else:
         raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
-    network = load_network(description.path, precision, gpu)
-    return Pix2PixConverter(network, description.representation, style, settings)
+    return make(load_network(description.path, gpu))
 
 
 def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | None = None) -> np.ndarray:

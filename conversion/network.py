@@ -1,258 +1,494 @@
-"""The U-Net generator for conversion only: batch normalisation folded in, on the CPU without TensorFlow.
+"""The generator of a weights file as an ONNX graph, run by ONNX Runtime; no TensorFlow.
 
-A network here is a callable: float32 slices ``(n, 256 k, 256 m, in_channels)`` in [-1, 1] to ``(n, 256 k, 256 m, 1)``.
-Three of them compute the same thing. `NumpyUNet` writes each convolution as one matrix product and leaves it to
-NumPy's BLAS: it starts at once and runs several times faster on a CPU than TensorFlow's convolutions do.
-`tensorflow_unet` is for a CUDA device or for bfloat16, `compiled` for a live Keras model while it is trained.
+Three networks can be in a file: the U-Net of pix2pix with 1 or 2 input channels, the global generator and the local
+enhancer of hum2guitar, each with any number of base filters. `load_network` gives a network to convert with: a callable
+from float32 ``(batch, bins, frames, channels)`` to ``(batch, bins, frames, 1)``, both in [-1, 1]. `build_graph` gives
+the model that export.py writes, and `load_network` also takes such a file.
+
+Graphs are built from *layers*: the kernel and bias of each convolution by its name, in the order of axes that ONNX
+uses, batch normalisation folded in.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
+import math
 import os
+import pathlib
 import sys
+import tempfile
 from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from common import cli, weights
+from common import weights
+from common.audio import silenced_stderr
 from common.errors import InputError
 
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
 Network = Callable[[np.ndarray], np.ndarray]
+Layers = dict[str, tuple[np.ndarray, np.ndarray]]
 
-PRECISIONS = ("auto", "float32", "mixed_bfloat16")
-BATCH_SIZE = 4  # slices at once: more makes the matrix products no faster, and costs 40 MB each at 64 base filters
-LEAKY_SLOPE = 0.3  # Keras' default in the year of the published system
+BATCH_SIZE = 4  # slices to convert at once: more is no faster, and takes 40 MB each at 64 base filters
+OPSET, IR_VERSION = 17, 8  # read by ONNX Runtime 1.13 and later
+INPUT, OUTPUT, DESCRIPTION = "input", "output", "description"
+WEIGHTS_FILE = "weights.bin"
+MAX_ONNX_BYTES = 2**31 - 1  # of a Protocol Buffers message
+MAX_BASE_FILTERS = 1024
+
+LEAKY_SLOPE = 0.3
 BATCH_NORM_EPSILON = 1e-3
+INSTANCE_NORM_EPSILON = 1e-5
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-@dataclasses.dataclass(frozen=True)
-class Convolution:
-    """One layer with stride 2 and its batch normalisation folded in.
+class OnnxNetwork:
+    """A network that ONNX Runtime runs. Several threads may call it at once.
 
     Attributes:
-        kernel: ``(4, 4, in, out)``, or ``(4, 4, out, in)`` of a transposed convolution.
-        bias: ``(out,)``.
+        description: of the weights file.
+        provider: where it runs: "CPUExecutionProvider" or "CUDAExecutionProvider".
     """
 
-    kernel: np.ndarray
-    bias: np.ndarray
+    def __init__(self, session: onnxruntime.InferenceSession, description: weights.Description) -> None:
+        self.description = description
+        self.provider = session.get_providers()[0]
+        self._session = session
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Output ``(batch, bins, frames, 1)`` of ``(batch, bins, frames, channels)``, both float32 in [-1, 1].
+
+        Raises:
+            ValueError: bins and frames are not multiples of 256 (U-Net), or fewer than 8 (global generator), or bins
+                are odd or fewer than 16, or frames fewer than 8 (local enhancer).
+        """
+        bins, frames = x.shape[1:3]
+        if self.description.network == weights.UNET:
+            if bins % 256 or frames % 256:
+                raise ValueError(f"expected bins and frames in multiples of 256, found {bins} x {frames}")
+        elif self.description.network == weights.GLOBAL_GENERATOR:
+            if min(bins, frames) < 8:
+                raise ValueError(f"expected at least 8 bins and 8 frames, found {bins} x {frames}")
+        elif bins % 2 or bins < 16 or frames < 8:
+            raise ValueError(f"expected an even number of bins from 16 and frames from 8, found {bins} x {frames}")
+        return self._session.run([OUTPUT], {INPUT: np.asarray(x, np.float32)})[0]
 
 
-@dataclasses.dataclass(frozen=True)
-class UNet:
-    """The folded layers of a generator: eight convolutions down, eight transposed ones up, the last of them to 1."""
+def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
+    """The generator of a weights file, ready to run on a CUDA device or on all cores of the CPU.
 
-    down: list[Convolution]
-    up: list[Convolution]
-
-
-def load_network(path: str | os.PathLike, precision: str = "auto", gpu: int | None = -1) -> Network:
-    """The generator of a weights file as a network, on the CUDA device `gpu` if there is one, else on the CPU.
-
-    Says on stderr where a device was asked for and there is none.
+    Says on stderr that it works on the CPU where a device was asked for and cannot be used.
 
     Args:
-        path: a generator's weights file, published or ours.
-        precision: "mixed_bfloat16" computes in bfloat16 with TensorFlow; "auto" and "float32" in float32.
-        gpu: number of the device, -1 for the CPU, None for device 0 if there is one.
+        path: weights of a generator, published or ours, or an .onnx file of `build_graph`.
+        gpu: number of the CUDA device, -1 for the CPU, None for device 0 if there is one.
 
     Raises:
-        InputError: as `weights.describe`, if the file holds another network, or if its weights are no finite numbers.
+        InputError: as `build_graph` or `describe`.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: expected one of {' '.join(PRECISIONS)}, found {precision}")
-    unet = fold_batch_norm(path)
-    device = gpu or 0
-    on_gpu = cli.has_gpu(device)
-    if not on_gpu and gpu not in (None, -1):
-        print(f"{path}: found no CUDA GPU for --gpu {gpu}, works on the CPU", file=sys.stderr)
-    if not on_gpu and precision != "mixed_bfloat16":
-        return NumpyUNet(unet)
-    cli.start_tensorflow(device if on_gpu else -1)
-    return tensorflow_unet(unet, "bfloat16" if precision == "mixed_bfloat16" else "float32")
+    import onnxruntime
+
+    path = pathlib.Path(path)
+    on_gpu = gpu != -1 and CUDA in onnxruntime.get_available_providers()
+    providers = [(CUDA, {"device_id": gpu or 0, "use_tf32": 0}), CPU] if on_gpu else [CPU]
+    if path.suffix.lower() == ".onnx":
+        description, session = _read_onnx(path, check_values=True), _start(path, providers)
+    else:
+        description, session = _start_from_layers(path, providers)
+    network = OnnxNetwork(session, description)
+    if gpu not in (None, -1) and network.provider != CUDA:
+        reason = f"ONNX Runtime cannot use CUDA device {gpu}" if on_gpu else "onnxruntime-gpu is not installed"
+        print(f"{path}: --gpu {gpu}: {reason}, works on the CPU", file=sys.stderr)
+    return network
 
 
-def fold_batch_norm(path: str | os.PathLike) -> UNet:
-    """The layers of a generator's weights file, ``gamma * (x - mean) / sqrt(variance + 1e-3) + beta`` folded into them.
+def _start_from_layers(path: pathlib.Path, providers: list):
+    """The description of an .h5 file and a session of its network.
 
-    Every convolution but the last has no bias and is followed by batch normalisation (the first one: by nothing), which
-    in inference only scales and shifts each output channel.
+    ONNX Runtime maps the weights from a temporary file and releases each one after rearranging it. In memory they would
+    be there two or three times while the session starts: 218 MB each with 64 base filters. That is only done where the
+    temporary file cannot be written.
+    """
+    description, layers = _read_layers(path)
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            model_path = pathlib.Path(folder, "model.onnx")
+            with model_path.with_name(WEIGHTS_FILE).open("wb") as file:
+                model = _build(description, layers, file=file)
+            model_path.write_bytes(model.SerializeToString())
+            del layers
+            return description, _start(model_path, providers)
+    except OSError:
+        description, layers = _read_layers(path)
+        return description, _start(_build(description, layers).SerializeToString(), providers)
+
+
+def _start(model: pathlib.Path | bytes, providers: list) -> onnxruntime.InferenceSession:
+    import joblib
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = joblib.cpu_count()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    with silenced_stderr():  # the reasons why a CUDA device cannot be used take many lines
+        return onnxruntime.InferenceSession(model, options, providers=providers)
+
+
+def build_graph(path: str | os.PathLike, float16: bool = False) -> onnx.ModelProto:
+    """The generator of a weights file (.h5) as an ONNX model.
+
+    Batch normalisation is folded into the convolutions. Input ``(batch, bins, frames, channels)`` and output ``(batch,
+    bins, frames, 1)`` are float32 in [-1, 1]; batch, bins and frames are dynamic. The metadata entry ``description`` is
+    a JSON object: what the weights file says of itself, completed by ``system``, ``network``, ``representation``,
+    ``in_channels``, ``base_filters``, ``input`` and ``output``.
+
+    Args:
+        path: weights of a generator, published or ours.
+        float16: store the kernels as float16, in half of the space. The network still computes in float32.
 
     Raises:
-        InputError: as `load`.
+        InputError: as `weights.describe`, if the file holds no generator, or if its weights are not finite numbers.
+    """
+    description, layers = _read_layers(pathlib.Path(path))
+    model = _build(description, layers, float16)
+    import onnx
+
+    onnx.helper.set_model_props(model, {DESCRIPTION: json.dumps(_describe_model(description))})
+    return model
+
+
+def describe(path: str | os.PathLike) -> weights.Description:
+    """What network a weights file (.h5 or .onnx) holds, from its description and the shapes of its arrays.
+
+    Raises:
+        InputError: as `weights.describe`, or an .onnx file that is not one of `build_graph`.
+    """
+    path = pathlib.Path(path)
+    return _read_onnx(path) if path.suffix.lower() == ".onnx" else weights.describe(path)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _read_layers(path: pathlib.Path) -> tuple[weights.Description, Layers]:
+    """The description of an .h5 file and its layers.
+
+    Raises:
+        InputError: as `build_graph`.
     """
     description = weights.describe(path)
-    if description.network != weights.UNET:
+    if description.network not in BUILDERS:
         raise InputError(f"{path}: expected the weights of a generator, found those of a {description.network}")
-    layers = []
-    for index, (name, arrays) in enumerate(weights.read(path)):
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise InputError(f"{path}: expected finite weights, found NaN or infinite ones in layer {name}")
-        kernel, *others = arrays
-        channel_axis = 3 if index < 8 else 2
-        if len(others) == 4:
-            gamma, beta, mean, variance = others
-            scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
-            kernel *= scale if channel_axis == 3 else scale[:, np.newaxis]  # in place: a full-size kernel is 33 MB
-            bias = beta - mean * scale
-        else:
-            bias = others[0] if others else np.zeros(kernel.shape[channel_axis], np.float32)
-        layers.append(Convolution(kernel, bias))
-    return UNet(layers[:8], layers[8:])
+    groups = weights.read(path)
+    for name, arrays in groups:
+        _check_finite(path, name, arrays)
+    return description, _to_layers(description.network, groups)
 
 
-# --- NumPy ------------------------------------------------------------------------------------------------------------
+def _check_finite(path: pathlib.Path, layer: str, arrays: list[np.ndarray]) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise InputError(f"{path}: expected finite weights, found NaN or infinite ones in layer {layer}")
 
 
-class NumpyUNet:
-    """The forward pass in NumPy; it keeps its buffers from call to call, so it serves one thread at a time."""
-
-    def __init__(self, unet: UNet) -> None:
-        self._unet = unet
-        self._shape: tuple[int, ...] | None = None
-
-    def __call__(self, slices: np.ndarray) -> np.ndarray:
-        """Output ``(n, 256 k, 256 m, 1)`` in [-1, 1] of slices ``(n, 256 k, 256 m, in_channels)``."""
-        slices = np.asarray(slices, np.float32)
-        if slices.shape != self._shape:
-            self._allocate(slices.shape)
-        x = slices
-        skips = []
-        for layer, joined in zip(self._unet.down, self._joined, strict=True):
-            # Each map is written where the way up will find it: behind the channels that it is concatenated with.
-            skips.append(joined[..., joined.shape[-1] - len(layer.bias) :])
-            self._convolve(x, layer, skips[-1])
-            x = skips[-1]
-        for layer, joined in zip(self._unet.up, [*self._joined[-2::-1], self._output], strict=True):
-            out = joined[..., : len(layer.bias)]
-            self._transposed(x, layer, out)
-            x = joined if layer is self._unet.up[-1] else _relu(out, joined)
-        return np.tanh(self._output)
-
-    def _allocate(self, shape: tuple[int, ...]) -> None:
-        """Buffers for inputs of `shape`: the concatenated maps of each depth, and one for all matrix products."""
-        n, height, width, _ = shape
-        if height % 256 or width % 256:
-            raise ValueError(f"expected bins and frames in multiples of 256, found {height} x {width}")
-        down, up = self._unet.down, self._unet.up
-        self._joined, patches, products = [], 0, 0
-        for depth, layer in enumerate(down):
-            pixels = n * (height >> depth + 1) * (width >> depth + 1)
-            beside = len(up[6 - depth].bias) if depth < 7 else 0
-            self._joined.append(
-                np.empty((n, height >> depth + 1, width >> depth + 1, beside + len(layer.bias)), np.float32)
-            )
-            patches = max(patches, pixels * 16 * max(layer.kernel.shape[2], len(up[7 - depth].bias)))
-            products = max(products, pixels * len(layer.bias))
-        self._patches, self._products = np.empty(patches, np.float32), np.empty(products, np.float32)
-        self._output = np.empty((n, height, width, 1), np.float32)
-        self._shape = shape
-
-    def _convolve(self, x: np.ndarray, layer: Convolution, out: np.ndarray) -> None:
-        """4x4 convolution with stride 2, padding "same", bias and LeakyReLU of `x` into `out`.
-
-        Output pixel i sees input pixels ``2 i - 1 ... 2 i + 2``; those outside are zero.
-        """
-        n, height, width, filters = out.shape
-        patches = self._patches[: n * height * width * 16 * x.shape[-1]].reshape(n, height, width, 4, 4, -1)
-        patches[:, 0, :, 0] = patches[:, -1, :, 3] = 0
-        patches[:, :, 0, :, 0] = patches[:, :, -1, :, 3] = 0
-        for row in range(4):
-            rows_out, rows_in = _inside(row, height)
-            for column in range(4):
-                columns_out, columns_in = _inside(column, width)
-                patches[:, rows_out, columns_out, row, column] = x[:, rows_in, columns_in]
-        product = self._products[: n * height * width * filters].reshape(-1, filters)
-        np.matmul(patches.reshape(len(product), -1), layer.kernel.reshape(-1, filters), out=product)
-        product += layer.bias
-        product = product.reshape(out.shape)
-        np.multiply(product, np.float32(LEAKY_SLOPE), out=out)
-        np.maximum(product, out, out=out)
-
-    def _transposed(self, x: np.ndarray, layer: Convolution, out: np.ndarray) -> None:
-        """Transposed 4x4 convolution with stride 2, padding "same", and bias of `x` into `out`.
-
-        Input pixel i adds to output pixels ``2 i - 1 ... 2 i + 2``, one for each row of the kernel: the even output
-        pixel 2 i is fed by kernel row 1 of input i and row 3 of input i - 1, the odd one by row 2 of i and 0 of i + 1.
-        """
-        n, height, width, channels = x.shape
-        filters = len(layer.bias)
-        product = self._patches[: n * height * width * 16 * filters].reshape(-1, 16 * filters)
-        np.matmul(x.reshape(-1, channels), layer.kernel.reshape(-1, channels).T, out=product)
-        product = product.reshape(n, height, width, 4, 4, filters)
-        for row, (row_near, row_far) in enumerate(((1, 3), (2, 0))):
-            rows_to, rows_from = _neighbours(row)
-            for column, (column_near, column_far) in enumerate(((1, 3), (2, 0))):
-                columns_to, columns_from = _neighbours(column)
-                target = out[:, row::2, column::2]
-                np.add(product[:, :, :, row_near, column_near], layer.bias, out=target)
-                target[:, rows_to] += product[:, rows_from, :, row_far, column_near]
-                target[:, :, columns_to] += product[:, :, columns_from, row_near, column_far]
-                target[:, rows_to, columns_to] += product[:, rows_from, columns_from, row_far, column_far]
+def _describe_model(description: weights.Description) -> dict:
+    """The description that an .onnx file carries."""
+    settings = {"system": description.system, **description.settings, "network": description.network}
+    if description.network == weights.UNET:
+        settings["representation"] = description.representation.to_dict()
+    in_channels = description.in_channels or 1
+    axes = {"axes": ["batch", "bins", "frames", "channels"], "dtype": "float32", "range": [-1, 1]}
+    return {
+        **settings, "in_channels": in_channels, "base_filters": description.base_filters,
+        "input": {"name": INPUT, **axes, "shape": [None, None, None, in_channels]},
+        "output": {"name": OUTPUT, **axes, "shape": [None, None, None, 1]},
+    }  # fmt: skip
 
 
-def _relu(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """`whole` after a ReLU on its `part`, in place: the skip beside it has had its own activation."""
-    np.maximum(part, 0, out=part)
-    return whole
+def _read_onnx(path: pathlib.Path, check_values: bool = False) -> weights.Description:
+    """The description of an .onnx file whose graph is exactly the one that `build_graph` makes for it.
 
+    So a file cannot bring other operators, other shapes or weights in other files.
 
-def _inside(tap: int, n_out: int) -> tuple[slice, slice]:
-    """Outputs i and inputs ``2 i + tap - 1`` of one row or column of the kernel, those outside the input left out."""
-    first, last = (1 if tap == 0 else 0), (n_out - 1 if tap == 3 else n_out)
-    return slice(first, last), slice(2 * first + tap - 1, max(2 * last + tap - 2, 0), 2)
+    Args:
+        path: the file.
+        check_values: whether to check that the weights are finite numbers.
 
-
-def _neighbours(parity: int) -> tuple[slice, slice]:
-    """Outputs and inputs that the far tap of a transposed convolution joins: i with i - 1 (even) or i + 1 (odd)."""
-    return (slice(1, None), slice(0, -1)) if parity == 0 else (slice(0, -1), slice(1, None))
-
-
-# --- TensorFlow -------------------------------------------------------------------------------------------------------
-
-
-def tensorflow_unet(unet: UNet, dtype: str = "float32") -> Network:
-    """The forward pass of the folded layers as one compiled TensorFlow function; the last layer is always float32."""
-    import tensorflow as tf
-
-    down = [(tf.constant(layer.kernel, dtype), tf.constant(layer.bias, dtype)) for layer in unet.down]
-    up = [(tf.constant(layer.kernel, dtype), tf.constant(layer.bias, dtype)) for layer in unet.up[:-1]]
-    last = (tf.constant(unet.up[-1].kernel), tf.constant(unet.up[-1].bias))
-
-    def transposed(x, kernel, bias):
-        shape = tf.shape(x)
-        size = tf.stack([shape[0], 2 * shape[1], 2 * shape[2], kernel.shape[2]])
-        return tf.nn.bias_add(tf.nn.conv2d_transpose(x, kernel, size, 2, "SAME"), bias)
-
-    def forward(slices):
-        x, skips = tf.cast(slices, dtype), []
-        for kernel, bias in down:
-            x = tf.nn.leaky_relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 2, "SAME"), bias), LEAKY_SLOPE)
-            skips.append(x)
-        for (kernel, bias), skip in zip(up, skips[-2::-1], strict=True):
-            x = tf.concat([tf.nn.relu(transposed(x, kernel, bias)), skip], -1)
-        return tf.tanh(transposed(tf.cast(x, tf.float32), *last))
-
-    return compiled(forward)
-
-
-def compiled(model: Callable, batch_size: int = BATCH_SIZE) -> Network:
-    """A network of a live Keras model or TensorFlow function: compiled, fed with batches of one size only.
-
-    A smaller batch is filled up with zeros and cut off again, so that one trace serves; a Keras model runs in inference
-    mode and follows its weights as they change.
+    Raises:
+        InputError: no such file, or another kind of file, or another graph.
     """
-    import tensorflow as tf
+    import onnx
+    from google.protobuf.message import DecodeError
 
-    inference = {"training": False} if isinstance(model, tf.keras.Model) else {}
-    call = tf.function(lambda slices: model(slices, **inference))
+    if not path.is_file():
+        raise InputError(f"{path}: expected an .onnx file, found {'a folder' if path.is_dir() else 'nothing'}")
+    if path.stat().st_size > MAX_ONNX_BYTES:
+        raise InputError(f"{path}: expected an .onnx file of up to 2 GB, found {path.stat().st_size / 1e9:.1f} GB")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        raise InputError(f"{path}: expected an .onnx file, found a damaged one or another kind of file") from None
+    description = _parse_description(path, {entry.key: entry.value for entry in model.metadata_props})
+    float16 = False
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise InputError(f"{path}: expected all weights in the file, found {tensor.name} in another file")
+        layer, _, part = tensor.name.rpartition("/")
+        if part in ("kernel", "bias"):
+            half = tensor.data_type == onnx.TensorProto.FLOAT16
+            float16 |= half
+            n_bytes = math.prod(tensor.dims) * (2 if half else 4)
+            if len(tensor.raw_data) != n_bytes:
+                raise InputError(f"{path}: expected {n_bytes} bytes of {tensor.name}, found {len(tensor.raw_data)}")
+            if check_values:
+                _check_finite(path, layer, [np.frombuffer(tensor.raw_data, "<f2" if half else "<f4")])
+            tensor.ClearField("raw_data")
+    expected = _outline(description, float16)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    for tensor in expected.graph.initializer:
+        if shapes.get(tensor.name) != tuple(tensor.dims):
+            found = shapes.get(tensor.name, "nothing")
+            raise InputError(f"{path}: expected {tensor.name} of shape {tuple(tensor.dims)}, found {found}")
+    operators = {node.op_type for node in model.graph.node} - {node.op_type for node in expected.graph.node}
+    del model.metadata_props[:]
+    if operators or model != expected:
+        found = f"the operator {min(operators)}" if operators else "another graph"
+        raise InputError(f"{path}: expected the graph that export.py writes for {description.network}, found {found}")
+    return description
 
-    def network(slices: np.ndarray) -> np.ndarray:
-        batches = [slices[start : start + batch_size] for start in range(0, len(slices), batch_size)]
-        fill = [(0, batch_size - len(batches[-1])), (0, 0), (0, 0), (0, 0)]
-        batches[-1] = np.pad(batches[-1], fill)
-        outputs = [call(tf.constant(batch, tf.float32)).numpy() for batch in batches]
-        return np.concatenate(outputs)[: len(slices)]
 
-    return network
+def _parse_description(path: pathlib.Path, metadata: dict[str, str]) -> weights.Description:
+    """What an .onnx file says of itself.
+
+    Raises:
+        InputError: there is no description, or one of no network of this project.
+    """
+    try:
+        settings = json.loads(metadata[DESCRIPTION])
+        network, in_channels, base_filters = (settings[key] for key in ("network", "in_channels", "base_filters"))
+    except (LookupError, TypeError, ValueError, RecursionError):
+        raise InputError(f"{path}: expected a file written by export.py, found no description in it") from None
+    weights.check_settings(path, settings)
+    numbers = isinstance(in_channels, int) and isinstance(base_filters, int)
+    if network not in BUILDERS or not numbers or not 0 < base_filters <= MAX_BASE_FILTERS or not 0 < in_channels <= 2:
+        raise InputError(
+            f"{path}: expected {', '.join(BUILDERS)} with 1 or 2 input channels and up to {MAX_BASE_FILTERS} base "
+            f"filters, found {network!r} with {in_channels!r} and {base_filters!r}"
+        )
+    settings = {key: value for key, value in settings.items() if key not in ("input", "output")}
+    return weights.Description(path, network, in_channels, base_filters, settings)
+
+
+def _outline(description: weights.Description, float16: bool) -> onnx.ModelProto:
+    """The model of `build_graph` without its weights and description."""
+    if description.network == weights.UNET:
+        layout = weights.unet_layout(description.in_channels, description.base_filters)
+    else:
+        layout = weights.hum2guitar_layout(description.network, description.base_filters)
+    empty = np.float32(0)
+    groups = [
+        (group, [np.broadcast_to(empty, shape) for name, shape in arrays if name.endswith(("kernel:0", "bias:0"))])
+        for group, arrays in layout
+        if arrays
+    ]
+    return _build(description, _to_layers(description.network, groups), float16, outline=True)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+def _to_layers(network: str, groups: weights.Groups) -> Layers:
+    """The layers of a network from the arrays of its file; empties `groups`."""
+    layers = {}
+    for index in range(len(groups)):
+        name, (kernel, *others) = groups.pop(0)
+        if network == weights.UNET:
+            name = f"down_{index}" if index < 8 else f"up_{index - 8}"
+            kernel, bias = _fold(kernel, others, channel_axis=3 if index < 8 else 2)
+        else:
+            (bias,) = others
+            if name.startswith("global_up"):
+                # A transposed convolution with stride 1 is a padded convolution with the mirrored kernel, which is a
+                # faster operator.
+                kernel = kernel[::-1, ::-1].swapaxes(2, 3)
+        layers[name] = kernel.transpose(3, 2, 0, 1), bias
+    return layers
+
+
+def _fold(kernel: np.ndarray, others: list[np.ndarray], channel_axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a convolution and what follows it: batch normalisation, a bias, or nothing.
+
+    In inference batch normalisation is ``gamma * (x - mean) / sqrt(variance + 1e-3) + beta``. The kernel is scaled in
+    place.
+    """
+    if len(others) < 4:
+        return kernel, others[0] if others else np.zeros(kernel.shape[channel_axis], np.float32)
+    gamma, beta, mean, variance = others
+    scale = gamma / np.sqrt(variance + np.float32(BATCH_NORM_EPSILON))
+    kernel *= scale if channel_axis == 3 else scale[:, np.newaxis]
+    return kernel, beta - mean * scale
+
+
+# --- graphs -----------------------------------------------------------------------------------------------------------
+
+
+class _Graph:
+    """Nodes and weights, added one after the other; maps are ``(batch, channels, bins, frames)``.
+
+    Args:
+        layers: of the network; each is removed when it is added.
+        float16: store kernels as float16.
+        file: takes the weights, so that they are not part of the model.
+        outline: leave out the weights.
+    """
+
+    def __init__(self, layers: Layers, float16: bool, file: BinaryIO | None, outline: bool) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self._layers, self._float16, self._file, self._outline = layers, float16, file, outline
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes) -> str:
+        """Add a node; the name of its output."""
+        import onnx
+
+        output = output or f"{operator}_{len(self.nodes)}"
+        self.nodes.append(onnx.helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        """Add a small array under a name, which is given back."""
+        import onnx
+
+        self.initializers[name] = onnx.numpy_helper.from_array(array, name)
+        return name
+
+    def convolve(self, operator: str, x: str, name: str, **attributes) -> str:
+        """Add a "Conv" or "ConvTranspose" with the kernel and bias of the layer `name`."""
+        kernel, bias = self._layers.pop(name)
+        stored = self._weight(f"{name}/kernel", kernel, np.float16 if self._float16 else np.float32)
+        if self._float16:
+            stored = self.add("Cast", stored, to=1)  # to float32
+        stored_bias = self._weight(f"{name}/bias", bias, np.float32)
+        return self.add(operator, x, stored, stored_bias, kernel_shape=kernel.shape[2:], **attributes)
+
+    def _weight(self, name: str, array: np.ndarray, dtype: type) -> str:
+        import onnx
+
+        tensor = onnx.TensorProto(name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        tensor.dims.extend(array.shape)
+        self.initializers[name] = tensor
+        if self._outline:
+            return name
+        content = array.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
+        if self._file is None:
+            tensor.raw_data = content
+        else:
+            self._file.write(bytes(-self._file.tell() % 2**16))  # a multiple of the page size can be mapped
+            place = {"location": WEIGHTS_FILE, "offset": self._file.tell(), "length": len(content)}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            self._file.write(content)
+        return name
+
+
+def _build(
+    description: weights.Description,
+    layers: Layers,
+    float16: bool = False,
+    file: BinaryIO | None = None,
+    outline: bool = False,
+) -> onnx.ModelProto:
+    """The model of the layers of a network, without a description; arguments as of `_Graph`."""
+    import onnx
+
+    graph = _Graph(layers, float16, file, outline)
+    x = graph.add("Transpose", INPUT, perm=[0, 3, 1, 2])
+    x = graph.add("Tanh", BUILDERS[description.network](graph, x))
+    graph.add("Transpose", x, output=OUTPUT, perm=[0, 2, 3, 1])
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", "bins", "frames", channels])
+        for name, channels in ((INPUT, description.in_channels or 1), (OUTPUT, 1))
+    ]
+    made = onnx.helper.make_graph(graph.nodes, description.network, ends[:1], ends[1:], graph.initializers.values())
+    opset = onnx.helper.make_opsetid("", OPSET)
+    return onnx.helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION)
+
+
+def _unet(graph: _Graph, x: str) -> str:
+    """Eight convolutions that halve bins and frames, eight transposed ones that double them."""
+    halving = {"strides": [2, 2], "pads": [1, 1, 1, 1]}  # Keras' padding "same" of a 4x4 kernel
+    skips = []
+    for index in range(8):
+        x = graph.add("LeakyRelu", graph.convolve("Conv", x, f"down_{index}", **halving), alpha=LEAKY_SLOPE)
+        skips.append(x)
+    for index in range(7):
+        x = graph.add("Relu", graph.convolve("ConvTranspose", x, f"up_{index}", **halving))
+        x = graph.add("Concat", x, skips[6 - index], axis=1)
+    return graph.convolve("ConvTranspose", x, "up_7", **halving)
+
+
+def _global_generator(graph: _Graph, x: str) -> str:
+    return graph.convolve("Conv", _global_features(graph, x), "global_last", pads=[1, 1, 1, 1])
+
+
+def _local_enhancer(graph: _Graph, x: str) -> str:
+    halved = graph.add("AveragePool", x, kernel_shape=[3, 1], strides=[2, 1], pads=[1, 0, 1, 0], count_include_pad=0)
+    of_global = _global_features(graph, halved)
+    x = _normed(graph, graph.convolve("Conv", _reflected(graph, x, 2), "local_down", strides=[2, 1]))
+    x = _normed(graph, graph.convolve("Conv", x, "local_1", pads=[1, 1, 1, 1]))
+    x = graph.add("Add", x, of_global)
+    for index in range(3):
+        x = _residual(graph, x, f"local_residual_{index}")
+    x = _normed(graph, graph.convolve("ConvTranspose", x, "local_up", strides=[2, 1], output_padding=[1, 0]))
+    return graph.convolve("Conv", _reflected(graph, x, 1), "local_last")
+
+
+def _global_features(graph: _Graph, x: str) -> str:
+    """The global generator without its last convolution: as many bins and frames, `base_filters` channels."""
+    x = _normed(graph, graph.convolve("Conv", x, "global_0", pads=[1, 1, 1, 1]))
+    for index in (1, 2, 3):
+        x = _normed(graph, graph.convolve("Conv", x, f"global_{index}"))
+    for index in range(3):
+        x = _residual(graph, x, f"global_residual_{index}")
+    for index in (2, 1, 0):
+        x = _normed(graph, graph.convolve("Conv", x, f"global_up_{index}", pads=[2, 2, 2, 2]))
+    return x
+
+
+def _residual(graph: _Graph, x: str, name: str) -> str:
+    """x plus two 3x3 convolutions of it, mirrored at the edges; ReLU between them."""
+    y = _normed(graph, graph.convolve("Conv", _reflected(graph, x, 1), f"{name}_1"))
+    y = graph.convolve("Conv", _reflected(graph, y, 1), f"{name}_2")
+    return graph.add("Add", x, _instance_norm(graph, y))
+
+
+def _reflected(graph: _Graph, x: str, size: int) -> str:
+    """x with `size` bins and frames mirrored at each edge."""
+    pads = graph.constant(f"pads_{size}", np.array([0, 0, size, size] * 2, np.int64))
+    return graph.add("Pad", x, pads, mode="reflect")
+
+
+def _normed(graph: _Graph, x: str) -> str:
+    return graph.add("Relu", _instance_norm(graph, x))
+
+
+def _instance_norm(graph: _Graph, x: str) -> str:
+    """Each channel of each example to mean 0 and variance 1 over bins and frames."""
+    n_channels = graph.initializers[graph.nodes[-1].input[2]].dims[0]  # the bias of the convolution just added
+    scale = graph.constant(f"ones_{n_channels}", np.ones(n_channels, np.float32))
+    offset = graph.constant(f"zeros_{n_channels}", np.zeros(n_channels, np.float32))
+    return graph.add("InstanceNormalization", x, scale, offset, epsilon=INSTANCE_NORM_EPSILON)
+
+
+BUILDERS = {
+    weights.UNET: _unet,
+    weights.GLOBAL_GENERATOR: _global_generator,
+    weights.LOCAL_ENHANCER: _local_enhancer,
+}

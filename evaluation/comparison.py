@@ -291,7 +291,6 @@ def load_models(
     pairs: Sequence[Pair],
     sample_rate: int,
     settings: Settings | None = None,
-    precision: str = "auto",
     gpu: int | None = -1,
     style: str | os.PathLike | None = None,
 ) -> list[Model]:
@@ -305,13 +304,13 @@ def load_models(
 
     def loaded(name: str, description: weights.Description) -> Model:
         if description.in_channels != 2:
-            converter = load_converter(description, settings, precision, gpu)
+            converter = load_converter(description, settings, gpu)
             return Model(
                 name, description.path, description.summary,
                 lambda audio, _: convert_audio(audio, converter, sample_rate),
                 is_sliced=description.system == "pix2pix",
             )  # fmt: skip
-        network = load_network(description.path, precision, gpu)  # once, whatever the style
+        network = load_network(description.path, gpu)  # once, whatever the style
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
             styled = read_style(style or following[pair.name], description.representation)

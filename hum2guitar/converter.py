@@ -2,7 +2,7 @@
 
 Pitch and energy of the hum, ten seconds at a time; their harmonics through the network in overlapping windows, blended;
 the mel spectrogram back to audio in chunks whose phase goes on from one to the next. Between these steps only what is
-under way is kept. TensorFlow is imported when a network is loaded.
+under way is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 import data
-from common import cli, weights
+from common import weights
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published
@@ -50,40 +50,31 @@ class HumSettings:
     mel_inverse: str = "peaks"
 
 
-def load_converter(
+def make_converter(
     description: weights.Description,
     settings: HumSettings,
     overlap: float,
     n_iterations: int,
-    precision: str,
-    gpu: int | None,
+    network: Callable[[np.ndarray], np.ndarray],
 ) -> HumConverter:
-    """The converter of a hum2guitar weights file; arguments as in `transfer.load_converter`.
+    """The converter of a hum2guitar network; its weights file says how the network was trained.
+
+    Args:
+        description: of the weights file.
+        settings: how a hum is heard; without an F0 method the one of the training.
+        overlap, n_iterations: as of `HumConverter`.
+        network: float32 ``(batch, bins, frames, 1)`` to the same shape, both in [-1, 1].
 
     Raises:
-        InputError: the file is damaged or holds no generator, or the settings are not what is expected.
+        InputError: the description is damaged, or the settings are not what is expected.
     """
-    where = str(description.path)
-    representation = HumRepresentation.from_dict(description.settings.get("representation", {}), where)
-    method = settings.f0 or description.settings.get("f0", F0_METHODS[0])
-    search_range(method, settings.f0_min, settings.f0_max)  # wrong ones are found before TensorFlow starts
-    cli.start_tensorflow(gpu or 0)
-    import tensorflow as tf
-
-    from hum2guitar import networks
-
-    network = networks.load_hum2guitar(description.path, "float32" if precision == "auto" else precision)
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def run(inputs):
-        return network(inputs, training=False)
-
-    def predict(level: np.ndarray) -> np.ndarray:
-        return run(level[np.newaxis, ..., np.newaxis]).numpy()[0, ..., 0]
-
+    representation = HumRepresentation.from_dict(description.settings.get("representation", {}), str(description.path))
+    settings = dataclasses.replace(settings, f0=settings.f0 or description.settings.get("f0"))
     halves = description.network == weights.GLOBAL_GENERATOR
-    settings = dataclasses.replace(settings, f0=method)
-    return HumConverter(predict, representation, settings, overlap, n_iterations, halves)
+    return HumConverter(
+        lambda level: network(level[np.newaxis, ..., np.newaxis])[0, ..., 0],
+        representation, settings, overlap, n_iterations, halves,
+    )  # fmt: skip
 
 
 class HumConverter:

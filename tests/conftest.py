@@ -15,6 +15,7 @@ import pytest
 import data
 from common import weights
 from data import PUBLISHED
+from hum2guitar import harmonics
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -79,6 +80,28 @@ def note_features():
             for number, level in enumerate(features[:n_slices]):
                 np.save(folder / instrument / f"{piece}_{number:03d}.npy", level)
         return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_hum2guitar():
+    """Write the weights of a hum2guitar generator drawn at random: ``write_hum2guitar(path, network, base_filters)``;
+    gives the path."""
+
+    def write(path, network=weights.LOCAL_ENHANCER, base_filters=2, seed=0, **settings):
+        rng = np.random.default_rng(seed)
+        groups = []
+        for group, members in weights.hum2guitar_layout(network, base_filters):
+            fan_in = np.prod(members[0][1][:3])
+            scales = [np.sqrt(2 / fan_in), 0.3]  # of kernel and bias
+            groups.append(
+                (group, [(name, rng.normal(0, s, shape)) for s, (name, shape) in zip(scales, members, strict=True)])
+            )
+        described = {"system": "hum2guitar", "network": network, "base_filters": base_filters, "in_channels": 1}
+        described |= {"representation": harmonics.PUBLISHED.to_dict(), "f0": "pyin"}
+        weights.write(path, groups, {**described, **settings})
+        return path
 
     return write
 

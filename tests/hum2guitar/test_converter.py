@@ -214,4 +214,4 @@ def test_weights_without_their_representation_are_refused(tmp_path):
     from common import weights
 
     with pytest.raises(InputError, match="damaged description"):
-        converter.load_converter(weights.describe(path), HumSettings(), 0.25, 4, "float32", -1)
+        converter.make_converter(weights.describe(path), HumSettings(), 0.25, 4, plain)
