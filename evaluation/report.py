@@ -24,6 +24,7 @@ from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison, metrics
 
 EXCERPT = 30.0  # seconds of a recording on the page
+TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,12 +252,13 @@ def as_html(report: Report) -> str:
     }
     n = len(report.results)
     shown = f"The {len(report.sounds)} pairs with the greatest MAE of {n}" if len(report.sounds) < n else "All pairs"
-    trials = [(name, model) for name in report.sounds for model in report.models]
-    return string.Template(PAGE).substitute(
+    return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(report.title),
-        said="".join(f"<p>{html.escape(line)}</p>" for line in report.said),
+        remarks="".join(f"<p>{html.escape(line)}</p>" for line in report.said),
         summary=_html_table(report, summary, "Mean of all pairs" if n > 1 else "Metrics"),
-        blind=_html_blind(report, trials),
+        hidden_with_models="hidden" if report.models else "",
+        hidden_without_models="" if report.models else "hidden",
+        trials=_trials_json(report),
         shown=html.escape(shown),
         pairs="".join(_html_pairs(report)),
         left_out=_html_left_out(report.left_out),
@@ -312,21 +314,19 @@ def _sound_id(report: Report, number: int, key: str) -> str:
     return f"sound-{number}-{keys.index(key)}"
 
 
-def _html_blind(report: Report, trials: Sequence[tuple[str, str]]) -> str:
-    if not trials:
-        return "<p>No model, so nothing to compare.</p>"
-    numbers = {name: i for i, name in enumerate(report.sounds)}
-    listed = [
+def _trials_json(report: Report) -> str:
+    """The comparisons of the blind test as JSON that may stand inside a script element."""
+    trials = [
         {
             "pair": name,
             "model": model,
-            "target": _sound_id(report, numbers[name], "target"),
-            "output": _sound_id(report, numbers[name], model),
+            "target": _sound_id(report, number, "target"),
+            "output": _sound_id(report, number, model),
         }
-        for name, model in trials
+        for number, name in enumerate(report.sounds)
+        for model in report.models
     ]
-    content = json.dumps(listed).replace("<", "\\u003c")  # a tag in a name could end the script element
-    return BLIND + f'<script type="application/json" id="trials">{content}</script>'
+    return json.dumps(trials).replace("<", "\\u003c")  # "</script>" in a name would end the element
 
 
 def _html_left_out(left_out: Sequence[tuple[str, str]]) -> str:
@@ -338,152 +338,3 @@ def _html_left_out(left_out: Sequence[tuple[str, str]]) -> str:
 
 def _data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-BLIND = """<p>Two unnamed sounds: one is the true target, the other a model's output. Which one is the target? The order
-is drawn anew each time the page opens. No answer is shown before the end; someone who cannot tell is right half the
-time.</p>
-<div id="blind" class="card">
-<p id="blind-trial" aria-live="polite"></p>
-<div class="players">
-<figure><figcaption>A</figcaption><audio controls id="blind-a"></audio>
-<button id="vote-a" type="button">A is the target</button></figure>
-<figure><figcaption>B</figcaption><audio controls id="blind-b"></audio>
-<button id="vote-b" type="button">B is the target</button></figure>
-</div>
-<p id="blind-result" aria-live="polite"></p>
-<button id="blind-csv" type="button" disabled>Download votes (CSV)</button>
-</div>"""
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; \
-style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --edge: #8886; --mark: #2a9d5c33; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; line-height: 1.25; }
-h2 { font-size: 1.25rem; margin-top: 2.5rem; }
-small, .note { opacity: .75; font-weight: normal; }
-.note::before { content: "Note: "; }
-.card, section.pair { border: 1px solid var(--edge); border-radius: .5rem; padding: 0 1rem 1rem; margin: 1rem 0; }
-.players { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
-figure { margin: 0; min-width: 0; }
-figcaption { font-weight: 600; }
-audio { width: 100%; display: block; margin: .25rem 0; }
-img { max-width: 100%; height: auto; display: block; background: #fff; }
-button { font: inherit; padding: .6rem 1rem; min-height: 2.75rem; border-radius: .4rem; border: 1px solid var(--edge);
-  cursor: pointer; }
-figure button { width: 100%; }
-button:disabled { cursor: default; opacity: .5; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--edge); text-align: right; }
-th[scope=col] { font-size: .85rem; min-width: 6rem; max-width: 10rem; }
-th[scope=row] { text-align: left; font-weight: normal; min-width: 10rem; position: sticky; left: 0;
-  background: Canvas; }
-th[scope=row] small { display: block; }
-td.best { background: var(--mark); font-weight: 600; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-$said
-<p>Metrics are of the recordings as they are. The sounds below are excerpts of at most 30 s, brought to one loudness.
-All spectrograms have one colour scale.</p>
-$summary
-<h2>Blind comparison</h2>
-$blind
-<h2>Pairs</h2>
-<p>$shown.</p>
-$pairs
-$left_out
-<script>
-"use strict";
-(() => {
-  // One player at a time.
-  document.addEventListener("play", (event) => {
-    for (const audio of document.querySelectorAll("audio")) if (audio !== event.target) audio.pause();
-  }, true);
-
-  const list = document.getElementById("trials");
-  if (!list) return;
-  const get = (id) => document.getElementById(id);
-  const bit = () => crypto.getRandomValues(new Uint8Array(1))[0] & 1;
-  const trials = JSON.parse(list.textContent).map((trial) => ({...trial, a: bit() ? "target" : "output"}));
-  for (let i = trials.length - 1; i > 0; i--) {
-    const j = crypto.getRandomValues(new Uint32Array(1))[0] % (i + 1);
-    [trials[i], trials[j]] = [trials[j], trials[i]];
-  }
-  const votes = [];
-
-  function show() {
-    const done = votes.length === trials.length;
-    for (const id of ["vote-a", "vote-b"]) get(id).disabled = done;
-    get("blind-csv").disabled = votes.length === 0;
-    for (const side of ["a", "b"]) get("blind-" + side).pause();
-    if (done) {
-      get("blind-trial").textContent = "All " + trials.length + " comparisons done.";
-      get("blind-result").textContent = result();
-      return;
-    }
-    const trial = trials[votes.length];
-    get("blind-trial").textContent = "Comparison " + (votes.length + 1) + " of " + trials.length;
-    get("blind-a").src = get(trial[trial.a]).src;
-    get("blind-b").src = get(trial[trial.a === "target" ? "output" : "target"]).src;
-  }
-
-  function result() {
-    const models = [...new Set(votes.map((vote) => vote.model))];
-    return models.map((model) => {
-      const own = votes.filter((vote) => vote.model === model);
-      const right = own.filter((vote) => vote.correct).length;
-      return model + ": target found in " + right + " of " + own.length + " (chance of that many by guessing: " +
-        (100 * tail(own.length, right)).toFixed(0) + " %)";
-    }).join("; ") + ".";
-  }
-
-  // Probability of at least k right of n by guessing: the binomial distribution's upper tail.
-  function tail(n, k) {
-    let term = Math.pow(0.5, n), sum = 0;
-    for (let i = 0; i <= n; i++) {
-      if (i >= k) sum += term;
-      term *= (n - i) / (i + 1);
-    }
-    return Math.min(1, sum);
-  }
-
-  function vote(side) {
-    const trial = trials[votes.length];
-    const b = trial.a === "target" ? "output" : "target";
-    const chosen = side === "A" ? trial.a : b;
-    votes.push({pair: trial.pair, model: trial.model, a: trial.a, b: b, vote: side, correct: chosen === "target",
-      time: new Date().toISOString()});
-    show();
-  }
-
-  get("vote-a").addEventListener("click", () => vote("A"));
-  get("vote-b").addEventListener("click", () => vote("B"));
-  get("blind-csv").addEventListener("click", () => {
-    const names = ["pair", "model", "a", "b", "vote", "correct", "time"];
-    const quote = (value) => '"' + String(value).replaceAll('"', '""') + '"';
-    const lines = [names.join(","), ...votes.map((vote) => names.map((name) => quote(vote[name])).join(","))];
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([lines.join("\\r\\n") + "\\r\\n"], {type: "text/csv"}));
-    link.download = "votes.csv";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  });
-  show();
-})();
-</script>
-</body>
-</html>
-"""

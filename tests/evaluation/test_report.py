@@ -149,7 +149,7 @@ def test_the_page_asks_for_nothing_and_escapes_names():
     assert "https:" not in page
     assert "default-src 'none'" in page
     assert "<b>" not in page
-    assert page.count("</script>") == 2
+    assert page.count("</script>") == 2  # the trials and the code
     trials = json.loads(re.search(r'id="trials">(.*?)</script>', page, re.S)[1])
     assert {trial["model"] for trial in trials} == {NASTY}
     for trial in trials:
@@ -158,15 +158,6 @@ def test_the_page_asks_for_nothing_and_escapes_names():
     png = next(link for link in links if link.startswith("data:image/png"))
     with Image.open(io.BytesIO(base64.b64decode(png.split(",")[1]))) as picture:
         assert picture.format == "PNG"
-
-
-def test_the_page_without_models_has_nothing_to_vote_on():
-    made = report.Report("t", [], {"copy": "copy the input"}, {})
-    result = made_result("p", 0.1)
-    made.add(dataclasses.replace(result, values={"copy": result.values["copy"]}))
-    page = report.as_html(made)
-    assert "nothing to compare" in page
-    assert "vote-a" not in page.split("<script>")[0]
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
@@ -283,3 +274,16 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
     for element in browser.find_elements("css selector", "audio, img, button"):
         assert element.rect["x"] + element.rect["width"] <= 360
     assert all(element.rect["height"] >= 44 for element in browser.find_elements("css selector", "button"))
+
+
+@needs_browser
+def test_without_models_there_is_nothing_to_vote_on(start_browser, tmp_path):
+    made = report.Report("t", [], {"copy": "copy the input"}, {})
+    result = made_result("p", 0.1)
+    made.add(dataclasses.replace(result, values={"copy": result.values["copy"]}))
+    *_, page = report.write(made, tmp_path)
+    browser = start_browser(800, 800)
+    browser.get(page.as_uri())
+    assert "No model, so nothing to compare." in browser.find_element("css selector", "body").text
+    assert not browser.find_element("css selector", "#vote-a").is_displayed()
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
