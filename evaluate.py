@@ -1,7 +1,7 @@
-"""Say how good models are: metrics beside reference rows, a table, and a page to listen and vote on (report.html).
+"""Measure how good models are: metrics beside reference rows, and a page to listen and vote on (report.html).
 
 Three uses: two recordings or folders (--origin_audio, --target_audio), the validation pieces of a data set (--dataset,
---audios_path), or no model at all: --check says whether a data set's recordings are really pairs.
+--audios_path), or no model at all: --check tells whether a data set's recordings really match.
 """
 
 from __future__ import annotations
@@ -13,35 +13,60 @@ from collections.abc import Sequence
 from common import cli
 from common.errors import InputError
 from common.files import writable_folder
+from conversion.phase import PHASES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     count, share = cli.number(int, minimum=0), cli.number(float, minimum=0, maximum=0.9)
-    add("--model", nargs="+", default=[], help="weights files or models' folders, a column each; none: references only")
-    add("--origin_audio", help="recording, or folder of recordings, to convert")
-    add("--target_audio", help="the true target; of a folder, recordings of the same names")
-    add("--dataset", help="features, one folder an instrument: evaluate the pieces that training has held out")
-    add("--audios_path", help="with --dataset: the recordings of its pieces, one folder an instrument")
-    add("--origin", help="with --dataset: instrument (default: what the model says)")
-    add("--target", help="with --dataset: instrument (default: what the model says)")
-    add("--validation_split", type=share, help="with --dataset: as given to the train script (default: what the model says, or 0.1)")  # fmt: skip  # noqa: E501
-    add("--seed", type=count, help="with --dataset: as given to the train script (default: what the model says, or 0); also of Griffin-Lim (default: 0)")  # fmt: skip  # noqa: E501
+    add(
+        "--model",
+        nargs="+",
+        default=[],
+        help="weights files or models' folders, one column each; without, only the reference rows",
+    )
+    add("--origin_audio", help="recording, or folder of recordings, to convert; with its voices <folder>@<voice>")
+    add("--target_audio", help="the true target; for a folder, a folder with recordings of the same names")
+    add("--dataset", help="features, a folder for each instrument: evaluate the pieces that training has held out")
+    add("--audios_path", help="with --dataset: the recordings of its pieces, a folder for each instrument")
+    add("--origin", help="with --dataset: instrument, of which all voices are evaluated (default: the model's)")
+    add("--target", help="with --dataset: instrument (default: the model's)")
+    add(
+        "--validation_split",
+        type=share,
+        help="with --dataset: as given to the train script (default: as recorded with the model, or 0.1)",
+    )
+    add(
+        "--seed",
+        type=count,
+        help="with --dataset: as given to the train script (default: as recorded with the model, or 0); also seeds "
+        "Griffin-Lim's noise (default: 0)",
+    )
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
     add("--output", default="report", help="folder for report.html, report.json and report.csv")
-    add("--page_pairs", type=cli.positive_int, default=12, help="most pairs on the page, those of greatest MAE")
+    add(
+        "--page_pairs",
+        type=cli.positive_int,
+        default=12,
+        help="maximum number of pairs on the page; those with the greatest MAE are shown",
+    )
     add("--style", help="recording that gives multitarget models their style (default: the next pair's target)")
-    add("--overlap", type=cli.number(float, minimum=0, maximum=0.5), default=0.25, help="share of a slice blended with the next; 0 as published")  # fmt: skip  # noqa: E501
-    add("--phase", choices=["input", "griffinlim", "hybrid"], default="input", help="as in predict.py")
+    add(
+        "--overlap",
+        type=cli.number(float, minimum=0, maximum=0.5),
+        default=0.25,
+        help="share of a slice blended with the next; 0 as published",
+    )
+    add("--phase", choices=PHASES, default="input", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
-    add("--reference_iterations", type=count, default=32, help="turns of Griffin-Lim from noise, of the reference row")
+    add("--reference_iterations", type=count, default=32, help="iterations of Griffin-Lim in the reference row")
     cli.add_gpu(parser, default=None)
     return cli.run(parser, evaluate, argv)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Check which of the uses is meant, and do it; the exit status."""
+    """Do what the arguments ask for; the exit status."""
     pairwise = arguments.origin_audio is not None or arguments.target_audio is not None
     if sum([pairwise, arguments.dataset is not None, arguments.check is not None]) != 1:
         raise InputError("expected one of --origin_audio with --target_audio, --dataset with --audios_path, or --check")
@@ -52,7 +77,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.check is not None:
         from evaluation import alignment
 
-        return alignment.check(arguments.check)
+        return alignment.check_folder(arguments.check)
     writable_folder(arguments.output, "--output")
     from conversion.pix2pix import shared_frames
     from conversion.settings import Settings
@@ -60,36 +85,50 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     described = comparison.describe_models(arguments.model)
     representation = comparison.common_representation([description for _, description in described])
-    said = []
+    remarks: list[str] = []
     if pairwise:
         pairs, left_out = comparison.find_pairs(arguments.origin_audio, arguments.target_audio)
         title = f"{pathlib.Path(arguments.origin_audio).stem} to {pathlib.Path(arguments.target_audio).stem}"
     else:
-        origin, target = comparison.instruments(described, arguments.origin, arguments.target)
-        splits, said = comparison.splits(described, target, arguments.validation_split, arguments.seed)
-        pairs, left_out, lines = comparison.find_validation_pairs(
+        origin, target = comparison.choose_instruments(described, arguments.origin, arguments.target)
+        splits, unrecorded = comparison.read_splits(
+            described, origin, target, arguments.validation_split, arguments.seed
+        )
+        pairs, left_out, remarks = comparison.find_validation_pairs(
             arguments.dataset, arguments.audios_path, origin, target, splits
         )
-        title, said = f"{origin} to {target}, validation pieces", [*lines, *said]
-    settings = Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations)
+        remarks += unrecorded
+        title = f"{origin} to {target}, validation pieces"
     models = comparison.load_models(
-        described, pairs, representation.sample_rate, settings, arguments.gpu, arguments.style
+        described,
+        pairs,
+        representation.sample_rate,
+        Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations),
+        arguments.gpu,
+        arguments.style,
     )
-    columns = {**comparison.REFERENCES, **{model.name: model.name for model in models}}
-    named = {model.name: {"path": str(model.path), "summary": model.summary} for model in models}
-    said += [f"{model.name}: {model.summary} ({model.path})" for model in models]
-    written = report.Report(title, said, columns, named, left_out=left_out, page_pairs=arguments.page_pairs)
-    # Of a single pair the fault is the command's; of many, the others go on.
-    tolerated = left_out if len(pairs) > 1 else None
+    written = report.Report(
+        title,
+        [*remarks, *(f"{model.name}: {model.summary} ({model.path})" for model in models)],
+        columns={**comparison.REFERENCES, **{model.name: model.name for model in models}},
+        models={model.name: {"path": str(model.path), "summary": model.summary} for model in models},
+        left_out=left_out,
+        page_pairs=arguments.page_pairs,
+    )
     results = comparison.evaluate(
-        pairs, models, representation, arguments.reference_iterations, arguments.seed or 0,
-        shared_frames(arguments.overlap, representation), tolerated,
-    )  # fmt: skip
+        pairs,
+        models,
+        representation,
+        arguments.reference_iterations,
+        arguments.seed or 0,
+        shared_frames(arguments.overlap, representation),
+        left_out if len(pairs) > 1 else None,  # a single pair that cannot be read is an error of the command
+    )
     for result in results:
         written.add(result, representation)
     if not written.results:
         raise InputError(f"expected a pair that can be read, found none: {left_out[0][1]}")
-    print("\n".join([title, *said, "", report.table(written), ""]))
+    print("\n".join([title, *written.remarks, "", report.as_text(written), ""]))
     for path in report.write(written, arguments.output):
         print(path)
     return cli.report_left_out(left_out)

@@ -1,4 +1,4 @@
-"""Whether pairs are really pairs: lag, tuning, transposition, silence and length of recordings of the same piece."""
+"""Check that recordings of the same piece really match: lag, tuning, transposition, silence and length."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from common.files import existing_folder, piece_names
 
 SAMPLE_RATE = 22050
 HOP = 256  # 11.6 ms, the resolution of a lag before interpolation
-LARGEST_LAG = 2.0  # seconds
-EXCERPT = 90.0  # seconds, from the middle, that a long recording is judged by
-# What is reported. Strings measure 40 to 80 ms late beside a guitar that plays the same notes, by their soft attack;
-# recordings of the same notes match by 0.55 to 0.9, of different ones by less than 0.15.
-MOST_LAG, MOST_CENTS, MOST_LENGTH = 0.1, 20.0, 0.1
-LEAST_MATCH = 0.3
+SEARCHED_LAG = 2.0  # seconds in either direction
+EXCERPT = 90.0  # seconds from the middle of a long recording that are compared
+# Beyond these, a pair is reported. Strings measure 40 to 80 ms late compared with a guitar that plays the same notes,
+# because of their soft attack. Recordings of the same notes match by 0.55 to 0.9, of different ones by less than 0.15.
+MAX_LAG = 0.1  # seconds
+MAX_CENTS = 20.0
+MAX_LENGTH_DIFFERENCE = 0.1  # seconds
+MIN_MATCH = 0.3
 SILENT_DB = -60.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A recording of a piece beside the first instrument's.
+    """A recording of a piece compared with the reference, another instrument's recording of it.
 
     Attributes:
         piece, instrument, reference: names; `reference` is the instrument compared with.
-        lag: seconds that this one comes late (early: negative); NaN where one is silent.
-        match: correlation of the spectrograms at that lag, at most 1; 0 where they have nothing in common.
-        cents: how much higher this one is tuned, within half a semitone; NaN where one is silent.
-        semitones: how many semitones it seems transposed, -5 to 6.
-        longer: seconds that it is longer.
-        peak_db: its greatest sample in dB of full scale (-inf: digital silence).
+        lag: seconds that the recording is late (early: negative); NaN if one of the two is silent.
+        match: correlation of the spectrograms at that lag, at most 1; 0 if they have nothing in common.
+        cents: how much higher it is tuned, within half a semitone; NaN if one of the two is silent.
+        semitones: how many semitones it seems to be transposed, -5 to 6.
+        length_difference: seconds that it is longer.
+        peak_db: its peak in dB of full scale (-inf: digital silence).
         problems: what is wrong, in words; empty for a good pair.
     """
 
@@ -46,13 +48,13 @@ class Check:
     match: float
     cents: float
     semitones: int
-    longer: float
+    length_difference: float
     peak_db: float
     problems: tuple[str, ...]
 
 
-def check(folder: str | os.PathLike) -> int:
-    """Print a line for each piece and instrument of ``<folder>/<instrument>/<piece>.<extension>``; the exit status.
+def check_folder(folder: str | os.PathLike) -> int:
+    """Print a line for each recording ``<folder>/<instrument>/<piece>.<extension>``; the exit status.
 
     Every instrument is compared with the first one in alphabetical order that has the piece.
 
@@ -70,25 +72,26 @@ def check(folder: str | os.PathLike) -> int:
         if reason is not None:
             left_out.append((list(pieces)[index], reason))
             continue
-        for found in checks:
-            n_checked, n_bad = n_checked + 1, n_bad + bool(found.problems)
+        for result in checks:
+            n_checked, n_bad = n_checked + 1, n_bad + bool(result.problems)
             print(
-                f"{found.piece:32} {found.instrument:22} {1000 * found.lag:8.0f} {found.match:6.2f} {found.cents:6.0f} "
-                f"{found.semitones:6d} {found.longer:9.3f}  {', '.join(found.problems) or 'ok'}"
+                f"{result.piece:32} {result.instrument:22} {1000 * result.lag:8.0f} {result.match:6.2f} "
+                f"{result.cents:6.0f} {result.semitones:6d} {result.length_difference:9.3f}  "
+                f"{', '.join(result.problems) or 'ok'}"
             )
     print(f"{n_checked - n_bad} of {n_checked} recordings fit their piece's first one.")
     return max(cli.report_left_out(left_out), cli.SOME_LEFT_OUT if n_bad else 0)
 
 
 def find_pieces(folder: str | os.PathLike) -> tuple[dict[str, dict[str, pathlib.Path]], list[tuple[str, str]]]:
-    """Recordings of each piece by instrument, of ``<folder>/<instrument>/<piece>.<extension>``.
+    """The recordings ``<folder>/<instrument>/<piece>.<extension>`` of each piece, by instrument.
 
     Returns:
-        pieces: piece: {instrument: file}, both sorted, at least two instruments each.
-        left_out: (piece, reason) of those that an instrument lacks.
+        pieces: piece: {instrument: file}, both sorted, with at least two instruments each.
+        left_out: (piece, reason) of those that some instruments lack.
 
     Raises:
-        InputError: no folder, fewer than two instruments, or no piece that two have in common.
+        InputError: no folder, fewer than two instruments, or no piece that two of them have.
     """
     folder = existing_folder(folder, "--check")
     instruments = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -99,42 +102,45 @@ def find_pieces(folder: str | os.PathLike) -> tuple[dict[str, dict[str, pathlib.
     pieces: dict[str, dict[str, pathlib.Path]] = {}
     left_out = []
     for instrument in instruments:
-        names, doubles = piece_names(find_audio(instrument, "--check"), instrument)
-        left_out += doubles
+        names, ambiguous = piece_names(find_audio(instrument, "--check"), instrument)
+        left_out += ambiguous
         for piece, path in names.items():
             pieces.setdefault(piece, {})[instrument.name] = path
-    for piece, found in pieces.items():
-        missing = [instrument.name for instrument in instruments if instrument.name not in found]
+    for piece, recordings in pieces.items():
+        missing = [instrument.name for instrument in instruments if instrument.name not in recordings]
         if missing:
             left_out.append((piece, f"expected in every instrument's folder, found nothing in {', '.join(missing)}"))
-    pairs = {piece: found for piece, found in sorted(pieces.items()) if len(found) > 1}
+    pairs = {piece: recordings for piece, recordings in sorted(pieces.items()) if len(recordings) > 1}
     if not pairs:
         raise InputError(f"--check: expected a piece that two instruments of {folder} have in common, found none")
     return pairs, left_out
 
 
 def check_piece(piece: str, recordings: dict[str, pathlib.Path]) -> list[Check]:
-    """Each further instrument's recording of a piece beside the first one's.
+    """`check_pair` of each further instrument's recording of a piece with the first one's.
 
     Raises:
         InputError: a recording that cannot be read.
     """
-    (reference, path), *others = recordings.items()
-    first = read_audio(path, SAMPLE_RATE)
-    return [check_pair(first, read_audio(path, SAMPLE_RATE), piece, name, reference) for name, path in others]
+    (reference_name, path), *others = recordings.items()
+    reference = read_audio(path, SAMPLE_RATE)
+    return [
+        check_pair(reference, read_audio(path, SAMPLE_RATE), piece, instrument, reference_name)
+        for instrument, path in others
+    ]
 
 
 def check_pair(
-    reference: np.ndarray, audio: np.ndarray, piece: str = "", instrument: str = "", against: str = ""
+    reference: np.ndarray, audio: np.ndarray, piece: str = "", instrument: str = "", reference_name: str = ""
 ) -> Check:
-    """`Check` of two audios ``(n_samples,)`` at `SAMPLE_RATE`."""
+    """`Check` of two audios ``(n_samples,)`` at `SAMPLE_RATE`; the names are only for the result."""
     problems = []
-    longer = (len(audio) - len(reference)) / SAMPLE_RATE
-    if abs(longer) > MOST_LENGTH:
-        problems.append(f"{abs(longer):.2f} s {'longer' if longer > 0 else 'shorter'}")
+    length_difference = (len(audio) - len(reference)) / SAMPLE_RATE
+    if abs(length_difference) > MAX_LENGTH_DIFFERENCE:
+        problems.append(f"{abs(length_difference):.2f} s {'longer' if length_difference > 0 else 'shorter'}")
     peaks = [peak_db(x) for x in (reference, audio)]
     lag, match, cents, semitones = np.nan, 0.0, np.nan, 0
-    silent = [name for name, peak in zip((against, instrument), peaks, strict=True) if peak < SILENT_DB]
+    silent = [name for name, peak in zip((reference_name, instrument), peaks, strict=True) if peak < SILENT_DB]
     if silent:
         problems.append(f"{' and '.join(silent)} silent")
     else:
@@ -145,49 +151,51 @@ def check_pair(
         cents, semitones = find_tuning(*excerpts)
         if semitones:
             problems.append(f"transposed by {semitones:+d} semitones")
-        elif match < LEAST_MATCH:
+        elif match < MIN_MATCH:
             problems.append("other notes, or at other times")
-        elif abs(lag) > MOST_LAG:
+        elif abs(lag) > MAX_LAG:
             problems.append(f"{1000 * abs(lag):.0f} ms {'late' if lag > 0 else 'early'}")
-        if abs(cents) > MOST_CENTS:
+        if abs(cents) > MAX_CENTS:
             problems.append(f"{abs(cents):.0f} cents {'high' if cents > 0 else 'low'}")
-    return Check(piece, instrument, against, lag, match, cents, semitones, longer, peaks[1], tuple(problems))
+    return Check(
+        piece, instrument, reference_name, lag, match, cents, semitones, length_difference, peaks[1], tuple(problems)
+    )
 
 
 def peak_db(audio: np.ndarray) -> float:
-    """Greatest sample in dB of full scale, -inf for digital silence."""
+    """Peak in dB of full scale, -inf for digital silence."""
     peak = float(np.abs(audio).max())
     return 20 * np.log10(peak) if peak else -np.inf
 
 
 def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:
-    """Seconds that `audio` comes later than `reference`, up to 2 s either way, and the correlation at that lag.
+    """Seconds that `audio` is later than `reference`, up to 2 s either way, and the correlation at that lag.
 
-    The normalised cross-correlation of the two log mel spectrograms over time, each band's mean taken away, summed over
-    the bands: waveforms of two instruments have nothing in common, and onsets of soft attacks are not found, but the
-    same notes sound in the same bands. The peak is interpolated by a parabola.
+    The lag is at the peak, interpolated by a parabola, of the normalised cross-correlation over time of the two log mel
+    spectrograms, each band without its mean, summed over the bands. Waveforms of two instruments do not correlate, and
+    soft attacks have no clear onsets, but the same notes sound in the same bands.
     """
-    levels = [_level(x) for x in (reference, audio)]
+    levels = [_mel_level(x) for x in (reference, audio)]
     norm = np.linalg.norm(levels[0]) * np.linalg.norm(levels[1])
     if not norm:
         return 0.0, 0.0
-    from scipy import fft
+    from scipy import signal
 
-    n = fft.next_fast_len(levels[0].shape[1] + levels[1].shape[1], real=True)
-    first, second = (fft.rfft(level, n, axis=1) for level in levels)
-    most = min(int(LARGEST_LAG * SAMPLE_RATE / HOP), n // 2 - 1)
-    correlation = np.roll(fft.irfft((second * first.conj()).sum(axis=0), n), most)[: 2 * most + 1] / norm
+    correlation = signal.fftconvolve(levels[1], levels[0][:, ::-1], axes=1).sum(axis=0) / norm
+    lags = signal.correlation_lags(levels[1].shape[1], levels[0].shape[1])
+    searched = np.abs(lags) <= SEARCHED_LAG * SAMPLE_RATE / HOP
+    correlation, lags = correlation[searched], lags[searched]
     best = int(correlation.argmax())
     shift = 0.0
-    if 0 < best < 2 * most:
+    if 0 < best < len(lags) - 1:
         before, at, after = correlation[best - 1 : best + 2]
         curvature = before - 2 * at + after
         shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-    return float((best - most + shift) * HOP / SAMPLE_RATE), float(correlation[best])
+    return float((lags[best] + shift) * HOP / SAMPLE_RATE), float(correlation[best])
 
 
-def _level(audio: np.ndarray) -> np.ndarray:
-    """Log level of 96 mel bands to 5 kHz without their means, ``(96, n_frames)``, linear under -60 dB of the peak."""
+def _mel_level(audio: np.ndarray) -> np.ndarray:
+    """Log level ``(96, n_frames)`` of mel bands up to 5 kHz, each minus its mean; linear below -60 dB of the peak."""
     import librosa
 
     mel = librosa.feature.melspectrogram(
@@ -198,10 +206,10 @@ def _level(audio: np.ndarray) -> np.ndarray:
 
 
 def find_tuning(reference: np.ndarray, audio: np.ndarray) -> tuple[float, int]:
-    """How much higher `audio` is: cents within half a semitone, and whole semitones from -5 to 6.
+    """How much higher `audio` is than `reference`: cents within half a semitone, and semitones from -5 to 6.
 
-    Cents: difference of `librosa.estimate_tuning`. Semitones: the rotation under which the mean chroma of the two
-    correlate best, other than none only where it is clearly better (by 0.1).
+    Cents: difference of `librosa.estimate_tuning`. Semitones: the rotation at which the mean chroma vectors of the two
+    correlate best; 0 unless another one is clearly better (by 0.1).
     """
     import librosa
 

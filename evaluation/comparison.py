@@ -1,7 +1,7 @@
-"""Models and reference rows against true targets: pairs in, their metrics out, and the summary over all pairs.
+"""Models and reference rows compared with true targets: pairs in, metrics out, and summaries over all pairs.
 
 A *column* is one way to make an output from a pair: the four references, which give a number its meaning, and the
-models. All outputs of a pair are compared with its target at the level that they come out with; nothing is normalised.
+models. Every output is compared with the pair's target at the level it comes out with; nothing is normalised.
 A pair is held in memory: about 250 MB a minute of audio with the references and one model.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from common import weights
 from common.audio import find_audio, read_audio
 from common.errors import InputError
-from common.files import piece_names
+from common.files import existing_folder, piece_names
 from conversion import command
 from conversion.files import convert_audio, load_converter
 from conversion.network import load_network
@@ -35,26 +36,46 @@ REFERENCES = {
     "griffinlim": "true magnitude, Griffin-Lim",
     "bypass": "target through the transform",
 }
-N_BOOTSTRAP = 2000
-_CHUNK = 1024  # frames that Griffin-Lim refines at a time
+N_RESAMPLES = 2000  # of the bootstrap
+CHUNK_FRAMES = 1024  # frames that Griffin-Lim refines at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An origin and its true target."""
+    """An origin and its true target.
 
-    name: str
+    Attributes:
+        piece: name of the recordings.
+        origin, target: the files.
+        voice: which of several voices of an instrument plays the origin; empty where there is only one.
+    """
+
+    piece: str
     origin: pathlib.Path
     target: pathlib.Path
+    voice: str = ""
+
+    @property
+    def name(self) -> str:
+        """``<voice>/<piece>``, or only the piece where there is one voice."""
+        return f"{self.voice}/{self.piece}" if self.voice else self.piece
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """What decides which pieces a training holds out: all its targets, and two flags of the train scripts."""
+    """What decides which pieces a training run holds out.
 
+    Attributes:
+        origins, targets: instruments or voices that it was trained on, all of them.
+        validation_split, seed: flags of the train scripts.
+        identity: whether it was also trained on pairs of an instrument with itself.
+    """
+
+    origins: tuple[str, ...]
     targets: tuple[str, ...]
     validation_split: float
     seed: int
+    identity: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +84,10 @@ class Model:
 
     Attributes:
         name: key of its column.
-        path: of its weights.
-        summary: what the weights file says of itself.
-        convert: (origin audio, pair) to output audio at the evaluation's sample rate.
-        is_sliced: its output is made of slices of the representation's frames, at whose borders seams may be.
+        path: its weights file.
+        summary: one line about it, from the weights file.
+        convert: function of (origin audio, pair) that returns the output audio at the evaluation's sample rate.
+        is_sliced: whether its output is made of slices of the representation's frames, which may leave seams.
     """
 
     name: str
@@ -81,11 +102,11 @@ class Result:
     """One evaluated pair.
 
     Attributes:
-        pair: files and name.
+        pair: names and files.
         seconds: length of the target.
         values: column: {metric: value}.
-        notes: what a reader has to know: other lengths, silence.
-        audios: "origin", "target" and each column: audio ``(n_samples,)``, all of one length.
+        notes: what a reader has to know: different lengths, silence.
+        audios: "origin", "target" and each column: audio ``(n_samples,)``, all of the same length.
     """
 
     pair: Pair
@@ -97,7 +118,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """One metric of one column over all pairs; `low` and `high` bound the mean with 95 % (NaN for a single pair)."""
+    """One metric of one column over all pairs; `low` and `high` are the mean's 95 % interval (NaN for one piece)."""
 
     mean: float
     median: float
@@ -111,79 +132,126 @@ class Statistics:
 def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[list[Pair], list[tuple[str, str]]]:
     """The pairs of two recordings, or of two folders by the recordings' names (below the folder, without extension).
 
+    A folder stands for all voices of its instrument: ``audios/piano`` for ``audios/piano`` and ``audios/piano@*``.
+
     Returns:
-        pairs: sorted by name; the pair of two files has the origin's name.
+        pairs: sorted by voice and name; the pair of two files has the origin's name.
         left_out: (file, reason) of what has no counterpart.
 
     Raises:
-        InputError: something is missing, a file and a folder, or no name in common.
+        InputError: something is missing, one is a file and the other a folder, or no name is in both.
     """
     origin, target = pathlib.Path(origin), pathlib.Path(target)
-    for flag, path in (("--origin_audio", origin), ("--target_audio", target)):
-        if not path.exists():
+    origin_folders, target_folders = _voice_folders(origin), _voice_folders(target)
+    for flag, path, folders in (
+        ("--origin_audio", origin, origin_folders),
+        ("--target_audio", target, target_folders),
+    ):
+        if not folders and not path.exists():
             raise InputError(f"{flag}: expected a recording or a folder of recordings, found nothing at {path}")
-    if origin.is_dir() != target.is_dir():
-        folder, file = (origin, target) if origin.is_dir() else (target, origin)
+    if bool(origin_folders) != bool(target_folders):
+        folder, file = (origin, target) if origin_folders else (target, origin)
         raise InputError(
             f"--origin_audio, --target_audio: expected two recordings or two folders, found the folder {folder} and "
             f"the file {file}"
         )
-    if origin.is_file():
+    if not origin_folders:
         return [Pair(origin.stem, origin, target)], []
-    origins, left_out = _recordings(origin, "--origin_audio")
-    targets, also_left_out = _recordings(target, "--target_audio")
-    common = sorted(origins.keys() & targets.keys())
-    if not common:
-        raise InputError(f"--target_audio: expected recordings named as those in {origin}, found none in {target}")
-    left_out += also_left_out
-    left_out += [(str(path), f"no counterpart in {target}") for name, path in origins.items() if name not in targets]
-    left_out += [(str(path), f"no counterpart in {origin}") for name, path in targets.items() if name not in origins]
-    return [Pair(name, origins[name], targets[name]) for name in common], left_out
+    origins, left_out = _find_recordings(origin_folders, "--origin_audio")
+    targets, left_out_targets = _find_recordings(target_folders, "--target_audio")
+    left_out += left_out_targets
+    common = {(o, t): sorted(origins[o].keys() & targets[t].keys()) for o, t in itertools.product(origins, targets)}
+    pairs = _make_pairs({voices: names for voices, names in common.items() if names}, origins, targets)
+    if not pairs:
+        raise InputError(
+            f"--target_audio: expected recordings with the same names as in {origin}, found none in {target}"
+        )
+    paired = {path for pair in pairs for path in (pair.origin, pair.target)}
+    for recordings, other in ((origins, target), (targets, origin)):
+        paths = itertools.chain.from_iterable(of_voice.values() for of_voice in recordings.values())
+        left_out += [(str(path), f"no counterpart in {other}") for path in paths if path not in paired]
+    return pairs, left_out
 
 
-def instruments(
+def _voice_folders(path: pathlib.Path) -> list[pathlib.Path]:
+    """The folder `path`, if there is one, and the folders ``<path>@<voice>`` beside it, sorted."""
+    folders = [path] if path.is_dir() else []
+    if path.name and path.parent.is_dir():
+        prefix = path.name + dataset.VOICE_MARK
+        folders += sorted(f for f in path.parent.iterdir() if f.name.startswith(prefix) and f.is_dir())
+    return folders
+
+
+def choose_instruments(
     described: Sequence[tuple[str, weights.Description]], origin: str | None, target: str | None
 ) -> tuple[str, str]:
-    """Origin and target to evaluate on a data set: as given, or else what the first model's file says of itself.
+    """Origin and target to evaluate on a data set: as given, or else what the first model was trained on.
 
     Raises:
-        InputError: not given, and no model says.
+        InputError: not given, and the first model does not name exactly one.
     """
     settings = described[0][1].settings if described else {}
-    said = {"--origin": origin or settings.get("origin"), "--target": target}
-    if target is None and len(settings.get("targets", [])) == 1:
-        said["--target"] = settings["targets"][0]
-    for flag, instrument in said.items():
-        if instrument is None:
-            raise InputError(f"{flag}: expected with --dataset, because no model says it (or it says several)")
-    return said["--origin"], said["--target"]
+    trained_on = {
+        "--origin": [settings.get("origin", dataset.ANY)],
+        "--target": sorted(set(settings.get("voices", settings.get("targets", [])))),
+    }
+    chosen = []
+    for flag, instrument in (("--origin", origin), ("--target", target)):
+        names = trained_on[flag]
+        if len(names) > 1:
+            names = sorted(set(map(dataset.instrument_of, names)))
+        if instrument is None and (len(names) != 1 or names[0] == dataset.ANY):
+            raise InputError(f"{flag}: expected with --dataset unless the first model has exactly one, found none")
+        chosen.append(instrument or names[0])
+    return chosen[0], chosen[1]
 
 
-def splits(
-    described: Sequence[tuple[str, weights.Description]], target: str, validation_split: float | None, seed: int | None
+def read_splits(
+    described: Sequence[tuple[str, weights.Description]],
+    origin: str,
+    target: str,
+    validation_split: float | None = None,
+    seed: int | None = None,
 ) -> tuple[list[Split], list[str]]:
-    """How the data of the models was split: as given, or else what each weights file says, or else the default.
+    """How each model's data was split: as given, or else as its weights file says, or else the default.
+
+    Args:
+        described: names and descriptions of the models.
+        origin, target: of a training run that has not recorded them.
+        validation_split, seed: as given by the user.
 
     Returns:
-        splits: each different one once; without models that of a training for `target`.
-        said: a line for each model that does not say.
+        splits: every different one once; without models that of a training run from `origin` to `target`.
+        remarks: a line for each model whose weights file does not say.
     """
     given = {"validation_split": validation_split, "seed": seed}
     given = {flag: value for flag, value in given.items() if value is not None}
     default = {"validation_split": 0.1, "seed": 0}
-    found, said = [], []
+    splits, remarks = [], []
     for name, description in described:
-        if description.system != "pix2pix":  # trained on other data
+        if description.system != "pix2pix":  # hum2guitar is trained on other data
             continue
-        kept = {flag: description.settings[flag] for flag in default if flag in description.settings}
-        unsaid = [f"--{flag} {value}" for flag, value in default.items() if flag not in {**kept, **given}]
-        if unsaid:
-            said.append(
-                f"{name}: the weights do not say how their data was split; taking {' '.join(unsaid)}, which may let in "
-                "pieces that they were trained on"
+        settings = description.settings
+        recorded = {flag: settings[flag] for flag in default if flag in settings}
+        assumed = [f"--{flag} {value}" for flag, value in default.items() if flag not in {**recorded, **given}]
+        if assumed:
+            remarks.append(
+                f"{name}: the weights do not say how their data was split; taking {' '.join(assumed)}, which may "
+                "include pieces that they were trained on"
             )
-        found.append(Split(tuple(description.settings.get("targets", [target])), **(default | kept | given)))
-    return list(dict.fromkeys(found)) or [Split((target,), **(default | given))], said
+        origins = settings.get("origins", [settings.get("origin", origin)])
+        targets = settings.get("voices", settings.get("targets", [target]))
+        flags = default | recorded | given
+        splits.append(
+            Split(
+                tuple(origins),
+                tuple(targets),
+                flags["validation_split"],
+                flags["seed"],
+                settings.get("identity", True),
+            )
+        )
+    return list(dict.fromkeys(splits)) or [Split((origin,), (target,), **(default | given))], remarks
 
 
 def find_validation_pairs(
@@ -192,76 +260,130 @@ def find_validation_pairs(
     """The recordings of the pieces that training has held out, with each of several splits.
 
     Args:
-        features, audios: data set and recordings, one folder an instrument in each.
-        origin, target: instruments.
+        features, audios: data set and recordings, each with a folder for every instrument or voice.
+        origin, target: instruments, of which all voices are taken, or single voices.
         splits: of the models, at least one.
 
     Returns:
         pairs, left_out: as `find_pairs`.
-        said: a line about each split, and one about what they have in common.
+        remarks: a line about each split, and one about what they have in common.
 
     Raises:
         InputError: see `dataset.find_pairs`; or a single piece, of which training holds out the end only; or no piece
             that is held out with all splits.
     """
-    names = dataset.find_pairs(features, [origin], [target]).piece_names
-    if len(names) < 2:
-        raise InputError(f"--dataset: expected several pieces in {features}, found {names[0]} alone")
-    pieces, said = set(names), []
+    existing_folder(features, "--dataset")
+    evaluated = dataset.find_pairs(features, [origin], [target])
+    if len(evaluated.piece_names) < 2:
+        raise InputError(f"--dataset: expected several pieces in {features}, found only {evaluated.piece_names[0]}")
+    pieces, remarks = set(evaluated.piece_names), []
     for split in splits:
-        pairs = dataset.find_pairs(features, [origin], split.targets)  # of all its targets, as training has split them
-        _, held_out, line = dataset.split_by_piece(pairs, split.validation_split, split.seed)
-        if not len(held_out):
-            raise InputError(
-                f"--validation_split: expected a share that holds a piece out, found {split.validation_split}"
-            )
-        pieces &= {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}
-        said.append(line)
+        held_out, of_split = _held_out_pieces(features, origin, target, split)
+        pieces &= held_out
+        remarks += of_split
     if not pieces:
         raise InputError(f"--dataset: expected a piece of {target} that all models have held out, found none")
     if len(splits) > 1:
-        said.append(f"held out with all of these splits: {len(pieces)} pieces")
-    recordings = {
-        instrument: _recordings(pathlib.Path(audios, instrument), "--audios_path")[0] for instrument in (origin, target)
-    }
-    found, left_out = [], []
-    for piece in sorted(pieces):
-        missing = [instrument for instrument in (origin, target) if piece not in recordings[instrument]]
-        if missing:
-            left_out.append((piece, f"expected a recording in {audios} for {' and '.join(missing)}, found none"))
-        else:
-            found.append(Pair(piece, recordings[origin][piece], recordings[target][piece]))
-    if not found:
+        remarks.append(f"held out with all of these splits: {len(pieces)} pieces")
+    recordings = [
+        _find_recordings([pathlib.Path(audios, voice) for voice in voices], "--audios_path")[0]
+        for voices in (evaluated.origins, evaluated.targets)
+    ]
+    names: dict[tuple[str, str], list[str]] = {}
+    left_out = []
+    for voices, expected in _recording_names(evaluated, pieces).items():
+        names[voices] = []
+        for name in expected:
+            missing = [v for v, found in zip(voices, recordings, strict=True) if name not in found[v]]
+            if missing:
+                left_out.append((name, f"expected a recording in {audios} for {' and '.join(missing)}, found none"))
+            else:
+                names[voices].append(name)
+    pairs = _make_pairs(names, *recordings)
+    if not pairs:
         raise InputError(
             f"--audios_path: expected recordings of the {len(pieces)} held-out pieces in {audios}, found none"
         )
-    return found, left_out, said
+    return pairs, left_out, remarks
 
 
-def _recordings(folder: pathlib.Path, flag: str) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
-    return piece_names(find_audio(folder, flag), folder)
+def _held_out_pieces(features: str | os.PathLike, origin: str, target: str, split: Split) -> tuple[set[str], list[str]]:
+    """The pieces of a data set that training holds out, and lines that say how they were found.
+
+    Training splits the pieces of all its instruments, so these have to be in the data set. If they are not, the split
+    is that of a training run from `origin` to `target`.
+    """
+    folders = {entry.name for entry in os.scandir(features) if entry.is_dir()}
+    missing = {*split.origins, *split.targets} - folders - set(map(dataset.instrument_of, folders))
+    remarks = []
+    if missing:
+        remarks.append(
+            f"{features} has no {', '.join(sorted(missing))}, which a model was trained on; its pieces are split as "
+            f"for training from {origin} to {target}, which may include pieces that it was trained on"
+        )
+        split = dataclasses.replace(split, origins=(origin,), targets=(target,))
+    pairs = dataset.find_pairs(features, split.origins, split.targets, split.identity)
+    _, held_out, summary = dataset.split_by_piece(pairs, split.validation_split, split.seed)
+    if not len(held_out):
+        raise InputError(f"--validation_split: expected a share that holds a piece out, found {split.validation_split}")
+    return {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}, [*remarks, summary]
+
+
+def _recording_names(pairs: dataset.Pairs, pieces: set[str]) -> dict[tuple[str, str], list[str]]:
+    """The recordings of some pieces, with their variations, for each (origin, target) that has any; sorted."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for slice_number, t, o in pairs.samples:
+        if pairs.piece_names[pairs.pieces[slice_number]] in pieces:
+            recording = dataset.SLICE_NAME.match(pairs.names[slice_number])[1]
+            names.setdefault((pairs.origins[o], pairs.targets[t]), set()).add(recording)
+    return {voices: sorted(names[voices]) for voices in sorted(names)}
+
+
+def _find_recordings(
+    folders: Iterable[pathlib.Path], flag: str
+) -> tuple[dict[str, dict[str, pathlib.Path]], list[tuple[str, str]]]:
+    """The recordings of each folder by the folder's name and their own, and (file, reason) of ambiguous names."""
+    recordings, left_out = {}, []
+    for folder in folders:
+        recordings[folder.name], ambiguous = piece_names(find_audio(folder, flag), folder)
+        left_out += ambiguous
+    return recordings, left_out
+
+
+def _make_pairs(
+    names: dict[tuple[str, str], list[str]],
+    origins: dict[str, dict[str, pathlib.Path]],
+    targets: dict[str, dict[str, pathlib.Path]],
+) -> list[Pair]:
+    """Pairs of the recordings in `names`, by (origin, target); they get a voice where there are several of these."""
+    several_targets = len({target for _, target in names}) > 1
+    pairs = []
+    for (origin, target), recordings in names.items():
+        voice = "" if len(names) == 1 else f"{origin} to {target}" if several_targets else origin
+        pairs += [Pair(name, origins[origin][name], targets[target][name], voice) for name in recordings]
+    return pairs
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
 def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weights.Description]]:
-    """Column name and description of each model, as `conversion.describe_generator` finds it.
+    """Column name and description of each model, as `conversion.command.describe_generator` returns it.
 
-    The name is that of the model's folder, with more of the path where two would be the same.
+    The name is that of the model's folder, with more of the path where two models would have the same name.
 
     Raises:
-        InputError: as there, or the same one twice.
+        InputError: no such generator, or the same one twice.
     """
     descriptions = [command.describe_generator(path) for path in paths]
     files = [description.path.resolve() for description in descriptions]
     if len(set(files)) < len(files):
         raise InputError(f"--model: expected different models, found one of {', '.join(map(str, paths))} twice")
-    return list(zip(_short_names(files), descriptions, strict=True))
+    return list(zip(_shorten_names(files), descriptions, strict=True))
 
 
-def _short_names(files: Sequence[pathlib.Path]) -> list[str]:
-    """A name of its own for each file, with as few of its folders as that takes."""
+def _shorten_names(files: Sequence[pathlib.Path]) -> list[str]:
+    """A different name for each file, with as few of its folders as possible."""
     for n_folders in range(1, max((len(file.parts) for file in files), default=1)):
         names = ["/".join(file.parent.parts[-n_folders:]) for file in files]
         if len({*names, *REFERENCES}) == len(names) + len(REFERENCES):
@@ -276,7 +398,7 @@ def common_representation(descriptions: Sequence[weights.Description]) -> Repres
     """The representation of the pix2pix models, or the published one where there are none.
 
     Raises:
-        InputError: two models with different ones, whose numbers could not stand side by side.
+        InputError: two models have different ones, so that their numbers cannot be compared.
     """
     known = {d.representation: d.path for d in descriptions if d.system == "pix2pix"}
     if len(known) > 1:
@@ -294,15 +416,20 @@ def load_models(
     gpu: int | None = -1,
     style: str | os.PathLike | None = None,
 ) -> list[Model]:
-    """The models, ready to convert at `sample_rate` as `settings` say.
+    """The models, ready to convert audio at `sample_rate` as `settings` say.
 
-    A multitarget model takes its style from the recording `style`; without, from the target of the next pair, so that
-    it does not hear the answer (of a single pair there is no other: then from its own target).
+    A multitarget model takes its style from the recording `style`; without, from the target of the voice's next pair,
+    so that it does not hear the answer (a voice's only pair has to give its own target).
     """
     settings = settings or Settings()
-    following = {pair.name: pairs[(i + 1) % len(pairs)].target for i, pair in enumerate(pairs)}
+    following = {
+        pair: of_voice[(i + 1) % len(of_voice)].target
+        for _, group in itertools.groupby(pairs, lambda pair: pair.voice)
+        for of_voice in [list(group)]
+        for i, pair in enumerate(of_voice)
+    }
 
-    def loaded(name: str, description: weights.Description) -> Model:
+    def load(name: str, description: weights.Description) -> Model:
         if description.in_channels != 2:
             converter = load_converter(description, settings, gpu)
             return Model(
@@ -310,16 +437,16 @@ def load_models(
                 lambda audio, _: convert_audio(audio, converter, sample_rate),
                 is_sliced=description.system == "pix2pix",
             )  # fmt: skip
-        network = load_network(description.path, gpu)  # once, whatever the style
+        network = load_network(description.path, gpu)  # once for all styles
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
-            styled = read_style(style or following[pair.name], description.representation)
+            styled = read_style(style or following[pair], description.representation)
             converter = Pix2PixConverter(network, description.representation, styled, settings)
             return convert_audio(audio, converter, sample_rate)
 
         return Model(name, description.path, description.summary, convert)
 
-    return [loaded(name, description) for name, description in described]
+    return [load(name, description) for name, description in described]
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
@@ -334,16 +461,20 @@ def evaluate(
     n_overlap: int = 0,
     left_out: list[tuple[str, str]] | None = None,
 ) -> Iterator[Result]:
-    """Evaluate pair after pair; a progress bar on a terminal's stderr.
+    """Evaluate one pair after another, with a progress bar if stderr is a terminal.
 
     Args:
         pairs: from `find_pairs` or `find_validation_pairs`.
         models: columns after the references.
         representation: of the metrics and references.
         griffinlim_iterations: of the reference with Griffin-Lim.
-        seed: of its first phase.
-        n_overlap: frames that the models' slices share: the seam score looks there.
-        left_out: gets (file, reason) of pairs that cannot be read; without, such a pair raises its InputError.
+        seed: of the noise that Griffin-Lim starts from.
+        n_overlap: frames that neighbouring slices of the models share, where the seam score looks.
+        left_out: list to which (name, reason) of every pair that cannot be read is appended; if None, such a pair
+            raises its InputError.
+
+    Yields:
+        A `Result` for each pair that can be read.
     """
     from tqdm import tqdm
 
@@ -367,93 +498,94 @@ def evaluate_pair(
     """All columns of one pair; see `evaluate`.
 
     Raises:
-        InputError: a recording that cannot be read, or a model whose output is no finite number.
+        InputError: a recording cannot be read, or a model's output is not finite.
     """
     import threadpoolctl
 
     rate = representation.sample_rate
     origin, target = read_audio(pair.origin, rate), read_audio(pair.target, rate)
-    notes = _notes(origin, target, rate)
+    notes = _describe_oddities(origin, target, rate)
     n_target = len(target)
-    origin, target = metrics.same_length(origin, target)
+    origin, target = metrics.pad_to_longest(origin, target)
     audios = {"origin": origin, "target": target}
-    # FFTs and array arithmetic leave the interpreter's lock, so threads share the cores without copies of the audio.
+    # FFTs and array arithmetic release the GIL, so threads use all cores without copies of the audio.
     with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        references = threads.submit(reference_audios, origin, target, representation, griffinlim_iterations, seed)
-        outputs = {model.name: _converted(model, origin, pair) for model in models}
+        references = threads.submit(make_references, origin, target, representation, griffinlim_iterations, seed)
+        outputs = {model.name: _convert(model, origin, pair) for model in models}
         audios |= references.result() | outputs
-        # Threads within matrix products would be in the way, and sum in another order: equal recordings must be equal.
+        # One thread per matrix product: more would compete with these threads and change the order of summation, and
+        # equal recordings must give equal numbers.
         with threadpoolctl.threadpool_limits(1):
             reference = metrics.analyse(target, representation)
 
-            def compared(name: str) -> dict[str, float]:
+            def compare(name: str) -> dict[str, float]:
                 shared = None if name in unsliced else n_overlap
                 return metrics.compare_features(metrics.analyse(audios[name], representation), reference, shared)
 
             unsliced = {model.name for model in models if not model.is_sliced}
             columns = [*REFERENCES, *outputs]
-            values = dict(zip(columns, threads.map(compared, columns), strict=True))
+            values = dict(zip(columns, threads.map(compare, columns), strict=True))
     return Result(pair, n_target / rate, values, notes, audios)
 
 
-def _converted(model: Model, origin: np.ndarray, pair: Pair) -> np.ndarray:
+def _convert(model: Model, origin: np.ndarray, pair: Pair) -> np.ndarray:
     output = model.convert(origin, pair)
     if not np.isfinite(output).all():
         raise InputError(f"{model.path}: expected finite samples from the network, found NaN for {pair.origin}")
     return output
 
 
-def reference_audios(
+def make_references(
     origin: np.ndarray,
     target: np.ndarray,
     representation: Representation = PUBLISHED,
     griffinlim_iterations: int = 32,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """The outputs of `REFERENCES` for an origin and a target ``(n_samples,)`` of one length, by name.
+    """The outputs of `REFERENCES` by name, for an origin and a target ``(n_samples,)`` of the same length.
 
-    * copy: the origin itself; a model that does worse has learned nothing.
-    * input_phase: the target's magnitude with the origin's phase; the best that a magnitude model can do while the
-      phase is passed through.
+    * copy: the origin itself; a model that is not better has learned nothing.
+    * input_phase: the target's magnitude with the origin's phase; the best that a model of the magnitude can do while
+      it keeps the input's phase.
     * griffinlim: the target's magnitude with a phase found by fast Griffin-Lim from noise, 1024 frames at a time.
     * bypass: the target through transform, log scale and back; the best that the representation can do.
 
-    The magnitude is limited to the log scale's [0, 1], as everything is that a network gives.
+    The log level of the magnitude is clipped to [0, 1], the range of a network's output.
     """
     magnitude, own_phase = forward_transform(target, representation)
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
     magnitude = db_to_amplitude(level, representation.amin)
     input_phase = forward_transform(origin, representation)[1]
-    found = _griffin_lim(magnitude, representation, griffinlim_iterations, seed)
+    estimated_phase = _griffin_lim(magnitude, representation, griffinlim_iterations, seed)
     return {
         "copy": origin.copy(),
         "input_phase": inverse_transform(magnitude, input_phase, len(target), representation),
-        "griffinlim": inverse_transform(magnitude, found, len(target), representation),
+        "griffinlim": inverse_transform(magnitude, estimated_phase, len(target), representation),
         "bypass": inverse_transform(magnitude, own_phase, len(target), representation),
     }
 
 
 def _griffin_lim(magnitude: np.ndarray, representation: Representation, iterations: int, seed: int) -> np.ndarray:
-    """Phase ``(n_bins, n_frames)`` for a magnitude, from noise."""
+    """Phase ``(n_bins, n_frames)`` for a magnitude, starting from noise."""
     rng = np.random.default_rng(seed)
     scale = representation.window.sum() / 2
 
     def chunks() -> Iterator[Chunk]:
-        for start in range(0, magnitude.shape[1], _CHUNK):
-            target = magnitude[:, start : start + _CHUNK] * scale
+        for start in range(0, magnitude.shape[1], CHUNK_FRAMES):
+            target = magnitude[:, start : start + CHUNK_FRAMES] * scale
             yield target, np.exp(2j * np.pi * rng.random(target.shape, np.float32)).astype(np.complex64)
 
     refined = apply_phase(chunks(), "griffinlim", iterations, representation)
     return unit(np.concatenate([spectrum for spectrum, _ in refined], axis=1))
 
 
-def _notes(origin: np.ndarray, target: np.ndarray, sample_rate: int) -> list[str]:
-    """What is odd about a pair: different lengths, silence."""
+def _describe_oddities(origin: np.ndarray, target: np.ndarray, sample_rate: int) -> list[str]:
+    """What a reader should know about a pair: different lengths, silence."""
     notes = []
     difference = (len(target) - len(origin)) / sample_rate
     if difference:
         longer = "target" if difference > 0 else "origin"
-        notes.append(f"the {longer} is {abs(difference):.3f} s longer; the other was filled up with silence")
+        notes.append(f"the {longer} is {abs(difference):.3f} s longer; the other was padded with silence")
     for name, audio in (("origin", origin), ("target", target)):
         peak = float(np.abs(audio).max())
         if peak < 1e-3:
@@ -466,31 +598,52 @@ def _notes(origin: np.ndarray, target: np.ndarray, sample_rate: int) -> list[str
 # --- summary ----------------------------------------------------------------------------------------------------------
 
 
-def summarise(values: Sequence[dict[str, dict[str, float]]], seed: int = 0) -> dict[str, dict[str, Statistics]]:
-    """Mean, median and the mean's bootstrap interval: column: {metric: `Statistics`}.
+def summarise(
+    values: Sequence[dict[str, dict[str, float]]], pieces: Sequence[str] | None = None, seed: int = 0
+) -> dict[str, dict[str, Statistics]]:
+    """Mean, median and the mean's 95 % interval over all pairs: column: {metric: `Statistics`}.
 
     The interval is the percentile bootstrap (Efron, 1979): the 2.5th and 97.5th percentile of the means of 2000 data
-    sets drawn from the pairs with replacement, the same ones for every column and metric.
+    sets whose pieces are drawn with replacement, the same ones for every column and metric. A piece is drawn with all
+    its pairs (voices, variations), because these are not independent of each other.
 
     Args:
         values: of each `Result`.
+        pieces: of each `Result`, the piece it belongs to; None if each is a piece of its own.
         seed: of the draws.
     """
-    n = len(values)
-    draws = np.random.default_rng(seed).integers(n, size=(N_BOOTSTRAP, n))
+    names = [(column, metric) for column in values[0] for metric in values[0][column]]
+    table = np.array([[of_pair[column][metric] for column, metric in names] for of_pair in values])
+    piece_of = np.arange(len(values)) if pieces is None else np.unique(pieces, return_inverse=True)[1]
+    counts = np.bincount(piece_of).astype(float)  # pairs of each piece
+    sums = np.zeros((len(counts), len(names)))
+    np.add.at(sums, piece_of, table)
+    low, high = np.full((2, len(names)), np.nan)
+    if len(counts) > 1:
+        from scipy import stats
+
+        known = np.isfinite(table).all(axis=0)  # what is not made of slices has no seam score
+        low[known], high[known] = stats.bootstrap(
+            (sums[:, known].T, counts[np.newaxis]),
+            lambda total, n, axis: total.sum(axis) / n.sum(axis),
+            n_resamples=N_RESAMPLES,
+            batch=100,
+            axis=-1,
+            paired=True,
+            vectorized=True,
+            method="percentile",
+            rng=seed,
+        ).confidence_interval
     summary: dict[str, dict[str, Statistics]] = {}
-    for column in values[0]:
-        summary[column] = {}
-        for metric in values[0][column]:
-            sample = np.array([of_pair[column][metric] for of_pair in values])
-            low, high = np.percentile(sample[draws].mean(axis=1), [2.5, 97.5]) if n > 1 else (np.nan, np.nan)
-            summary[column][metric] = Statistics(
-                float(sample.mean()), float(np.median(sample)), float(low), float(high)
-            )
+    numbers = np.stack([table.mean(axis=0), np.median(table, axis=0), low, high], axis=1)
+    for (column, metric), row in zip(names, numbers.tolist(), strict=True):
+        summary.setdefault(column, {})[metric] = Statistics(*row)
     return summary
 
 
-def worst(names: Sequence[str], values: Sequence[dict[str, dict[str, float]]], column: str, n: int = 5) -> list[str]:
-    """Names of the `n` pairs on which `column` has the greatest MAE, worst first."""
+def find_worst(
+    names: Sequence[str], values: Sequence[dict[str, dict[str, float]]], column: str, n: int = 5
+) -> list[str]:
+    """Names of the `n` pairs for which `column` has the greatest MAE, in descending order."""
     order = sorted(range(len(names)), key=lambda i: -values[i][column]["mae"])
     return [names[i] for i in order[:n]]

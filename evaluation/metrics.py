@@ -1,15 +1,15 @@
-"""How close two recordings are: distances with their formulas, and the table of all of them.
+"""How close two recordings are: nine metrics with their formulas.
 
-Every metric compares an output with a target and has a best value that a recording compared with itself reaches
-exactly. Arrays in, numbers out; no randomness, no state, no TensorFlow. `compare` gives all of them for two audios;
-`analyse` and `compare_features` do the same in two steps, so that a target is analysed once for many outputs.
+Every metric compares an output with a target and has a best value, which a recording compared with itself reaches
+exactly. Arrays in, numbers out; no randomness, no state. `compare` returns all of them for two audios; `analyse` and
+`compare_features` do the same in two steps, so that a target is analysed once for many outputs.
 
-Rules that hold for all:
+Rules for all of them:
 
-* Length: the shorter recording is filled up with silence, so that a missing end counts as an error.
-* Level: absolute. Nothing is normalised, a copy at half the level is not the same recording.
-* Silence: each metric has a floor below which everything is the same silence, so that no logarithm of zero and no
-  division by zero occurs and every value is finite. Two silent recordings are equal: all metrics at their best.
+* Length: the shorter recording is padded with silence, so that a missing end counts as an error.
+* Level: absolute. Nothing is normalised: a copy at half the level is not the same recording.
+* Silence: every metric treats everything below some floor as the same silence, so that there is no logarithm of zero,
+  no division by zero, and every value is finite. For two silent recordings all metrics are at their best.
 * Magnitudes are ``2 * abs(S) / sum(window)``: a full-scale sine peaks near 1, which is 0 dB.
 """
 
@@ -24,24 +24,24 @@ from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 
 FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 ONSET_WINDOW = 0.05  # seconds
-SEAM_PLACES = 5  # within the frames that two slices share
+SEAM_PLACES = 5  # where to look for a seam within the frames that two slices share
 PITCHES = np.arange(33, 97)  # MIDI: A1 (55 Hz) to C7 (2093 Hz)
 _MEL_BANDS = 128
 _FLOOR_DB = -80.0  # of LSD, chroma, loudness
-_BLOCK = 2**18  # values of one block of frames: a megabyte or two, which caches hold
+BLOCK_VALUES = 2**18  # in one block of frames: one or two megabytes, which fit into the processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One row of `METRICS`.
+    """One metric of `METRICS`.
 
     Attributes:
         name: key in tables and files.
-        label: what a reader calls it.
-        unit: of the value; empty where it has none.
+        label: name for people.
+        unit: of the value; empty if it has none.
         better: "lower" or "higher".
         best: the value of a recording against itself.
-        function: (features of the output, features of the target, `n_overlap` of `compare`) to the value.
+        function: of (features of the output, features of the target, `n_overlap` of `compare`).
     """
 
     name: str
@@ -54,12 +54,12 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What the metrics look at in one recording; `analyse` makes it.
+    """What the metrics need to know of one recording; made by `analyse`.
 
     Attributes:
         audio: float32 ``(n_samples,)``.
         representation: the settings of `magnitude`.
-        magnitude: ``(n_bins, n_frames)`` as the networks see it.
+        magnitude: ``(n_bins, n_frames)``, as the networks get it.
         mfcc: coefficients 2 to 13, ``(12, n)``.
         chroma: power in each pitch class, ``(12, n)``.
         pitches: which of `PITCHES` sound, bool ``(len(PITCHES), n)``.
@@ -82,13 +82,15 @@ def compare(
 ) -> dict[str, float]:
     """Every metric of `METRICS` for two audios ``(n_samples,)`` at the representation's sample rate, by name.
 
-    The shorter one is filled up with silence.
+    The shorter one is padded with silence.
 
     Args:
-        n_overlap: frames that the slices share which the output is made of; None where it is not made of slices: then
-            it has no seam score (NaN).
+        output, target: the audios.
+        representation: settings of the magnitude.
+        n_overlap: frames that neighbouring slices of the output share; None if it is not made of slices, and then its
+            seam score is NaN.
     """
-    output, target = same_length(output, target)
+    output, target = pad_to_longest(output, target)
     return compare_features(analyse(output, representation), analyse(target, representation), n_overlap)
 
 
@@ -97,8 +99,8 @@ def compare_features(output: Features, target: Features, n_overlap: int | None =
     return {metric.name: float(metric.function(output, target, n_overlap)) for metric in METRICS}
 
 
-def same_length(*audios: np.ndarray) -> list[np.ndarray]:
-    """The audios ``(n_samples,)``, each filled up with silence to the length of the longest."""
+def pad_to_longest(*audios: np.ndarray) -> list[np.ndarray]:
+    """The audios ``(n_samples,)``, each padded with silence to the length of the longest."""
     longest = max(len(audio) for audio in audios)
     return [np.pad(audio, (0, longest - len(audio))) for audio in audios]
 
@@ -110,7 +112,7 @@ def analyse(audio: np.ndarray, representation: Representation = PUBLISHED) -> Fe
     mel, loudness = _mel_and_loudness(audio, rate)
     chroma, pitches = _chroma_and_pitches(audio, rate)
     magnitude, _ = forward_transform(audio, representation)
-    return Features(audio, representation, magnitude, mfcc(mel), chroma, pitches, onset_times(mel, rate), loudness)
+    return Features(audio, representation, magnitude, mfcc(mel), chroma, pitches, find_onsets(mel, rate), loudness)
 
 
 # --- the metrics ------------------------------------------------------------------------------------------------------
@@ -121,8 +123,8 @@ def network_mae(output: np.ndarray, target: np.ndarray, amin: float = PUBLISHED.
 
     ``mean(abs(y - x))`` with x and y the log level of `data.amplitude_to_db`, clipped to [0, 1], times 2 - 1: the L1
     that training minimises (Isola et al., "Image-to-image translation with conditional adversarial networks", 2017,
-    eq. 3) on the published scale. 0.1 is about 4.8 dB. Frames of silence count; frames that only fill a slice do not
-    exist here, whereas they do in a training batch.
+    eq. 3) on the published scale. 0.1 is about 4.8 dB. Frames of silence count. Unlike a training batch, a recording
+    has no frames that only fill up its last slice.
     """
     levels = [np.clip(amplitude_to_db(magnitude, amin), 0, 1) for magnitude in (output, target)]
     return 2 * float(np.mean(np.abs(levels[0] - levels[1]), dtype=np.float64))
@@ -146,8 +148,8 @@ def multi_resolution_distance(output: np.ndarray, target: np.ndarray) -> float:
     The mean over n_fft = 2048, 1024, 512, 256, 128, 64 (Hann window, three quarters overlap) of
     ``mean|Y - X| + mean|ln(Y + 1e-5) - ln(X + 1e-5)|`` over all bins and frames (Engel et al., "DDSP: differentiable
     digital signal processing", 2020, eq. 4 with alpha = 1; there summed, and of unscaled magnitudes). Long windows
-    see pitch and partials, short ones attacks. 1e-5 is -100 dB of full scale; the band is the whole one, not only
-    that of the network. A distance of 0.1 is about 0.9 dB everywhere.
+    resolve pitch and partials, short ones attacks. 1e-5 is -100 dB of full scale. Frequencies above the network's band
+    count too. A difference of about 0.9 dB everywhere gives 0.1.
     """
     distances, epsilon = [], np.float32(1e-5)
     for n_fft in FFT_SIZES:
@@ -164,8 +166,8 @@ def multi_resolution_distance(output: np.ndarray, target: np.ndarray) -> float:
 def cosine_distance(output: np.ndarray, target: np.ndarray) -> float:
     """Mean cosine distance, 0 to 2, of the columns of ``(n_features, n_frames)``. Lower is better.
 
-    ``mean_t 1 - <x, y> / (|x| |y|)``. A column of zeros is silence: two of them are left out of the mean, one beside
-    a sounding column has distance 1. Nothing sounding at all: 0.
+    ``mean_t 1 - <x, y> / (|x| |y|)``. A column of zeros is silence: frames silent in both are left out of the mean,
+    frames silent in one have distance 1. If all frames are silent in both: 0.
     """
     unit, sounding = [], []
     for columns in (output, target):
@@ -173,7 +175,7 @@ def cosine_distance(output: np.ndarray, target: np.ndarray) -> float:
         unit.append(columns / np.where(norm > 0, norm, 1.0))
         sounding.append(norm > 0)
     both, either = sounding[0] & sounding[1], sounding[0] | sounding[1]
-    # |x - y|^2 / 2 of unit vectors is 1 - <x, y>, and exactly 0 for equal ones, which the product is not.
+    # For unit vectors 1 - <x, y> is |x - y|^2 / 2, which is exactly 0 for equal ones in spite of rounding.
     distance = np.where(both, ((unit[0] - unit[1]) ** 2).sum(axis=0) / 2, 1.0)
     return float(distance[either].mean()) if either.any() else 0.0
 
@@ -181,21 +183,21 @@ def cosine_distance(output: np.ndarray, target: np.ndarray) -> float:
 def pitch_jaccard_distance(output: np.ndarray, target: np.ndarray) -> float:
     """Mean Jaccard distance, 0 to 1, of two piano rolls, bool ``(n_pitches, n_frames)``. Lower is better.
 
-    ``mean_t 1 - |A and B| / |A or B|`` with A and B the pitches that sound in frame t (Cífka et al., "Self-supervised
-    VQ-VAE for one-shot music style transfer", 2021, section 5.1). Frames in which nothing sounds in either are left
-    out; nothing sounding at all: 0. The rolls are those of `estimate_pitches`.
+    ``mean_t 1 - |A and B| / |A or B|``, where A and B are the pitches that sound in frame t (Cífka et al.,
+    "Self-supervised VQ-VAE for one-shot music style transfer", 2021, section 5.1). Frames in which nothing sounds in
+    either are left out; if nothing sounds at all: 0. The rolls are those of `estimate_pitches`.
     """
     union = (output | target).sum(axis=0)
     common = (output & target).sum(axis=0)
-    heard = union > 0
-    return float(np.mean(1 - common[heard] / union[heard])) if heard.any() else 0.0
+    sounding = union > 0
+    return float(np.mean(1 - common[sounding] / union[sounding])) if sounding.any() else 0.0
 
 
 def onset_f1(output: np.ndarray, target: np.ndarray) -> float:
     """F1 of onset times in seconds, 0 to 1, matched one to one within 50 ms. Higher is better.
 
     `mir_eval.onset.f_measure` (Raffel et al., "mir_eval", 2014; the window is MIREX's). No onsets in either: 1; in only
-    one: 0. The onsets are those of `onset_times`.
+    one: 0. The onsets are those of `find_onsets`.
     """
     if not len(output) or not len(target):
         return float(len(output) == len(target))
@@ -216,13 +218,13 @@ def loudness_difference(output: np.ndarray, target: np.ndarray) -> float:
 def seam_score(
     audio: np.ndarray, representation: Representation = PUBLISHED, period_frames: int = 256, offset: int = 0
 ) -> float:
-    """Jump of level at the slices' borders over the usual jump between frames, of audio ``(n_samples,)``.
+    """Mean jump of level at slice borders divided by the mean jump elsewhere, of audio ``(n_samples,)``.
 
-    1: borders are like any other place; 1.05: jumps there are 5 % greater. A jump at frame t is the mean over the bins
-    of ``|L_t - L_(t-1)|``, L the log level of `data.amplitude_to_db`. Borders are the frames
-    ``offset + i * period_frames``, i >= 1 (or i >= 0 where `offset` > 0); usual are all others. No border, or silence
-    all along: 1. Ours; no publication. An onset that happens to stand on a border counts as a seam, so compare with
-    the score of the recording that should have come out, or take a sound without onsets.
+    1: borders are like any other place; 1.05: jumps there are 5 % greater. The jump at frame t is the mean over the
+    bins of ``|L_t - L_(t-1)|``, where L is the log level of `data.amplitude_to_db`. Borders are the frames
+    ``offset + i * period_frames``, i >= 1 (i >= 0 if `offset` > 0). Without borders, or for silence: 1. This measure
+    is the project's own. An onset that happens to fall on a border counts as a seam, so compare with the score of the
+    target, or use a sound without onsets.
     """
     magnitude, _ = forward_transform(np.asarray(audio, np.float32), representation)
     return _seam_score(magnitude, representation.amin, period_frames, offset)
@@ -239,37 +241,39 @@ def _jumps(magnitude: np.ndarray, amin: float) -> np.ndarray:
 
 
 def _jump_ratio(jumps: np.ndarray, period_frames: int, offset: int) -> float:
-    """The `seam_score` that jumps have."""
-    frames = np.arange(1, len(jumps) + 1)  # jumps[t - 1] is that from t - 1 to t
+    """The `seam_score` of jumps ``(n_frames - 1,)``."""
+    frames = np.arange(1, len(jumps) + 1)  # jumps[t - 1] is the jump from t - 1 to t
     border = (frames - offset) % period_frames == 0
     if not border.any() or border.all():
         return 1.0
-    at_borders, usual = jumps[border].mean(), jumps[~border].mean()
-    if usual > 0:
-        return float(at_borders / usual)
+    at_borders, elsewhere = jumps[border].mean(), jumps[~border].mean()
+    if elsewhere > 0:
+        return float(at_borders / elsewhere)
     return float("inf") if at_borders > 0 else 1.0
 
 
 def relative_seam_score(output: Features, target: Features, n_overlap: int | None = 0) -> float:
-    """`seam_score` of the output over that of the target at the same places, at least 1. Lower is better.
+    """`seam_score` of the output divided by that of the target, at least 1. Lower is better.
 
-    Slices that share `n_overlap` frames begin that much earlier than a slice's length apart and are blended over these
-    frames: the worst of `SEAM_PLACES` within them counts. None, where there are no slices, gives NaN. An onset that
-    stands on a border in both is no seam: 1 where the output jumps there no more than the target does.
+    Slices start ``n_frames - n_overlap`` frames apart and are blended over the `n_overlap` frames they share; the score
+    is the greatest of those at `SEAM_PLACES` places within these frames. None for `n_overlap` (no slices) gives NaN.
+    Dividing by the target's score forgives onsets that fall on a border in both.
     """
     if n_overlap is None:
         return float("nan")
     jumps = [_jumps(f.magnitude, f.representation.amin) for f in (output, target)]
     period = target.representation.n_frames - n_overlap
     offsets = np.unique(np.linspace(0, n_overlap, SEAM_PLACES).round().astype(int))
-    return max(_over(*(_jump_ratio(j, period, offset) for j in jumps)) for offset in offsets)
+    return max(_divide_scores(*(_jump_ratio(j, period, offset) for j in jumps)) for offset in offsets)
 
 
-def _over(score: float, of_target: float) -> float:
-    """One `seam_score` over another, at least 1."""
+def _divide_scores(score: float, of_target: float) -> float:
+    """One `seam_score` divided by another, at least 1 and finite."""
     if not np.isfinite(of_target) or of_target == 0:
         return 1.0 if score == of_target or of_target > 0 else max(1.0, score)
-    return max(1.0, min(score, 1e6) / of_target)  # a finite value also where the output is constant but for a step
+    return max(
+        1.0, min(score, 1e6) / of_target
+    )  # the score is infinite for an output that is constant except at a border
 
 
 METRICS = (
@@ -297,26 +301,27 @@ METRICS = (
 )  # fmt: skip
 
 
-# --- what they look at ------------------------------------------------------------------------------------------------
+# --- features --------------------------------------------------------------------------------------------------------
 
 
 def mfcc(mel: np.ndarray) -> np.ndarray:
     """Mel-frequency cepstral coefficients 2 to 13, ``(12, n_frames)``, of a mel level in dB ``(n_mels, n_frames)``.
 
-    Orthonormal DCT-II over the mel bands (Davis & Mermelstein, 1980), counted from 1: the first, which is the loudness,
-    is left out. A band at the floor of -100 dB is zero here, so that a silent frame gives zeros.
+    `librosa.feature.mfcc`: the orthonormal DCT-II over the mel bands (Davis & Mermelstein, 1980). The first
+    coefficient, which is the loudness, is left out. The floor of -100 dB is taken as zero, so that a silent frame
+    gives zeros.
     """
-    from scipy import fft
+    import librosa
 
-    return fft.dct(mel + 100.0, axis=0, norm="ortho")[1:13]
+    return librosa.feature.mfcc(S=mel + 100.0, n_mfcc=13)[1:]
 
 
-def onset_times(mel: np.ndarray, sample_rate: int) -> np.ndarray:
+def find_onsets(mel: np.ndarray, sample_rate: int) -> np.ndarray:
     """Onsets in seconds of a mel level in dB ``(n_mels, n_frames)`` at hop 512.
 
     Peaks of the spectral flux: `librosa.onset.onset_strength` and `onset_detect` with their defaults (Böck & Widmer,
-    2013; Böck, Krebs & Schedl, 2012), on levels within 80 dB of the loudest. A recording that begins within 40 dB of
-    its loudest has an onset at 0.
+    2013; Böck, Krebs & Schedl, 2012), on levels within 80 dB of the maximum. A recording whose first frame is
+    within 40 dB of the maximum has an onset at 0.
     """
     import librosa
 
@@ -325,7 +330,7 @@ def onset_times(mel: np.ndarray, sample_rate: int) -> np.ndarray:
     floor, before = mel.max() - 80, 10
     envelope = librosa.onset.onset_strength(S=np.maximum(mel, floor), sr=sample_rate, hop_length=512)
     if mel[:, 0].max() > mel.max() - 40:
-        # A note that begins the recording has no rise; as steep as the steepest, so that it does not hide the others.
+        # A note that sounds from the start has no rise: give it the steepest one found, which does not hide others.
         envelope[0] = max(1.0, envelope.max())
     envelope = np.pad(envelope, (before, 0))
     frames = librosa.onset.onset_detect(onset_envelope=envelope, sr=sample_rate, hop_length=512) - before
@@ -333,21 +338,21 @@ def onset_times(mel: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def estimate_pitches(magnitude: np.ndarray, bin_hz: float, max_pitches: int = 6) -> np.ndarray:
-    """Which of `PITCHES` sound: bool ``(len(PITCHES), n_frames)`` of a magnitude ``(n_bins, n_frames)``.
+    """Which of `PITCHES` sound in a magnitude ``(n_bins, n_frames)``: bool ``(len(PITCHES), n_frames)``.
 
     Iterative estimation and cancellation on the summed harmonic amplitudes (Klapuri, "Multiple fundamental frequency
     estimation by summing harmonic amplitudes", ISMIR 2006): the spectrum is whitened in 30 bands (exponent 0.33); the
     salience of a candidate is the sum of its harmonics' amplitudes weighted by ``(f0 + 52) / (m f0 + 320)``; the most
     salient is taken and its harmonics are reduced by 0.89 of these weights, until ``sum(saliences) / n**0.7`` falls.
-    Candidates stand a third of a semitone apart and are rounded to the semitone of A4 = 440 Hz. Up to 20 harmonics
-    below 6 kHz; a frame whose loudest bin is under -60 dB has no pitch. Where the paper searches the maximum near each
-    harmonic, the two bins around it are interpolated, which makes all candidates of all frames one matrix product.
+    Candidates are a third of a semitone apart and are rounded to the semitone of A4 = 440 Hz. Up to 20 harmonics
+    below 6 kHz count; a frame whose loudest bin is under -60 dB has no pitch. The paper searches the maximum near each
+    harmonic; here the two bins around it are interpolated, so that one matrix product does all candidates and frames.
     """
     return _pitches(magnitude, _pitch_tables(magnitude.shape[0], bin_hz), max_pitches)
 
 
 def _pitches(magnitude: np.ndarray, tables: _PitchTables, max_pitches: int = 6) -> np.ndarray:
-    """`estimate_pitches` with its tables made before."""
+    """`estimate_pitches` with given tables."""
     n_bins, n_frames = tables.rest.shape[1], magnitude.shape[1]
     spectrum = np.asarray(magnitude[:n_bins], np.float32)
     rms = np.sqrt(tables.bands @ spectrum**2 / n_bins)  # (n_bands, n_frames)
@@ -373,13 +378,13 @@ def _pitches(magnitude: np.ndarray, tables: _PitchTables, max_pitches: int = 6) 
 
 @dataclasses.dataclass(frozen=True)
 class _PitchTables:
-    """What `estimate_pitches` needs for one bin width; candidate 3 i + 1 is the i-th of `PITCHES` itself.
+    """Tables of `estimate_pitches` for one bin width; candidate 3 i + 1 is exactly the i-th of `PITCHES`.
 
     Attributes:
         bands: triangular bands of the whitening, ``(n_bands, n_bins)``.
         spread: interpolates from the bands to the bins, ``(n_bins, n_bands)``.
         weights: of each candidate's harmonics, sparse ``(n_candidates, n_bins)``.
-        rest: what is left of each bin when a candidate is taken away, 0 to 1, ``(n_candidates, n_bins)``.
+        rest: share of each bin that remains when a candidate is taken away, 0 to 1, ``(n_candidates, n_bins)``.
     """
 
     bands: np.ndarray
@@ -394,7 +399,7 @@ def _pitch_tables(n_bins: int, bin_hz: float) -> _PitchTables:
 
     n_bins = min(n_bins, int(6000 / bin_hz))
     bins = np.arange(n_bins)
-    # 30 bands after the paper's eq. 2; each begins and ends at its neighbours' centres.
+    # 30 bands, eq. 2 of the paper; each begins and ends at the centres of its neighbours.
     centres = 229 * (10 ** (np.arange(32) / 21.4) - 1)
     rising = (bins * bin_hz - centres[:-2, np.newaxis]) / np.diff(centres)[:-1, np.newaxis]
     falling = (centres[2:, np.newaxis] - bins * bin_hz) / np.diff(centres)[1:, np.newaxis]
@@ -405,7 +410,7 @@ def _pitch_tables(n_bins: int, bin_hz: float) -> _PitchTables:
 
     pitches = np.repeat(PITCHES, 3) + np.tile([-1 / 3, 0, 1 / 3], len(PITCHES))
     weights, rest = np.zeros((len(pitches), n_bins)), np.ones((len(pitches), n_bins))
-    lobe = 2 * 10.8 / bin_hz  # half the main lobe of a 93 ms Hann window, in bins
+    lobe = 2 * 10.8 / bin_hz  # half the width of the main lobe of a 93 ms Hann window, in bins
     for row, f0 in enumerate(440 * 2 ** ((pitches - 69) / 12)):
         for m in range(1, 21):
             position = m * f0 / bin_hz
@@ -415,10 +420,10 @@ def _pitch_tables(n_bins: int, bin_hz: float) -> _PitchTables:
             low = int(position)
             weights[row, low] += weight * (1 - (position - low))
             weights[row, low + 1] += weight * (position - low)
-            near = slice(max(0, int(np.ceil(position - lobe))), int(position + lobe) + 1)
-            rest[row, near] = np.minimum(rest[row, near], 1 - 0.89 * weight)
-    as_single = [table.astype(np.float32) for table in (bands, spread, weights, rest)]
-    return _PitchTables(as_single[0], as_single[1], sparse.csr_array(as_single[2]), as_single[3])
+            lobe_bins = slice(max(0, int(np.ceil(position - lobe))), int(position + lobe) + 1)
+            rest[row, lobe_bins] = np.minimum(rest[row, lobe_bins], 1 - 0.89 * weight)
+    bands, spread, weights, rest = (table.astype(np.float32) for table in (bands, spread, weights, rest))
+    return _PitchTables(bands, spread, sparse.csr_array(weights), rest)
 
 
 def _mel_and_loudness(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
@@ -463,8 +468,8 @@ def _magnitude_blocks(
 ) -> Iterator[np.ndarray]:
     """Magnitudes ``(n, n_bins)`` of Hann-windowed frames, a block of frames at a time, so that memory stays bounded.
 
-    Hop by default a quarter of the window. With `center`, frame t is centred on sample ``t * hop_length``; without, it
-    begins there. Zeros stand beyond the ends; at least one frame.
+    The default hop is a quarter of the window. Frame t is centred on sample ``t * hop_length`` if `center`, and begins
+    there otherwise. The audio is padded with zeros at both ends; there is at least one frame.
     """
     from scipy import fft
 
@@ -476,6 +481,6 @@ def _magnitude_blocks(
     needed = (n_frames - 1) * hop_length + window_length
     padded = np.pad(np.asarray(audio, np.float32), (before, max(0, needed - before - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop_length][:n_frames]
-    n_block = max(1, _BLOCK // n_fft)
+    n_block = max(1, BLOCK_VALUES // n_fft)
     for start in range(0, n_frames, n_block):
         yield np.abs(fft.rfft(frames[start : start + n_block] * window, n_fft, axis=1)) * (2 / window.sum())

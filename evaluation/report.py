@@ -1,7 +1,7 @@
-"""What an evaluation leaves behind: a table for the terminal, report.json, report.csv and the page report.html.
+"""The results of an evaluation as a table for the terminal, report.json, report.csv and the page report.html.
 
-The page is one file without any link: sounds and pictures stand in it as data URLs, and its own content security policy
-forbids every request, so that it opens from disk, offline, on any device with a browser.
+The page is one file without links: sounds and pictures are embedded as data URLs, and its content security policy
+forbids all requests. So it opens from disk, offline, on any device with a browser.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -22,13 +22,15 @@ from common import plots
 from common.files import replacing, write_json
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison, metrics
+from training import dataset
 
 EXCERPT = 30.0  # seconds of a recording on the page
+TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """A recording on the page: media type, encoded bytes, and the PNG of its spectrogram."""
+    """A recording on the page: media type, encoded audio, and its spectrogram as a PNG."""
 
     media_type: str
     audio: bytes
@@ -37,21 +39,21 @@ class Sound:
 
 @dataclasses.dataclass
 class Report:
-    """All of an evaluation but the audio.
+    """Everything an evaluation has found.
 
     Attributes:
         title: one line.
-        said: lines about what was evaluated.
-        columns: name: what a reader calls it; references first, then models.
+        remarks: lines about what was evaluated.
+        columns: name: title for people; references first, then models.
         models: name: {"path", "summary"} of the columns that are models.
-        results: evaluated pairs, their audios left out.
-        left_out: (file, reason).
+        results: evaluated pairs without their audios.
+        left_out: (file, reason) of what could not be evaluated.
         sounds: pair: {"origin", "target", each model: `Sound`} of the pairs on the page.
-        page_pairs: most pairs on the page: those with the greatest MAE.
+        page_pairs: maximum number of pairs on the page; those with the greatest MAE are shown.
     """
 
     title: str
-    said: list[str]
+    remarks: list[str]
     columns: dict[str, str]
     models: dict[str, dict[str, str]]
     results: list[comparison.Result] = dataclasses.field(default_factory=list)
@@ -60,8 +62,8 @@ class Report:
     page_pairs: int = 12
 
     @property
-    def judged(self) -> str:
-        """The column that pairs are ordered by: the last model, or copying where there is none."""
+    def ranking_column(self) -> str:
+        """The column whose MAE decides which pairs are on the page: the last model, or "copy" without models."""
         return list(self.models)[-1] if self.models else "copy"
 
     @property
@@ -74,17 +76,35 @@ class Report:
         """Metrics of the evaluated pairs."""
         return [result.values for result in self.results]
 
+    @property
+    def pairs_by_voice(self) -> dict[str, list[comparison.Result]]:
+        """The evaluated pairs of each voice; empty where the origin has only one voice."""
+        voices: dict[str, list[comparison.Result]] = {}
+        for result in self.results:
+            if result.pair.voice:
+                voices.setdefault(result.pair.voice, []).append(result)
+        return voices
+
     def add(self, result: comparison.Result, representation: Representation = PUBLISHED) -> None:
-        """Take in a result: its numbers, and its sounds as long as it is among the worst `page_pairs`."""
+        """Add a result: always its numbers, its sounds only while it is among the worst `page_pairs`."""
         self.results.append(dataclasses.replace(result, audios={}))
-        shown = comparison.worst(self.names, self.values, self.judged, self.page_pairs)
+        shown = comparison.find_worst(self.names, self.values, self.ranking_column, self.page_pairs)
         if result.pair.name in shown:
             self.sounds[result.pair.name] = make_sounds(result, ["origin", *self.models, "target"], representation)
         self.sounds = {name: self.sounds[name] for name in shown}
 
     def summary(self) -> dict[str, dict[str, comparison.Statistics]]:
-        """`evaluation.summarise` of all pairs."""
-        return comparison.summarise(self.values)
+        """`comparison.summarise` of all pairs."""
+        return _summarise(self.results)
+
+    def summary_by_voice(self) -> dict[str, dict[str, dict[str, comparison.Statistics]]]:
+        """`comparison.summarise` of the pairs of each voice; empty where the origin has only one voice."""
+        return {voice: _summarise(results) for voice, results in self.pairs_by_voice.items()}
+
+
+def _summarise(results: Sequence[comparison.Result]) -> dict[str, dict[str, comparison.Statistics]]:
+    pieces = [dataset.VARIATION.sub("", result.pair.piece) for result in results]
+    return comparison.summarise([result.values for result in results], pieces)
 
 
 def make_sounds(
@@ -92,25 +112,25 @@ def make_sounds(
 ) -> dict[str, Sound]:
     """Excerpts of at most 30 s of a result's audios, encoded, with their spectrograms, by name.
 
-    The excerpt is where the target is loudest. The sounds, not the pictures, are brought to one RMS level, the greatest
-    at which none clips: a blind comparison would otherwise be decided by loudness.
+    The excerpt is where the target is loudest. The sounds, not the pictures, are scaled to the same RMS level, the
+    greatest at which none clips: otherwise loudness would decide the blind comparison.
     """
     rate = representation.sample_rate
     n = int(EXCERPT * rate)
-    start = _loudest(result.audios["target"], n, rate)
+    start = _find_loudest(result.audios["target"], n, rate)
     cuts = {name: np.asarray(result.audios[name][start : start + n], np.float32) for name in names}
     rms = {name: float(np.sqrt(np.mean(np.square(cut, dtype=np.float64)))) for name, cut in cuts.items()}
-    heard = [name for name in cuts if rms[name] > 1e-5]  # -100 dB: what is silent stays silent
-    # A tenth of headroom, because MP3 overshoots.
-    common = min((0.9 * rms[name] / float(np.abs(cuts[name]).max()) for name in heard), default=1.0)
+    audible = [name for name in cuts if rms[name] > 1e-5]  # below -100 dB a sound is silence and stays as it is
+    # 10 % of headroom, because decoded MP3 overshoots.
+    common_rms = min((0.9 * rms[name] / float(np.abs(cuts[name]).max()) for name in audible), default=1.0)
     sounds = {}
     for name, cut in cuts.items():
-        media_type, audio = encode(cut * (common / rms[name] if name in heard else 1.0), rate)
-        sounds[name] = Sound(media_type, audio, _picture(cut, representation))
+        media_type, audio = encode(cut * (common_rms / rms[name] if name in audible else 1.0), rate)
+        sounds[name] = Sound(media_type, audio, _draw_spectrogram(cut, representation))
     return sounds
 
 
-def _loudest(audio: np.ndarray, n: int, step: int) -> int:
+def _find_loudest(audio: np.ndarray, n: int, step: int) -> int:
     """Start of the `n` samples with the greatest energy, in steps of `step`."""
     if len(audio) <= n:
         return 0
@@ -120,7 +140,7 @@ def _loudest(audio: np.ndarray, n: int, step: int) -> int:
 
 
 def encode(audio: np.ndarray, sample_rate: int) -> tuple[str, bytes]:
-    """Media type and bytes of audio ``(n_samples,)``: MP3, which every browser plays; WAV where libsndfile has none."""
+    """Media type and bytes of audio ``(n_samples,)``: MP3, which every browser plays, or WAV if libsndfile lacks it."""
     import soundfile
 
     file = io.BytesIO()
@@ -131,8 +151,8 @@ def encode(audio: np.ndarray, sample_rate: int) -> tuple[str, bytes]:
     return "audio/wav", file.getvalue()
 
 
-def _picture(audio: np.ndarray, representation: Representation) -> bytes:
-    """PNG of a spectrogram; all of a page have one colour scale, that of the log level."""
+def _draw_spectrogram(audio: np.ndarray, representation: Representation) -> bytes:
+    """Spectrogram of audio ``(n_samples,)`` as a PNG; the colour scale is the whole log scale for all of them."""
     magnitude, _ = forward_transform(audio, representation)
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
     seconds_per_frame = representation.hop_length / representation.sample_rate
@@ -142,102 +162,140 @@ def _picture(audio: np.ndarray, representation: Representation) -> bytes:
 # --- text and tables --------------------------------------------------------------------------------------------------
 
 
-def table(report: Report) -> str:
-    """The table for the terminal: a row a metric, a column a way of making the output; means over the pairs.
+def as_text(report: Report) -> str:
+    """The table for the terminal: a row for each metric, a column for each way of making the output.
 
-    With several pairs a second line a metric holds the bootstrap interval of each mean.
+    Numbers are means over all pairs. With several pairs, the second line of a metric holds the 95 % bootstrap interval
+    of each mean; where the origin has several voices, further lines hold the means of each voice.
     """
-    summary = report.summary()
+    summary, by_voice = report.summary(), report.summary_by_voice()
+    n_pairs = len(report.results)
     numbers = {f"[{i}]": name for i, name in enumerate(report.columns, 1)}
-    width = 15 if len(report.results) > 1 else 9
+    margin = max([34, *(len(voice) + 3 for voice in by_voice)])
+    width = 15 if n_pairs > 1 else 9
+
+    def row(label: str, cells: Iterable[str]) -> str:
+        return label.ljust(margin) + "".join(cell.rjust(width) for cell in cells)
+
     lines = [f"{mark} {report.columns[name]}" for mark, name in numbers.items()]
-    lines += ["", " " * 34 + "".join(mark.rjust(width) for mark in numbers)]
+    lines += ["", row("", numbers)]
     for metric in metrics.METRICS:
-        label = f"{metric.label}{f' ({metric.unit})' if metric.unit else ''}, {metric.better}"
-        lines.append(label.ljust(34) + "".join(_number(summary[c][metric.name].mean).rjust(width) for c in summary))
-        if len(report.results) > 1:
-            spans = (f"{_number(s.low)}-{_number(s.high)}" for s in (summary[c][metric.name] for c in summary))
-            lines.append(" " * 34 + "".join(span.rjust(width) for span in spans))
-    if len(report.results) > 1:
-        lines += ["", f"Means of {len(report.results)} pairs; below each its 95 % bootstrap interval."]
+        of_metric = [of_column[metric.name] for of_column in summary.values()]
+        lines.append(row(f"{_label(metric)}, {metric.better}", (_number(s.mean) for s in of_metric)))
+        if n_pairs > 1:
+            lines.append(row("", (f"{_number(s.low)}-{_number(s.high)}" for s in of_metric)))
+        for voice, of_voice in by_voice.items():
+            lines.append(row(f"  {voice}", (_number(of_voice[column][metric.name].mean) for column in summary)))
+    if n_pairs > 1:
+        lines += ["", f"Means of {n_pairs} pairs; below each its 95 % bootstrap interval."]
+        counts = [f"{voice} ({len(pairs)} pairs)" for voice, pairs in report.pairs_by_voice.items()]
+        lines += [f"Then the means of each voice: {', '.join(counts)}."] if counts else []
         for name in report.models or ["copy"]:
-            names = comparison.worst(report.names, report.values, name)
-            lines.append(f"Greatest MAE of {report.columns[name]}: {', '.join(names)}")
+            worst = comparison.find_worst(report.names, report.values, name)
+            lines.append(f"Greatest MAE of {report.columns[name]}: {', '.join(worst)}")
     for result in report.results:
         lines += [f"{result.pair.name}: {note}" for note in result.notes]
     return "\n".join(lines)
 
 
+def _label(metric: metrics.Metric) -> str:
+    """A metric's label with its unit."""
+    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+
+
 def _number(value: float) -> str:
-    """Three significant digits or so, in few characters."""
+    """A number with about three significant digits, or "-"."""
     if not np.isfinite(value):
         return "-"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def as_json(report: Report) -> dict:
-    """Everything of a report but sounds and pictures, as report.json holds it; what is no number is null."""
-
-    def plain(value: float) -> float | None:
-        return value if np.isfinite(value) else None
-
-    def plain_values(values: Mapping[str, Mapping[str, float]]) -> dict:
-        return {column: {name: plain(value) for name, value in row.items()} for column, row in values.items()}
-
-    summary = {
-        column: {
-            name: {key: plain(value) for key, value in dataclasses.asdict(statistics).items()}
-            for name, statistics in of_column.items()
-        }
-        for column, of_column in report.summary().items()
-    }
+    """The content of report.json: everything except sounds and pictures. What is not a finite number is None."""
     return {
         "title": report.title,
-        "said": report.said,
+        "remarks": report.remarks,
         "columns": report.columns,
         "models": report.models,
         "metrics": [
             {key: getattr(metric, key) for key in ("name", "label", "unit", "better", "best")}
             for metric in metrics.METRICS
         ],
-        "summary": summary,
+        "summary": _summary_as_json(report.summary()),
+        "voices": {
+            voice: {"pairs": len(report.pairs_by_voice[voice]), "summary": _summary_as_json(summary)}
+            for voice, summary in report.summary_by_voice().items()
+        },
         "worst": {
-            name: comparison.worst(report.names, report.values, name) for name in (report.models or ["copy"])
+            name: comparison.find_worst(report.names, report.values, name) for name in (report.models or ["copy"])
         },
         "pairs": [
             {
                 "name": result.pair.name,
+                "voice": result.pair.voice,
                 "origin": str(result.pair.origin),
                 "target": str(result.pair.target),
                 "seconds": result.seconds,
                 "notes": result.notes,
-                "values": plain_values(result.values),
+                "values": {column: _finite_or_none(values) for column, values in result.values.items()},
             }
             for result in report.results
         ],
         "left_out": [{"name": name, "reason": reason} for name, reason in report.left_out],
-    }  # fmt: skip
+    }
+
+
+def _summary_as_json(summary: Mapping[str, Mapping[str, comparison.Statistics]]) -> dict:
+    return {
+        column: {name: _finite_or_none(dataclasses.asdict(statistics)) for name, statistics in of_column.items()}
+        for column, of_column in summary.items()
+    }
+
+
+def _finite_or_none(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def as_rows(report: Report) -> list[list]:
+    """The rows of report.csv, the header first: one for each pair and column.
+
+    Where the origin has several voices, rows without a pair follow: the means of each voice, and those of all pairs
+    (without a voice either). What is not a finite number is empty.
+    """
+    names = [metric.name for metric in metrics.METRICS]
+    tables = [(result.pair.voice, result.pair.piece, result.values) for result in report.results]
+    by_voice = report.summary_by_voice()
+    if by_voice:
+        tables += [(voice, "", _means(summary)) for voice, summary in by_voice.items()]
+        tables.append(("", "", _means(report.summary())))
+    rows: list[list] = [["voice", "pair", "column", *names]]
+    for voice, pair, table in tables:
+        for column, values in table.items():
+            rows.append([voice, pair, column, *(values[n] if np.isfinite(values[n]) else "" for n in names)])
+    return rows
+
+
+def _means(summary: Mapping[str, Mapping[str, comparison.Statistics]]) -> dict[str, dict[str, float]]:
+    """The means of a summary: column: {metric: mean}."""
+    return {
+        column: {name: statistics.mean for name, statistics in of_column.items()}
+        for column, of_column in summary.items()
+    }
 
 
 def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Write report.json, report.csv (a row a pair and column) and report.html into `folder`; their paths."""
+    """Write report.json, report.csv and report.html into `folder`; their paths."""
     import csv
 
     folder = pathlib.Path(folder)
-    paths = [folder / f"report.{extension}" for extension in ("json", "csv", "html")]
-    write_json(paths[0], as_json(report))
-    names = [metric.name for metric in metrics.METRICS]
-    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # the name of a file may be anything
-    with replacing(paths[1]) as beside, open(beside, "w", newline="", **text) as file:
-        rows = csv.writer(file)
-        rows.writerow(["pair", "column", *names])
-        for result in report.results:
-            for column, values in result.values.items():
-                numbers = (values[name] if np.isfinite(values[name]) else "" for name in names)
-                rows.writerow([result.pair.name, column, *numbers])
-    with replacing(paths[2]) as beside:
+    json_path, csv_path, html_path = (folder / f"report.{extension}" for extension in ("json", "csv", "html"))
+    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # file names need not be valid text
+    write_json(json_path, as_json(report))
+    with replacing(csv_path) as beside, open(beside, "w", newline="", **text) as file:
+        csv.writer(file).writerows(as_rows(report))
+    with replacing(html_path) as beside:
         beside.write_text(as_html(report), **text)
-    return paths
+    return [json_path, csv_path, html_path]
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -245,44 +303,51 @@ def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
 
 def as_html(report: Report) -> str:
     """The page of a report."""
-    summary = {
-        column: {name: statistics.mean for name, statistics in of_column.items()}
-        for column, of_column in report.summary().items()
-    }
     n = len(report.results)
     shown = f"The {len(report.sounds)} pairs with the greatest MAE of {n}" if len(report.sounds) < n else "All pairs"
-    trials = [(name, model) for name in report.sounds for model in report.models]
-    return string.Template(PAGE).substitute(
+    by_voice = {voice: _means(summary) for voice, summary in report.summary_by_voice().items()}
+    return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(report.title),
-        said="".join(f"<p>{html.escape(line)}</p>" for line in report.said),
-        summary=_html_table(report, summary, "Mean of all pairs" if n > 1 else "Metrics"),
-        blind=_html_blind(report, trials),
+        remarks="".join(f"<p>{html.escape(line)}</p>" for line in report.remarks),
+        summary=_html_table(report, _means(report.summary()), "Mean of all pairs" if n > 1 else "Metrics", by_voice),
+        hidden_with_models="hidden" if report.models else "",
+        hidden_without_models="" if report.models else "hidden",
+        trials=_trials_json(report),
         shown=html.escape(shown),
         pairs="".join(_html_pairs(report)),
         left_out=_html_left_out(report.left_out),
     )
 
 
-def _html_table(report: Report, values: Mapping[str, Mapping[str, float]], caption: str) -> str:
-    """Metrics by columns; the best model of a row is marked."""
+def _html_table(
+    report: Report,
+    values: Mapping[str, Mapping[str, float]],
+    caption: str,
+    by_voice: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+) -> str:
+    """A row for each metric, and one below for each voice; a column for each of `values`."""
     head = "".join(f'<th scope="col">{html.escape(report.columns[name])}</th>' for name in values)
     rows = []
     for metric in metrics.METRICS:
-        of_models = [value for name in report.models if np.isfinite(value := values[name][metric.name])]
-        best = (max if metric.better == "higher" else min)(of_models) if len(of_models) > 1 else None
-        cells = "".join(
-            f"<td{' class=best' if name in report.models and row[metric.name] == best else ''}>"
-            f"{_number(row[metric.name])}</td>"
-            for name, row in values.items()
-        )
-        unit = f" ({metric.unit})" if metric.unit else ""
-        rows.append(
-            f'<tr><th scope="row">{html.escape(metric.label + unit)} <small>{metric.better} is better, '
-            f"best {metric.best:g}</small></th>{cells}</tr>"
-        )
+        label = f"{html.escape(_label(metric))} <small>{metric.better} is better, best {metric.best:g}</small>"
+        rows.append(f'<tr><th scope="row">{label}</th>{_html_cells(report, values, metric)}</tr>')
+        for voice, of_voice in (by_voice or {}).items():
+            cells = _html_cells(report, of_voice, metric)
+            rows.append(f'<tr class=voice><th scope="row">{html.escape(voice)}</th>{cells}</tr>')
     return (
         f'<div class="wide"><table><caption>{html.escape(caption)}</caption><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _html_cells(report: Report, values: Mapping[str, Mapping[str, float]], metric: metrics.Metric) -> str:
+    """The cells of one metric; the best model is marked."""
+    of_models = [value for name in report.models if np.isfinite(value := values[name][metric.name])]
+    best = (max if metric.better == "higher" else min)(of_models) if len(of_models) > 1 else None
+    return "".join(
+        f"<td{' class=best' if name in report.models and row[metric.name] == best else ''}>"
+        f"{_number(row[metric.name])}</td>"
+        for name, row in values.items()
     )
 
 
@@ -307,26 +372,24 @@ def _html_pairs(report: Report) -> Iterator[str]:
 
 
 def _sound_id(report: Report, number: int, key: str) -> str:
-    """Of the player of one sound; plain characters whatever models and pairs are called."""
+    """The id of a sound's player: plain characters, whatever the names of models and pairs."""
     keys = ["origin", "target", *report.models]
     return f"sound-{number}-{keys.index(key)}"
 
 
-def _html_blind(report: Report, trials: Sequence[tuple[str, str]]) -> str:
-    if not trials:
-        return "<p>No model, so nothing to compare.</p>"
-    numbers = {name: i for i, name in enumerate(report.sounds)}
-    listed = [
+def _trials_json(report: Report) -> str:
+    """The comparisons of the blind test as JSON that may stand inside a script element."""
+    trials = [
         {
             "pair": name,
             "model": model,
-            "target": _sound_id(report, numbers[name], "target"),
-            "output": _sound_id(report, numbers[name], model),
+            "target": _sound_id(report, number, "target"),
+            "output": _sound_id(report, number, model),
         }
-        for name, model in trials
+        for number, name in enumerate(report.sounds)
+        for model in report.models
     ]
-    content = json.dumps(listed).replace("<", "\\u003c")  # a tag in a name could end the script element
-    return BLIND + f'<script type="application/json" id="trials">{content}</script>'
+    return json.dumps(trials).replace("<", "\\u003c")  # "</script>" in a name would end the element
 
 
 def _html_left_out(left_out: Sequence[tuple[str, str]]) -> str:
@@ -338,152 +401,3 @@ def _html_left_out(left_out: Sequence[tuple[str, str]]) -> str:
 
 def _data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-BLIND = """<p>Two unnamed sounds: one is the true target, the other a model's output. Which one is the target? The order
-is drawn anew each time the page opens. No answer is shown before the end; someone who cannot tell is right half the
-time.</p>
-<div id="blind" class="card">
-<p id="blind-trial" aria-live="polite"></p>
-<div class="players">
-<figure><figcaption>A</figcaption><audio controls id="blind-a"></audio>
-<button id="vote-a" type="button">A is the target</button></figure>
-<figure><figcaption>B</figcaption><audio controls id="blind-b"></audio>
-<button id="vote-b" type="button">B is the target</button></figure>
-</div>
-<p id="blind-result" aria-live="polite"></p>
-<button id="blind-csv" type="button" disabled>Download votes (CSV)</button>
-</div>"""
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; \
-style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --edge: #8886; --mark: #2a9d5c33; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; line-height: 1.25; }
-h2 { font-size: 1.25rem; margin-top: 2.5rem; }
-small, .note { opacity: .75; font-weight: normal; }
-.note::before { content: "Note: "; }
-.card, section.pair { border: 1px solid var(--edge); border-radius: .5rem; padding: 0 1rem 1rem; margin: 1rem 0; }
-.players { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
-figure { margin: 0; min-width: 0; }
-figcaption { font-weight: 600; }
-audio { width: 100%; display: block; margin: .25rem 0; }
-img { max-width: 100%; height: auto; display: block; background: #fff; }
-button { font: inherit; padding: .6rem 1rem; min-height: 2.75rem; border-radius: .4rem; border: 1px solid var(--edge);
-  cursor: pointer; }
-figure button { width: 100%; }
-button:disabled { cursor: default; opacity: .5; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--edge); text-align: right; }
-th[scope=col] { font-size: .85rem; min-width: 6rem; max-width: 10rem; }
-th[scope=row] { text-align: left; font-weight: normal; min-width: 10rem; position: sticky; left: 0;
-  background: Canvas; }
-th[scope=row] small { display: block; }
-td.best { background: var(--mark); font-weight: 600; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-$said
-<p>Metrics are of the recordings as they are. The sounds below are excerpts of at most 30 s, brought to one loudness.
-All spectrograms have one colour scale.</p>
-$summary
-<h2>Blind comparison</h2>
-$blind
-<h2>Pairs</h2>
-<p>$shown.</p>
-$pairs
-$left_out
-<script>
-"use strict";
-(() => {
-  // One player at a time.
-  document.addEventListener("play", (event) => {
-    for (const audio of document.querySelectorAll("audio")) if (audio !== event.target) audio.pause();
-  }, true);
-
-  const list = document.getElementById("trials");
-  if (!list) return;
-  const get = (id) => document.getElementById(id);
-  const bit = () => crypto.getRandomValues(new Uint8Array(1))[0] & 1;
-  const trials = JSON.parse(list.textContent).map((trial) => ({...trial, a: bit() ? "target" : "output"}));
-  for (let i = trials.length - 1; i > 0; i--) {
-    const j = crypto.getRandomValues(new Uint32Array(1))[0] % (i + 1);
-    [trials[i], trials[j]] = [trials[j], trials[i]];
-  }
-  const votes = [];
-
-  function show() {
-    const done = votes.length === trials.length;
-    for (const id of ["vote-a", "vote-b"]) get(id).disabled = done;
-    get("blind-csv").disabled = votes.length === 0;
-    for (const side of ["a", "b"]) get("blind-" + side).pause();
-    if (done) {
-      get("blind-trial").textContent = "All " + trials.length + " comparisons done.";
-      get("blind-result").textContent = result();
-      return;
-    }
-    const trial = trials[votes.length];
-    get("blind-trial").textContent = "Comparison " + (votes.length + 1) + " of " + trials.length;
-    get("blind-a").src = get(trial[trial.a]).src;
-    get("blind-b").src = get(trial[trial.a === "target" ? "output" : "target"]).src;
-  }
-
-  function result() {
-    const models = [...new Set(votes.map((vote) => vote.model))];
-    return models.map((model) => {
-      const own = votes.filter((vote) => vote.model === model);
-      const right = own.filter((vote) => vote.correct).length;
-      return model + ": target found in " + right + " of " + own.length + " (chance of that many by guessing: " +
-        (100 * tail(own.length, right)).toFixed(0) + " %)";
-    }).join("; ") + ".";
-  }
-
-  // Probability of at least k right of n by guessing: the binomial distribution's upper tail.
-  function tail(n, k) {
-    let term = Math.pow(0.5, n), sum = 0;
-    for (let i = 0; i <= n; i++) {
-      if (i >= k) sum += term;
-      term *= (n - i) / (i + 1);
-    }
-    return Math.min(1, sum);
-  }
-
-  function vote(side) {
-    const trial = trials[votes.length];
-    const b = trial.a === "target" ? "output" : "target";
-    const chosen = side === "A" ? trial.a : b;
-    votes.push({pair: trial.pair, model: trial.model, a: trial.a, b: b, vote: side, correct: chosen === "target",
-      time: new Date().toISOString()});
-    show();
-  }
-
-  get("vote-a").addEventListener("click", () => vote("A"));
-  get("vote-b").addEventListener("click", () => vote("B"));
-  get("blind-csv").addEventListener("click", () => {
-    const names = ["pair", "model", "a", "b", "vote", "correct", "time"];
-    const quote = (value) => '"' + String(value).replaceAll('"', '""') + '"';
-    const lines = [names.join(","), ...votes.map((vote) => names.map((name) => quote(vote[name])).join(","))];
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([lines.join("\\r\\n") + "\\r\\n"], {type: "text/csv"}));
-    link.download = "votes.csv";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  });
-  show();
-})();
-</script>
-</body>
-</html>
-"""

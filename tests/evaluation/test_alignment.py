@@ -1,4 +1,4 @@
-"""The check of pairs: made pairs whose lag, tuning, transposition, length and level are known."""
+"""The check of recordings on made pairs whose lag, tuning, transposition, length and level are known."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_another_timbre_of_the_same_notes_is_a_pair(reference):
     assert check.match > 0.6
     assert check.lag == pytest.approx(0, abs=0.01)
     assert check.cents == pytest.approx(0, abs=5)
-    assert (check.semitones, check.longer) == (0, 0)
+    assert (check.semitones, check.length_difference) == (0, 0)
 
 
 @pytest.mark.parametrize("lag", [-0.25, -0.11, 0.13, 1.0])
@@ -61,7 +61,7 @@ def test_a_transposition_is_found(reference, semitones):
 
 def test_length_silence_and_another_rhythm_are_reported(reference):
     longer = alignment.check_pair(reference, np.pad(reference, (0, RATE)))
-    assert longer.longer == pytest.approx(1)
+    assert longer.length_difference == pytest.approx(1)
     assert longer.problems == ("1.00 s longer",)
     silent = alignment.check_pair(reference, reference * 1e-6, instrument="guitar")
     assert silent.problems == ("guitar silent",)
@@ -102,7 +102,7 @@ def audios(tmp_path, reference):
 
 
 def test_the_check_prints_a_line_a_pair_and_what_is_wrong(audios, capsys):
-    assert alignment.check(audios) == 1
+    assert alignment.check_folder(audios) == 1
     output = capsys.readouterr()
     lines = {line.split()[0]: line for line in output.out.splitlines()}
     assert lines["good"].endswith("ok")
@@ -114,19 +114,19 @@ def test_the_check_prints_a_line_a_pair_and_what_is_wrong(audios, capsys):
 def test_good_pairs_alone_are_status_0_and_a_bad_file_is_left_out(audios, capsys):
     for name in ("piano/late.wav", "guitar/late.wav", "piano/alone.wav"):
         (audios / name).unlink()
-    assert alignment.check(audios) == 0
+    assert alignment.check_folder(audios) == 0
     (audios / "guitar" / "broken.wav").write_text("no audio")
     (audios / "piano" / "broken.wav").write_text("no audio")
-    assert alignment.check(audios) == 1
+    assert alignment.check_folder(audios) == 1
     assert "broken" in capsys.readouterr().err
 
 
 def test_folders_without_pairs_are_refused(tmp_path):
     with pytest.raises(InputError, match="--check: expected a folder"):
-        alignment.check(tmp_path / "none")
+        alignment.check_folder(tmp_path / "none")
     write(tmp_path / "piano" / "a.wav")
     with pytest.raises(InputError, match="two or more instruments"):
-        alignment.check(tmp_path)
+        alignment.check_folder(tmp_path)
     write(tmp_path / "guitar" / "b.wav")
     with pytest.raises(InputError, match="in common"):
-        alignment.check(tmp_path)
+        alignment.check_folder(tmp_path)

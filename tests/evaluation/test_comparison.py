@@ -1,6 +1,8 @@
 """Pairs found, reference rows, columns of models, summaries: against hand-made cases."""
 
 import dataclasses
+import pathlib
+import warnings
 
 import numpy as np
 import pytest
@@ -49,10 +51,14 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
         (tmp_path / "none", file, "--origin_audio: expected a recording or a folder"),
         (file, tmp_path / "none", "--target_audio: expected a recording or a folder"),
         (file, tmp_path / "b", "two recordings or two folders"),
-        (tmp_path / "a", tmp_path / "b", "named as those"),
+        (tmp_path / "a", tmp_path / "b", "with the same names"),
     ):
         with pytest.raises(InputError, match=text):
             comparison.find_pairs(origin, target)
+
+
+def split(share, seed, targets=("guitar",)):
+    return comparison.Split(("piano",), targets, share, seed)
 
 
 def _dataset(tmp_path, pieces, instruments=("piano", "guitar")):
@@ -60,7 +66,7 @@ def _dataset(tmp_path, pieces, instruments=("piano", "guitar")):
         (tmp_path / "features" / instrument).mkdir(parents=True)
         for piece in pieces:
             np.save(tmp_path / "features" / instrument / f"{piece}_000.npy", np.zeros((256, 256, 1), np.float16))
-            write(tmp_path / "audios" / instrument / f"{piece}.wav", tone(60, 0.1))
+            write(tmp_path / "audios" / instrument / f"{piece}.wav", tone(60, 0.02))
     return tmp_path / "features", tmp_path / "audios", "piano", "guitar"
 
 
@@ -68,17 +74,17 @@ def test_validation_pairs_are_whole_held_out_pieces_with_their_recordings(tmp_pa
     paths = _dataset(tmp_path, [f"piece {i}" for i in range(10)])
     held_out = {}
     for seed in range(3):
-        pairs, left_out, said = comparison.find_validation_pairs(*paths, [comparison.Split(("guitar",), 0.3, seed)])
+        pairs, left_out, remarks = comparison.find_validation_pairs(*paths, [split(0.3, seed)])
         held_out[seed] = tuple(p.name for p in pairs)
         assert len(pairs) == 3
         assert not left_out
-        assert said[0].startswith("3 of 10 pieces")
+        assert remarks[0].startswith("3 of 10 pieces")
         for p in pairs:
             assert (p.origin.parent.name, p.target.parent.name) == ("piano", "guitar")
             assert p.origin.stem == p.target.stem == p.name
     assert len(set(held_out.values())) > 1
     (tmp_path / "audios" / "guitar" / f"{held_out[0][0]}.wav").unlink()
-    pairs, left_out, _ = comparison.find_validation_pairs(*paths, [comparison.Split(("guitar",), 0.3, 0)])
+    pairs, left_out, _ = comparison.find_validation_pairs(*paths, [split(0.3, 0)])
     assert tuple(p.name for p in pairs) == held_out[0][1:]
     assert left_out[0][0] == held_out[0][0]
     assert "guitar" in left_out[0][1]
@@ -86,7 +92,7 @@ def test_validation_pairs_are_whole_held_out_pieces_with_their_recordings(tmp_pa
 
 def test_a_data_set_without_a_held_out_piece_is_refused(tmp_path):
     def find(name, pieces, *shares):
-        splits = [comparison.Split(("guitar",), share, seed) for seed, share in enumerate(shares)]
+        splits = [split(share, seed) for seed, share in enumerate(shares)]
         return comparison.find_validation_pairs(*_dataset(tmp_path / name, pieces), splits)
 
     with pytest.raises(InputError, match="--validation_split"):
@@ -106,11 +112,11 @@ def test_a_multitarget_models_pieces_are_those_that_its_own_training_has_held_ou
     for seed in range(4):
         pairs = dataset.find_pairs(features, ["piano"], targets)
         training, held_out, _ = dataset.split_by_piece(pairs, 0.3, seed)
-        trained, expected = ({str(pairs.names[n])[:-8] for n, t in rows if t == 1} for rows in (training, held_out))
-        splits = [comparison.Split(targets, 0.3, seed)]
+        trained, expected = ({str(pairs.names[n])[:-8] for n, t, _ in rows if t == 1} for rows in (training, held_out))
+        splits = [split(0.3, seed, targets)]
         found, _, _ = comparison.find_validation_pairs(features, audios, "piano", "flute", splits)
         assert {pair.name for pair in found} == expected
-        alone = [comparison.Split(("flute",), 0.3, seed)]
+        alone = [split(0.3, seed, ("flute",))]
         found, _, _ = comparison.find_validation_pairs(features, audios, "piano", "flute", alone)
         differs |= bool({pair.name for pair in found} & trained)
     assert differs
@@ -118,25 +124,96 @@ def test_a_multitarget_models_pieces_are_those_that_its_own_training_has_held_ou
 
 def test_pieces_are_those_that_all_models_have_held_out(tmp_path):
     paths = _dataset(tmp_path, [f"piece {i}" for i in range(10)])
-    splits = [comparison.Split(("guitar",), 0.5, seed) for seed in (0, 1)]
-    one, two = ({p.name for p in comparison.find_validation_pairs(*paths, [split])[0]} for split in splits)
-    pairs, _, said = comparison.find_validation_pairs(*paths, splits)
+    splits = [split(0.5, seed) for seed in (0, 1)]
+    one, two = ({p.name for p in comparison.find_validation_pairs(*paths, [each])[0]} for each in splits)
+    pairs, _, remarks = comparison.find_validation_pairs(*paths, splits)
     assert {p.name for p in pairs} == one & two != one
-    assert said[-1].endswith(f"{len(one & two)} pieces")
+    assert remarks[-1].endswith(f"{len(one & two)} pieces")
 
 
-def test_splits_are_those_given_or_those_that_the_models_say(tmp_path):
+def test_splits_are_those_given_or_those_recorded_with_the_models(tmp_path):
     silent = comparison.describe_models([write_model(tmp_path / "silent" / "g.h5")])
-    settings = {"targets": ["b", "c"], "validation_split": 0.25, "seed": 7}
-    says = [("says", dataclasses.replace(silent[0][1], settings=settings))]
-    assert comparison.splits(says, "b", None, None) == ([comparison.Split(("b", "c"), 0.25, 7)], [])
-    assert comparison.splits(says, "b", 0.5, 3) == ([comparison.Split(("b", "c"), 0.5, 3)], [])
-    assert comparison.splits([], "b", None, 3) == ([comparison.Split(("b",), 0.1, 3)], [])
-    found, (said,) = comparison.splits([*says, *silent], "b", None, None)
-    assert found == [comparison.Split(("b", "c"), 0.25, 7), comparison.Split(("b",), 0.1, 0)]
-    assert "silent" in said
-    assert "--validation_split 0.1 --seed 0" in said
-    assert comparison.splits(silent, "b", 0.1, 0)[1] == []  # then the user has said it
+    settings = {"origin": "a", "targets": ["b", "c"], "validation_split": 0.25, "seed": 7}
+    recorded = [("recorded", dataclasses.replace(silent[0][1], settings=settings))]
+
+    def read(described, *flags):
+        return comparison.read_splits(described, "a", "b", *flags)
+
+    assert read(recorded) == ([comparison.Split(("a",), ("b", "c"), 0.25, 7)], [])
+    assert read(recorded, 0.5, 3) == ([comparison.Split(("a",), ("b", "c"), 0.5, 3)], [])
+    assert read([], None, 3) == ([comparison.Split(("a",), ("b",), 0.1, 3)], [])
+    splits, (remark,) = read([*recorded, *silent])
+    assert splits == [comparison.Split(("a",), ("b", "c"), 0.25, 7), comparison.Split(("a",), ("b",), 0.1, 0)]
+    assert "silent" in remark
+    assert "--validation_split 0.1 --seed 0" in remark
+    assert read(silent, 0.1, 0)[1] == []  # then the user has said it
+    voices = {"origins": ["a@1", "a@2"], "targets": ["b", "b"], "voices": ["b@1", "b@2"], "identity": False}
+    recorded = [("recorded", dataclasses.replace(silent[0][1], settings={**settings, **voices}))]
+    assert read(recorded)[0] == [comparison.Split(("a@1", "a@2"), ("b@1", "b@2"), 0.25, 7, identity=False)]
+
+
+# --- voices -----------------------------------------------------------------------------------------------------------
+
+PIANOS = ("piano@grand", "piano@upright")
+
+
+def test_a_folder_stands_for_all_voices_of_its_instrument(tmp_path):
+    for folder, names in {"piano@grand": "12", "piano@upright": "23", "pianola": "1", "guitar": "124"}.items():
+        for name in names:
+            write(tmp_path / folder / f"{name}.wav", tone(60, 0.1))
+    pairs, left_out = comparison.find_pairs(tmp_path / "piano", tmp_path / "guitar")
+    assert [(p.name, p.voice, p.piece, p.target.stem) for p in pairs] == [
+        ("piano@grand/1", "piano@grand", "1", "1"),
+        ("piano@grand/2", "piano@grand", "2", "2"),
+        ("piano@upright/2", "piano@upright", "2", "2"),
+    ]
+    assert [p.origin.parent.name for p in pairs] == ["piano@grand", "piano@grand", "piano@upright"]
+    assert sorted(pathlib.Path(name).name for name, _ in left_out) == ["3.wav", "4.wav"]
+    single, _ = comparison.find_pairs(tmp_path / "piano@upright", tmp_path / "guitar")
+    assert [(p.name, p.voice) for p in single] == [("2", "")]
+    write(tmp_path / "guitar@steel" / "1.wav", tone(60, 0.1))
+    pairs, _ = comparison.find_pairs(tmp_path / "piano", tmp_path / "guitar")
+    assert [p.voice for p in pairs] == [
+        "piano@grand to guitar", "piano@grand to guitar", "piano@grand to guitar@steel", "piano@upright to guitar",
+    ]  # fmt: skip
+
+
+def test_validation_pairs_of_an_instrument_are_those_of_all_its_voices(tmp_path):
+    pieces = [f"piece {i}" for i in range(8)] + ["piece 0~1", "piece 1~1"]  # two in another key as well
+    features, audios, *_ = _dataset(tmp_path, pieces, (*PIANOS, "guitar"))
+    splits = [split(0.5, 0)]
+    pairs, left_out, _ = comparison.find_validation_pairs(features, audios, "piano", "guitar", splits)
+    assert not left_out
+    of_voice = {voice: [p.piece for p in pairs if p.voice == voice] for voice in PIANOS}
+    assert of_voice[PIANOS[0]] == of_voice[PIANOS[1]]
+    scores = {piece.removesuffix("~1") for piece in of_voice[PIANOS[0]]}
+    assert 2 <= len(scores) <= 6
+    assert of_voice[PIANOS[0]] == sorted(piece for piece in pieces if piece.removesuffix("~1") in scores)
+    assert all(p.origin.parent.name == p.voice and p.target.parent.name == "guitar" for p in pairs)
+    # One voice is a row of its own; its pieces are those that the model of both voices has not been trained on.
+    pairs, _, _ = comparison.find_validation_pairs(features, audios, "piano@upright", "guitar", splits)
+    assert [(p.voice, p.piece) for p in pairs] == [("", piece) for piece in of_voice[PIANOS[1]]]
+
+
+def test_a_model_of_voices_that_the_data_set_lacks_is_evaluated_with_a_remark(tmp_path):
+    paths = _dataset(tmp_path, [f"piece {i}" for i in range(8)])
+    own, _, (line,) = comparison.find_validation_pairs(*paths, [split(0.5, 0)])
+    others = [comparison.Split(("piano@grand", "piano"), ("guitar",), 0.5, 0)]
+    pairs, _, remarks = comparison.find_validation_pairs(*paths, others)
+    assert pairs == own
+    assert "piano@grand" in remarks[0]
+    assert remarks[1] == line
+
+
+def test_a_multitarget_model_gets_the_style_of_another_piece_of_the_same_voice(tmp_path):
+    path = write_model(tmp_path / "any" / "generator.h5", in_channels=2)
+    sounds = [write(tmp_path / f"{i}.wav", tone(pitch, 0.5)) for i, pitch in enumerate((50, 60))]
+    pairs = [comparison.Pair(str(i), sounds[0], sounds[i], voice) for voice in PIANOS for i in (0, 1)]
+    (model,) = comparison.load_models(comparison.describe_models([path]), pairs, RATE)
+    outputs = [model.convert(tone(55, 0.5), pair) for pair in pairs]
+    for one, other in ((0, 2), (1, 3)):
+        np.testing.assert_array_equal(outputs[one], outputs[other])
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-6
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -181,12 +258,19 @@ def test_models_of_different_representations_do_not_stand_side_by_side(tmp_path)
 def test_instruments_are_those_given_or_those_that_the_model_says(tmp_path):
     one = comparison.describe_models([write_model(tmp_path / "1" / "g.h5", origin="a", targets=["b"])])
     several = comparison.describe_models([write_model(tmp_path / "2" / "g.h5", origin="a", targets=["b", "c"])])
-    assert comparison.instruments(one, None, None) == ("a", "b")
-    assert comparison.instruments(one, "x", "y") == ("x", "y")
-    assert comparison.instruments(several, None, "c") == ("a", "c")
-    for described, flag in ((several, "--target"), ([], "--origin")):
+    assert comparison.choose_instruments(one, None, None) == ("a", "b")
+    assert comparison.choose_instruments(one, "x", "y") == ("x", "y")
+    assert comparison.choose_instruments(several, None, "c") == ("a", "c")
+    voices = {"origins": ["a@1", "a@2"], "targets": ["b", "b"]}
+    two = comparison.describe_models(
+        [write_model(tmp_path / "3" / "g.h5", origin="a", voices=["b@1", "b@2"], **voices)]
+    )
+    assert comparison.choose_instruments(two, None, None) == ("a", "b")
+    of_one = comparison.describe_models([write_model(tmp_path / "4" / "g.h5", origin="any", voices=["b@1"], **voices)])
+    assert comparison.choose_instruments(of_one, "a@1", None) == ("a@1", "b@1")
+    for described, flag in ((several, "--target"), ([], "--origin"), (of_one, "--origin")):
         with pytest.raises(InputError, match=flag):
-            comparison.instruments(described, None, None)
+            comparison.choose_instruments(described, None, None)
 
 
 def test_a_multitarget_model_hears_the_next_pairs_target_or_the_given_style(tmp_path):
@@ -233,7 +317,7 @@ def test_a_model_that_answers_nan_is_named(pair):
 
 def test_reference_rows_are_what_they_say():
     origin, target = melody(), melody(3)
-    rows = comparison.reference_audios(origin, target, griffinlim_iterations=8)
+    rows = comparison.make_references(origin, target, griffinlim_iterations=8)
     assert list(rows) == list(comparison.REFERENCES)
     np.testing.assert_array_equal(rows["copy"], origin)
     assert all(row.shape == target.shape for row in rows.values())
@@ -243,21 +327,20 @@ def test_reference_rows_are_what_they_say():
     errors = {
         name: metrics.network_mae(data.forward_transform(row)[0], magnitude)
         for name, row in {
-            **rows, "noise": comparison.reference_audios(origin, target, griffinlim_iterations=0)["griffinlim"],
+            **rows, "noise": comparison.make_references(origin, target, griffinlim_iterations=0)["griffinlim"],
         }.items()
     }  # fmt: skip
     assert errors["bypass"] < errors["griffinlim"] < errors["noise"]
     assert errors["bypass"] < errors["input_phase"] < errors["copy"]
-    own = comparison.reference_audios(target, target, griffinlim_iterations=0)
+    own = comparison.make_references(target, target, griffinlim_iterations=0)
     np.testing.assert_array_equal(own["input_phase"], own["bypass"])
 
 
 def test_griffin_lim_of_a_long_piece_is_drawn_from_its_seed(monkeypatch):
-    monkeypatch.setattr("evaluation.comparison._CHUNK", 50)
+    monkeypatch.setattr("evaluation.comparison.CHUNK_FRAMES", 50)
     audio = melody()
     once, again, other = (
-        comparison.reference_audios(audio, audio, griffinlim_iterations=2, seed=seed)["griffinlim"]
-        for seed in (1, 1, 2)
+        comparison.make_references(audio, audio, griffinlim_iterations=2, seed=seed)["griffinlim"] for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(once, again)
     assert np.abs(once - other).max() > 0.01
@@ -312,15 +395,29 @@ def test_mean_median_and_interval():
     np.testing.assert_allclose([double.low, double.high], [2 * found.low, 2 * found.high])
 
 
-def test_intervals_of_one_pair_and_of_equal_pairs():
+def test_all_pairs_of_a_piece_are_drawn_together():
+    """Two pieces in four voices each: a data set drawn from the pieces has the mean 0.2, 0.3 or 0.4."""
+    statistics = comparison.summarise(_values([0.2] * 4 + [0.4] * 4), ["a"] * 4 + ["b"] * 4)["copy"]["mae"]
+    assert (statistics.mean, statistics.low, statistics.high) == pytest.approx((0.3, 0.2, 0.4))
+    # Of three pairs of a and one of b the mean is that of the pairs.
+    assert comparison.summarise(_values([0.1, 0.1, 0.1, 0.5]), list("aaab"))["copy"]["mae"].mean == pytest.approx(0.2)
+    assert np.isnan(comparison.summarise(_values([0.1, 0.2]), ["a", "a"])["copy"]["mae"].low)
+
+
+def test_intervals_of_one_pair_of_equal_pairs_and_of_what_has_no_value():
     single = comparison.summarise(_values([0.2]))["copy"]["mae"]
     assert (single.mean, single.median) == (0.2, 0.2)
     assert np.isnan([single.low, single.high]).all()
     equal = comparison.summarise(_values([0.2, 0.2, 0.2]))["copy"]["mae"]
     np.testing.assert_allclose([equal.low, equal.high], 0.2)
+    values = [{"copy": {"mae": mae, "seam": np.nan}} for mae in (0.1, 0.2, 0.3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unknown = comparison.summarise(values)["copy"]["seam"]
+    assert np.isnan([unknown.mean, unknown.low, unknown.high]).all()
 
 
 def test_the_worst_are_named_worst_first():
     names = list("abcdefg")
-    assert comparison.worst(names, _values([0.1, 0.7, 0.3, 0.2, 0.6, 0.5, 0.4]), "copy") == list("befgc")
-    assert comparison.worst(names[:2], _values([0.1, 0.7]), "double") == ["b", "a"]
+    assert comparison.find_worst(names, _values([0.1, 0.7, 0.3, 0.2, 0.6, 0.5, 0.4]), "copy") == list("befgc")
+    assert comparison.find_worst(names[:2], _values([0.1, 0.7]), "double") == ["b", "a"]

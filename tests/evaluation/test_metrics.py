@@ -38,15 +38,9 @@ def test_a_recording_against_itself_is_exactly_at_its_best(target):
     assert metrics.compare(target, target.copy()) == BEST
 
 
-def test_every_metric_says_which_way_is_better_and_has_a_docstring_with_it():
-    assert len({metric.name for metric in metrics.METRICS}) == len(metrics.METRICS) == 9
+def test_only_the_onset_score_is_better_when_it_is_higher():
+    assert len(BEST) == len(metrics.METRICS) == 9
     assert {metric.name for metric in metrics.METRICS if metric.better == "higher"} == {"onset_f1"}
-    for function in (
-        metrics.network_mae, metrics.log_spectral_distance, metrics.multi_resolution_distance, metrics.cosine_distance,
-        metrics.pitch_jaccard_distance, metrics.loudness_difference, metrics.relative_seam_score,
-    ):  # fmt: skip
-        assert "Lower is better" in function.__doc__
-    assert "Higher is better" in metrics.onset_f1.__doc__
 
 
 def _rises(values, metric):
@@ -108,7 +102,7 @@ def test_a_missing_end_counts_like_silence_there(target):
     assert metrics.compare(half, target) == metrics.compare(filled, target)
     assert metrics.compare(half, target)["lsd"] > 3
     assert metrics.compare(target, half)["lsd"] == pytest.approx(metrics.compare(half, target)["lsd"])
-    assert [len(audio) for audio in metrics.same_length(half, target)] == [len(target)] * 2
+    assert [len(audio) for audio in metrics.pad_to_longest(half, target)] == [len(target)] * 2
 
 
 @pytest.mark.parametrize("n_samples", [1, 511, 30_000])
@@ -166,7 +160,7 @@ def test_multi_resolution_distance_is_that_of_librosa():
 def test_a_long_recording_in_blocks_is_that_in_one(monkeypatch):
     audio = np.random.default_rng(2).normal(0, 0.1, 50_000).astype(np.float32)
     whole = np.concatenate(list(metrics._magnitude_blocks(audio, 512, center=True)))
-    monkeypatch.setattr("evaluation.metrics._BLOCK", 512 * 7)
+    monkeypatch.setattr("evaluation.metrics.BLOCK_VALUES", 512 * 7)
     blocks = list(metrics._magnitude_blocks(audio, 512, center=True))
     assert len(blocks) > 50
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
@@ -181,9 +175,11 @@ def test_cosine_distance_by_hand():
     assert metrics.cosine_distance(output, target) == pytest.approx(((1 - 0.5**0.5) + 2 + 1 + 0) / 4)
 
 
-def test_mfcc_is_that_of_librosa():
+def test_mfcc_by_hand():
+    """c_k = sqrt(2 / N) * sum_n x_n cos(pi k (n + 1/2) / N), the orthonormal DCT-II."""
     mel = np.random.default_rng(3).uniform(-100, 0, (128, 7))
-    np.testing.assert_allclose(metrics.mfcc(mel), librosa.feature.mfcc(S=mel, n_mfcc=13)[1:], atol=1e-9)
+    cosines = np.cos(np.pi / 128 * np.outer(np.arange(1, 13), np.arange(128) + 0.5))
+    np.testing.assert_allclose(metrics.mfcc(mel), np.sqrt(2 / 128) * cosines @ mel, atol=1e-9)
     assert not metrics.mfcc(np.full((128, 2), -100.0)).any()
 
 

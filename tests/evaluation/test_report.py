@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: the table, the files, and the page as a browser shows it."""
+"""The results of an evaluation: the table, the files, and the page as a browser shows it."""
 
 import base64
 import csv
@@ -17,35 +17,46 @@ import soundfile
 from made_sounds import RATE, tone
 from PIL import Image
 
+from common import plots
 from evaluation import comparison, metrics, report
 
 NASTY = 'a "quoted" </script><b>&'
 
 
-def made_result(name, mae, seconds=0.5, model="model one"):
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Spectrograms are single dots, which are faster to draw."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG")
+    monkeypatch.setattr(plots, "spectrogram_png", lambda *_: file.getvalue())
+
+
+def made_result(name, mae, seconds=0.5, model="model one", voice=""):
     """A result with known numbers; the model's sound is a tone of its own."""
     audios = {"origin": tone(60, seconds), "target": tone(64, seconds), model: tone(67, seconds, level=0.02)}
     columns = {"copy": 0.5, model: mae}
     values = {c: {**{m.name: m.best for m in metrics.METRICS}, "mae": v} for c, v in columns.items()}
-    pair = comparison.Pair(name, pathlib.Path("o.wav"), pathlib.Path("t.wav"))
+    pair = comparison.Pair(name, pathlib.Path("o.wav"), pathlib.Path("t.wav"), voice)
     return comparison.Result(pair, seconds, values, ["something <odd>"] if mae > 0.35 else [], audios)
 
 
-def made_report(maes=(0.25, 0.375), page_pairs=12, model="model one", names=None):
+def made_report(maes=(0.25, 0.375), page_pairs=12, model="model one", names=None, voices=None):
     made = report.Report(
         "piano to <guitar>", ["one line"], {"copy": "copy the input", model: model},
         {model: {"path": "m.h5", "summary": "a model"}}, page_pairs=page_pairs,
     )  # fmt: skip
     for i, mae in enumerate(maes):
-        made.add(made_result(names[i] if names else f"piece {i}", mae, model=model))
+        name, voice = names[i] if names else f"piece {i}", voices[i] if voices else ""
+        made.add(made_result(name, mae, model=model, voice=voice))
     return made
 
 
 # --- sounds -----------------------------------------------------------------------------------------------------------
 
 
-def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_part():
-    quiet = 0.02 * tone(60, 32, decay=0)
+def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_part(monkeypatch):
+    monkeypatch.setattr(report, "EXCERPT", 3.0)
+    quiet = 0.02 * tone(60, 4, decay=0)
     result = made_result("p", 0.1)
     audios = {name: np.concatenate([quiet, audio]) for name, audio in result.audios.items()}
     sounds = report.make_sounds(dataclasses.replace(result, audios=audios), list(audios))
@@ -65,7 +76,7 @@ def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_pa
     assert max(levels) > -30
 
 
-def test_a_silent_output_stays_silent():
+def test_a_silent_output_stays_silent(no_pictures):
     result = made_result("p", 0.1)
     result.audios["model one"] = np.zeros(RATE // 2, np.float32)
     sounds = report.make_sounds(result, ["target", "model one"])
@@ -80,7 +91,7 @@ def test_without_mp3_sounds_are_wav(monkeypatch):
     np.testing.assert_allclose(soundfile.read(io.BytesIO(encoded))[0], tone(60, 0.1), atol=1e-4)
 
 
-def test_the_page_keeps_the_sounds_of_the_worst_pairs_only():
+def test_the_page_keeps_the_sounds_of_the_worst_pairs_only(no_pictures):
     made = made_report((0.1, 0.5, 0.3, 0.4), page_pairs=2)
     assert list(made.sounds) == ["piece 1", "piece 3"]
     assert len(made.results) == 4
@@ -92,8 +103,8 @@ def test_the_page_keeps_the_sounds_of_the_worst_pairs_only():
 # --- table and files --------------------------------------------------------------------------------------------------
 
 
-def test_the_table_holds_means_intervals_directions_and_the_worst():
-    text = report.table(made_report((0.25, 0.375)))
+def test_the_table_holds_means_intervals_directions_and_the_worst(no_pictures):
+    text = report.as_text(made_report((0.25, 0.375)))
     lines = text.splitlines()
     assert "[1] copy the input" in lines
     assert "[2] model one" in lines
@@ -107,13 +118,13 @@ def test_the_table_holds_means_intervals_directions_and_the_worst():
     assert max(map(len, lines)) < 100
 
 
-def test_the_table_of_a_single_pair_has_no_interval():
-    text = report.table(made_report((0.25,)))
+def test_the_table_of_a_single_pair_has_no_interval(no_pictures):
+    text = report.as_text(made_report((0.25,)))
     assert "0.250" in text
     assert "bootstrap" not in text
 
 
-def test_json_and_csv_hold_every_value(tmp_path):
+def test_json_and_csv_hold_every_value(tmp_path, no_pictures):
     made = made_report((0.25, 0.375))
     made.left_out.append(("x.wav", "no audio"))
     paths = report.write(made, tmp_path / "new" / "folder")
@@ -135,12 +146,48 @@ def test_json_and_csv_hold_every_value(tmp_path):
     assert single["summary"]["copy"]["mae"]["low"] is None
 
 
-def test_a_name_that_is_no_text_is_written_escaped(tmp_path):
+def test_a_name_that_is_no_text_is_written_escaped(tmp_path, no_pictures):
     for path in report.write(made_report([0.25], names=["caf\udce9"]), tmp_path):
         assert "caf\\udce9" in path.read_text(encoding="utf-8")
 
 
-def test_the_page_asks_for_nothing_and_escapes_names():
+def test_several_voices_have_means_of_their_own(tmp_path, no_pictures):
+    maes, names, voices = (0.2, 0.4, 0.6), ["a", "b", "a"], ["piano@grand", "piano@grand", "piano@<upright>"]
+    made = made_report(maes, names=names, voices=voices)
+    lines = report.as_text(made).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("MAE"))
+    assert [line.split()[-2:] for line in (lines[at], *lines[at + 2 : at + 4])] == [
+        ["0.500", "0.400"], ["0.500", "0.300"], ["0.500", "0.600"],
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[at + 2 : at + 4]] == ["piano@grand", "piano@<upright>"]
+    assert "Greatest MAE of model one: piano@<upright>/a, piano@grand/b, piano@grand/a" in lines
+
+    paths = report.write(made, tmp_path)
+    content = json.loads(paths[0].read_text())
+    assert content["summary"]["model one"]["mae"]["mean"] == pytest.approx(0.4)
+    assert {voice: of_voice["pairs"] for voice, of_voice in content["voices"].items()} == {
+        "piano@grand": 2, "piano@<upright>": 1,
+    }  # fmt: skip
+    grand = content["voices"]["piano@grand"]["summary"]["model one"]["mae"]
+    assert grand == {"mean": pytest.approx(0.3), "median": pytest.approx(0.3), "low": 0.2, "high": 0.4}
+    assert [pair["voice"] for pair in content["pairs"]] == voices
+
+    with open(paths[1], newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["column"] == "model one"]
+    assert [(row["voice"], row["pair"], float(row["mae"])) for row in rows] == [
+        *zip(voices, names, maes, strict=True),
+        ("piano@grand", "", pytest.approx(0.3)), ("piano@<upright>", "", 0.6), ("", "", pytest.approx(0.4)),
+    ]  # fmt: skip
+
+    page = paths[2].read_text()
+    table = page[page.index("<table>") : page.index("</table>")]
+    assert re.findall(r"<tr class=voice><th scope=\"row\">(.*?)</th>", table) == [
+        "piano@grand", "piano@&lt;upright&gt;",
+    ] * len(metrics.METRICS)  # fmt: skip
+    assert len(made.sounds) == 3
+
+
+def test_the_page_asks_for_nothing_and_escapes_names(no_pictures):
     page = report.as_html(made_report(names=[NASTY, "b"], model=NASTY))
     links = re.findall(r'\b(?:src|href)="([^"]*)"', page)
     assert len(links) == 1 + 2 * 3 * 2  # the icon; two pairs of three players with a picture each
@@ -149,7 +196,7 @@ def test_the_page_asks_for_nothing_and_escapes_names():
     assert "https:" not in page
     assert "default-src 'none'" in page
     assert "<b>" not in page
-    assert page.count("</script>") == 2
+    assert page.count("</script>") == 2  # the trials and the code
     trials = json.loads(re.search(r'id="trials">(.*?)</script>', page, re.S)[1])
     assert {trial["model"] for trial in trials} == {NASTY}
     for trial in trials:
@@ -158,15 +205,6 @@ def test_the_page_asks_for_nothing_and_escapes_names():
     png = next(link for link in links if link.startswith("data:image/png"))
     with Image.open(io.BytesIO(base64.b64decode(png.split(",")[1]))) as picture:
         assert picture.format == "PNG"
-
-
-def test_the_page_without_models_has_nothing_to_vote_on():
-    made = report.Report("t", [], {"copy": "copy the input"}, {})
-    result = made_result("p", 0.1)
-    made.add(dataclasses.replace(result, values={"copy": result.values["copy"]}))
-    page = report.as_html(made)
-    assert "nothing to compare" in page
-    assert "vote-a" not in page.split("<script>")[0]
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
@@ -271,7 +309,7 @@ def test_in_chromium_a_player_plays_votes_are_counted_and_downloaded(start_brows
 @needs_browser
 def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
     made = made_report(names=["a_piece_with_a_very_long_name_" * 4, "b"], model="a_model_with_a_long_name_" * 4)
-    made.said.append("/a/very/long/path/without/any/space" * 4)
+    made.remarks.append("/a/very/long/path/without/any/space" * 4)
     *_, page = report.write(made, tmp_path)
     browser = start_browser(500, 800)
     metrics_of_phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
@@ -283,3 +321,16 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
     for element in browser.find_elements("css selector", "audio, img, button"):
         assert element.rect["x"] + element.rect["width"] <= 360
     assert all(element.rect["height"] >= 44 for element in browser.find_elements("css selector", "button"))
+
+
+@needs_browser
+def test_without_models_there_is_nothing_to_vote_on(start_browser, tmp_path, no_pictures):
+    made = report.Report("t", [], {"copy": "copy the input"}, {})
+    result = made_result("p", 0.1)
+    made.add(dataclasses.replace(result, values={"copy": result.values["copy"]}))
+    *_, page = report.write(made, tmp_path)
+    browser = start_browser(800, 800)
+    browser.get(page.as_uri())
+    assert "No model, so nothing to compare." in browser.find_element("css selector", "body").text
+    assert not browser.find_element("css selector", "#vote-a").is_displayed()
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
