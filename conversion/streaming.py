@@ -119,6 +119,6 @@ def spectrogram(
         step = max(1, round(n_frames / n_columns))
         columns = []
         for frames, _ in regroup_frames(mono_spectra(recording, representation), step, 0):
-            magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * (2 / representation.window.sum())
+            magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * representation.magnitude_scale
             columns.append(amplitude_to_db(magnitude, representation.amin))
     return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate

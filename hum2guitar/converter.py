@@ -303,7 +303,7 @@ def _faded(carried: np.ndarray | None, level: np.ndarray, n_overlap: int) -> np.
     n = 0 if carried is None else min(n_overlap, level.shape[1])
     if not n:
         return level
-    fade_in = np.sin(np.pi / 2 * (np.arange(n, dtype=np.float32) + 0.5) / n) ** 2
+    fade_in = data.fade_in(n)
     blended = level.copy()
     blended[:, :n] = fade_in * level[:, :n] + (1 - fade_in) * carried[:, :n]
     return blended

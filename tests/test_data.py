@@ -1,12 +1,18 @@
-"""The settings of a representation: kept as JSON, and refused where nothing can be transformed with them."""
+"""Settings, transform, log scale and slices, against librosa and hand-computed values."""
 
 import dataclasses
 import json
 
+import librosa
+import numpy as np
 import pytest
 
+import data
 from common.errors import InputError
 from data import PUBLISHED, Representation
+from hum2guitar.harmonics import HumRepresentation
+
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 
 def test_settings_come_back_from_json():
@@ -39,3 +45,86 @@ def test_a_missing_setting_is_named():
     del settings["n_fft"]
     with pytest.raises(InputError, match="no n_fft"):
         Representation.from_dict(settings)
+
+
+# --- transform --------------------------------------------------------------------------------------------------------
+
+
+def noise(n_samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, n_samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("representation", [PUBLISHED, HumRepresentation()])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_transform_is_librosas_and_has_an_inverse(representation, kind):
+    audio = noise(20_001)
+    n_fft, hop = representation.n_fft, representation.hop_length
+    window = np.hanning(n_fft) if representation is PUBLISHED else np.hanning(n_fft + 1)[:-1]
+    expected = librosa.stft(audio.astype(kind), n_fft=n_fft, hop_length=hop, window=window)
+    found = data.stft(audio.astype(kind), representation)
+    assert found.dtype == np.complex64
+    np.testing.assert_allclose(found, expected, atol=1e-5 if kind is np.float64 else 1e-4)
+    np.testing.assert_allclose(data.istft(found, len(audio), representation), audio, atol=1e-5)
+    whole = data.stft(audio, representation, center=False)
+    np.testing.assert_allclose(whole, found[:, n_fft // hop // 2 :][:, : whole.shape[1]], atol=1e-4)
+
+
+def test_a_full_scale_sine_has_magnitude_one_and_comes_back():
+    audio = np.sin(2 * np.pi * 20 * np.arange(44100) / 1024).astype(np.float32)
+    magnitude, phase = data.forward_transform(audio)
+    assert magnitude.shape == (256, 87)
+    assert magnitude[:, 40].argmax() == 20
+    assert magnitude[20, 40] == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(np.abs(phase), 1, atol=1e-6)
+    inside = slice(1024, -1024)  # the sine's sudden start and end need the bins that are left out
+    np.testing.assert_allclose(data.inverse_transform(magnitude, phase, len(audio))[inside], audio[inside], atol=1e-3)
+    assert data.inverse_transform(magnitude, phase).shape == (86 * 512,)
+
+
+def test_the_phase_of_silence_is_one():
+    np.testing.assert_allclose(data.unit(np.array([0, 3j, -2], np.complex64)), [1, 1j, -1])
+
+
+@pytest.mark.parametrize(("values", "offset"), [((0, 4, 2), 1 / 6), ((2, 4, 0), -1 / 6), ((1, 2, 2), 0.5),
+                                                ((1, 2, 3), 0), ((3, 1, 3), 0), ((2, 2, 2), 0)])  # fmt: skip
+def test_a_peak_stands_at_the_vertex_of_the_parabola(values, offset):
+    # A parabola a x^2 + b x + c through -1, 0, 1 has a = (left + right) / 2 - middle and b = (right - left) / 2.
+    assert data.peak_offset(*np.array(values, float)[:, np.newaxis]) == pytest.approx(offset)
+
+
+# --- log scale and slices ---------------------------------------------------------------------------------------------
+
+
+def test_the_log_scale_is_the_published_one_and_has_an_inverse():
+    magnitude = np.array([0, 2.0**-16, 3 * 2.0**-16, 1])
+    level = data.amplitude_to_db(magnitude)
+    np.testing.assert_allclose(level, np.array([0, np.log(2), np.log(4), np.log(65537)]) / np.log(65537), rtol=1e-6)
+    np.testing.assert_allclose(data.db_to_amplitude(level), magnitude, rtol=1e-5)
+    np.testing.assert_array_equal(data.to_network(np.array([0, 0.25, 1])), [-1, -0.5, 1])
+    np.testing.assert_array_equal(data.from_network(np.array([-1, -0.5, 1])), [0, 0.25, 1])
+
+
+def test_slices_are_padded_with_silence_and_joined_again():
+    level = np.arange(14.0).reshape(2, 7)
+    slices = data.slice_frames(level, 4)
+    assert slices.shape == (2, 2, 4, 1)
+    np.testing.assert_array_equal(slices[1, :, :, 0], [[4, 5, 6, 0], [11, 12, 13, 0]])
+    np.testing.assert_array_equal(data.join_slices(slices, 7), level)
+    assert data.join_slices(slices).shape == (2, 8)
+
+
+def test_features_keep_the_level_to_a_twentieth_of_a_decibel():
+    audio = noise(3 * 44100)
+    slices = data.compute_features(audio)
+    assert slices.shape == (2, 256, 256, 1)
+    assert slices.dtype == np.float16
+    magnitude = data.forward_transform(audio)[0]
+    found = data.db_to_amplitude(data.join_slices(slices, magnitude.shape[1]).astype(np.float64))
+    loud = magnitude > 1e-3
+    assert np.abs(20 * np.log10(found[loud] / magnitude[loud])).max() < 0.05
+
+
+def test_a_fade_and_its_mirror_image_sum_to_one():
+    assert data.fade_in(0).shape == (0,)
+    np.testing.assert_allclose(data.fade_in(2), [np.sin(np.pi / 8) ** 2, np.cos(np.pi / 8) ** 2], rtol=1e-6)
+    np.testing.assert_allclose(data.fade_in(65) + data.fade_in(65)[::-1], 1, atol=1e-6)
