@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from common import recordings
+from common.audio import CountedBlocks
 from common.errors import InputError
 from conversion.network import BATCH_SIZE, Network
 from conversion.phase import Chunk, apply_phase
 from conversion.settings import Settings
-from conversion.streaming import CountedBlocks, istft_blocks, mono_spectra, regroup_frames, stft_blocks
+from conversion.streaming import istft_blocks, mono_spectra, regroup_frames, stft_blocks
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
 
 CROSSOVER_BINS = 16  # at the top of the network's band, where the input's own sound takes over
@@ -74,13 +75,7 @@ class Pix2PixConverter:
             spectra = (crossover * (output - original) for output, original in phased)
         else:
             spectra = (output for output, _ in phased)
-        n_given = 0
-        for piece in istft_blocks(spectra, representation):
-            # Whole frames go in, so the last piece is too long; by then all samples have been counted.
-            audio = piece[: counted.n_samples - n_given]
-            if len(audio):
-                n_given += len(audio)
-                yield audio
+        return counted.trim(istft_blocks(spectra, representation))
 
     def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[Chunk]:
         """Predicted magnitude beside the input's spectrum, both ``(n_bins, n)``, of spectra ``(n_fft / 2 + 1, n)``."""
@@ -148,7 +143,7 @@ def read_style(
     Raises:
         InputError: no recording, silent, or no such slice.
     """
-    with recordings.opened(path) as recording:
+    with recordings.open_recording(path) as recording:
         loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
         if not max(loudness):
             raise InputError(f"{path}: expected a style recording that sounds, found silence")

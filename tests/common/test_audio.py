@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from made_sounds import write_alac
 
-from common.audio import BLOCK, find_audio, read_audio, read_blocks, to_pcm, write_audio
+from common.audio import BLOCK, CountedBlocks, find_audio, read_audio, read_blocks, to_pcm, write_audio
 from common.errors import InputError
 
 RATE = 44100
@@ -143,3 +143,10 @@ def test_without_ffmpeg_the_error_says_what_would_help(tmp_path, monkeypatch):
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     with pytest.raises(InputError, match=r"a\.m4a: expected audio .*need ffmpeg, and found none on the PATH"):
         read_audio(tmp_path / "a.m4a")
+
+
+def test_what_is_made_of_counted_blocks_is_cut_to_their_length():
+    counted = CountedBlocks([np.ones(3), np.ones(0), np.ones(4)])
+    made = ([*block, 9, 9] for block in counted)  # two samples more a block
+    assert [len(block) for block in counted.trim(made)] == [3, 4]
+    assert counted.n_samples == 7

@@ -19,8 +19,10 @@ RATE = 44100
 def copy_in_blocks(source, destination, subtype=None):
     """Read a recording and write it as it is, block by block."""
     with (
-        recordings.opened(source) as recording,
-        recordings.rendered(recordings.read(recording), recording.n_channels, pathlib.Path(destination)) as rendering,
+        recordings.open_recording(source) as recording,
+        recordings.render_to_disk(
+            recordings.read(recording), recording.n_channels, pathlib.Path(destination)
+        ) as rendering,
     ):
         recordings.write(destination, rendering, 1.0, recording.sample_rate, subtype)
 
@@ -49,7 +51,7 @@ def test_reading_and_writing_changes_no_sample_of_24_bits(tmp_path):
 
 def test_size_peak_and_power_are_counted(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.array([[0.5, -0.75], [0.25, 0.0]]), 8000, subtype="FLOAT")
-    with recordings.opened(tmp_path / "a.wav") as recording:
+    with recordings.open_recording(tmp_path / "a.wav") as recording:
         assert (recording.sample_rate, recording.n_channels, recording.n_samples) == (8000, 2, 2)
         assert recording.peak == 0.75
         assert recording.power == (0.25 + 0.5625 + 0.0625) / 4
@@ -66,7 +68,7 @@ def test_what_is_no_sound_recording_is_refused_before_any_work(tmp_path):
         ("none.wav", "no such file"),
         ("", "found a folder"),
     ):
-        with pytest.raises(InputError, match=reason), recordings.opened(tmp_path / name):
+        with pytest.raises(InputError, match=reason), recordings.open_recording(tmp_path / name):
             pass
 
 
@@ -74,7 +76,7 @@ def test_a_recording_that_was_cut_off_is_warned_of_once(tmp_path, capfd):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (4 * RATE, 2)), RATE)
     path.write_bytes(path.read_bytes()[: 2 * RATE * 4])
-    with recordings.opened(path) as recording:
+    with recordings.open_recording(path) as recording:
         list(recordings.read(recording))
     assert capfd.readouterr().err == f"{path}: found 2.0 of 4.0 s: was it cut off?\n"
 
@@ -95,7 +97,7 @@ def test_a_recording_may_have_any_name(tmp_path):
 def test_what_ffmpeg_made_of_a_recording_lasts_as_long_as_it_is_open(tmp_path, monkeypatch):
     samples = write_alac(tmp_path / "a.m4a")
     monkeypatch.chdir(tmp_path)
-    with recordings.opened("a.m4a") as recording:
+    with recordings.open_recording("a.m4a") as recording:
         assert (recording.n_samples, recording.n_channels, recording.sample_rate) == (70_000, 2, RATE)
         assert recording.source.name == "a.m4a"
         np.testing.assert_array_equal(np.concatenate(list(recordings.read(recording))) * 2**15, samples)
@@ -105,14 +107,14 @@ def test_what_ffmpeg_made_of_a_recording_lasts_as_long_as_it_is_open(tmp_path, m
 def test_streams_of_different_blocks_add_up():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 1000, 2))
-    parts = recordings.added(np.split(a, [10, 400, 401]), np.split(b, [300, 999]))
+    parts = recordings.add_streams(np.split(a, [10, 400, 401]), np.split(b, [300, 999]))
     np.testing.assert_array_equal(np.concatenate(list(parts)), a + b)
 
 
 @pytest.mark.parametrize("n_samples", [0, 7, 10, 15])
 def test_blocks_are_trimmed_or_filled_up_to_a_length(n_samples):
     audio = np.arange(20, dtype=np.float32).reshape(10, 2)
-    blocks = list(recordings.of_length(np.split(audio, [4, 4, 9]), n_samples, 2))
+    blocks = list(recordings.trim_or_pad(np.split(audio, [4, 4, 9]), n_samples, 2))
     assert all(len(block) for block in blocks)
     found = np.concatenate([np.zeros((0, 2)), *blocks])
     np.testing.assert_array_equal(found, np.pad(audio, ((0, 10), (0, 0)))[:n_samples])
