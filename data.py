@@ -1,6 +1,6 @@
-"""Audio files, the short-time Fourier transform, the log scale and slices: NumPy arrays in, new arrays out.
+"""The short-time Fourier transform, the log scale, normalisation and slices: arrays in, new arrays out.
 
-The ground floor of the project; it imports nothing of ours and no TensorFlow. Shapes and ranges used everywhere:
+Imports no TensorFlow and nothing of the project but `common.errors`. Shapes and ranges used everywhere:
 
 * audio: float32, ``(n_samples,)`` or ``(n_channels, n_samples)``, full scale 1
 * magnitude: float32, ``(n_bins, n_frames)``, >= 0; a full-scale sine peaks near 1
@@ -11,14 +11,78 @@ The ground floor of the project; it imports nothing of ours and no TensorFlow. S
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from common.errors import InputError
 
+T = TypeVar("T", bound="StftSettings")
+
+
+class StftSettings:
+    """Base of the frozen dataclasses that describe a kind of representation.
+
+    A subclass has `sample_rate`, `n_fft` and `hop_length` among its fields, all of them numbers with a default, the
+    property `window64`, and as `KIND` the entries of a saved description that tell this kind from others.
+    """
+
+    KIND: ClassVar[dict[str, str]]
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, int) and value <= 0:
+                raise ValueError(f"expected {name} above 0, found {value}")
+        if self.n_fft % self.hop_length:
+            raise ValueError(f"expected n_fft to be a multiple of hop_length, found {self.n_fft} and {self.hop_length}")
+
+    @property
+    def window64(self) -> np.ndarray:
+        """The analysis and synthesis window, float64 ``(n_fft,)``."""
+        raise NotImplementedError
+
+    @property
+    def window(self) -> np.ndarray:
+        """The analysis and synthesis window, float32 ``(n_fft,)``."""
+        return self.window64.astype(np.float32)
+
+    @property
+    def bin_hz(self) -> float:
+        """Distance of two neighbouring bins in Hz."""
+        return self.sample_rate / self.n_fft
+
+    @property
+    def magnitude_scale(self) -> np.float32:
+        """``2 / sum(window)``: the factor from ``abs(stft)`` to a magnitude in which a full-scale sine peaks near 1."""
+        return np.float32(2 / self.window.sum())
+
+    def to_dict(self) -> dict:
+        """The settings as they are kept beside features and in weights files."""
+        return {**self.KIND, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls: type[T], settings: dict, where: str = "settings") -> T:
+        """The representation that `to_dict` described; `where` names the file in the error.
+
+        Raises:
+            InputError: the settings describe another kind of representation, or are damaged.
+        """
+        for key, value in cls.KIND.items():
+            if settings.get(key, value) != value:
+                raise InputError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
+        try:
+            values = {f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)}
+            changed = [f"{name} {settings[name]!r}" for name, value in values.items() if value != settings[name]]
+            if changed:  # half a hertz, NaN, a number in quotes
+                raise ValueError(f"found {', '.join(changed)}")
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+            raise InputError(f"{where}: damaged description of the representation ({reason})") from None
+
 
 @dataclasses.dataclass(frozen=True)
-class Representation:
+class Representation(StftSettings):
     """How audio becomes what a pix2pix network sees; the defaults are the published settings.
 
     Attributes:
@@ -40,88 +104,37 @@ class Representation:
     n_frames: int = 256
     amin: float = 2.0**-16
 
+    KIND: ClassVar[dict[str, str]] = {"kind": "log_magnitude", "window": "hanning", "scale": "log1p"}
+
     def __post_init__(self) -> None:
-        check_sizes(self)
+        super().__post_init__()
         if self.n_bins > self.n_fft // 2 + 1:
             raise ValueError(f"expected n_bins of at most {self.n_fft // 2 + 1}, found {self.n_bins}")
         if self.amin <= 0:
             raise ValueError(f"expected amin above 0, found {self.amin}")
 
     @property
-    def window(self) -> np.ndarray:
-        """The analysis and synthesis window, float32 ``(n_fft,)``."""
-        return np.hanning(self.n_fft).astype(np.float32)
-
-    @property
-    def bin_hz(self) -> float:
-        """Distance of two neighbouring bins in Hz."""
-        return self.sample_rate / self.n_fft
+    def window64(self) -> np.ndarray:
+        return np.hanning(self.n_fft)
 
     @property
     def slice_seconds(self) -> float:
         """Length of one slice in seconds (2.97 s for the published settings)."""
         return self.n_frames * self.hop_length / self.sample_rate
 
-    def to_dict(self) -> dict:
-        """The settings as they are kept in ``features.json`` and in the weights file."""
-        return {"kind": "log_magnitude", "window": "hanning", "scale": "log1p", **dataclasses.asdict(self)}
-
-    @classmethod
-    def from_dict(cls, settings: dict, where: str = "settings") -> Representation:
-        """The representation that `to_dict` described; `where` names the file in the error.
-
-        Raises:
-            InputError: the settings belong to another kind of representation or are damaged.
-        """
-        return from_settings(cls, {"kind": "log_magnitude", "window": "hanning", "scale": "log1p"}, settings, where)
-
-
-def check_sizes(representation) -> None:
-    """Refuse settings of any kind of representation that nothing could be transformed with.
-
-    Raises:
-        ValueError: a whole number that is not above 0, or windows that the hop does not divide.
-    """
-    for name, value in dataclasses.asdict(representation).items():
-        if isinstance(value, int) and value <= 0:
-            raise ValueError(f"expected {name} above 0, found {value}")
-    n_fft, hop = representation.n_fft, representation.hop_length
-    if n_fft % hop:
-        raise ValueError(f"expected n_fft to be a multiple of hop_length, found {n_fft} and {hop}")
-
-
-def from_settings(cls: type, fixed: dict, settings: dict, where: str):
-    """A `cls`, a dataclass of numbers, from the fields in `settings`, whose other entries have to be those of `fixed`.
-
-    Raises:
-        InputError: naming `where`, if another kind of representation or a damaged one is described.
-    """
-    for key, value in fixed.items():
-        if settings.get(key, value) != value:
-            raise InputError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
-    try:
-        values = {f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)}
-        changed = [f"{name} {settings[name]!r}" for name, value in values.items() if value != settings[name]]
-        if changed:  # half a hertz, NaN, a number in quotes
-            raise ValueError(f"found {', '.join(changed)}")
-        return cls(**values)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-        raise InputError(f"{where}: damaged description of the representation ({reason})") from None
-
 
 PUBLISHED = Representation()
 
 
-def stft(audio: np.ndarray, representation: Representation = PUBLISHED, center: bool = True) -> np.ndarray:
+def stft(audio: np.ndarray, representation: StftSettings = PUBLISHED, center: bool = True) -> np.ndarray:
     """Short-time Fourier transform: complex64 ``(n_fft // 2 + 1, n_frames)`` of audio ``(n_samples,)``.
 
-    The values are those of ``librosa.stft(audio, n_fft=..., hop_length=..., window=np.hanning(n_fft))``: with
-    `center`, frame t is centred on sample ``t * hop_length`` and zeros stand beyond the ends, so that there are
-    ``1 + n_samples // hop_length`` frames. Without, frame t starts at that sample and only whole frames are made.
+    The values are those of ``librosa.stft`` with the same window and hop. With `center`, frame t is centred on sample
+    ``t * hop_length`` and the audio is padded with zeros, so that there are ``1 + n_samples // hop_length`` frames.
+    Without it, frame t starts at that sample, and there are only as many frames as fit into the audio.
 
-    float64 audio is transformed in double precision, at twice the time: then the phase is right also in bins 100 dB
-    below the loudest one.
+    float64 audio is transformed in double precision, which takes twice as long. The phase is then accurate even in bins
+    100 dB below the loudest one.
     """
     from scipy import fft
 
@@ -131,21 +144,20 @@ def stft(audio: np.ndarray, representation: Representation = PUBLISHED, center: 
     if center:
         audio = np.pad(audio, n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(audio, n_fft)[::hop]
-    window = np.hanning(n_fft) if audio.dtype == np.float64 else representation.window
+    window = representation.window64 if audio.dtype == np.float64 else representation.window
     return fft.rfft(frames * window, axis=1).T.astype(np.complex64, copy=False)
 
 
-def istft(spectrum: np.ndarray, length: int, representation: Representation = PUBLISHED) -> np.ndarray:
+def istft(spectrum: np.ndarray, length: int, representation: StftSettings = PUBLISHED) -> np.ndarray:
     """Inverse of the centred `stft`: float32 ``(length,)``, weighted overlap-add (Griffin & Lim, 1984, eq. 6)."""
     half = representation.n_fft // 2
     audio, weight = overlap_add(spectrum, representation)
     audio, weight = audio[half : half + length], weight[half : half + length]
-    audio = np.pad(audio / np.maximum(weight, np.finfo(np.float32).tiny), (0, max(0, length - len(audio))))
-    return audio
+    return np.pad(audio / np.maximum(weight, np.finfo(np.float32).tiny), (0, max(0, length - len(audio))))
 
 
-def overlap_add(spectrum: np.ndarray, representation: Representation = PUBLISHED) -> tuple[np.ndarray, np.ndarray]:
-    """Windowed inverse frames added up, and the sum of squared windows to divide by: two float32 ``(n_samples,)``.
+def overlap_add(spectrum: np.ndarray, representation: StftSettings = PUBLISHED) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the windowed inverse frames, and the sum of squared windows to divide by: two float32 ``(n_samples,)``.
 
     ``n_samples = n_fft + hop_length * (n_frames - 1)``; frame t starts at sample ``t * hop_length``.
     """
@@ -164,14 +176,14 @@ def overlap_add(spectrum: np.ndarray, representation: Representation = PUBLISHED
 
 
 def forward_transform(audio: np.ndarray, representation: Representation = PUBLISHED) -> tuple[np.ndarray, np.ndarray]:
-    """Magnitude of the lowest bins and the phase of all bins of audio ``(n_samples,)``.
+    """Magnitude of the lowest `n_bins` bins and phase of all bins of audio ``(n_samples,)``.
 
     Returns:
         magnitude: float32 ``(n_bins, n_frames)``, ``2 * abs(S) / sum(window)``: a full-scale sine peaks near 1.
         phase: complex64 ``(n_fft // 2 + 1, n_frames)`` of absolute value 1 (1 where the magnitude is 0).
     """
     spectrum = stft(audio, representation)
-    magnitude = np.abs(spectrum[: representation.n_bins]) * (2 / representation.window.sum())
+    magnitude = np.abs(spectrum[: representation.n_bins]) * representation.magnitude_scale
     return magnitude, unit(spectrum)
 
 
@@ -182,16 +194,26 @@ def unit(spectrum: np.ndarray) -> np.ndarray:
     return np.divide(spectrum, absolute, out=phase, where=absolute > 0)
 
 
+def peak_offset(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Where the parabola through three neighbouring values peaks, in steps from the middle one, -0.5 to 0.5.
+
+    0 where the middle value is not the greatest of the three, or all are equal.
+    """
+    is_peak = (middle >= left) & (middle >= right)
+    curvature = np.where(is_peak, np.minimum(left - 2 * middle + right, 0), 0)
+    return np.divide(0.5 * (left - right), curvature, out=np.zeros_like(curvature), where=curvature < 0)
+
+
 def inverse_transform(
     magnitude: np.ndarray, phase: np.ndarray, length: int | None = None, representation: Representation = PUBLISHED
 ) -> np.ndarray:
-    """Audio ``(length,)`` of a magnitude ``(n_bins, n_frames)`` and a phase as `forward_transform` gives them.
+    """Audio ``(length,)`` from a magnitude ``(n_bins, n_frames)`` and a phase: the inverse of `forward_transform`.
 
-    Bins above the magnitude's are zero. `length` is in samples, by default ``hop_length * (n_frames - 1)``.
+    Bins above `n_bins` are taken as zero. `length` is in samples, by default ``hop_length * (n_frames - 1)``.
     """
     n_bins, n_frames = magnitude.shape
     spectrum = np.zeros((representation.n_fft // 2 + 1, n_frames), np.complex64)
-    spectrum[:n_bins] = magnitude * phase[:n_bins, :n_frames] * (representation.window.sum() / 2)
+    spectrum[:n_bins] = magnitude * phase[:n_bins, :n_frames] / representation.magnitude_scale
     return istft(spectrum, representation.hop_length * (n_frames - 1) if length is None else length, representation)
 
 
@@ -216,7 +238,7 @@ def from_network(output: np.ndarray) -> np.ndarray:
 
 
 def slice_frames(level: np.ndarray, n_frames: int = PUBLISHED.n_frames) -> np.ndarray:
-    """Cut ``(n_bins, n)`` into slices ``(n_slices, n_bins, n_frames, 1)``; the last one is filled up with zeros."""
+    """Cut ``(n_bins, n)`` into slices ``(n_slices, n_bins, n_frames, 1)``; the last one is padded with zeros."""
     n_bins, n = level.shape
     n_slices = -(-n // n_frames)
     padded = np.pad(level, ((0, 0), (0, n_slices * n_frames - n)))
@@ -224,19 +246,25 @@ def slice_frames(level: np.ndarray, n_frames: int = PUBLISHED.n_frames) -> np.nd
 
 
 def join_slices(slices: np.ndarray, n: int | None = None) -> np.ndarray:
-    """Inverse of `slice_frames`: ``(n_bins, n)``; without `n` the filled-up frames stay."""
+    """Inverse of `slice_frames`: ``(n_bins, n)``; without `n` the padding is kept."""
     n_slices, n_bins, n_frames = slices.shape[:3]
     return slices.reshape(n_slices, n_bins, n_frames).transpose(1, 0, 2).reshape(n_bins, -1)[:, :n].copy()
+
+
+def fade_in(n: int) -> np.ndarray:
+    """Weights rising from 0 to 1 as sin², float32 ``(n,)``: they and their mirror image sum to 1."""
+    return (np.sin(np.pi / 2 * (np.arange(n) + 0.5) / n) ** 2).astype(np.float32)
 
 
 def compute_features(audio: np.ndarray, representation: Representation = PUBLISHED, center: bool = True) -> np.ndarray:
     """Feature slices of audio ``(n_samples,)``: log level [0, 1], float16 ``(n_slices, n_bins, n_frames, 1)``.
 
-    `center` as in `stft`: without it, frames start where the audio starts and only whole frames are made.
+    float16 keeps the level to within 0.05 dB over the whole range and takes a quarter of float64's space.
 
-    float16 keeps the level to within 0.05 dB over the whole range and a quarter of float64's space.
+    Args:
+        center: as in `stft`.
     """
     spectrum = stft(audio, representation, center)[: representation.n_bins]
-    magnitude = np.abs(spectrum) * (2 / representation.window.sum())
+    magnitude = np.abs(spectrum) * representation.magnitude_scale
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
     return slice_frames(level, representation.n_frames).astype(np.float16)

@@ -18,7 +18,7 @@ from common.errors import InputError
 from common.files import existing_folder, find_files, replacing
 from data import PUBLISHED
 
-# What is taken for a recording in a folder: what libsndfile reads, and behind it what ffmpeg decodes.
+# Files that count as recordings in a folder: first what libsndfile reads, then what ffmpeg decodes.
 AUDIO_EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".snd",
     ".m4a", ".aac", ".mp4", ".wma", ".webm", ".mka", ".amr", ".ac3",
@@ -27,10 +27,10 @@ BLOCK = 2**16  # samples read at a time
 
 
 def find_audio(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
-    """All recordings in `folder`, by their extension, as `find_files`.
+    """All recordings in `folder` and below, by their extension, sorted.
 
     Raises:
-        InputError: naming `flag`, if the folder is missing or holds none.
+        InputError: the folder is missing or holds no recording; names `flag`.
     """
     found = find_files(existing_folder(folder, flag), AUDIO_EXTENSIONS)
     if not found:
@@ -44,16 +44,16 @@ def read_audio(
     """The recording at `path` as float32.
 
     Args:
-        path: anything libsndfile opens or ffmpeg decodes.
-        sample_rate: resampled to this many Hz (soxr, HQ); None leaves it as it is.
-        mono: mean of the channels, ``(n_samples,)``; otherwise ``(n_channels, n_samples)``.
+        path: any file that libsndfile opens or ffmpeg decodes.
+        sample_rate: in Hz, to resample to (soxr, HQ); None keeps that of the file.
+        mono: give the mean of the channels, ``(n_samples,)``; otherwise ``(n_channels, n_samples)``.
 
     Raises:
-        InputError: no such file, not audio, no samples, or samples that are no finite numbers.
+        InputError: no such file, not audio, no samples, or samples that are NaN or infinite.
     """
     with open_audio(path) as file:
-        warn_if_cut(file, path)
-        (audio,) = sound_blocks(file, path, -1)
+        warn_if_truncated(file, path)
+        (audio,) = iterate_blocks(file, path, -1)
         audio, file_rate = mean_of_channels(audio) if mono else audio.T, file.samplerate
     return resample(audio, file_rate, sample_rate or file_rate)
 
@@ -61,41 +61,42 @@ def read_audio(
 def read_blocks(
     path: str | os.PathLike, sample_rate: int = PUBLISHED.sample_rate, block_seconds: float = 30
 ) -> Iterator[np.ndarray]:
-    """The recording at `path` piece by piece, mono float32 ``(n,)`` each: `read_audio` in bounded memory.
+    """The recording at `path` in blocks, mono float32 ``(n,)`` each: `read_audio` in bounded memory.
 
     Args:
-        path: as of `read_audio`.
-        sample_rate: resampled to this many Hz (soxr, HQ).
-        block_seconds: how much of the recording is read at a time.
+        path: as in `read_audio`.
+        sample_rate: in Hz, to resample to (soxr, HQ).
+        block_seconds: length of the blocks that are read.
 
     Raises:
-        InputError: as `read_audio`; a fault may show after the first blocks.
+        InputError: as `read_audio`, possibly only after the first blocks.
     """
     with open_audio(path) as file:
-        warn_if_cut(file, path)
-        blocks = sound_blocks(file, path, max(1, round(block_seconds * file.samplerate)))
-        yield from resampled(map(mean_of_channels, blocks), file.samplerate, sample_rate)
+        warn_if_truncated(file, path)
+        blocks = iterate_blocks(file, path, max(1, round(block_seconds * file.samplerate)))
+        yield from resample_blocks(map(mean_of_channels, blocks), file.samplerate, sample_rate)
 
 
 @contextlib.contextmanager
 def open_audio(path: str | os.PathLike) -> Iterator:
-    """An open ``soundfile.SoundFile`` of the recording at `path`, or of what ffmpeg makes of it, its ``name``.
+    """An open ``soundfile.SoundFile`` of the recording at `path`.
 
-    What ffmpeg makes lies in the system's temporary folder until the block ends.
+    Where libsndfile does not read the format, ffmpeg decodes the recording to a temporary file, which is opened instead
+    and removed when the block ends. The ``name`` of the ``SoundFile`` is the file that was opened.
 
     Raises:
-        InputError: no such file, not audio, or a fault that is found while the file is read.
+        InputError: no such file, not audio, or found to be damaged while it is read.
     """
-    import soundfile  # here, so that --help and argument errors answer at once
+    import soundfile
 
     if not os.path.isfile(path):
         raise InputError(f"{path}: expected a recording, found {'a folder' if os.path.isdir(path) else 'no such file'}")
     with contextlib.ExitStack() as stack:
         try:
-            with silenced_stderr():  # what libmpg123 thinks of an mp3
+            with silence_stderr():  # libmpg123 writes warnings there
                 file = soundfile.SoundFile(soundfile_name(path))
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw, which has no header
-            decoded = _decoded(path, _reason(error), stack.enter_context(tempfile.TemporaryDirectory()))
+            decoded = _decode(path, _reason(error), stack.enter_context(tempfile.TemporaryDirectory()))
             file = soundfile.SoundFile(soundfile_name(decoded))
         stack.enter_context(file)
         try:
@@ -105,11 +106,11 @@ def open_audio(path: str | os.PathLike) -> Iterator:
 
 
 @contextlib.contextmanager
-def silenced_stderr() -> Iterator[None]:
-    """Nothing reaches the process's stderr inside the block, not even from C++."""
+def silence_stderr() -> Iterator[None]:
+    """Discard what is written to stderr inside the block, also by C libraries."""
     try:
         kept = os.dup(2)
-    except OSError:  # no stderr to silence
+    except OSError:  # there is no stderr
         yield
         return
     try:
@@ -122,43 +123,49 @@ def silenced_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def warn_if_cut(file, path: str | os.PathLike) -> None:
-    """A line on stderr where the header of a wav, aiff or au promises more than there is, as of a broken download.
+def warn_if_truncated(file, path: str | os.PathLike) -> None:
+    """Warn on stderr if the header of a wav, aiff or au announces more samples than the file holds.
 
-    libsndfile notes in its log ``data : 705600 (should be 352800)``. What writes into a pipe promises 2 GB or more.
+    libsndfile then has a line such as ``data : 705600 (should be 352800)`` in its log. Programs that write to a pipe do
+    not know the length and announce 2 GB or more: that is no reason to warn.
     """
     sizes = re.search(r"^ *(?:data|SSND|Data Size) +: (\d+) \(should be ([1-9]\d*)\)", file.extra_info, re.MULTILINE)
     if sizes is None:
         return
-    promised, there = int(sizes[1]), int(sizes[2])
+    announced, present = int(sizes[1]), int(sizes[2])
     seconds = file.frames / file.samplerate
-    expected = seconds * promised / there
-    if expected - seconds > 0.1 and promised < 2**31 - 2**16:
+    expected = seconds * announced / present
+    if expected - seconds > 0.1 and announced < 2**31 - 2**16:
         print(f"{path}: found {seconds:.1f} of {expected:.1f} s: was it cut off?", file=sys.stderr)
 
 
 def soundfile_name(path: str | os.PathLike) -> str | bytes:
-    """`path` as soundfile is given it: bytes where a file's name may be any, which soundfile would refuse as text."""
+    """`path` in the form that soundfile accepts: as bytes, because it refuses text that is not Unicode."""
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _reason(error: Exception) -> str:
-    if getattr(error, "code", None) == 7:  # "File does not exist": what libsndfile says of an mp3 without a frame
+    """What libsndfile found wrong with a file."""
+    if getattr(error, "code", None) == 7:  # "File does not exist", which it also says of an mp3 without a frame
         return "not readable as mp3"
     return str(getattr(error, "error_string", error)).strip().rstrip(".")
 
 
-def _decoded(path: str | os.PathLike, reason: str, folder: str) -> str:
-    """What ffmpeg makes of a recording that libsndfile did not open for a `reason`: all channels, float32."""
+def _decode(path: str | os.PathLike, reason: str, folder: str) -> str:
+    """Decode a recording with ffmpeg to a file in `folder`, all channels, float32; the path of that file.
+
+    Args:
+        reason: why libsndfile did not open it, for the error where there is no ffmpeg.
+    """
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise InputError(
             f"{path}: expected audio (wav, flac, ogg, mp3, aiff): {reason}; other formats need ffmpeg, and found none "
             "on the PATH"
         )
-    # A format without a limit of 4 GB; ffmpeg's float w64 would be read as integers by libsndfile.
+    # caf has no limit of 4 GB. libsndfile would read the float samples of ffmpeg's w64 as integers.
     decoded = os.path.join(folder, "decoded.caf")
-    source = f"file:{os.fspath(path)}"  # without, what stands before a colon would be a protocol
+    source = f"file:{os.fspath(path)}"  # otherwise text before a colon would be taken as a protocol
     command = [ffmpeg, "-v", "error", "-nostdin", "-i", source, "-vn", "-c:a", "pcm_f32le", decoded]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
@@ -167,11 +174,11 @@ def _decoded(path: str | os.PathLike, reason: str, folder: str) -> str:
     return decoded
 
 
-def sound_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Iterator[np.ndarray]:
-    """All that can be read of an open file, which of an mp3 may be more than its header says.
+def iterate_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Iterator[np.ndarray]:
+    """All samples of an open file, which may be more than the header of an mp3 says.
 
     Args:
-        file: of `open_audio`.
+        file: the open ``SoundFile`` of `open_audio`.
         path: of the recording, for the errors.
         n_samples: read at a time; -1 for all at once.
 
@@ -179,7 +186,7 @@ def sound_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Itera
         float32 ``(n, n_channels)``.
 
     Raises:
-        InputError: no samples, or one that is no finite number, with its place.
+        InputError: no samples, or a sample that is NaN or infinite, with its position.
     """
     n_read = 0
     while len(block := _read(file, n_samples)):
@@ -196,15 +203,15 @@ def sound_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Itera
 
 
 def _read(file, n_samples: int) -> np.ndarray:
-    with silenced_stderr():  # as in `open_audio`
+    with silence_stderr():  # libmpg123 writes warnings there
         return file.read(n_samples, dtype="float32", always_2d=True)
 
 
 def mean_of_channels(audio: np.ndarray) -> np.ndarray:
-    """Mean of ``(n_samples, n_channels)``, channel by channel: ten times as fast as a mean by rows."""
+    """Mean over the channels of ``(n_samples, n_channels)``: ``(n_samples,)``."""
     if audio.shape[1] == 1:
         return audio[:, 0]
-    return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])
+    return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])  # ten times as fast as audio.mean(axis=1)
 
 
 def write_audio(
@@ -212,11 +219,11 @@ def write_audio(
 ) -> None:
     """Write `audio`, ``(n_samples,)`` or ``(n_channels, n_samples)``, whole or not at all.
 
-    The extension says the format. Integer subtypes (wav's default is PCM_16) clip at full scale 1; 16-bit samples are
-    rounded, which is both exacter and faster than libsndfile's own conversion (it truncates: half a step of offset).
+    The extension determines the format. Integer subtypes (wav's default is PCM_16) clip at full scale 1. Samples of 16
+    bits are rounded here, because libsndfile truncates them, which is slower and adds an offset of half a step.
 
     Raises:
-        InputError: the extension or the subtype is not one that libsndfile writes, or the disk is full.
+        InputError: libsndfile does not write this extension or subtype, or the disk is full.
     """
     import soundfile
 
@@ -234,10 +241,10 @@ def write_audio(
 
 
 def to_pcm(audio: np.ndarray, bits: int) -> np.ndarray:
-    """`audio` in the nearest steps of an integer format, clipped: int16, or for 24 bits int32 whose last 8 are zero.
+    """`audio` rounded to integer samples and clipped: int16, or for 24 bits int32 whose lowest 8 bits are zero.
 
-    A step is ``2**(1 - bits)``, as libsndfile reads it: what was read is written unchanged. Works in blocks that stay
-    in the processor's cache.
+    One step is ``2**(1 - bits)``, as when libsndfile reads, so that samples that were read are written unchanged. Works
+    in blocks that fit into the processor's cache.
     """
     kind, shift = {16: (np.int16, 0), 24: (np.int32, 8)}[bits]
     pcm, block, top = np.empty(np.shape(audio), kind), 1 << 16, 2 ** (bits - 1)
@@ -258,10 +265,10 @@ def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate).T)
 
 
-def resampled(
+def resample_blocks(
     blocks: Iterable[np.ndarray], from_rate: float, to_rate: float, n_channels: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate: what `resample` makes of them joined."""
+    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate; joined, they are what `resample` gives."""
     if from_rate == to_rate:
         yield from blocks
         return
@@ -271,3 +278,32 @@ def resampled(
     for block in blocks:
         yield stream.resample_chunk(np.ascontiguousarray(block))
     yield stream.resample_chunk(np.zeros((0, n_channels) if n_channels else 0, np.float32), last=True)
+
+
+class CountedBlocks:
+    """Iterates over blocks of samples and counts the samples: for outputs that have to be as long as their input.
+
+    Attributes:
+        n_samples: of the blocks so far.
+    """
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self._blocks = blocks
+        self.n_samples = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.n_samples += len(block)
+            yield block
+
+    def trim(self, made: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Blocks `made` from these ones, cut to the same total length; empty ones are left out.
+
+        Nothing may be made before the samples that it stands for were read.
+        """
+        n_given = 0
+        for block in made:
+            kept = block[: self.n_samples - n_given]
+            if len(kept):
+                n_given += len(kept)
+                yield kept

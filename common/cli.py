@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 
-from common.audio import silenced_stderr
+from common.audio import silence_stderr
 from common.errors import InputError
 
 INTERRUPTED = 130  # exit statuses after Ctrl-C, and after the reader of our output has gone, as shells report them
@@ -162,7 +162,7 @@ def start_tensorflow(gpu: int | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # faster convolutions, off by default on some processors
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu == -1 else "2")
-    with silenced_stderr():  # its start-up lines are written past Python's logging
+    with silence_stderr():  # its start-up lines are written past Python's logging
         import tensorflow as tf
 
         devices = tf.config.list_physical_devices("GPU")

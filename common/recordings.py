@@ -1,7 +1,7 @@
-"""Recordings of any length and format, in and out block by block, so that memory does not grow with their length.
+"""Recordings of any length and format, read and written in blocks, so that memory does not grow with their length.
 
-Blocks are float32 ``(n, n_channels)`` here; a recording is looked through once before any work, so that what is wrong
-with it is said at once.
+Blocks are float32 ``(n, n_channels)``. A recording is read once before any work, so that a damaged one is refused at
+once.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common.audio import BLOCK, open_audio, sound_blocks, soundfile_name, to_pcm, warn_if_cut
+from common.audio import BLOCK, iterate_blocks, open_audio, soundfile_name, to_pcm, warn_if_truncated
 from common.errors import InputError
 from common.files import replacing
 
-# Extension to libsndfile's format; the subtypes are the names of --subtype.
+# libsndfile's name of the format of each extension, and of each subtype of --subtype.
 FORMATS = {
     ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF", ".w64": "W64",
     ".rf64": "RF64", ".caf": "CAF", ".au": "AU",
 }  # fmt: skip
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
-WAV_LIMIT = 4 * 10**9  # bytes; a longer wav is written as RF64, its 64-bit form under the same extension
+WAV_LIMIT = 4 * 10**9  # bytes; a longer wav is written as RF64, the 64-bit form of wav, with the same extension
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """A recording that has been looked through.
+    """A recording that has been read once.
 
     Attributes:
-        path: what libsndfile opens: the recording itself, or what ffmpeg made of it.
+        path: the file that libsndfile opens: the recording itself, or its copy decoded by ffmpeg.
         source: the file that the user named.
         sample_rate: in Hz.
-        n_channels, n_samples: its size, counted.
+        n_channels: number of channels.
+        n_samples: number of samples of each channel, counted while reading.
         peak: greatest absolute sample, full scale 1.
         power: mean square over all samples and channels.
     """
@@ -52,20 +53,20 @@ class Recording:
     power: float
 
 
-# --- in ---------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[Recording]:
-    """The recording at `path`, read once: size, peak and power.
+def open_recording(path: str | os.PathLike) -> Iterator[Recording]:
+    """The recording at `path`, after reading it once for its size, peak and power.
 
     Raises:
-        InputError: as `data.open_audio` and `data.sound_blocks`.
+        InputError: as `audio.open_audio` and `audio.iterate_blocks`.
     """
     n_samples, peak, square = 0, 0.0, 0.0
-    with open_audio(path) as file:  # open until the end: what ffmpeg made of the recording lasts as long
-        warn_if_cut(file, path)
-        for block in sound_blocks(file, path):
+    with open_audio(path) as file:  # stays open, because closing it removes what ffmpeg decoded
+        warn_if_truncated(file, path)
+        for block in iterate_blocks(file, path):
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
@@ -76,11 +77,11 @@ def opened(path: str | os.PathLike) -> Iterator[Recording]:
 def read(recording: Recording) -> Iterator[np.ndarray]:
     """The samples of a recording as blocks ``(n, n_channels)``."""
     with open_audio(recording.path) as file:
-        yield from sound_blocks(file, recording.source)
+        yield from iterate_blocks(file, recording.source)
 
 
-def of_length(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int) -> Iterator[np.ndarray]:
-    """`blocks` cut, or filled up with zeros, to `n_samples` in all; empty blocks are left out."""
+def trim_or_pad(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int) -> Iterator[np.ndarray]:
+    """`blocks` cut, or followed by zeros, so that they have `n_samples` in total; empty blocks are left out."""
     for block in blocks:
         taken = block[:n_samples]
         n_samples -= len(taken)
@@ -90,8 +91,8 @@ def of_length(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int) -> 
         yield np.zeros((n_samples, n_channels), np.float32)
 
 
-def added(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The sum of two streams of the same total length whose blocks may differ, in the blocks of `first`."""
+def add_streams(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The sum of two streams of the same total length, in blocks as long as those of `first`."""
     second = iter(second)
     waiting = np.zeros(0, np.float32)
     for block in first:
@@ -102,14 +103,14 @@ def added(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> Iterator
         waiting = waiting[len(block) :]
 
 
-# --- out --------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, subtype: str | None) -> str:
     """libsndfile's name of the format that the extension of `path` stands for.
 
     Raises:
-        InputError: an unknown extension, or a subtype, sample rate or number of channels that the format has not.
+        InputError: an unknown extension, or the format does not have this subtype, sample rate or number of channels.
     """
     import soundfile
 
@@ -132,7 +133,13 @@ def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, s
 
 @dataclasses.dataclass
 class Rendering:
-    """Audio on its way to a file: float32 samples on disk, and what is known of them once all are there."""
+    """Audio that waits in a temporary file until its peak and power are known.
+
+    Attributes:
+        file: the temporary file of float32 samples.
+        n_channels: number of channels.
+        n_samples, peak, power: of all samples, as in `Recording`.
+    """
 
     file: io.IOBase
     n_channels: int
@@ -148,18 +155,18 @@ class Rendering:
 
 
 @contextlib.contextmanager
-def rendered(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> Iterator[Rendering]:
-    """All `blocks` in a nameless temporary file beside `path`, which is gone afterwards even if the process is killed.
+def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> Iterator[Rendering]:
+    """All `blocks` in a temporary file in the folder of `path`, until the block ends or the process is killed.
 
-    The level of a recording is only known at its end; this is where it waits for that, outside of memory.
+    Samples wait on disk until the peak is known.
 
     Raises:
-        OSError: the disk is full or not to be written to.
+        OSError: the disk is full or cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered: what does not fit on the disk is noticed here, not when the file is closed.
+    # Unbuffered, so that a full disk is noticed here and not when the file is closed.
     with contextlib.ExitStack() as stack:
-        with _named_in_errors(path):
+        with _name_in_errors(path):
             file = stack.enter_context(tempfile.TemporaryFile(dir=path.parent, buffering=0))
         rendering = Rendering(file, n_channels)
         square = 0.0
@@ -173,24 +180,24 @@ def rendered(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) 
 
 
 def _write_all(file: io.IOBase, block: np.ndarray, path: pathlib.Path) -> None:
-    """Write a block; a full disk is told with the name of the file that it was for."""
+    """Write a block; an error names `path`, the file that the user asked for."""
     remaining = memoryview(block).cast("B")
-    with _named_in_errors(path):
-        while remaining:  # one write may take less than all
+    with _name_in_errors(path):
+        while remaining:  # a write may write only a part
             remaining = remaining[file.write(remaining) :]
 
 
 @contextlib.contextmanager
-def _named_in_errors(path: pathlib.Path) -> Iterator[None]:
-    """The system's errors inside the block name `path` instead of what stands in for it."""
+def _name_in_errors(path: pathlib.Path) -> Iterator[None]:
+    """Let the system's errors inside the block name `path` instead of the temporary file."""
     try:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _quantised(block: np.ndarray, code: str) -> np.ndarray:
-    """`block` in the nearest steps of an integer format; libsndfile itself rounds down, half a step off on average."""
+def _quantize(block: np.ndarray, code: str) -> np.ndarray:
+    """`block` rounded to integer samples where the subtype has them, because libsndfile truncates."""
     bits = {"PCM_16": 16, "PCM_24": 24}.get(code)
     return to_pcm(block, bits) if bits else block
 
@@ -215,10 +222,11 @@ def write(
         try:
             with soundfile.SoundFile(name, "w", sample_rate, rendering.n_channels, code, format=form) as file:
                 for block in rendering.blocks(gain):
-                    file.write(_quantised(block, file.subtype))
+                    file.write(_quantize(block, file.subtype))
             n_written = soundfile.info(name).frames
         except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
             pass
-        # mp3 rounds up to whole frames; less was cut off by the system, whose own words libsndfile does not pass on.
+        # An mp3 may hold more samples, because it has whole frames. With fewer, writing failed, and libsndfile does not
+        # say why.
         if n_written < rendering.n_samples:
             raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))

@@ -23,7 +23,7 @@ from typing import Protocol
 import numpy as np
 
 from common import recordings, weights
-from common.audio import mean_of_channels, resample, resampled
+from common.audio import mean_of_channels, resample, resample_blocks
 from common.errors import InputError
 from conversion.network import load_network
 from conversion.pix2pix import Pix2PixConverter
@@ -124,7 +124,7 @@ def convert_file(
         OSError: the disk is full.
     """
     settings, destination = settings or Settings(), pathlib.Path(destination)
-    with recordings.opened(source) as recording:
+    with recordings.open_recording(source) as recording:
         if os.path.exists(destination) and os.path.samefile(recording.source, destination):
             raise InputError(f"{destination}: expected an output that is not the input itself")
         sample_rate = settings.sample_rate or recording.sample_rate
@@ -133,7 +133,7 @@ def convert_file(
         converter = converter() if callable(converter) else converter
         blocks = _converted(recording, converter, settings, sample_rate, n_channels)
         blocks = _with_progress(blocks, recording, sample_rate)
-        with recordings.rendered(blocks, n_channels, destination) as rendering:
+        with recordings.render_to_disk(blocks, n_channels, destination) as rendering:
             gain = _gain(recording, rendering, settings, destination)
             recordings.write(destination, rendering, gain, sample_rate, settings.subtype)
 
@@ -150,7 +150,7 @@ def _converted(
     if mid_side:
         blocks = (_mid_side(block) / 2 for block in blocks)
     blocks, originals = itertools.tee(blocks) if converter.residual else (blocks, None)
-    blocks = resampled(blocks, recording.sample_rate, converter.sample_rate, n_channels)
+    blocks = resample_blocks(blocks, recording.sample_rate, converter.sample_rate, n_channels)
     # All channels run through the converter side by side, each in a stream of its own, a piece at a time.
     names = [f"{recording.source}{f' (channel {i})' if n_channels > 1 else ''}" for i in range(n_channels)]
     channels = [
@@ -158,11 +158,11 @@ def _converted(
         for index, stream in enumerate(itertools.tee(blocks, n_channels))
     ]
     blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
-    blocks = resampled(blocks, converter.sample_rate, sample_rate, n_channels)
-    blocks = recordings.of_length(blocks, n_samples, n_channels)
+    blocks = resample_blocks(blocks, converter.sample_rate, sample_rate, n_channels)
+    blocks = recordings.trim_or_pad(blocks, n_samples, n_channels)
     if originals is not None:
-        originals = resampled(originals, recording.sample_rate, sample_rate, n_channels)
-        blocks = recordings.added(blocks, recordings.of_length(originals, n_samples, n_channels))
+        originals = resample_blocks(originals, recording.sample_rate, sample_rate, n_channels)
+        blocks = recordings.add_streams(blocks, recordings.trim_or_pad(originals, n_samples, n_channels))
     return (_mid_side(block) for block in blocks) if mid_side else iter(blocks)
 
 

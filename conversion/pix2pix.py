@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from common import recordings
+from common.audio import CountedBlocks
 from common.errors import InputError
 from conversion.network import BATCH_SIZE, Network
 from conversion.phase import Chunk, apply_phase
 from conversion.settings import Settings
-from conversion.streaming import CountedBlocks, istft_blocks, mono_spectra, regroup_frames, stft_blocks
-from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, from_network, to_network
+from conversion.streaming import istft_blocks, mono_spectra, regroup_frames, stft_blocks
+from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
 
 CROSSOVER_BINS = 16  # at the top of the network's band, where the input's own sound takes over
 
@@ -74,22 +75,14 @@ class Pix2PixConverter:
             spectra = (crossover * (output - original) for output, original in phased)
         else:
             spectra = (output for output, _ in phased)
-        n_given = 0
-        for piece in istft_blocks(spectra, representation):
-            # Whole frames go in, so the last piece is too long; by then all samples have been counted.
-            audio = piece[: counted.n_samples - n_given]
-            if len(audio):
-                n_given += len(audio)
-                yield audio
+        return counted.trim(istft_blocks(spectra, representation))
 
     def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[Chunk]:
         """Predicted magnitude beside the input's spectrum, both ``(n_bins, n)``, of spectra ``(n_fft / 2 + 1, n)``."""
         representation = self._representation
         n_bins, n_frames, n_overlap = representation.n_bins, representation.n_frames, self._n_overlap
         hop = n_frames - n_overlap
-        scale = 2 / representation.window.sum()  # the STFT's scale to a magnitude of 1 for a full-scale sine
-        fade_in = np.sin(np.pi / 2 * (np.arange(n_overlap) + 0.5) / n_overlap) ** 2 if n_overlap else np.zeros(0)
-        fade_in = fade_in.astype(np.float32)
+        scale, rising = representation.magnitude_scale, fade_in(n_overlap)
         carried = np.zeros((n_bins, n_overlap), np.float32)  # the last slice's share of frames that the next completes
         is_first = True
         for frames, is_last in regroup_frames(spectra, self._batch_size * hop, n_overlap):
@@ -102,9 +95,9 @@ class Pix2PixConverter:
             blended[:, :n_overlap] = carried
             for i, output in enumerate(self._run(slices)):
                 if not (is_first and i == 0):
-                    output[:, :n_overlap] *= fade_in
+                    output[:, :n_overlap] *= rising
                 if not (is_last and i == n_slices - 1):
-                    output[:, n_frames - n_overlap :] *= fade_in[::-1]
+                    output[:, n_frames - n_overlap :] *= rising[::-1]
                 blended[:, hop * i : hop * i + n_frames] += output
             n_final = spectrum.shape[1] if is_last else n_slices * hop
             yield db_to_amplitude(blended[:, :n_final], representation.amin) / scale, spectrum[:, :n_final]
@@ -128,7 +121,7 @@ def _crossover(representation: Representation) -> np.ndarray:
     """Weight of the converted sound over the bins, ``(n_bins, 1)``: 1, falling to 0 at the top of the band."""
     weight = np.ones((representation.n_bins, 1), np.float32)
     n = min(CROSSOVER_BINS, representation.n_bins)
-    weight[-n:, 0] = np.cos(np.pi / 2 * (np.arange(n) + 0.5) / n) ** 2
+    weight[-n:, 0] = fade_in(n)[::-1]
     return weight
 
 
@@ -150,7 +143,7 @@ def read_style(
     Raises:
         InputError: no recording, silent, or no such slice.
     """
-    with recordings.opened(path) as recording:
+    with recordings.open_recording(path) as recording:
         loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
         if not max(loudness):
             raise InputError(f"{path}: expected a style recording that sounds, found silence")
@@ -169,7 +162,7 @@ def read_style(
 
 def _style_slices(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
     """The whole slices of a recording, log level ``(n_bins, n_frames)`` each; a shorter one repeated to one slice."""
-    n_frames, scale = representation.n_frames, 2 / representation.window.sum()
+    n_frames, scale = representation.n_frames, representation.magnitude_scale
     is_first = True
     for frames, _ in regroup_frames(mono_spectra(recording, representation), n_frames, 0):
         level = amplitude_to_db(np.abs(frames[: representation.n_bins]) * scale, representation.amin)

@@ -8,21 +8,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from common import recordings
-from common.audio import mean_of_channels, resampled
+from common.audio import mean_of_channels, resample_blocks
 from data import PUBLISHED, Representation, amplitude_to_db, overlap_add, stft
-
-
-class CountedBlocks:
-    """Blocks whose samples are counted as they go by."""
-
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks = blocks
-        self.n_samples = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
 
 
 def stft_blocks(blocks: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
@@ -102,7 +89,7 @@ def istft_blocks(spectra: Iterable[np.ndarray], representation: Representation) 
 def mono_spectra(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
     """The spectra of the mean of a recording's channels, as `stft_blocks` gives them."""
     mono = map(mean_of_channels, recordings.read(recording))
-    return stft_blocks(resampled(mono, recording.sample_rate, representation.sample_rate), representation)
+    return stft_blocks(resample_blocks(mono, recording.sample_rate, representation.sample_rate), representation)
 
 
 def spectrogram(
@@ -114,11 +101,11 @@ def spectrogram(
         level: float32 ``(n_bins, n)``, the maximum of neighbouring frames, so that no onset vanishes.
         seconds: from one column to the next.
     """
-    with recordings.opened(path) as recording:
+    with recordings.open_recording(path) as recording:
         n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
         step = max(1, round(n_frames / n_columns))
         columns = []
         for frames, _ in regroup_frames(mono_spectra(recording, representation), step, 0):
-            magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * (2 / representation.window.sum())
+            magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * representation.magnitude_scale
             columns.append(amplitude_to_db(magnitude, representation.amin))
     return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate

@@ -12,6 +12,7 @@ from common import cli, jobs
 from common.audio import find_audio, read_audio
 from common.errors import InputError
 from common.files import existing_folder, piece_names
+from data import peak_offset
 
 SAMPLE_RATE = 22050
 HOP = 256  # 11.6 ms, the resolution of a lag before interpolation
@@ -188,9 +189,7 @@ def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:
     best = int(correlation.argmax())
     shift = 0.0
     if 0 < best < len(lags) - 1:
-        before, at, after = correlation[best - 1 : best + 2]
-        curvature = before - 2 * at + after
-        shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+        shift = peak_offset(*correlation[best - 1 : best + 2])
     return float((lags[best] + shift) * HOP / SAMPLE_RATE), float(correlation[best])
 
 

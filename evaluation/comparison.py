@@ -568,11 +568,10 @@ def make_references(
 def _griffin_lim(magnitude: np.ndarray, representation: Representation, iterations: int, seed: int) -> np.ndarray:
     """Phase ``(n_bins, n_frames)`` for a magnitude, starting from noise."""
     rng = np.random.default_rng(seed)
-    scale = representation.window.sum() / 2
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, magnitude.shape[1], CHUNK_FRAMES):
-            target = magnitude[:, start : start + CHUNK_FRAMES] * scale
+            target = magnitude[:, start : start + CHUNK_FRAMES] / representation.magnitude_scale
             yield target, np.exp(2j * np.pi * rng.random(target.shape, np.float32)).astype(np.complex64)
 
     refined = apply_phase(chunks(), "griffinlim", iterations, representation)

@@ -1,8 +1,10 @@
-"""A hum and a hum2guitar network to a guitar, in bounded memory: the converter of the second system.
+"""The converter of the second system: a hum to a guitar, in bounded memory.
 
-Pitch and energy of the hum, ten seconds at a time; their harmonics through the network in overlapping windows, blended;
-the mel spectrogram back to audio in chunks whose phase goes on from one to the next. Between these steps only what is
-under way is kept.
+1. Pitch and energy of the hum are tracked ten seconds at a time.
+2. Their harmonics go through the network in overlapping windows, which are blended.
+3. The mel spectrogram becomes audio in chunks, each of which continues the phase of the one before.
+
+The steps are generators, and each keeps only the frames that it still needs.
 """
 
 from __future__ import annotations
@@ -15,32 +17,33 @@ import numpy as np
 
 import data
 from common import weights
+from common.audio import CountedBlocks
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published
 from hum2guitar.pitch import F0_METHODS, SILENCE_DB, octaves_into_range, search_range, track_f0
 
-ANALYSED = 432  # frames (10 s) that the pitch is tracked through at a time
-CONTEXT = 22  # frames (0.5 s) on both sides of them
-SYNTHESISED = 432  # frames that are made audio at a time
-SHARED = 8  # frames (0.2 s) on both sides of them
-LOOK_AHEAD = 2584  # frames (60 s) that decide on the transposition
-RINGING, DAMPING_DB = 8, 4.0  # frames that a note rings on in a rest, and dB a frame that it falls by from then on
-ONSET, ONSET_DB = 2, 20.0  # frames before a note that its onset may take, and dB a frame that it rises by before that
-LEAST_FRAMES = 16  # that a network is given
-MOST_GAIN_DB = 40.0  # that the loudness of a window is corrected by
-FEW_VOICED = 0.5  # below this share of the audible frames a word is due
+ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
+CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)
+SYNTHESIS_FRAMES = 432  # that become audio at a time
+SHARED_FRAMES = 8  # of a chunk of audio that it shares with the next one, on each side (0.2 s)
+LOOK_AHEAD = 2584  # frames that decide on the transposition (60 s)
+RING_FRAMES, DAMPING_DB = 8, 4.0  # for which a note rings on in a rest, and its fall after that in dB a frame
+ONSET_FRAMES, ONSET_DB = 2, 20.0  # before a note that belong to its onset, and the rise before that in dB a frame
+MIN_FRAMES = 16  # of the network's input; a shorter one is padded
+MAX_GAIN_DB = 40.0  # of the correction of a window's loudness
+MIN_VOICED = 0.5  # share of the audible frames; below it, warn
 
 
 @dataclasses.dataclass(frozen=True)
 class HumSettings:
-    """How a hum is heard; the defaults are those of predict.py.
+    """How a hum is analysed and the guitar is synthesised; the defaults are those of predict.py.
 
     Attributes:
-        f0: method of `harmonics.track_f0`; None for the one the network was trained with.
+        f0: method of `pitch.track_f0`; None for the one that the network was trained with.
         f0_min, f0_max: search range in Hz; None for the method's own.
-        transpose: semitones, or None: by octaves into the range that the network was trained on.
-        mel_inverse: "peaks" (`harmonics.mel_to_audio`) or "published" (`harmonics.mel_to_audio_published`).
+        transpose: semitones; None moves the pitch by octaves into the range that the network was trained on.
+        mel_inverse: "peaks" (`mel_inverse.mel_to_audio`) or "published" (`mel_inverse.mel_to_audio_published`).
     """
 
     f0: str | None = None
@@ -80,9 +83,9 @@ def make_converter(
 class HumConverter:
     """Converts with a network that maps harmonics to the mel spectrogram of a guitar.
 
-    Windows are blended in decibels. The loudness of each window is that of the hum: instance normalisation leaves a
-    network no firm sense of how loud its whole input is. Where the hum rests, the guitar is damped: what a network puts
-    there depends on how silent the frames without pitch were that it was trained on.
+    Windows are blended in decibels. Each window is brought to the loudness of the hum, because instance normalisation
+    removes the level of the network's input. The guitar is damped where the hum pauses, because what a network puts
+    there depends on how silent the unvoiced frames of its training data were.
     """
 
     residual = False
@@ -99,12 +102,12 @@ class HumConverter:
         """
         Args:
             network: harmonics level ``(n_bins, n)`` in [-1, 1] to mel level of the same shape.
-            overlap: share of a window blended with the next, 0 to 0.5.
+            overlap: share of a window that is blended with the next, 0 to 0.5.
             n_iterations: of Griffin-Lim.
-            halves: the network works on half the bands.
+            halves: whether the network works on half the bands.
 
         Raises:
-            InputError: an unknown F0 method or an F0 range that is empty or out of reach.
+            InputError: an unknown F0 method, or an F0 range that is empty or out of reach.
         """
         self._settings = settings = settings or HumSettings()
         self._method = settings.f0 or F0_METHODS[0]
@@ -116,33 +119,33 @@ class HumConverter:
         self._n_iterations = n_iterations
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
-        """Mono float32 blocks to mono float32 blocks of the same total length; see `transfer.Converter`.
+        """Mono float32 blocks to mono float32 blocks of the same total length; see `conversion.files.Converter`.
 
-        Says on stderr where nothing sounds, or most of what sounds has no pitch.
+        Warns on stderr if nothing sounds, or if most of what sounds has no pitch.
         """
-        heard = _Heard(blocks)
-        n_given = 0
-        for audio in self._audio(self._levels(self._transposed(self._pitch(heard)))):
-            yield audio[: heard.n_samples - n_given]
-            n_given += min(len(audio), heard.n_samples - n_given)
-        if said := heard.complaint(*self._f0_range):
-            print(f"Warning: {f'{name}: ' if name else ''}{said}", file=sys.stderr)
+        counted, voicing = CountedBlocks(blocks), _Voicing()
+        pitch = voicing.count(self._track(counted))
+        yield from counted.trim(self._synthesise(self._predict(self._transpose(pitch))))
+        if warning := voicing.warning(*self._f0_range):
+            print(f"Warning: {f'{name}: ' if name else ''}{warning}", file=sys.stderr)
 
-    def _pitch(self, heard: _Heard) -> Iterator[np.ndarray]:
+    def _track(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """F0 in Hz and energy of the joined blocks, pieces of float32 ``(2, n)``."""
         hop = self._representation.hop_length
         waiting = np.zeros(0, np.float32)
-        first = n_made = 0  # frame at the start of `waiting`, and frames already given
-        for block in heard:
+        first = n_done = 0  # frame at the start of `waiting`, and frames already given
+        is_empty = True
+        for block in blocks:
+            is_empty = is_empty and not len(block)
             waiting = np.concatenate([waiting, np.asarray(block, np.float32)])
-            while len(waiting) >= (n_made - first + ANALYSED + CONTEXT) * hop:
-                piece = self._analyse(waiting[: (n_made - first + ANALYSED + CONTEXT) * hop])
-                yield heard.count(piece[:, n_made - first : n_made - first + ANALYSED])
-                n_made += ANALYSED
-                dropped = max(0, n_made - CONTEXT - first)
+            while len(waiting) >= (n_done - first + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop:
+                piece = self._analyse(waiting[: (n_done - first + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop])
+                yield piece[:, n_done - first : n_done - first + ANALYSIS_FRAMES]
+                n_done += ANALYSIS_FRAMES
+                dropped = max(0, n_done - CONTEXT_FRAMES - first)
                 waiting, first = waiting[dropped * hop :], first + dropped
-        if heard.n_samples:
-            yield heard.count(self._analyse(waiting)[:, n_made - first :])
+        if not is_empty:
+            yield self._analyse(waiting)[:, n_done - first :]
 
     def _analyse(self, audio: np.ndarray) -> np.ndarray:
         r = self._representation
@@ -152,8 +155,8 @@ class HumConverter:
         )
         return np.stack([f0, harmonics.frame_energy(spectrum)])
 
-    def _transposed(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The pitch moved as the settings say; what decides on octaves is the first minute."""
+    def _transpose(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The pitch transposed as the settings ask for; the octave is chosen from the first minute."""
         pieces, semitones, ahead = iter(pieces), self._settings.transpose, []
         if semitones is None:
             n_ahead = 0
@@ -170,21 +173,22 @@ class HumConverter:
         for piece in pieces:
             yield piece * factor
 
-    def _levels(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Mel levels ``(n_mels, n)`` of the whole sound in pieces, from windows that overlap.
+    def _predict(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Mel levels ``(n_mels, n)`` that the network makes of the pitch, in pieces, from overlapping windows.
 
-        The last window ends with the sound and reaches as far back as the others do, so that the network always sees
-        what it was trained on: a window full of sound.
+        The last window ends where the sound ends and is as long as the others, so that the network always gets a window
+        full of sound, as in training.
         """
         n_frames, n_overlap = self._representation.n_frames, self._n_overlap
         hop = n_frames - n_overlap
-        waiting = np.zeros((2, 0), np.float32)  # from `n_past` frames before what is next to be given
+        waiting = np.zeros((2, 0), np.float32)  # from `n_past` frames before the next one to give
         n_past = 0
-        carried = None  # the last window's frames that the next one shares
+        carried = None  # frames of the last window that overlap with the next one
         for piece in pieces:
             waiting = np.concatenate([waiting, piece], axis=1)
             while waiting.shape[1] - n_past > n_frames:
-                blended = _faded(carried, self._predict(waiting[:, n_past : n_past + n_frames]), n_overlap)
+                window = self._predict_window(waiting[:, n_past : n_past + n_frames])
+                blended = _blend(carried, window, n_overlap)
                 yield blended[:, :hop]
                 carried = blended[:, hop:]
                 n_past += hop
@@ -192,53 +196,53 @@ class HumConverter:
                 waiting, n_past = waiting[:, dropped:], n_past - dropped
         n_left = waiting.shape[1] - n_past
         if n_left:
-            last = self._predict(waiting[:, -n_frames:])
-            yield _faded(carried, last[:, -n_left:], n_overlap)
+            last = self._predict_window(waiting[:, -n_frames:])
+            yield _blend(carried, last[:, -n_left:], n_overlap)
 
-    def _predict(self, piece: np.ndarray) -> np.ndarray:
-        """Mel level ``(n_mels, n)`` that the network makes of F0 and energy ``(2, n)``, as loud as these."""
+    def _predict_window(self, window: np.ndarray) -> np.ndarray:
+        """Mel level ``(n_mels, n)`` that the network makes of F0 and energy ``(2, n)``, as loud as that energy."""
         r = self._representation
-        f0, energy = piece
+        f0, energy = window
         n = len(f0)
         if not f0.any():
             return np.full((r.n_mels, n), -1, np.float32)
         inputs = harmonics.harmonics_level(f0, energy, r)
         inputs = harmonics.halve_bins(inputs) if self._halves else inputs
-        inputs = np.pad(inputs, ((0, 0), (0, max(0, LEAST_FRAMES - n))), constant_values=-1)
+        inputs = np.pad(inputs, ((0, 0), (0, max(0, MIN_FRAMES - n))), constant_values=-1)
         output = self._network(inputs)[:, :n]
         output = harmonics.double_bins(output) if self._halves else output
         power = harmonics.mel_power(output, r)
         voiced = f0 > 0
-        made = harmonics.mel_energy(power[:, voiced], r)
-        lacking = np.median(10 * np.log10((energy[voiced] + 1e-12) / (made + 1e-12)))
-        gain = np.clip(lacking, -MOST_GAIN_DB, MOST_GAIN_DB) - _damping(voiced)
+        predicted = harmonics.mel_energy(power[:, voiced], r)
+        difference = np.median(10 * np.log10((energy[voiced] + 1e-12) / (predicted + 1e-12)))
+        gain = np.clip(difference, -MAX_GAIN_DB, MAX_GAIN_DB) - _damping(voiced)
         return harmonics.to_level(power * 10 ** (gain / 10), r.mel_ref_db, r.mel_top_db)
 
-    def _audio(self, levels: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Audio of mel levels, from sample 0 on, a hop a frame.
+    def _synthesise(self, levels: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Audio of mel levels, from sample 0 on, one hop for each frame.
 
-        Each chunk begins and ends `SHARED` frames beyond what it is for. It takes up the phase of the one before, and
-        takes over from it in the middle of what they share.
+        Each chunk is made `SHARED_FRAMES` longer on both sides. It continues the phase of the chunk before, and the two
+        are crossfaded in the middle of the frames that they share.
         """
         hop = self._representation.hop_length
-        waiting, n_shared = None, 0  # levels; how many of their first frames the chunk before has made already
-        tail = None  # the end of the chunk before, from the first of these frames on
+        waiting, n_shared = None, 0  # levels; how many of their first frames belong to the chunk before, too
+        tail = None  # audio of the chunk before, from the first of these frames on
         for level in levels:
             waiting = level if waiting is None else np.concatenate([waiting, level], axis=1)
-            while waiting.shape[1] > n_shared // 2 + SYNTHESISED + SHARED:
-                n = n_shared // 2 + SYNTHESISED + SHARED
-                joined = _crossfaded(tail, self._chunk(waiting[:, :n], tail, n_shared))
-                n_given = (n - SHARED - SHARED // 2) * hop
-                start = 0 if tail is None else SHARED // 2 * hop
+            while waiting.shape[1] > n_shared // 2 + SYNTHESIS_FRAMES + SHARED_FRAMES:
+                n = n_shared // 2 + SYNTHESIS_FRAMES + SHARED_FRAMES
+                joined = _crossfade(tail, self._chunk(waiting[:, :n], tail, n_shared))
+                n_given = (n - SHARED_FRAMES - SHARED_FRAMES // 2) * hop
+                start = 0 if tail is None else SHARED_FRAMES // 2 * hop
                 yield joined[start:n_given]
-                n_shared = 2 * SHARED
+                n_shared = 2 * SHARED_FRAMES
                 waiting, tail = waiting[:, n - n_shared :], joined[(n - n_shared) * hop :]
         if waiting is not None:
-            joined = _crossfaded(tail, self._chunk(waiting, tail, n_shared))
-            yield joined[0 if tail is None else SHARED // 2 * hop :]
+            joined = _crossfade(tail, self._chunk(waiting, tail, n_shared))
+            yield joined[0 if tail is None else SHARED_FRAMES // 2 * hop :]
 
     def _chunk(self, level: np.ndarray, tail: np.ndarray | None, n_shared: int) -> np.ndarray:
-        """Audio of one chunk; its phase goes on from `tail`, the audio of its first `n_shared` frames."""
+        """Audio of one chunk, whose phase continues that of `tail`, the audio of its first `n_shared` frames."""
         r = self._representation
         power = harmonics.mel_power(level, r)
         length = level.shape[1] * r.hop_length
@@ -248,64 +252,59 @@ class HumConverter:
         return mel_to_audio(power, length, r, self._n_iterations, before)
 
 
-class _Heard:
-    """Blocks that are counted as they go by, and frames as they are analysed."""
+class _Voicing:
+    """Counts the audible and the voiced frames of a sound, to warn if it has too little pitch."""
 
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks = blocks
-        self.n_samples = self.n_audible = self.n_voiced = 0
+    def __init__(self) -> None:
+        self._n_audible = self._n_voiced = 0
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
+    def count(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """`pieces` unchanged, F0 and energy ``(2, n)`` each, counted while they pass."""
+        for piece in pieces:
+            f0, energy = piece
+            self._n_audible += np.count_nonzero(energy > 10 ** (SILENCE_DB / 10))
+            self._n_voiced += np.count_nonzero(f0)
+            yield piece
 
-    def count(self, piece: np.ndarray) -> np.ndarray:
-        """`piece`, F0 and energy ``(2, n)``, whose audible and voiced frames are counted."""
-        f0, energy = piece
-        self.n_audible += np.count_nonzero(energy > 10 ** (SILENCE_DB / 10))
-        self.n_voiced += np.count_nonzero(f0)
-        return piece
-
-    def complaint(self, f0_min: float, f0_max: float) -> str:
-        """What is wrong with a sound in which pitches in a range in Hz were looked for; empty if nothing."""
-        if not self.n_audible:
+    def warning(self, f0_min: float, f0_max: float) -> str:
+        """What is wrong with a sound whose pitch was searched from `f0_min` to `f0_max` Hz; empty if nothing is."""
+        if not self._n_audible:
             return f"nothing sounds above {SILENCE_DB:g} dB: the output is silent"
-        if self.n_voiced >= FEW_VOICED * self.n_audible:
+        if self._n_voiced >= MIN_VOICED * self._n_audible:
             return ""
         return (
-            f"{100 * (1 - self.n_voiced / self.n_audible):.0f} % of the sounding frames have no single pitch from "
+            f"{100 * (1 - self._n_voiced / self._n_audible):.0f} % of the sounding frames have no single pitch from "
             f"{f0_min:g} to {f0_max:g} Hz (chords, noise, speech, or a pitch beyond --f0_min, --f0_max?): no guitar is "
             "heard there"
         )
 
 
 def _damping(voiced: np.ndarray) -> np.ndarray:
-    """How many dB each frame ``(n,)`` is damped by: none where there is pitch, just before it, and a while after it."""
+    """Attenuation of each frame in dB, ``(n,)``: 0 where there is pitch, just before it and for a while after it."""
     n = len(voiced)
     frames = np.arange(n)
     since = frames - np.maximum.accumulate(np.where(voiced, frames, -n))
     until = np.minimum.accumulate(np.where(voiced, frames, 2 * n)[::-1])[::-1] - frames
-    return np.minimum(DAMPING_DB * np.maximum(0, since - RINGING), ONSET_DB * np.maximum(0, until - ONSET))
+    return np.minimum(DAMPING_DB * np.maximum(0, since - RING_FRAMES), ONSET_DB * np.maximum(0, until - ONSET_FRAMES))
 
 
-def _faded(carried: np.ndarray | None, level: np.ndarray, n_overlap: int) -> np.ndarray:
-    """`level` whose first `n_overlap` frames fade in over those of the window before."""
+def _blend(carried: np.ndarray | None, level: np.ndarray, n_overlap: int) -> np.ndarray:
+    """`level` with its first `n_overlap` frames blended with those carried over from the window before."""
     n = 0 if carried is None else min(n_overlap, level.shape[1])
     if not n:
         return level
-    fade_in = np.sin(np.pi / 2 * (np.arange(n, dtype=np.float32) + 0.5) / n) ** 2
+    rising = data.fade_in(n)
     blended = level.copy()
-    blended[:, :n] = fade_in * level[:, :n] + (1 - fade_in) * carried[:, :n]
+    blended[:, :n] = rising * level[:, :n] + (1 - rising) * carried[:, :n]
     return blended
 
 
-def _crossfaded(tail: np.ndarray | None, audio: np.ndarray) -> np.ndarray:
-    """`audio` that takes over from `tail`, of the same sound, in the middle half of what they share."""
+def _crossfade(tail: np.ndarray | None, audio: np.ndarray) -> np.ndarray:
+    """`audio` with its start crossfaded from `tail`, the same sound, over the middle half of what they share."""
     if tail is None:
         return audio
     n = min(len(tail), len(audio))
-    fade_in = np.interp(np.arange(n), [n // 4, n - n // 4], [0, 1]).astype(np.float32)
+    rising = np.interp(np.arange(n), [n // 4, n - n // 4], [0, 1]).astype(np.float32)
     joined = audio.copy()
-    joined[:n] = fade_in * audio[:n] + (1 - fade_in) * tail[:n]
+    joined[:n] = rising * audio[:n] + (1 - rising) * tail[:n]
     return joined

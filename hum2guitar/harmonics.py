@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,7 +24,7 @@ import data
 
 
 @dataclasses.dataclass(frozen=True)
-class HumRepresentation:
+class HumRepresentation(data.StftSettings):
     """How audio becomes what a hum2guitar network sees; all but the fixed decibel ranges is as published.
 
     Attributes:
@@ -54,18 +55,11 @@ class HumRepresentation:
     f0_low: float = 82.4
     f0_high: float = 988.0
 
-    def __post_init__(self) -> None:
-        data.check_sizes(self)
+    KIND: ClassVar[dict[str, str]] = {"kind": "hum2guitar", "window": "hann", "mel": "slaney"}
 
     @property
-    def window(self) -> np.ndarray:
-        """The analysis and synthesis window, float32 ``(n_fft,)``."""
-        return np.hanning(self.n_fft + 1)[:-1].astype(np.float32)
-
-    @property
-    def bin_hz(self) -> float:
-        """Distance of two neighbouring bins in Hz."""
-        return self.sample_rate / self.n_fft
+    def window64(self) -> np.ndarray:
+        return np.hanning(self.n_fft + 1)[:-1]
 
     @property
     def n_bins(self) -> int:
@@ -77,27 +71,13 @@ class HumRepresentation:
         """Samples of one training segment, the fewest that make `n_frames` frames: 4.99 s."""
         return self.hop_length * (self.n_frames - 1)
 
-    def to_dict(self) -> dict:
-        """The settings as they are kept beside cached features and in the weights file."""
-        return {**_KIND, **dataclasses.asdict(self)}
 
-    @classmethod
-    def from_dict(cls, settings: dict, where: str = "settings") -> HumRepresentation:
-        """The representation that `to_dict` described.
-
-        Raises:
-            InputError: naming `where`, as `data.from_settings`.
-        """
-        return data.from_settings(cls, _KIND, settings, where)
-
-
-_KIND = {"kind": "hum2guitar", "window": "hann", "mel": "slaney"}
 PUBLISHED = HumRepresentation()
 
 
 def magnitude(audio: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
     """Magnitude ``(n_bins, 1 + n_samples // hop_length)`` of audio; a full-scale sine peaks near 1."""
-    return np.abs(data.stft(audio, representation)) * np.float32(2 / representation.window.sum())
+    return np.abs(data.stft(audio, representation)) * representation.magnitude_scale
 
 
 def frame_energy(spectrum: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def mel_to_audio(
     """
     r = representation
     covered = r.hop_length * power.shape[1] - 1  # samples whose centred frames are those of `power`
-    power = np.asarray(power, np.float32) * np.float32(r.window.sum() / 2) ** 2
+    power = np.asarray(power, np.float32) * r.magnitude_scale**-2
     guess = np.sqrt(np.maximum(mel_pseudo_inverse(r) @ power, 0))
     coefficients = guess * np.exp(1j * peak_phase(guess, r, before)).astype(np.complex64)
     bands, spread = _mel_bands(r)
@@ -69,7 +69,7 @@ def mel_to_audio_published(
         np.asarray(power, np.float32), sr=r.sample_rate, n_fft=r.n_fft, fmin=r.f_min, fmax=r.f_max, norm=None
     )
     audio = librosa.griffinlim(
-        spectrum * (r.window.sum() / 2),
+        spectrum / r.magnitude_scale,
         n_iter=n_iterations,
         hop_length=r.hop_length,
         n_fft=r.n_fft,
@@ -101,12 +101,10 @@ def peak_phase(
     left, middle, right = height[:-2], height[1:-1], height[2:]
     is_peak = np.zeros(spectrum.shape, bool)
     is_peak[1:-1] = (middle > left) & (middle >= right)
-    bend = left - 2 * middle + right
-    offset = np.zeros(spectrum.shape, np.float32)
-    np.divide(0.5 * (left - right), bend, out=offset[1:-1], where=is_peak[1:-1])
+    offset = np.pad(data.peak_offset(left, middle, right), ((1, 1), (0, 0)))
     bins = np.arange(n_bins)[:, np.newaxis]
     owner = _nearest_marked(is_peak)  # the peak of each bin; a frame without peaks: each bin its own
-    frequency = bins + np.clip(offset, -0.5, 0.5)  # in bins
+    frequency = bins + offset  # in bins
     advance = 2 * np.pi * r.hop_length / r.n_fft * frequency  # radians in one hop
     phase = np.zeros((n_bins, n_frames))
     n_before = 0 if before is None else min(before.shape[1], n_frames)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+import data
 from common.errors import InputError
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
@@ -116,9 +117,8 @@ def _refine(f0: np.ndarray, spectrum: np.ndarray, r: HumRepresentation) -> np.nd
         middle = np.clip(np.round(i * p).astype(int), 2, r.n_bins - 3)
         middle += np.argmax([spectrum[middle + shift, voiced] for shift in (-1, 0, 1)], axis=0) - 1
         left, peak, right = (np.log(spectrum[middle + shift, voiced] + 1e-12) for shift in (-1, 0, 1))
-        bend = np.minimum(left - 2 * peak + right, -1e-6)
         weight = np.where((peak > left) & (peak > right), i * np.exp(peak), 0)
-        total += weight * ((middle + 0.5 * (left - right) / bend) / i / p - 1)
+        total += weight * ((middle + data.peak_offset(left, peak, right)) / i / p - 1)
         weights += weight
     limit = 2 ** (20 / 1200) - 1
     refined = np.zeros(len(f0), np.float32)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from common import recordings
-from common.audio import resampled, write_audio
+from common.audio import resample_blocks, write_audio
 from common.errors import InputError
 from data import PUBLISHED
 from synthesis.midi import LONGEST_SECONDS, Piece
@@ -92,7 +92,7 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     sample_rate = PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
     blocks = (block[:, np.newaxis] for block in _blocks(piece, bank, playing, sample_rate, counts))
-    with recordings.rendered(blocks, 1, pathlib.Path(path)) as rendering:
+    with recordings.render_to_disk(blocks, 1, pathlib.Path(path)) as rendering:
         if not rendering.peak:
             raise InputError(silent)
         recordings.write(path, rendering, PEAK / rendering.peak, sample_rate, "16")
@@ -111,7 +111,7 @@ def _blocks(
         )
     mix = _mixed(_sounds(piece, bank, playing, counts), max(1, round(seconds * bank.sample_rate)))
     n_left = max(1, round(seconds * sample_rate))  # the length that every instrument gets, whatever its sample rate
-    for block in resampled(mix, bank.sample_rate, sample_rate):
+    for block in resample_blocks(mix, bank.sample_rate, sample_rate):
         part = block[:n_left]
         n_left -= len(part)
         if len(part):

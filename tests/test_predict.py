@@ -461,7 +461,7 @@ def test_formats_that_are_only_read_become_wav_under_a_name_of_their_own(tmp_pat
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["conversion.network.OnnxNetwork.__call__", "common.recordings._quantised"])
+@pytest.mark.parametrize("moment", ["conversion.network.OnnxNetwork.__call__", "common.recordings._quantize"])
 def test_kill_leaves_no_file_under_the_final_name(tmp_path, pair, moment):
     """Killed while it converts, and while it writes the output."""
     source, output = tone(tmp_path / "in.wav"), tmp_path / "out.wav"
@@ -511,7 +511,7 @@ def test_interrupted_is_130_and_leaves_nothing(tmp_path, pair, monkeypatch, caps
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("common.recordings._quantised", interrupt)
+    monkeypatch.setattr("common.recordings._quantize", interrupt)
     source = tone(tmp_path / "in.wav")
     assert run("--model", pair, "--input", source, "--output", tmp_path / "out.wav") == 130
     assert capsys.readouterr().err.count("\n") == 1

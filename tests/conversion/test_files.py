@@ -497,13 +497,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["in.wav"]
 
 
-def test_streams_of_different_blocks_add_up():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 1000, 2))
-    parts = recordings.added(np.split(a, [10, 400, 401]), np.split(b, [300, 999]))
-    np.testing.assert_array_equal(np.concatenate(list(parts)), a + b)
-
-
 def test_spectrogram_thins_long_recordings_and_keeps_onsets(tmp_path):
     audio = np.zeros(20 * RATE, np.float32)
     audio[10 * RATE] = 0.9

@@ -1,17 +1,14 @@
-"""Pitch, semantic harmonics, mel levels and the way back to audio, against physics and hand-computed values."""
+"""Representation, mel levels and semantic harmonics, against physics and hand-computed values."""
 
 import librosa
-import mir_eval
 import numpy as np
 import pytest
-from made_sounds import synthesize_voice
 
 import data
 from common.errors import InputError
 from hum2guitar import harmonics
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation
-from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published, peak_phase
-from hum2guitar.pitch import analyse, octaves_into_range, track_f0
+from hum2guitar.pitch import analyse
 
 RATE = PUBLISHED.sample_rate
 SEGMENT = PUBLISHED.segment_samples
@@ -21,22 +18,12 @@ def tone(frequency: float, seconds: float = 1.0, level: float = 0.5) -> np.ndarr
     return (level * np.sin(2 * np.pi * frequency * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
 
 
-def melody(*notes: float, seconds: float = 0.5) -> np.ndarray:
-    """F0 for every sample: notes in Hz, 0 for a rest."""
-    return np.repeat(np.asarray(notes, float), int(seconds * RATE))
-
-
 def plucks(*notes: float, seconds: float = 0.5) -> np.ndarray:
     """Decaying notes with the harmonics of a string."""
     t = np.arange(int(seconds * RATE)) / RATE
     return np.concatenate(
         [0.1 * sum(np.exp(-(3 + i) * t) / i * np.sin(2 * np.pi * i * f * t) for i in range(1, 20)) for f in notes]
     ).astype(np.float32)
-
-
-def decibels_between(found: np.ndarray, expected: np.ndarray) -> float:
-    """Spectral convergence."""
-    return 20 * np.log10(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 # --- representation ---------------------------------------------------------------------------------------------------
@@ -154,157 +141,3 @@ def test_loudness_moves_the_harmonics_by_twice_its_decibels_and_arguments_stay()
     np.testing.assert_allclose(np.diff(level), 20 / 140 * 2, atol=1e-3)  # 10 dB of energy
     np.testing.assert_array_equal(f0, before[0])
     np.testing.assert_array_equal(energy, before[1])
-
-
-# --- pitch ------------------------------------------------------------------------------------------------------------
-
-
-def vibrato(base: float, t: np.ndarray) -> np.ndarray:
-    return base * 2 ** (np.sin(2 * np.pi * 5.5 * t) / 24)
-
-
-def slide(base: float, t: np.ndarray) -> np.ndarray:
-    return base * 2 ** (np.interp(t % 2.5, [0, 0.5, 1.5, 2.5], [0, 0, 7, 7]) / 12)
-
-
-@pytest.mark.parametrize(
-    ("voice", "within", "octaves"),
-    [
-        ({"closed": False}, 0.97, 0.01),
-        ({"closed": True}, 0.97, 0.01),
-        ({"closed": True, "breath": 0.1}, 0.97, 0.01),
-        ({"closed": False, "first_harmonic": 2}, 0.95, 0.02),
-    ],
-)
-def test_pyin_follows_a_voice_within_50_cents(voice, within, octaves):
-    t = np.arange(2 * SEGMENT) / RATE
-    for base in (100.0, 240.0):
-        f0 = np.where(t < 2.5, vibrato(base, t), slide(base, t))
-        f0[(t > 4.5) & (t < 5)] = 0
-        truth = f0[:: PUBLISHED.hop_length][:430]
-        found = track_f0(synthesize_voice(f0, **voice))[:430]
-        times = np.arange(430) * PUBLISHED.hop_length / RATE
-        scores = mir_eval.melody.evaluate(times, truth, times, found)
-        assert scores["Raw Pitch Accuracy"] >= within
-        assert scores["Raw Chroma Accuracy"] - scores["Raw Pitch Accuracy"] < octaves
-        assert scores["Voicing Recall"] >= 0.97
-
-
-def test_pyin_finds_no_pitch_in_noise_or_silence():
-    noise = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
-    assert (track_f0(noise) > 0).mean() < 0.05
-    assert not track_f0(np.zeros(RATE, np.float32)).any()
-    assert not track_f0(tone(220, level=1e-5)).any()  # -100 dB
-
-
-def test_cepstrum_snaps_to_bins_and_drops_outliers_where_asked():
-    voice = synthesize_voice(melody(200, 203, 206, 540, seconds=0.6), closed=False)
-    found = track_f0(voice, method="cepstrum")
-    voiced = found[found > 0]
-    np.testing.assert_allclose(voiced / PUBLISHED.bin_hz, np.round(voiced / PUBLISHED.bin_hz), atol=1e-4)
-    assert np.median(voiced) == pytest.approx(203, abs=PUBLISHED.bin_hz)
-    assert (found > 500).any()
-    without = track_f0(voice, method="cepstrum", remove_outliers=True)
-    assert not (without > 500).any()
-    assert not track_f0(np.zeros(RATE, np.float32), method="cepstrum").any()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"method": "yin"}, r"pyin, cepstrum.*'yin'"),
-        ({"f0_range": (300, 200)}, "300 to 200"),
-        ({"f0_range": (5, 200)}, "5 to 200"),
-        ({"f0_range": (50, 20000)}, "50 to 20000"),
-    ],
-)
-def test_a_wrong_method_or_range_is_named(arguments, text):
-    with pytest.raises(InputError, match=text):
-        track_f0(tone(220, 0.1), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("f0", "semitones"),
-    [
-        ([100, 200, 0, 300], 0),
-        ([50, 60, 70], 12),
-        ([30, 40], 24),
-        ([1500, 1800, 0], -12),
-        ([3000, 2500], -24),
-        ([0, 0], 0),
-        ([], 0),
-    ],
-)
-def test_octaves_move_a_melody_into_the_range_by_the_shortest_way(f0, semitones):
-    assert octaves_into_range(np.asarray(f0, float), 82.4, 988.0) == semitones
-
-
-# --- back to audio ----------------------------------------------------------------------------------------------------
-
-
-def test_back_to_audio_is_three_decibels_nearer_than_the_published_way():
-    audio = plucks(110, 165, 220, 330)
-    spectrum = harmonics.magnitude(audio)
-    power = harmonics.mel_power(harmonics.mel_level(spectrum))
-    ours = mel_to_audio(power, len(audio), n_iterations=16)
-    published = mel_to_audio_published(power, len(audio), n_iterations=16)
-    assert len(ours) == len(published) == len(audio)
-    near = decibels_between(harmonics.magnitude(ours), spectrum)
-    assert near < -20
-    assert near < decibels_between(harmonics.magnitude(published), spectrum) - 3
-    again = librosa.feature.melspectrogram(  # what librosa measures in our audio is the mel power that was asked for
-        y=ours, sr=RATE, n_fft=2048, hop_length=512, n_mels=512, fmin=0, fmax=10000, norm=None
-    )
-    assert decibels_between(np.sqrt(again) / 512, np.sqrt(power)) < -20
-
-
-def test_back_to_audio_keeps_silence_length_and_arguments():
-    power = np.zeros((512, 10), np.float32)
-    for length in (1, 4000, 9 * 512, 10 * 512 - 1, 6000):
-        audio = mel_to_audio(power, length, n_iterations=2)
-        assert audio.shape == (length,)
-        assert audio.dtype == np.float32
-        assert not audio.any()
-    power = harmonics.mel_filters() @ np.square(harmonics.magnitude(tone(440)))
-    kept = power.copy()
-    audio = mel_to_audio(power, RATE, n_iterations=4)
-    np.testing.assert_array_equal(power, kept)
-    spectrum = np.abs(np.fft.rfft(audio[4096:-4096]))
-    assert spectrum.argmax() * RATE / (RATE - 8192) == pytest.approx(440, abs=3)
-
-
-def test_peak_phase_advances_by_the_frequency_of_the_peak():
-    frequency = 447.3  # between bins 41 and 42
-    spectrum = harmonics.magnitude(tone(frequency))[:, 5:35]
-    phase = peak_phase(spectrum)
-    turned = np.diff(phase[round(frequency / PUBLISHED.bin_hz)])
-    expected = 2 * np.pi * frequency * PUBLISHED.hop_length / RATE
-    error = np.angle(np.exp(1j * (turned - expected)))
-    assert np.abs(error).max() < 0.1  # radians
-    neighbours = phase[42] - phase[41]
-    assert np.abs(np.angle(np.exp(1j * (neighbours - np.pi)))).max() < 1e-5
-
-
-def test_peak_phase_goes_on_from_what_is_already_made():
-    audio = tone(600)
-    true = data.stft(audio, PUBLISHED)
-    phase = peak_phase(np.abs(true), before=true[:, :20])
-    np.testing.assert_allclose(np.exp(1j * phase[:, :20]), np.exp(1j * np.angle(true[:, :20])), atol=1e-4)
-    peak = round(600 / PUBLISHED.bin_hz)
-    difference = np.angle(np.exp(1j * (phase[peak, 19:30] - np.angle(true[peak, 19:30]))))
-    assert np.abs(difference).max() < 0.3  # radians after ten frames, where chance would be anything
-
-
-# --- the voice --------------------------------------------------------------------------------------------------------
-
-
-def test_the_made_voice_has_its_pitch_its_rests_and_its_missing_fundamental():
-    f0 = melody(200, 0, seconds=1.0)
-    voice = synthesize_voice(f0)
-    assert np.abs(voice).max() == pytest.approx(0.5)
-    assert not voice[RATE + 500 :].any()
-    spectrum = np.abs(np.fft.rfft(voice[:RATE]))  # 1 Hz a bin
-    assert spectrum.argmax() == 200
-    without = np.abs(np.fft.rfft(synthesize_voice(f0, first_harmonic=2)[:RATE]))
-    assert without[200] < 0.01 * without[400]
-    assert not synthesize_voice(np.zeros(100)).any()

@@ -1,0 +1,152 @@
+"""Audio files in and out: every format and name, exact samples, and files that are no sound recordings."""
+
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from made_sounds import write_alac
+
+from common.audio import BLOCK, CountedBlocks, find_audio, read_audio, read_blocks, to_pcm, write_audio
+from common.errors import InputError
+
+RATE = 44100
+
+
+def test_recordings_are_found_by_their_extension(tmp_path):
+    for name in ("b.wav", "a.WAV", "c.m4a", "d.caf", "e.opus", "f.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_audio(tmp_path)] == ["a.WAV", "b.wav", "c.m4a", "d.caf", "e.opus"]
+
+
+def test_a_folder_without_recordings_is_named_with_its_flag(tmp_path):
+    for folder, found in ((tmp_path, "found none in"), (tmp_path / "none", "found nothing at")):
+        with pytest.raises(InputError, match=f"--audios_path: expected .*{found}"):
+            find_audio(folder, "--audios_path")
+
+
+@pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff"])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_reading_and_writing_changes_no_sample_of_16_bits(tmp_path, extension, n_channels):
+    every = np.random.default_rng(0).permutation(np.arange(-(2**15), 2**15).astype(np.int16)).reshape(-1, n_channels)
+    source, copy = (tmp_path / f"{name}{extension}" for name in ("source", "copy"))
+    soundfile.write(source, every, RATE)
+    write_audio(copy, read_audio(source, None, mono=False))
+    np.testing.assert_array_equal(soundfile.read(copy, dtype="int16", always_2d=True)[0], every)
+
+
+def test_integer_samples_are_the_nearest_and_clip():
+    audio = np.array([1, 2, -2, 0.6 / 2**15, -0.6 / 2**15, 0.4 / 2**15], np.float32)
+    np.testing.assert_array_equal(to_pcm(audio, 16), [32767, 32767, -32768, 1, -1, 0])
+    np.testing.assert_array_equal(to_pcm(audio[:3], 24), [(2**23 - 1) << 8, (2**23 - 1) << 8, -(2**31)])
+
+
+@pytest.mark.parametrize("rate", [RATE, 32000])
+def test_blocks_joined_are_the_recording(tmp_path, rate):
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate + 17, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
+    blocks = list(read_blocks(tmp_path / "a.wav", RATE, block_seconds=0.7))
+    whole = read_audio(tmp_path / "a.wav")
+    assert len(blocks) > 4
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+    if rate == RATE:
+        np.testing.assert_allclose(whole, audio.mean(axis=1), atol=1e-7)
+
+
+def test_what_is_no_sound_recording_is_said_with_its_place(tmp_path):
+    audio = np.zeros((2 * BLOCK, 2), np.float32)
+    audio[BLOCK + 5, 1] = np.inf
+    soundfile.write(tmp_path / "inf.wav", audio, 8000, subtype="FLOAT")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    (tmp_path / "text.wav").write_text("no audio")
+    (tmp_path / "samples.raw").write_bytes(bytes(4000))
+    where = f"{(BLOCK + 5) / 8000:.3f} s .sample {BLOCK + 5}, channel 1"
+    for name, reason in (
+        ("inf.wav", f"found inf at {where}"),
+        ("empty.wav", "without samples"),
+        ("text.wav", "expected audio"),
+        ("samples.raw", "expected audio"),
+        ("none.wav", "no such file"),
+        ("", "found a folder"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            read_audio(tmp_path / name)
+        with pytest.raises(InputError, match=reason):
+            list(read_blocks(tmp_path / name))
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.wav", "WAV"), ("a.wav", "WAVEX"), ("a.aiff", "AIFF"), ("a.au", "AU")])
+def test_a_recording_that_was_cut_off_is_read_with_a_warning(tmp_path, capfd, name, form):
+    path = tmp_path / name
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (4 * RATE, 2)), RATE, format=form)
+    whole = read_audio(path)
+    path.write_bytes(path.read_bytes()[: 2 * RATE * 4])
+    assert capfd.readouterr().err == ""
+    cut = read_audio(path)
+    assert 0 <= 2 * RATE - len(cut) < 50
+    np.testing.assert_array_equal(cut, whole[: len(cut)])
+    list(read_blocks(path))
+    assert capfd.readouterr().err == f"{path}: found 2.0 of 4.0 s: was it cut off?\n" * 2
+
+
+def test_a_recording_from_a_pipe_whose_length_nobody_knew_is_not_cut(tmp_path, capfd):
+    audio = np.linspace(-0.5, 0.5, 1000, dtype=np.float32)
+    write_audio(tmp_path / "a.wav", audio)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(content)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), audio, atol=2**-15)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_broken_mp3_is_told_in_our_words_alone(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without ffmpeg
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "holed.mp3", rng.uniform(-0.5, 0.5, 4 * RATE), RATE)
+    content = bytearray((tmp_path / "holed.mp3").read_bytes())
+    content[15_000:20_000] = rng.bytes(5000)
+    (tmp_path / "holed.mp3").write_bytes(content)
+    (tmp_path / "noise.mp3").write_bytes(rng.bytes(50_000))
+    for name, reason in (("holed.mp3", "found it damaged"), ("noise.mp3", "not readable as mp3; other formats need")):
+        with pytest.raises(InputError, match=reason):
+            read_audio(tmp_path / name)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_recording_may_have_any_name(tmp_path):
+    path = os.path.join(os.fspath(tmp_path), os.fsdecode(b"caf\xe9.wav"))
+    try:
+        open(path, "w").close()
+    except OSError:
+        pytest.skip("the file system takes only Unicode names")
+    audio = np.linspace(-0.5, 0.5, 1000, dtype=np.float32)
+    write_audio(path, audio)
+    assert find_audio(tmp_path) == [tmp_path / os.path.basename(path)]
+    np.testing.assert_allclose(read_audio(path), audio, atol=2**-16)
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+@pytest.mark.parametrize("name", ["a.m4a", "named wrongly.mp3", "12:30.m4a", "-v.m4a"])
+def test_what_ffmpeg_decodes_has_the_samples_that_were_encoded(tmp_path, monkeypatch, name):
+    if sys.platform == "win32" and ":" in name:
+        pytest.skip("no such name there")
+    samples = write_alac(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read_audio(name, None, mono=False) * 2**15, samples.T)
+    np.testing.assert_array_equal(np.concatenate(list(read_blocks(name, RATE))) * 2**15, samples.mean(axis=1))
+
+
+def test_without_ffmpeg_the_error_says_what_would_help(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    with pytest.raises(InputError, match=r"a\.m4a: expected audio .*need ffmpeg, and found none on the PATH"):
+        read_audio(tmp_path / "a.m4a")
+
+
+def test_what_is_made_of_counted_blocks_is_cut_to_their_length():
+    counted = CountedBlocks([np.ones(3), np.ones(0), np.ones(4)])
+    made = ([*block, 9, 9] for block in counted)  # two samples more a block
+    assert [len(block) for block in counted.trim(made)] == [3, 4]
+    assert counted.n_samples == 7

@@ -1,0 +1,95 @@
+"""Files and folders: what is found, what they are called, and files that are written whole or not at all."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from common.errors import InputError
+from common.files import find_files, piece_names, read_json, replacing, writable_folder, write_array, write_json
+
+
+def test_files_are_found_below_and_hidden_ones_are_not(tmp_path):
+    names = ["b.wav", "a.WAV", "deep/er/c.m4a", "deep/d.m4a", "f.txt", ".g.wav", ".hidden/h.wav"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_files(tmp_path, (".wav", ".m4a")) == sorted(tmp_path / name for name in names[:4])
+    assert find_files(f"{tmp_path}/", (".txt",)) == [tmp_path / "f.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
+    (tmp_path / "big/inner").mkdir(parents=True)
+    (tmp_path / "big/inner/a.wav").touch()
+    (tmp_path / "audios/own").mkdir(parents=True)
+    for link, target in (
+        ("audios/piano", "big"), ("audios/guitar", "big"), ("big/back", "audios"), ("audios/own/self", "audios/own"),
+        ("big/inner/up", "big"),
+    ):  # fmt: skip
+        (tmp_path / link).symlink_to(tmp_path / target)
+    found = find_files(tmp_path / "audios", (".wav",))
+    assert found == [tmp_path / "audios" / name / "inner/a.wav" for name in ("guitar", "piano")]
+
+
+def test_a_piece_is_named_by_its_path_and_only_one_file_has_a_name(tmp_path):
+    paths = [tmp_path / name for name in ("a/b.wav", "a_B.flac", "c.wav")]
+    names, left_out = piece_names(paths, tmp_path)
+    assert names == {"a_b": paths[0], "c": paths[2]}
+    ((path, reason),) = left_out
+    assert path == str(paths[1])
+    assert reason.endswith(f"found 'a_B' taken by {paths[0]}")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with replacing(path) as beside:
+        beside.write_text("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+
+    def fail_after_writing():
+        with replacing(path) as beside:
+            beside.write_text("second")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_writing()
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_of_the_system_names_the_file_itself(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder") as caught, replacing(tmp_path / "folder") as beside:
+        beside.touch()
+    assert caught.value.filename == str(tmp_path / "folder")
+
+
+def test_json_and_arrays_come_back(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "é", "values": [1, 2.5]})
+    assert read_json(tmp_path / "a.json") == {"name": "é", "values": [1, 2.5]}
+    write_array(tmp_path / "a.npy", np.arange(6, dtype=np.float16).reshape(2, 3))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "{", None])
+def test_a_file_without_a_json_object_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match=r"a\.json: expected a JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_folder_to_write_in_is_asked_for_before_the_work(tmp_path):
+    assert writable_folder(tmp_path / "new" / "deep", "--output") == tmp_path / "new" / "deep"
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    for taken in ("file", "file/below"):
+        with pytest.raises(InputError, match=r"--output: expected a folder to write in, found a file at .*file$"):
+            writable_folder(tmp_path / taken, "--output")
+    if os.geteuid():  # nothing is forbidden to root
+        (tmp_path / "shut").mkdir(mode=0o500)
+        with pytest.raises(InputError, match="cannot be written to"):
+            writable_folder(tmp_path / "shut", "--output")
