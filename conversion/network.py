@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from common import weights
-from common.audio import silenced_stderr
+from common.audio import silence_stderr
 from common.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _start(model: pathlib.Path | bytes, providers: list) -> onnxruntime.Inferenc
     options.intra_op_num_threads = joblib.cpu_count()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    with silenced_stderr():  # the reasons why a CUDA device cannot be used take many lines
+    with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines
         return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
