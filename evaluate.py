@@ -81,20 +81,20 @@ def evaluate(arguments: argparse.Namespace) -> int:
     writable_folder(arguments.output, "--output")
     from conversion.pix2pix import shared_frames
     from conversion.settings import Settings
-    from evaluation import comparison, report
+    from evaluation import comparison, report, selection
 
     described = comparison.describe_models(arguments.model)
     representation = comparison.common_representation([description for _, description in described])
     remarks: list[str] = []
     if pairwise:
-        pairs, left_out = comparison.find_pairs(arguments.origin_audio, arguments.target_audio)
+        pairs, left_out = selection.find_pairs(arguments.origin_audio, arguments.target_audio)
         title = f"{pathlib.Path(arguments.origin_audio).stem} to {pathlib.Path(arguments.target_audio).stem}"
     else:
-        origin, target = comparison.choose_instruments(described, arguments.origin, arguments.target)
-        splits, unrecorded = comparison.read_splits(
+        origin, target = selection.choose_instruments(described, arguments.origin, arguments.target)
+        splits, unrecorded = selection.read_splits(
             described, origin, target, arguments.validation_split, arguments.seed
         )
-        pairs, left_out, remarks = comparison.find_validation_pairs(
+        pairs, left_out, remarks = selection.find_validation_pairs(
             arguments.dataset, arguments.audios_path, origin, target, splits
         )
         remarks += unrecorded

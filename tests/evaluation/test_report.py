@@ -19,6 +19,7 @@ from PIL import Image
 
 from common import plots
 from evaluation import comparison, metrics, report
+from evaluation.selection import Pair
 
 NASTY = 'a "quoted" </script><b>&'
 
@@ -36,7 +37,7 @@ def made_result(name, mae, seconds=0.5, model="model one", voice=""):
     audios = {"origin": tone(60, seconds), "target": tone(64, seconds), model: tone(67, seconds, level=0.02)}
     columns = {"copy": 0.5, model: mae}
     values = {c: {**{m.name: m.best for m in metrics.METRICS}, "mae": v} for c, v in columns.items()}
-    pair = comparison.Pair(name, pathlib.Path("o.wav"), pathlib.Path("t.wav"), voice)
+    pair = Pair(name, pathlib.Path("o.wav"), pathlib.Path("t.wav"), voice)
     return comparison.Result(pair, seconds, values, ["something <odd>"] if mae > 0.35 else [], audios)
 
 
