@@ -1,7 +1,7 @@
-"""What a user can get wrong."""
+"""The error for everything that a user can get wrong."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something the user can put right: the text says what was expected, what was found and where."""
+    """An error that the user can fix: the text says what was expected, what was found and where."""

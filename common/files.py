@@ -1,4 +1,4 @@
-"""Folders, JSON and arrays on disk; whole files or none."""
+"""Folders, JSON and arrays on disk. Files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from common.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends well and vanishes otherwise.
+    """A temporary path beside `path` to write to: renamed to `path` if the block succeeds, removed if it fails.
 
-    The folder is made if missing. The temporary name is hidden, keeps the extension and is nobody else's, so that
+    The folder is made if it is missing. The temporary name is hidden, keeps the extension and is unique, so that
     threads, processes and machines may write the same file at the same time.
     """
     path = pathlib.Path(path)
@@ -60,7 +60,7 @@ def read_json(path: str | os.PathLike) -> dict:
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write `array` as .npy, whole or not at all."""
-    buffer = io.BytesIO()  # NumPy's own writing to a file does not say that the disk is full
+    buffer = io.BytesIO()  # np.save to a file does not report a full disk
     np.save(buffer, array)
     with replacing(path) as beside:
         beside.write_bytes(buffer.getbuffer())
@@ -79,10 +79,10 @@ def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
 
 
 def writable_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
-    """`path` if it is a folder to write in or can be made one: asked before long work, not after it.
+    """`path` if it is a folder that can be written to, or one that can be made. To be called before long work.
 
     Raises:
-        InputError: naming `flag`, if a file is in the way or writing is not allowed there.
+        InputError: naming `flag`, if a file has that name or writing is not allowed there.
     """
     folder = pathlib.Path(path)
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
@@ -94,12 +94,12 @@ def writable_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
 
 
 def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[pathlib.Path]:
-    """All files in `folder` and below with one of the `extensions` (lower case), sorted; hidden ones are left out.
+    """All files in `folder` and below with one of the `extensions` (lower case), sorted, without hidden ones.
 
-    Links to folders are followed, except back into a folder that the link lies in.
+    Links to folders are followed, except to a folder that contains the link.
     """
     found = []
-    above = {str(folder): {os.path.realpath(folder)}}  # the folders that each one lies in, itself included
+    above = {str(folder): {os.path.realpath(folder)}}  # of each folder, the folders that contain it and itself
     for root, folders, names in os.walk(folder, followlinks=True):
         real = {name: os.path.realpath(os.path.join(root, name)) for name in folders if not name.startswith(".")}
         folders[:] = [name for name, path in real.items() if path not in above[root]]
@@ -112,14 +112,14 @@ def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[p
 def piece_names(
     paths: Iterable[pathlib.Path], folder: str | os.PathLike
 ) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
-    """A flat name for each file: its path below `folder` without extension, the parts joined with an underscore.
+    """A flat name for each file: its path below `folder` without the extension, its parts joined by underscores.
 
-    What is no text in a file's name becomes an underscore too.
+    Bytes of a file's name that are not Unicode become underscores, too.
 
     Returns:
-        names: from piece name to file, in the order of `paths`.
-        left_out: (file, reason) of those that would share a name with an earlier one (upper and lower case count as
-            the same, because they do on some disks).
+        names: piece name to file, in the order of `paths`.
+        left_out: (file, reason) of each file whose name is taken by an earlier one. Case is ignored, because some file
+            systems ignore it.
     """
     names: dict[str, pathlib.Path] = {}
     left_out, taken = [], {}

@@ -1,7 +1,4 @@
-"""Many independent jobs run in processes of this machine (joblib) or on a Dask cluster, results as they come.
-
-The two commands that work through folders use it; it knows nothing of what the jobs do.
-"""
+"""Run many independent jobs in processes of this machine (joblib) or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -28,26 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=cli.number(int, minimum=0),
         default=0,
-        help="processes to work in, 0 for one a processor core",
+        help="number of processes; 0: one for each processor core",
     )
     parser.add_argument(
         "--dask",
         type=_address,
         metavar="tcp://HOST:PORT",
-        help="hand the work to the Dask cluster of this scheduler instead; its workers need the same Python packages "
-        "and see this program's and the data's folders under the same paths (pip install distributed)",
+        help="work on the Dask cluster of this scheduler instead; its workers need the same Python packages and must "
+        "see the folders of this program and of the data under the same paths (pip install distributed)",
     )
 
 
 def _address(text: str) -> str:
-    """An argparse type: a Dask scheduler's address; anything else would be looked for over and over."""
+    """An argparse type: the address of a Dask scheduler. Dask would retry any other text until its time is up."""
     if not re.fullmatch(r"\w+://\[?[\w.:-]+\]?:\d+", text):
         raise argparse.ArgumentTypeError(f"expected an address such as tcp://host:8786, found {text!r}")
     return text
 
 
 def up_to_date(result: str | os.PathLike, source: str | os.PathLike) -> bool:
-    """Whether `result` is there and no older than `source`, by the files' times."""
+    """Whether `result` exists and is not older than `source`, by the modification times."""
     try:
         return os.stat(result).st_mtime_ns >= os.stat(source).st_mtime_ns
     except FileNotFoundError:
@@ -61,20 +58,20 @@ def run(
     dask: str | None = None,
     label: str = "",
 ) -> Iterator[tuple[int, Any, str | None]]:
-    """Call ``work(*job)`` for every job; a progress bar on a terminal's stderr.
+    """Call ``work(*job)`` for every job, with a progress bar if stderr is a terminal.
 
     Args:
         work: a function of a module, not a lambda; raises InputError for a job that cannot be done.
         jobs: the arguments of each call.
-        n_processes: 0 for one a processor core; 1 works in this process.
-        dask: address of a Dask scheduler, instead of processes here. A worker that dies has its jobs done by another.
-        label: stands before the progress bar.
+        n_processes: 0: one for each processor core; 1: work in this process.
+        dask: address of a Dask scheduler to use instead. If a worker dies, another one repeats its jobs.
+        label: shown before the progress bar.
 
     Yields:
-        index of the job, result (None if it failed), reason (None if it did not), in the order in which they end.
+        index of the job, result (None if it failed), reason (None if it succeeded), in the order in which jobs end.
 
     Raises:
-        InputError: there is no Dask, no scheduler or worker answers, or a process here was killed.
+        InputError: Dask is not installed, no scheduler or worker answers, or a process of this machine was killed.
     """
     if not jobs:
         return
@@ -94,17 +91,17 @@ def _run_joblib(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: in
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parallel = joblib.Parallel(min(n_processes or joblib.cpu_count(), len(jobs)), return_as="generator_unordered")
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the processes inherit it
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the processes that joblib starts
     try:
         results = parallel(joblib.delayed(_attempt_in_process)(*call) for call in calls)
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, handler)
     try:
         yield from results
     except TerminatedWorkerError:
         raise InputError(
-            "--jobs: a working process was ended from outside, which is what a machine short of memory does; run again "
-            "with fewer --jobs (what is done stays done)"
+            "--jobs: a process was killed, probably because memory ran out; run again with fewer --jobs (finished "
+            "files are kept)"
         ) from None
 
 
@@ -116,7 +113,7 @@ def _attempt(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any
 
 
 def _attempt_in_process(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any, str | None]:
-    """`_attempt` that Ctrl-C ends, so that nothing is left half-written; before and after, it is not this process's."""
+    """`_attempt`, during which Ctrl-C ends the job cleanly; between jobs, this process ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _attempt(work, index, job)
@@ -140,7 +137,7 @@ def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> 
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except (TimeoutError, ValueError):
             raise InputError(f"--dask: expected a worker in the cluster at {address}, found none") from None
-        # Of workers to come too, because one that died is replaced by one that knows nothing.
+        # Also set the path on workers that join later: replacements start without it.
         client.register_worker_callbacks(functools.partial(site.addsitedir, str(pathlib.Path(__file__).parents[1])))
         futures = {client.submit(_attempt, work, i, job, pure=False): i for i, job in enumerate(jobs)}
         for future in distributed.as_completed(futures, loop=client.loop):

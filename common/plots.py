@@ -1,7 +1,7 @@
-"""Every picture the project makes: spectrograms, animations, training curves and learning-rate plots.
+"""All plots of the project: spectrograms, animations, training curves and learning-rate plots.
 
-Matplotlib with the Agg canvas through `matplotlib.figure.Figure`: no pyplot, no display, no global state, so that
-pictures may be drawn in any thread and beside any program that draws its own. Files are written whole or not at all.
+Uses `matplotlib.figure.Figure` with an Agg canvas, without pyplot: no display and no global state, so that plots can be
+drawn in any thread and within any program. Files are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from common.files import replacing
 from data import PUBLISHED
 
-COLOUR_MAP = "magma"  # even in lightness, readable in grey and by the colour-blind
-MAX_COLUMNS = 2000  # more frames than this are thinned: no screen shows them, and an hour has 310 000
+COLOUR_MAP = "magma"  # perceptually uniform, readable in grey and by the colour-blind
+MAX_COLUMNS = 2000  # of a picture; more frames are thinned, because no screen shows the 310 000 of an hour
 
 
 Panels = Sequence[tuple[str, np.ndarray]]
@@ -25,17 +25,17 @@ Panels = Sequence[tuple[str, np.ndarray]]
 def save_spectrograms(
     path: str | os.PathLike, panels: Panels, seconds_per_frame: float, hz_per_bin: float | None = None, **appearance
 ) -> None:
-    """Write the picture of `spectrogram_figure`, whose arguments it takes; the extension says the format."""
+    """Write `spectrogram_figure`, whose arguments it takes, to `path`; the extension determines the format."""
     _save(spectrogram_figure(panels, seconds_per_frame, hz_per_bin, **appearance), path)
 
 
 def spectrogram_frame(
     panels: Panels, seconds_per_frame: float, hz_per_bin: float | None = None, **appearance
 ) -> np.ndarray:
-    """The picture of `spectrogram_figure` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
+    """`spectrogram_figure` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
 
-    Panels stand side by side. Those of the same shapes give frames of the same size; give `vmin` and `vmax` where
-    `decibels` is set, so that the colours of all frames agree.
+    Panels are placed side by side. Panels of the same shapes give pictures of the same size. With `decibels`, pass
+    `vmin` and `vmax`, so that all frames have the same colour scale.
     """
     figure = spectrogram_figure(panels, seconds_per_frame, hz_per_bin, beside=True, **appearance)
     figure.canvas.draw()
@@ -43,7 +43,7 @@ def spectrogram_frame(
 
 
 def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Write a picture of `spectrogram_frame`, uint8 ``(height, width, 3)``."""
+    """Write a picture, uint8 ``(height, width, 3)`` as from `spectrogram_frame`."""
     from PIL import Image
 
     with replacing(path) as beside:
@@ -51,7 +51,7 @@ def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
 
 
 def spectrogram_png(level: np.ndarray, seconds_per_frame: float, hz_per_bin: float) -> bytes:
-    """The PNG of one log level [0, 1] ``(n_bins, n_frames)`` on the whole colour scale, 640 dots wide, for a page."""
+    """One log level [0, 1] ``(n_bins, n_frames)`` as PNG for a web page, 640 pixels wide, on the whole colour scale."""
     figure = spectrogram_figure([("", level)], seconds_per_frame, hz_per_bin)
     figure.set_size_inches(6.4, 2.7)
     file = io.BytesIO()
@@ -60,10 +60,10 @@ def spectrogram_png(level: np.ndarray, seconds_per_frame: float, hz_per_bin: flo
 
 
 def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_frame: float) -> None:
-    """Write frames of `spectrogram_frame`, uint8 ``(height, width, 3)`` of one size, as a GIF that repeats for ever.
+    """Write `frames`, uint8 ``(height, width, 3)`` as from `spectrogram_frame`, as a GIF that repeats for ever.
 
-    `seconds_per_frame` is how long each stands; the last one stands four times as long, so that the end is seen. Frames
-    are taken one at a time and kept as a byte a dot.
+    Each frame is shown for `seconds_per_frame`, and the last one four times as long, so that the end can be seen. All
+    frames are kept in memory with one byte a pixel.
 
     Raises:
         ValueError: no frames, or frames of different sizes.
@@ -71,7 +71,7 @@ def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_
     from matplotlib import colormaps
     from PIL import Image
 
-    # One palette for all, of the colour map and greys for text, keeps the same level the same colour.
+    # One palette for all frames, of the colour map and of greys for text, so that a level keeps its colour.
     colours = colormaps[COLOUR_MAP](np.linspace(0, 1, 208), bytes=True)[:, :3]
     greys = np.repeat(np.linspace(0, 255, 48).astype(np.uint8)[:, np.newaxis], 3, axis=1)
     palette = Image.new("P", (1, 1))
@@ -98,13 +98,13 @@ def save_curves(
     title: str | None = None,
     log: bool | Sequence[str] = False,
 ) -> None:
-    """Write curves over a common axis, one panel a group; values that are no finite numbers leave gaps.
+    """Write curves over a common axis, one panel for each group; values that are NaN or infinite leave gaps.
 
     Args:
         x: the common axis, ``(n,)``.
         curves: panel title: {label: values ``(n,)``}.
-        log: True for a logarithmic value axis in every panel, or the titles of the panels that get one; a panel
-            without any positive value stays linear.
+        log: True for a logarithmic value axis in every panel, or the titles of the panels that get one. A panel without
+            any positive value stays linear.
     """
     figure = _figure(8, 0.6 + 2.4 * max(1, len(curves)), title)
     axes = figure.subplots(max(1, len(curves)), 1, sharex=True, squeeze=False)[:, 0]
@@ -115,7 +115,7 @@ def save_curves(
             y = np.array([np.nan if value in (None, "") else value for value in values], float)
             y[~np.isfinite(y)] = np.nan
             positive |= bool((y > 0).any())
-            # A marker where the curve is short: a single point draws no line.
+            # Mark the points of a short curve, because a single point draws no line.
             axis.plot(x, y, label=label, linewidth=1.4, marker="o" if len(x) <= 30 else None, markersize=3)
         if positive and (log is True or (log is not False and name in log)):
             axis.set_yscale("log")
@@ -139,13 +139,13 @@ def save_history(
     title: str | None = None,
     log: bool | Sequence[str] = False,
 ) -> None:
-    """Write the plot of a training history: one panel for each of `columns`, training beside validation.
+    """Write the plot of a training history: one panel for each of `columns`, with training and validation.
 
     Args:
-        rows: the rows of history.csv, as `csv.DictReader` or the training loop gives them; a missing or empty value
-            leaves a gap.
-        columns: names without ``val_``; a column ``val_<name>`` is drawn into the panel of ``<name>``.
-        x: the column of the horizontal axis.
+        rows: of history.csv, as `csv.DictReader` or the training loop gives them; a missing or empty value leaves a
+            gap.
+        columns: names without ``val_``; a column ``val_<name>`` is drawn in the panel of ``<name>``.
+        x: column of the horizontal axis.
         log: as in `save_curves`.
     """
     present = {name for row in rows for name in row}
@@ -164,12 +164,12 @@ def save_lr_curve(
     suggestion: float | None,
     name: str,
 ) -> None:
-    """Write a learning-rate range test: loss over the rate on a log axis, smoothed, the suggested rate marked.
+    """Write the plot of a learning-rate range test: the loss over the rate, with the suggested rate marked.
 
     Args:
-        rates, losses, smoothed: ``(n,)`` each; values that are no finite numbers leave gaps.
-        suggestion: the rate to mark, or None where the test found none.
-        name: what was measured, for the axis.
+        rates, losses, smoothed: ``(n,)`` each; values that are NaN or infinite leave gaps.
+        suggestion: the rate to mark, or None if the test found none.
+        name: of the loss, for the axis.
     """
     figure = _figure(7, 4.2, f"Learning-rate range test: {name}")
     axis = figure.subplots()
@@ -178,7 +178,7 @@ def save_lr_curve(
     axis.plot(rates, smoothed, color="C0", linewidth=1.8, label="smoothed")
     if suggestion is not None:
         axis.axvline(suggestion, color="C3", linestyle="--", label=f"suggested {suggestion:.1e}")
-    # The blow-up at the end would flatten everything before it: show the range in which the smoothed curve falls.
+    # Limit the axis to the range in which the smoothed curve falls: the divergence at the end would flatten the rest.
     known = smoothed[np.isfinite(smoothed)]
     if len(known) and known.max() > known.min():
         top = min(known.max(), known[0] + 1.5 * (known[0] - known.min()) + 0.1 * abs(known[0]))
@@ -197,7 +197,7 @@ def save_lr_curve(
 
 
 def _figure(width: float, height: float, title: str | None):
-    """An empty figure of so many inches at 100 dots each, with an Agg canvas."""
+    """An empty figure with an Agg canvas; width and height in inches of 100 pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -209,7 +209,7 @@ def _figure(width: float, height: float, title: str | None):
 
 
 def _save(figure, path: str | os.PathLike) -> None:
-    """Write the figure whole or not at all; no date inside, so that the same picture gives the same file."""
+    """Write a figure, whole or not at all, without metadata, so that equal figures give equal files."""
     with replacing(path) as beside:
         metadata = {"Software": None} if beside.suffix.lower() == ".png" else None
         figure.savefig(beside, metadata=metadata)
@@ -226,17 +226,21 @@ def spectrogram_figure(
     vmax: float | None = None,
     beside: bool = False,
 ):
-    """A figure of spectrograms one above the other with one colour scale in dB.
+    """A figure of spectrograms, one above the other, with one colour scale in dB.
 
     Args:
         panels: (title, level ``(n_bins, n_frames)``) each; lengths and bins may differ.
         seconds_per_frame: hop length over sample rate.
-        hz_per_bin: distance of the bins where they are evenly spaced (`Representation.bin_hz`); or
-        frequencies: centre of each bin in Hz, ``(n_bins,)``, ascending, where they are not (mel).
-        decibels: the levels are in dB already; otherwise they are the log level [0, 1] of `data.amplitude_to_db`.
-        vmin, vmax: ends of the colour scale in dB; by default the whole log scale (-96 to 0 dB of full scale), or
-            the least and greatest finite value of all panels where `decibels` is set.
-        beside: side by side instead.
+        hz_per_bin: distance of evenly spaced bins (`Representation.bin_hz`). Give either this or `frequencies`.
+        frequencies: centre of each bin in Hz, ``(n_bins,)``, ascending, for example of mel bands.
+        title: of the whole figure.
+        decibels: the levels are in dB; otherwise they are log levels in [0, 1], as from `data.amplitude_to_db`.
+        vmin, vmax: ends of the colour scale in dB. By default the whole log scale (-96 to 0 dB of full scale), or with
+            `decibels` the smallest and greatest finite value of all panels.
+        beside: place the panels side by side instead.
+
+    Raises:
+        ValueError: no panels, or not exactly one of `hz_per_bin` and `frequencies`.
     """
     if not panels:
         raise ValueError("expected at least one panel")
@@ -244,7 +248,7 @@ def spectrogram_figure(
         raise ValueError("either hz_per_bin or frequencies is expected")
     levels = [np.asarray(level, np.float32) for _, level in panels]
     if not decibels:
-        # The log1p scale runs over 20*log10(1 + 1/amin) dB below full scale; near its floor it is wider than dB.
+        # The log1p scale covers 20*log10(1 + 1/amin) dB below full scale; near its floor it deviates from decibels.
         whole = 20 * np.log10(1 + 1 / PUBLISHED.amin)
         levels = [(level - 1) * whole for level in levels]
         vmin, vmax = -whole if vmin is None else vmin, 0.0 if vmax is None else vmax
@@ -265,7 +269,7 @@ def spectrogram_figure(
         axes = figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, _), level in zip(axes, panels, levels, strict=True):
         n_bins, n_frames = level.shape
-        # Frame t and bin k are centred on their time and frequency, so the picture begins half a step before.
+        # Frame t and bin k are centred on their time and frequency, so the image begins half a step earlier.
         half_frame = seconds_per_frame / 2
         times = (-half_frame, n_frames * seconds_per_frame - half_frame)
         hertz = (-hz_per_bin / 2, (n_bins - 0.5) * hz_per_bin) if hz_per_bin is not None else (-0.5, n_bins - 0.5)
@@ -286,18 +290,18 @@ def spectrogram_figure(
 
 
 def _thinned(level: np.ndarray) -> np.ndarray:
-    """At most `MAX_COLUMNS` frames: the maximum of neighbours, so that no onset vanishes."""
+    """`level` with at most `MAX_COLUMNS` frames: the maximum of neighbours, so that no onset is lost."""
     n_bins, n_frames = level.shape
     factor = -(-n_frames // MAX_COLUMNS)
     if factor <= 1:
         return level
-    # Filled up with the last frame, not with silence.
+    # Padded with the last frame rather than with silence.
     level = np.pad(level, ((0, 0), (0, -n_frames % factor)), mode="edge")
     return level.reshape(n_bins, -1, factor).max(axis=2)
 
 
 def _mark_frequencies(axis, frequencies: np.ndarray) -> None:
-    """Ticks at round frequencies on an axis that counts bins, where there is room for their labels."""
+    """Put ticks at round frequencies on an axis in bins, as far as there is room for their labels."""
     n_bins = len(frequencies)
     marks, places = [frequencies[0], frequencies[-1]], [0.0, n_bins - 1.0]
     if inside := [f for f in (20000, 10000, 5000, 2000, 1000, 500, 200, 100) if frequencies[0] <= f <= frequencies[-1]]:

@@ -1,8 +1,8 @@
-"""The .h5 weights files: their layout, their description of themselves, in and out; no TensorFlow.
+"""Weights files (.h5): layout, description, reading and writing, without TensorFlow.
 
-The layout is the one of Keras 2's ``save_weights``: root attributes ``layer_names``, ``backend``, ``keras_version``,
-one group a layer with the attribute ``weight_names``, the arrays below it. The original program reads our files, and
-its own are read here. On top, the root attributes of our files hold a description: ``system``, ``network``,
+The layout is that of Keras 2's ``save_weights``: root attributes ``layer_names``, ``backend`` and ``keras_version``,
+one group for each layer with the attribute ``weight_names``, and the arrays in it. The original program reads our files
+and vice versa. The root attributes of our files also hold a description: ``system``, ``network``,
 ``representation``, ``origin``, ``targets``, ``base_filters``, ``epoch``, ``validation_mae``; of pix2pix also
 ``validation_split`` and ``seed``. A published file has none, which means the published settings.
 
@@ -11,12 +11,14 @@ A *layout* is a list of ``(group, [(weight name, shape), ...])`` in the order of
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import math
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -32,6 +34,7 @@ PATCHGAN = "patchgan"
 GLOBAL_GENERATOR = "global_generator"
 LOCAL_ENHANCER = "local_enhancer"
 MULTISCALE_DISCRIMINATOR = "multiscale_discriminator"
+KERAS_ATTRIBUTES = ("layer_names", "backend", "keras_version", "model_config", "training_config")
 DISCRIMINATORS = (PATCHGAN, MULTISCALE_DISCRIMINATOR)
 MAX_COMPRESSION = 20  # of weights in a file; random numbers can hardly be compressed
 _NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
@@ -39,11 +42,11 @@ _NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a weights file says of itself, in its attributes and in the shapes of its arrays.
+    """What a weights file holds, from its attributes and the shapes of its arrays.
 
     Attributes:
         path: the file.
-        network: "unet", "patchgan" or the name that the file's own description gives.
+        network: "unet", "patchgan", or the name in the file's own description.
         in_channels: channels of the network's input: 1 for a fixed pair, 2 for multitarget (None if unknown).
         base_filters: filters of the first layer, 64 as published (None if unknown).
         settings: the file's own description; empty for a published file.
@@ -62,13 +65,13 @@ class Description:
 
     @property
     def representation(self) -> Representation:
-        """The spectrogram settings of a pix2pix network; the published ones where the file does not say."""
+        """The spectrogram settings of a pix2pix network; the published ones if the file has no description."""
         settings = self.settings.get("representation")
         return PUBLISHED if settings is None else Representation.from_dict(settings, str(self.path))
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """The file in one line of text."""
         pair = f"{self.settings.get('origin', '?')} to {', '.join(self.settings.get('targets', ['?']))}"
         parts = [self.system, self.network, pair if "origin" in self.settings else "published layout, no description"]
         parts += [f"{self.base_filters} base filters"] if self.base_filters else []
@@ -82,7 +85,7 @@ class Description:
 
 
 def unet_filters(base_filters: int) -> tuple[list[int], list[int]]:
-    """Output channels of the eight convolutions down and of the seven transposed ones up, before the last to 1."""
+    """Output channels of the eight convolutions, and of the transposed ones except the last, which has one."""
     f = base_filters
     return [f, 2 * f, 4 * f, 8 * f, 8 * f, 8 * f, 8 * f, 8 * f], [8 * f, 8 * f, 8 * f, 8 * f, 4 * f, 2 * f, f]
 
@@ -107,7 +110,7 @@ def unet_layout(in_channels: int = 1, base_filters: int = 64) -> Layout:
 
 
 def patchgan_layout(base_filters: int = 64) -> Layout:
-    """Layout of the discriminator, with the names it has in the original's process, built after the generator."""
+    """Layout of the discriminator, with the names of the original, which builds it after the generator."""
     layout: Layout = [("input_2", []), ("input_3", []), ("concatenate_1", [])]
     channels = 2
     for index in range(4):
@@ -146,7 +149,10 @@ def hum2guitar_layout(network: str, base_filters: int) -> Layout:
 
 
 def _block(index: int, kind: str, number: int, kernel: tuple, filters: int, norm: int | None):
-    """One convolution without bias and, unless `norm` is None, its batch normalisation; 0 goes without a number."""
+    """Layout of a convolution without bias and, unless `norm` is None, its batch normalisation.
+
+    The numbers end the names, except for 0, which Keras leaves out.
+    """
 
     def name(base: str, n: int) -> str:
         return f"{base}_{n}" if n else base
@@ -158,7 +164,7 @@ def _block(index: int, kind: str, number: int, kernel: tuple, filters: int, norm
     return name("sequential", index), arrays
 
 
-# --- in and out -------------------------------------------------------------------------------------------------------
+# --- reading and writing ----------------------------------------------------------------------------------------------
 
 
 def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.ndarray]]]], settings: dict) -> None:
@@ -167,11 +173,11 @@ def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.nd
     Args:
         path: ends in .h5.
         groups: ``(layer name, [(weight name, array), ...])``, layers without weights included.
-        settings: the description; numbers and strings become attributes as they are, the rest as JSON.
+        settings: the description; numbers and strings become attributes, anything else JSON in an attribute.
     """
     import h5py
 
-    buffer = io.BytesIO()  # HDF5's own writing takes the process down where the disk is full
+    buffer = io.BytesIO()  # HDF5 crashes the process when the disk is full
     with h5py.File(buffer, "w") as file:
         file.attrs["layer_names"] = np.array([name for name, _ in groups], dtype="S")
         file.attrs["backend"] = np.bytes_("tensorflow")
@@ -182,7 +188,7 @@ def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.nd
             group = file.create_group(name)
             group.attrs["weight_names"] = np.array([weight for weight, _ in arrays], dtype="S" if arrays else "S1")
             for weight, array in arrays:
-                # A checksum needs a chunk, and a chunk something in it.
+                # HDF5 keeps checksums only of chunked arrays, and chunks cannot be empty.
                 checked = {"chunks": np.shape(array), "fletcher32": True} if np.ndim(array) and np.size(array) else {}
                 group.create_dataset(weight, data=np.asarray(array, np.float32), **checked)
     with replacing(path) as beside:
@@ -190,25 +196,27 @@ def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.nd
 
 
 def read(path: str | os.PathLike) -> Groups:
-    """All arrays of a weights file in the file's order: ``[(layer name, [float32 arrays])]``, empty layers left out.
+    """All arrays of a weights file in its order: ``[(layer name, [float32 arrays])]``, without empty layers.
 
     Raises:
         InputError: as `describe`.
     """
-    return [(name, [np.asarray(array, np.float32) for array in arrays]) for name, arrays in _walk(path, _load)]
+    with _open(path) as file:
+        return [(name, [np.asarray(array[()], np.float32) for array in arrays]) for name, arrays in _layers(file)]
 
 
 def describe(path: str | os.PathLike) -> Description:
-    """What network a weights file holds, from its attributes and the shapes found in it.
+    """The network that a weights file holds, from its attributes and the shapes of its arrays.
 
     Raises:
-        InputError: no such file, not HDF5, damaged, or the weights of a network that is none of ours.
+        InputError: no such file, not HDF5, damaged, or weights of an unknown network.
     """
     path = pathlib.Path(path)
-    settings = _walk(path, None)
+    with _open(path) as file:
+        settings = {key: _plain(file.attrs[key]) for key in file.attrs if key not in KERAS_ATTRIBUTES}
+        groups = [(name, [array.shape for array in arrays]) for name, arrays in _layers(file)]
     check_settings(path, settings)
-    groups = _walk(path, lambda dataset: dataset.shape)
-    shapes = [shape for _, arrays in groups for shape in arrays]
+    shapes = [shape for _, group in groups for shape in group]
     n_bytes = 4 * sum(math.prod(shape) for shape in shapes)
     if n_bytes > MAX_COMPRESSION * path.stat().st_size:
         raise InputError(
@@ -280,12 +288,9 @@ def _found(shapes: list[tuple]) -> str:
     return f"{len(shapes)} arrays, the first of shape {shapes[0]}" if shapes else "no arrays"
 
 
-def _load(dataset) -> np.ndarray:
-    return dataset[()]
-
-
-def _walk(path: str | os.PathLike, take):
-    """`take` of every dataset in the order of the file by layer, or the file's own description where `take` is None."""
+@contextlib.contextmanager
+def _open(path: str | os.PathLike) -> Iterator:
+    """The open ``h5py.File`` of a weights file; what is wrong with it becomes an InputError."""
     import h5py
 
     path = pathlib.Path(path)
@@ -293,30 +298,34 @@ def _walk(path: str | os.PathLike, take):
         raise InputError(f"{path}: expected a weights file (.h5), found {'a folder' if path.is_dir() else 'nothing'}")
     try:
         with h5py.File(path, "r") as file:
-            root = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
-            if "layer_names" not in root.attrs:
+            if "layer_names" not in _root(file).attrs:
                 raise InputError(
                     f"{path}: expected Keras weights, found an HDF5 file without the attribute layer_names"
                 )
-            if take is None:
-                own = set(file.attrs) - {"layer_names", "backend", "keras_version", "model_config", "training_config"}
-                return {key: _plain(file.attrs[key]) for key in own}
-            groups = []
-            for layer in root.attrs["layer_names"]:
-                group = root[_text(layer)]
-                datasets = [group[_text(weight)] for weight in group.attrs["weight_names"]]
-                for dataset in datasets:
-                    if dataset.external or dataset.is_virtual or dataset.file.filename != file.filename:
-                        raise InputError(f"{path}: expected all weights in the file, found {dataset.name} in another")
-                arrays = [take(dataset) for dataset in datasets]
-                if arrays:
-                    groups.append((_text(layer), arrays))
-            return groups
+            yield file
     except InputError:
         raise
-    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # what h5py raises
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # all that h5py raises
         kind = "a truncated or damaged HDF5 file" if _is_hdf5(path) else "another kind of file"
         raise InputError(f"{path}: expected a weights file in HDF5 (.h5), found {kind} ({error})") from None
+
+
+def _root(file):
+    """The group that holds the layers: below ``model_weights`` in a file of a whole model."""
+    return file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
+
+
+def _layers(file) -> Iterator[tuple[str, list]]:
+    """Name and HDF5 datasets of each layer that has weights, in the order of the file."""
+    root = _root(file)
+    for layer in root.attrs["layer_names"]:
+        group = root[_text(layer)]
+        datasets = [group[_text(weight)] for weight in group.attrs["weight_names"]]
+        for dataset in datasets:
+            if dataset.external or dataset.is_virtual or dataset.file.filename != file.filename:
+                raise InputError(f"{file.filename}: expected all weights in the file, found {dataset.name} in another")
+        if datasets:
+            yield _text(layer), datasets
 
 
 def _is_hdf5(path: pathlib.Path) -> bool:
@@ -329,7 +338,7 @@ def _text(value) -> str:
 
 
 def _plain(value):
-    """An attribute as the Python value that was written."""
+    """The value of an attribute as a plain Python value, decoded where it is JSON."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes):

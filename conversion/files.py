@@ -97,7 +97,8 @@ def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | No
     audio = np.asarray(audio, np.float32)
     sample_rate = sample_rate or converter.sample_rate
     blocks = converter.convert([resample(audio, sample_rate, converter.sample_rate)])
-    converted = resample(np.concatenate(list(blocks)), converter.sample_rate, sample_rate)
+    joined = np.concatenate([np.zeros(0, np.float32), *blocks])
+    converted = resample(joined, converter.sample_rate, sample_rate)
     converted = np.pad(converted[: len(audio)], (0, max(0, len(audio) - len(converted))))
     return converted + audio if converter.residual else converted
 

@@ -1,1 +1,1 @@
-"""The second system: the pitch of any sound to a guitar."""
+"""The second system, hum2guitar: a guitar plays the pitch of any sound."""

@@ -1,9 +1,9 @@
-"""Guitar recordings to training segments of hum2guitar: pitch, energy and mel level cached on disk, batches by step.
+"""Training segments of hum2guitar, made from guitar recordings and cached on disk, and their batches by step.
 
-Training pairs are made from guitar alone: the harmonics of a segment's own pitch are the input, its mel spectrogram is
-the target. A recording's segments lie in one file, float16 ``(n_segments, n_mels + 3, n_frames)``: the mel level in
-[-1, 1], then rows of energy in dB, of F0 in Hz (0 where unvoiced) and of what float16 has rounded away from it, which
-counts at the higher harmonics. Harmonics are drawn from these when a batch is loaded. No TensorFlow here.
+Training pairs are made from guitar alone: the input is the harmonics of a segment's own pitch, and the target is its
+mel spectrogram. The segments of a recording are one file, float16 ``(n_segments, n_mels + 3, n_frames)``: the mel level
+in [-1, 1], then one row each of energy in dB, of F0 in Hz (0 where unvoiced) and of the rounding error of F0 in
+float16, which matters at the higher harmonics. Harmonics are computed from these when a batch is loaded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import hashlib
 import json
 import os
 import pathlib
-import tokenize
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common import jobs
+from common import jobs, npy
 from common.audio import find_audio, read_blocks
 from common.errors import InputError
 from common.files import piece_names, write_array, write_json
@@ -28,10 +27,10 @@ from hum2guitar.pitch import GUITAR_F0, analyse
 from training import dataset
 from training.batches import ByStep
 
-LEAST_VOICED = 0.1  # of a segment's frames: with fewer there is nothing to learn from
+MIN_VOICED = 0.1  # share of a segment's frames; segments with less are dropped
 NO_SEGMENT = "expected a guitar of at least 5 s playing a melody, found no segment of 5 s with a pitch"
-OTHER_ROWS = 3  # energy, F0, rest of F0
-FEATURES_VERSION = 1  # of what a feature file holds; a change of it makes all anew
+OTHER_ROWS = 3  # energy, F0, rounding error of F0
+FEATURES_VERSION = 1  # of the content of feature files; files of another version are not used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +38,11 @@ class Segments:
     """The segments of a folder of guitar recordings.
 
     Attributes:
-        representation: of the levels; its range of pitches is that of the segments, 5th to 95th percentile.
-        files: feature files, one a recording, sorted.
-        segments: int ``(n_segments, 2)``: file and number within it.
+        representation: of the levels; its range of pitches is the 5th to 95th percentile of the segments' pitches.
+        files: feature files, one for each recording, sorted.
+        segments: int ``(n_segments, 2)``: index of the file, and of the segment in it.
         left_out: (recording, reason) of those that could not be used.
-        voiced: share of voiced frames in all segments.
+        voiced: share of all frames that are voiced.
     """
 
     representation: HumRepresentation
@@ -54,12 +53,12 @@ class Segments:
 
 
 def find_guitar(folder: str | os.PathLike, flag: str = "--guitar_dir") -> list[pathlib.Path]:
-    """The recordings of a folder: GuitarSet's solos (``*solo*``) where there are such names, else all.
+    """The recordings in a folder: only those named ``*solo*`` if there are any, as in GuitarSet, else all.
 
-    GuitarSet's other takes are chords, which have no single pitch.
+    The other recordings of GuitarSet are chords, which have no single pitch.
 
     Raises:
-        InputError: as `data.find_audio`.
+        InputError: as `audio.find_audio`.
     """
     found = find_audio(folder, flag)
     solos = [path for path in found if "solo" in path.stem.lower()]
@@ -73,12 +72,14 @@ def prepare(
     n_processes: int = 1,
     representation: HumRepresentation = harmonics.PUBLISHED,
 ) -> Segments:
-    """The segments of the guitar recordings in `folder`, computed where they are not yet in the cache.
+    """The segments of the guitar recordings in `folder`, computed unless they are cached already.
 
     Args:
-        features_path: the cache; every combination of folder, representation and F0 method has its own place there.
-        method: of `harmonics.track_f0`.
+        folder: guitar recordings, as for `find_guitar`.
+        features_path: the cache; every combination of folder, representation and F0 method has a folder of its own.
+        method: of `pitch.track_f0`.
         n_processes: as in `jobs.run`.
+        representation: of the segments.
 
     Raises:
         InputError: no recordings, or none that gives a segment.
@@ -117,65 +118,71 @@ def prepare(
 
 
 def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> int:
-    """Write the segments of one recording; how many. A rest shorter than a segment and unvoiced segments are dropped.
+    """Write the segments of one recording to a feature file; their number.
+
+    Segments that are hardly voiced and a remainder shorter than a segment are dropped.
 
     Raises:
-        InputError: no audio.
+        InputError: not audio.
     """
     kept = [np.zeros((0, representation.n_mels + OTHER_ROWS, representation.n_frames))]
     f0_range = GUITAR_F0[method]
-    for audio in segments_of(read_blocks(source, representation.sample_rate), representation.segment_samples):
+    for audio in cut_segments(read_blocks(source, representation.sample_rate), representation.segment_samples):
         f0, energy, level = analyse(audio, representation, method, f0_range)
-        if np.mean(f0 > 0) >= LEAST_VOICED:
+        if np.mean(f0 > 0) >= MIN_VOICED:
             decibels = 10 * np.log10(np.maximum(energy, 1e-10))
             rounded = f0.astype(np.float16)
             kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
     segments = np.concatenate(kept).astype(np.float16)
-    write_array(destination, segments)  # also without a segment, so that the recording is not analysed again
+    write_array(destination, segments)  # even if there are none, so that the recording is not analysed again
     return len(segments)
 
 
-def segments_of(blocks: Iterator[np.ndarray], n_samples: int, keep_rest: bool = False) -> Iterator[np.ndarray]:
-    """The joined blocks cut into pieces of `n_samples`; a shorter rest is dropped or filled up with zeros."""
-    rest = np.zeros(0, np.float32)
+def cut_segments(blocks: Iterator[np.ndarray], n_samples: int, keep_remainder: bool = False) -> Iterator[np.ndarray]:
+    """The joined blocks cut into pieces of `n_samples`; a shorter remainder is dropped, or padded with zeros."""
+    remainder = np.zeros(0, np.float32)
     for block in blocks:
-        rest = np.concatenate([rest, block])
-        while len(rest) >= n_samples:
-            yield rest[:n_samples]
-            rest = rest[n_samples:]
-    if keep_rest and len(rest):
-        yield np.pad(rest, (0, n_samples - len(rest)))
+        remainder = np.concatenate([remainder, block])
+        while len(remainder) >= n_samples:
+            yield remainder[:n_samples]
+            remainder = remainder[n_samples:]
+    if keep_remainder and len(remainder):
+        yield np.pad(remainder, (0, n_samples - len(remainder)))
 
 
 def _open(path: pathlib.Path, representation: HumRepresentation) -> np.ndarray:
-    """A feature file, mapped rather than read.
+    """A feature file as a memory map.
 
     Raises:
         InputError: damaged.
     """
     try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:
-        raise InputError(f"{path}: expected cached features ({error}); remove the file to have it made anew") from None
+        features = npy.map_array(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected cached features ({error}); delete the file, and it will be computed again"
+        ) from None
     expected = (representation.n_mels + OTHER_ROWS, representation.n_frames)
     if features.ndim != 3 or features.shape[1:] != expected:
         raise InputError(f"{path}: expected cached features of shape (n, {expected[0]}, {expected[1]}), "
-                         f"found {features.shape}; remove the file to have it made anew")  # fmt: skip
+                         f"found {features.shape}; delete the file, and it will be computed again")  # fmt: skip
     return features
 
 
 class HumBatches(ByStep):
-    """Batches of segments as a function of the step, as `dataset.Batches`: what `dataset.stream` reads.
+    """Batches of segments as a function of the step.
 
     A batch is ``(inputs, target)``: harmonics and mel level, float32 in [-1, 1], ``(batch, n_mels, n_frames, 1)``, or
     half the bands.
 
     Args:
-        features: of `prepare`.
+        features: from `prepare`.
         segments: rows of ``features.segments``.
+        batch_size: segments in a batch.
+        seed: of the order.
         halve: give half the bands, for the global generator.
-        shuffle: every epoch in an order drawn from `seed` and its number; otherwise as they stand.
-        drop_remainder: leave an epoch's last batch out where it is smaller.
+        shuffle: in each epoch, draw an order from `seed` and the number of the epoch; otherwise keep the order.
+        drop_remainder: leave out the last batch of an epoch if it is smaller.
 
     Raises:
         InputError: fewer segments than one batch.
@@ -202,7 +209,7 @@ class HumBatches(ByStep):
         self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
 
     def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of step `step`, counted from the start of the run, or the equal share of it for one replica."""
+        """The batch of step `step`, counted from the start of the run, or one replica's share of it."""
         epoch, place = self.place(step, replica, n_replicas)
         order = np.arange(len(self.segments))
         if self.shuffle:
@@ -219,31 +226,31 @@ class HumBatches(ByStep):
         """
         r = self.representation
         features = _open(self.files[file], r)[number].astype(np.float32)
-        level, (decibels, rounded, rest) = features[: r.n_mels], features[r.n_mels :]
+        level, (decibels, rounded, error) = features[: r.n_mels], features[r.n_mels :]
         if not np.isfinite(features).all() or np.abs(level).max() > 1.01:
             raise InputError(f"{self.files[file]}: expected levels in [-1, 1], found values outside or NaN")
-        inputs = harmonics.harmonics_level(rounded + rest, 10 ** (decibels / 10), r)
+        inputs = harmonics.harmonics_level(rounded + error, 10 ** (decibels / 10), r)
         return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
 
 
 def split_by_recording(features: Segments, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Rows of ``features.segments`` for training and for validation, and one line that says how they were split."""
-    held_out, said = dataset.hold_out(features.segments[:, 0], validation_split, seed)
-    said = said.replace("pieces", "recordings").replace("piece", "recording").replace("slice", "segment")
-    return features.segments[~held_out], features.segments[held_out], said
+    """Rows of ``features.segments`` for training and for validation, and one line that describes the split."""
+    held_out, summary = dataset.hold_out(features.segments[:, 0], validation_split, seed)
+    summary = summary.replace("pieces", "recordings").replace("piece", "recording").replace("slice", "segment")
+    return features.segments[~held_out], features.segments[held_out], summary
 
 
 def read_sample(
     paths: Sequence[pathlib.Path], representation: HumRepresentation, method: str
 ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray] | None:
-    """The first segment with a pitch among recordings: name, F0, energy, mel level; None where there is none.
+    """The first segment of `paths` that has a pitch: name, F0, energy and mel level; None if there is none.
 
-    A recording that cannot be read is passed over. Silence follows one that ends within a segment.
+    Recordings that cannot be read are skipped. A last, shorter segment is padded with silence.
     """
     n = representation.segment_samples
     for path in paths:
         try:
-            for audio in segments_of(read_blocks(path, representation.sample_rate), n, keep_rest=True):
+            for audio in cut_segments(read_blocks(path, representation.sample_rate), n, keep_remainder=True):
                 pitch, energy, level = analyse(audio, representation, method)
                 if pitch.any():
                     return path.stem, pitch, energy, level

@@ -1,13 +1,13 @@
-"""Pitch, the artificial spectrogram of a pitch ("semantic harmonics"), mel spectrograms and the way back to audio.
+"""The representation of hum2guitar: mel levels, and the artificial spectrogram of a pitch ("semantic harmonics").
 
-The features of the second system, hum2guitar: any pitched sound is reduced to the harmonics of its pitch, and a network
-turns those into the mel spectrogram of a guitar. NumPy arrays in, new arrays out; no TensorFlow. Shapes and ranges:
+Any pitched sound is reduced to the harmonics of its pitch, and a network turns those into the mel spectrogram of a
+guitar. NumPy arrays in, new arrays out. Shapes and ranges in all of hum2guitar:
 
 * audio: float32 ``(n_samples,)``, full scale 1, at the representation's sample rate
 * f0: float32 ``(n_frames,)`` in Hz, 0 where unvoiced
 * magnitude: float32 ``(n_fft // 2 + 1, n_frames)``; a full-scale sine peaks near 1
-* level: float32 ``(n_mels, n_frames)``, decibels of a *fixed* range scaled to [-1, 1]. The published system scaled each
-  file by its own extremes; with a fixed range the loudness of the hum is the loudness the network sees.
+* level: float32 ``(n_mels, n_frames)``, decibels of a *fixed* range scaled to [-1, 1]. The published system scales each
+  file by its own extremes; with a fixed range, the network sees how loud the hum is.
 
 Frame t is centred on sample ``t * hop_length``, as in `data.stft`.
 """
@@ -25,7 +25,7 @@ import data
 
 @dataclasses.dataclass(frozen=True)
 class HumRepresentation(data.StftSettings):
-    """How audio becomes what a hum2guitar network sees; all but the fixed decibel ranges is as published.
+    """How audio becomes what a hum2guitar network sees; as published, except for the fixed decibel ranges.
 
     Attributes:
         sample_rate: in Hz.
@@ -34,11 +34,11 @@ class HumRepresentation(data.StftSettings):
         n_mels: mel bands, the network's bins (triangles of height 1, Slaney's mel scale).
         f_min, f_max: range of the mel bands in Hz.
         n_frames: frames of one training segment (5 s).
-        mel_ref_db, mel_top_db: the mel power that maps to 1, and how many dB below it maps to -1. 0 dB is the peak of a
-            full-scale sine.
-        harmonics_ref_db, harmonics_top_db: the same for the harmonics. Their range is wider, since as published their
-            amplitude is the frame's *energy*: 1 dB of loudness moves them by 2 dB.
-        f0_low, f0_high: range in Hz that the target plays well; pitches are moved by octaves into it.
+        mel_ref_db, mel_top_db: the mel power in dB that maps to 1, and the range in dB below it, whose end maps to -1.
+            0 dB is the peak of a full-scale sine.
+        harmonics_ref_db, harmonics_top_db: the same for the harmonics. Their range is wider, because their amplitude is
+            the *energy* of the frame, as published: 1 dB of loudness changes them by 2 dB.
+        f0_low, f0_high: range in Hz that the target plays; pitches are moved into it by octaves.
     """
 
     sample_rate: int = 22050
@@ -68,7 +68,7 @@ class HumRepresentation(data.StftSettings):
 
     @property
     def segment_samples(self) -> int:
-        """Samples of one training segment, the fewest that make `n_frames` frames: 4.99 s."""
+        """Samples of one training segment, the smallest number that gives `n_frames` frames: 4.99 s."""
         return self.hop_length * (self.n_frames - 1)
 
 
@@ -95,9 +95,9 @@ def mel_filters(representation: HumRepresentation = PUBLISHED) -> np.ndarray:
 
 
 def to_level(power: np.ndarray, ref_db: float, top_db: float) -> np.ndarray:
-    """Power in [0, inf) to [-1, 1]: 1 from `ref_db` on, -1 for silence, `top_db` below.
+    """Level in [-1, 1] of a power: 1 at `ref_db` and above; silence, `top_db` below that, is -1.
 
-    The floor is added rather than cut off, so that `from_level` gives back everything down to silence.
+    The power of the floor is added, not used as a minimum, so that `from_level` is an exact inverse down to silence.
     """
     floor = 10 ** ((ref_db - top_db) / 10)
     level = (10 * np.log10(np.asarray(power, np.float32) + np.float32(floor)) - ref_db) / top_db * 2 + 1
@@ -112,31 +112,33 @@ def from_level(level: np.ndarray, ref_db: float, top_db: float) -> np.ndarray:
 
 
 def mel_level(spectrum: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
-    """Mel spectrogram of a magnitude in [-1, 1], ``(n_mels, n_frames)``."""
+    """Mel level ``(n_mels, n_frames)`` in [-1, 1] of a magnitude."""
     r = representation
     return to_level(mel_filters(r) @ np.square(spectrum), r.mel_ref_db, r.mel_top_db)
 
 
 def mel_power(level: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
-    """Mel power ``(n_mels, n_frames)`` of a level: the inverse of the last step of `mel_level`."""
+    """Mel power ``(n_mels, n_frames)`` of a mel level."""
     return from_level(level, representation.mel_ref_db, representation.mel_top_db)
 
 
 def mel_energy(power: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
-    """Energy ``(n_frames,)`` of a mel power, as `frame_energy` has it of the magnitude behind it."""
+    """Energy ``(n_frames,)`` of a mel power: approximately `frame_energy` of the magnitude."""
     return np.maximum(mel_pseudo_inverse(representation) @ power, 0).sum(axis=0)
 
 
 @functools.cache
 def mel_pseudo_inverse(representation: HumRepresentation) -> np.ndarray:
-    # Some bands hold no bin: without a bound, NumPy 2.5 divides by what rounding has left of their singular values.
+    """The pseudo-inverse of `mel_filters`, float32 ``(n_bins, n_mels)``."""
+    # Some bands contain no bin. Without rcond, NumPy 2.5 divides by singular values that are 0 but for rounding.
     return np.linalg.pinv(mel_filters(representation), rcond=1e-5)
 
 
 def halve_bins(level: np.ndarray) -> np.ndarray:
-    """Mean of each second band and its neighbours, ``(n_mels // 2, n_frames)``: what the global generator works on.
+    """Half the bands, ``(n_mels // 2, n_frames)``, as the global generator needs them.
 
-    Average pool of 3 with stride 2 and padding 1, edges not counted, as published.
+    The mean of every second band and its neighbours: an average pool of 3 with stride 2, as published, in which the
+    padding at the edges does not count.
     """
     padded = np.pad(level, ((1, 1), (0, 0)))
     counts = np.pad(np.ones(len(level)), 1)
@@ -145,30 +147,30 @@ def halve_bins(level: np.ndarray) -> np.ndarray:
 
 
 def double_bins(level: np.ndarray) -> np.ndarray:
-    """Twice the bands, interpolated: the way back from `halve_bins`."""
+    """Twice the bands, by linear interpolation: the approximate inverse of `halve_bins`."""
     between = (level + np.concatenate([level[1:], level[-1:]])) / 2
     return np.stack([level, between], axis=1).reshape(-1, level.shape[1])
 
 
 def harmonics(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
-    """Artificial magnitude of a pitch, ``(n_bins, n_frames)``: a comb of harmonics that fades towards the top.
+    """Artificial magnitude of a pitch, ``(n_bins, n_frames)``: a comb of harmonics that decays with the frequency.
 
-    As published (hum2guitar): in each voiced frame the sum over i >= 1, with p*i below the top bin, of
-    ``exp(-2 * (k - p*i)**2)`` over bins k, times the frame's energy, times ``exp(-linspace(0, 5, n_bins))`` scaled to
-    [0, 1]. Here p is the pitch in bins as it is; the published system rounds it first, which puts the tenth harmonic
-    up to five bins beside its place.
+    As published (hum2guitar), in each voiced frame and bin k: the sum over i >= 1, with p*i below the top bin, of
+    ``exp(-2 * (k - p*i)**2)``, times the energy of the frame, times ``exp(-linspace(0, 5, n_bins))`` scaled to [0, 1].
+    Here p is the exact pitch in bins. The published system rounds it, which moves the tenth harmonic by up to five
+    bins.
 
     Args:
         f0: in Hz ``(n_frames,)``, 0 where unvoiced.
-        energy: of `frame_energy`, ``(n_frames,)``.
+        energy: from `frame_energy`, ``(n_frames,)``.
     """
     n_bins = representation.n_bins
     bins = np.arange(n_bins, dtype=np.float32)[:, np.newaxis]  # (n_bins, 1)
     voiced = np.flatnonzero(np.asarray(f0) > 0)
     p = (np.asarray(f0)[voiced] / representation.bin_hz).astype(np.float32)  # (n_voiced,)
-    nearest = np.round(bins / p)  # number of the harmonic nearest to each bin, (n_bins, n_voiced)
+    nearest = np.round(bins / p)  # harmonic that is nearest to each bin, (n_bins, n_voiced)
     comb = np.zeros_like(nearest)
-    for i in (nearest - 1, nearest, nearest + 1):  # the others are too far to be seen
+    for i in (nearest - 1, nearest, nearest + 1):  # the others are too far away to matter
         comb += np.where((i >= 1) & (p * i < n_bins - 1), np.exp(-2 * np.square(bins - p * i)), 0)
     decay = np.exp(-np.linspace(0, 5, n_bins))
     decay = (decay - decay[-1]) / (decay[0] - decay[-1])

@@ -1,4 +1,4 @@
-"""Mel spectrogram to audio."""
+"""From a mel spectrogram back to audio."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import data
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation, mel_pseudo_inverse
 
-MEL_INVERSES = ("peaks", "published")  # `mel_to_audio` and `mel_to_audio_published`
+MEL_INVERSES = ("peaks", "published")  # choices of --mel_inverse: `mel_to_audio`, `mel_to_audio_published`
 
 
 def mel_to_audio(
@@ -20,21 +20,24 @@ def mel_to_audio(
     n_iterations: int = 32,
     before: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Audio float32 ``(length,)`` whose mel power is near `power` ``(n_mels, n_frames)``.
+    """Audio float32 ``(length,)`` whose mel power is close to `power`.
 
     1. Magnitude by the pseudo-inverse of the mel matrix, clipped at 0.
-    2. Phase by the advance of each spectral peak over a hop (`peak_phase`).
-    3. Fast Griffin-Lim (Perraudin, Balazs & Søndergaard, 2013) with momentum 0.99. What is asked for is the mel power,
-       not the guessed magnitude: each round scales the bins of the present magnitude by what their mel bands lack.
+    2. Phase from the frequency of each spectral peak (`peak_phase`).
+    3. Fast Griffin-Lim (Perraudin, Balazs & Søndergaard, 2013) with momentum 0.99. The target is the mel power rather
+       than the magnitude of step 1: each iteration scales the bins of the current magnitude by the ratio of the wanted
+       to the current power of their mel bands.
 
     Args:
-        length: in samples; beyond the last frame's hop there is silence.
-        n_iterations: rounds of the third step.
-        before: the `data.stft` of what is already made of the first n frames, complex ``(n_bins, n)``; the phase goes
-            on from there.
+        power: ``(n_mels, n_frames)``.
+        length: in samples; after the last frame there is silence.
+        representation: of the mel power.
+        n_iterations: of step 3.
+        before: `data.stft` of the audio that already exists for the first n frames, complex ``(n_bins, n)``, whose
+            phase is continued.
     """
     r = representation
-    covered = r.hop_length * power.shape[1] - 1  # samples whose centred frames are those of `power`
+    covered = r.hop_length * power.shape[1] - 1  # samples that have as many centred frames as `power`
     power = np.asarray(power, np.float32) * r.magnitude_scale**-2
     guess = np.sqrt(np.maximum(mel_pseudo_inverse(r) @ power, 0))
     coefficients = guess * np.exp(1j * peak_phase(guess, r, before)).astype(np.complex64)
@@ -43,10 +46,10 @@ def mel_to_audio(
     for _ in range(n_iterations):
         spectrum = data.stft(data.istft(coefficients, covered, r), r)
         squared = np.square(spectrum.real) + np.square(spectrum.imag) + tiny
-        asked = np.sqrt(squared * (spread @ (power / (bands @ squared + tiny))))
-        pushed = spectrum if previous is None else spectrum + np.float32(0.99) * (spectrum - previous)
+        wanted = np.sqrt(squared * (spread @ (power / (bands @ squared + tiny))))
+        accelerated = spectrum if previous is None else spectrum + np.float32(0.99) * (spectrum - previous)
         previous = spectrum
-        coefficients = pushed * (asked / (np.abs(pushed) + tiny))
+        coefficients = accelerated * (wanted / (np.abs(accelerated) + tiny))
     audio = data.istft(coefficients, min(length, covered), r)
     return np.pad(audio, (0, length - len(audio)))
 
@@ -58,9 +61,10 @@ def mel_to_audio_published(
     n_iterations: int = 32,
     seed: int = 0,
 ) -> np.ndarray:
-    """Audio float32 ``(length,)`` of a mel power the published way.
+    """Audio float32 ``(length,)`` of a mel power in the published way.
 
-    Non-negative least squares for the magnitude, then Griffin-Lim from random phase, both librosa's.
+    Non-negative least squares for the magnitude, then Griffin-Lim from random phase, both from librosa. Arguments as in
+    `mel_to_audio`; `seed` is that of the random phase.
     """
     import librosa
 
@@ -86,13 +90,14 @@ def peak_phase(
 ) -> np.ndarray:
     """Phase in radians ``(n_bins, n_frames)`` for a magnitude, from the frequencies of its peaks.
 
-    Single-pass spectrogram inversion (Beauregard et al., 2015): every bin belongs to the nearest peak; the peak's
-    frequency, by a parabola through its three bins, says how far its phase goes in one hop; beside a peak the phase
-    turns by pi a bin, since the window is centred in the frame. (Multiples of a tracked pitch in place of the peaks'
-    own frequencies were tried and are worse: 5 cents of error are 1 bin at the 30th harmonic of 120 Hz.)
+    Single-pass spectrogram inversion (Beauregard et al., 2015). Every bin belongs to the nearest peak. The frequency of
+    the peak, from a parabola through three bins, determines the advance of its phase over a hop. From bin to bin
+    around a peak, the phase turns by pi, because the window is centred in the frame. (Multiples of a tracked pitch
+    instead of the frequencies of the peaks are worse: an error of 5 cents is 1 bin at the 30th harmonic of 120 Hz.)
 
     Args:
-        spectrum: magnitude ``(n_bins, n_frames)`` of any scale.
+        spectrum: magnitude ``(n_bins, n_frames)`` in any scale.
+        representation: sample rate, window and hop.
         before: as in `mel_to_audio`.
     """
     r = representation
@@ -103,7 +108,7 @@ def peak_phase(
     is_peak[1:-1] = (middle > left) & (middle >= right)
     offset = np.pad(data.peak_offset(left, middle, right), ((1, 1), (0, 0)))
     bins = np.arange(n_bins)[:, np.newaxis]
-    owner = _nearest_marked(is_peak)  # the peak of each bin; a frame without peaks: each bin its own
+    owner = _nearest_marked(is_peak)  # the peak that each bin belongs to; itself in frames without peaks
     frequency = bins + offset  # in bins
     advance = 2 * np.pi * r.hop_length / r.n_fft * frequency  # radians in one hop
     phase = np.zeros((n_bins, n_frames))
@@ -117,7 +122,7 @@ def peak_phase(
 
 
 def _nearest_marked(marked: np.ndarray) -> np.ndarray:
-    """Row of the nearest marked row in the same column for every place; its own row in a column without marks."""
+    """For every place, the nearest marked row in its column; the place's own row if the column has none."""
     n_rows, _ = marked.shape
     rows = np.broadcast_to(np.arange(n_rows)[:, np.newaxis], marked.shape)
     above = np.maximum.accumulate(np.where(marked, rows, -n_rows * 2), axis=0)
@@ -128,7 +133,7 @@ def _nearest_marked(marked: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _mel_bands(representation: HumRepresentation):
-    """The mel matrix and the matrix that averages bands back onto bins, both sparse (9 in 1000 entries are not 0)."""
+    """The mel matrix, and the matrix that averages bands to bins, both sparse, since 99 % of their entries are 0."""
     from scipy import sparse
 
     filters = harmonics.mel_filters(representation)

@@ -1,4 +1,4 @@
-"""Pitch tracking: pYIN, or the cepstrum as published."""
+"""Pitch tracking with pYIN, or with the cepstrum as published."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 
 F0_METHODS = ("pyin", "cepstrum")
-# Search ranges in Hz. The cepstrum's are the published ones (its reach ends at 21.5 Hz). pYIN does not mistake octaves
-# the wider it looks, so its range holds women's and children's voices too, and from below the lowest guitar string on.
+# Search ranges in Hz. Those of the cepstrum are the published ones (21.5 Hz is the lowest it can find). pYIN makes no
+# more octave errors in a wider range, so its ranges include high voices, and start below the lowest string of a guitar.
 HUM_F0 = {"pyin": (65.0, 1050.0), "cepstrum": (70.0, 550.0)}
 GUITAR_F0 = {"pyin": (65.0, 1300.0), "cepstrum": (20.0, 1300.0)}
-LOWEST_F0, HIGHEST_F0 = 20.0, 5000.0
-SILENCE_DB = -60.0  # a frame whose energy is below this (full-scale sine: 1.8 dB) has no pitch
+MIN_F0, MAX_F0 = 20.0, 5000.0  # limits of any search range, in Hz
+SILENCE_DB = -60.0  # energy of a frame below which it is unvoiced (a full-scale sine has 1.8 dB)
 
 
 def analyse(
@@ -27,9 +27,9 @@ def analyse(
     f0_range: tuple[float, float] | None = None,
     remove_outliers: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pitch, energy and mel level of audio: ``(n_frames,)``, ``(n_frames,)``, ``(n_mels, n_frames)``.
+    """Pitch, energy and mel level of audio: ``(n_frames,)``, ``(n_frames,)``, ``(n_mels, n_frames)``, from one STFT.
 
-    Arguments and errors as `track_f0`. One STFT serves all three.
+    Arguments and errors as in `track_f0`.
     """
     spectrum = harmonics.magnitude(audio, representation)
     f0 = track_f0(audio, representation, method, f0_range, remove_outliers, spectrum)
@@ -37,18 +37,18 @@ def analyse(
 
 
 def search_range(method: str, f0_min: float | None = None, f0_max: float | None = None) -> tuple[float, float]:
-    """The range in Hz that a pitch is searched in: as given, or the method's own for humming.
+    """The search range in Hz: as given, or that of the method for humming.
 
     Raises:
-        InputError: unknown method, or a range that is narrower than an octave (pYIN needs that much) or out of reach.
+        InputError: an unknown method, or a range that is narrower than an octave, which pYIN needs, or out of reach.
     """
     if method not in F0_METHODS:
         raise InputError(f"--f0: expected one of {', '.join(F0_METHODS)}, found {method!r}")
     low, high = HUM_F0[method]
     low, high = low if f0_min is None else f0_min, high if f0_max is None else f0_max
-    if not LOWEST_F0 <= low <= high / 2 <= HIGHEST_F0 / 2:
+    if not MIN_F0 <= low <= high / 2 <= MAX_F0 / 2:
         raise InputError(
-            f"--f0_min, --f0_max: expected a range of an octave or more between {LOWEST_F0:g} and {HIGHEST_F0:g} Hz, "
+            f"--f0_min, --f0_max: expected a range of an octave or more between {MIN_F0:g} and {MAX_F0:g} Hz, "
             f"found {low:g} to {high:g} Hz"
         )
     return low, high
@@ -66,10 +66,10 @@ def track_f0(
 
     Args:
         method: "pyin" (Mauch & Dixon, 2014), or "cepstrum" as published by hum2guitar.
-        f0_range: lowest and highest pitch searched, in Hz; by default that of humming, `HUM_F0`.
-        remove_outliers: cepstrum only: as published for humming, frames farther than 1.5 interquartile ranges from the
-            median become unvoiced.
-        spectrum: the audio's `magnitude`, where it is at hand.
+        f0_range: lowest and highest pitch in Hz; by default that of humming, `HUM_F0`.
+        remove_outliers: of the cepstrum: make frames unvoiced that are more than 1.5 interquartile ranges away from the
+            median, as published for humming.
+        spectrum: `harmonics.magnitude` of the audio, if it is known already.
 
     Raises:
         InputError: as `search_range`.
@@ -90,7 +90,7 @@ def track_f0(
 def _pyin(audio: np.ndarray, r: HumRepresentation, f0_min: float, f0_max: float) -> np.ndarray:
     import librosa
 
-    # Three periods of the lowest pitch: a longer frame smears slides and the ends of notes.
+    # Three periods of the lowest pitch: longer frames blur slides and the ends of notes.
     frame_length = 1 << math.ceil(math.log2(3 * r.sample_rate / f0_min))
     f0, voiced, _ = librosa.pyin(
         audio,
@@ -99,16 +99,16 @@ def _pyin(audio: np.ndarray, r: HumRepresentation, f0_min: float, f0_max: float)
         sr=r.sample_rate,
         frame_length=frame_length,
         hop_length=r.hop_length,
-        resolution=0.2,  # semitones: off by 10 cents at most, and four times faster than 0.1
+        resolution=0.2,  # semitones: errors up to 10 cents, but four times as fast as 0.1
     )
     return np.where(voiced, f0, 0)
 
 
 def _refine(f0: np.ndarray, spectrum: np.ndarray, r: HumRepresentation) -> np.ndarray:
-    """`f0` moved, by 20 cents at most, to where the first five harmonics stand in the spectrum.
+    """`f0`, corrected by at most 20 cents, from the places of the first five harmonics in the spectrum.
 
-    Each harmonic's place is the vertex of a parabola through its three bins in decibels; they are weighed by magnitude
-    and by number, since an error of the place is shared by so many harmonics.
+    The place of a harmonic is the vertex of the parabola through its three bins in decibels. Harmonics are weighted by
+    their magnitude and by their number, because the error of f0 is that of the place divided by this number.
     """
     voiced = np.flatnonzero(f0 > 0)
     p = f0[voiced] / r.bin_hz
@@ -151,14 +151,14 @@ def _cepstrum(
 
 
 def octaves_into_range(f0: np.ndarray, low: float, high: float) -> int:
-    """Semitones, a multiple of 12, that move a melody into [low, high] Hz: the fewest octaves for the most frames.
+    """Semitones, a multiple of 12, that move most frames of a melody into [low, high] Hz by the fewest octaves.
 
-    0 where nothing is voiced.
+    0 if nothing is voiced.
     """
     voiced = f0[f0 > 0]
     if not len(voiced):
         return 0
     octaves = range(-6, 7)
     inside = [np.mean((voiced * 2.0**o >= low) & (voiced * 2.0**o <= high)) for o in octaves]
-    # 1 % fewer frames are no reason for another octave.
+    # One octave more has to bring more than 1 % of the frames into the range.
     return 12 * min((o for o, share in zip(octaves, inside, strict=True) if share >= max(inside) - 0.01), key=abs)
