@@ -169,14 +169,20 @@ def align_onset(note: np.ndarray, sample_rate: int) -> np.ndarray:
     The onset is the first sample above -30 dB of the note's peak. At -40 dB, the hammers and dampers of a real grand
     (Salamander) come up to 7 ms before the string does; at -30 dB the onsets of its notes agree within 3 ms.
     """
-    magnitude = np.abs(note)
-    if not magnitude.any():
+    if not note.any():
         return np.zeros(0, np.float32)
-    onset, lead = int(np.argmax(magnitude > ONSET_LEVEL * magnitude.max())), round(LEAD_SECONDS * sample_rate)
-    aligned = np.concatenate([np.zeros(max(lead - onset, 0), note.dtype), note[max(onset - lead, 0) :]])
-    aligned = remove_dc(aligned, sample_rate)
+    lead = round(LEAD_SECONDS * sample_rate)
+    # Twice, because DC shifts the level at which a note seems to begin, and has to be removed without the silence.
+    aligned = _move_onset(remove_dc(_move_onset(note, lead), sample_rate), lead)
     aligned[:lead] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(lead) / lead)
     return aligned
+
+
+def _move_onset(note: np.ndarray, lead: int) -> np.ndarray:
+    """The note with its onset at sample `lead`; a new array."""
+    magnitude = np.abs(note)
+    onset = int(np.argmax(magnitude > ONSET_LEVEL * magnitude.max()))
+    return np.concatenate([np.zeros(max(lead - onset, 0), np.float32), note[max(onset - lead, 0) :]])
 
 
 def has_pitch(instrument: Instrument, pitch: int) -> bool:
@@ -208,7 +214,7 @@ class NoteBank:
         self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
         for pitch, velocity in instrument.notes:
             self._velocities.setdefault(pitch, []).append(velocity)
-        self._found: dict[tuple[int, int], tuple[_Reading | None, str]] = {}
+        self._found: dict[tuple[int, int], tuple[Reading | None, str]] = {}
 
     def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
         """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
@@ -223,7 +229,7 @@ class NoteBank:
         reading, how = self._found[key]
         return (_CACHE.read(reading) if reading else np.zeros(0, np.float32)), how
 
-    def _find(self, pitch: int, velocity: int) -> tuple[_Reading | None, str]:
+    def _find(self, pitch: int, velocity: int) -> tuple[Reading | None, str]:
         """What to read for a note of one of `VELOCITIES`, if anything, and how it was found."""
         if not self._instrument.can_play(pitch):
             return None, "silent"
@@ -231,7 +237,7 @@ class NoteBank:
         found_velocity = nearest(self._velocities[found_pitch], velocity)
         path = self._instrument.notes[found_pitch, found_velocity]
         mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
-        reading = _Reading(path, mtime, self.sample_rate, self._instrument.raw, pitch - found_pitch)
+        reading = Reading(path, mtime, self.sample_rate, self._instrument.raw, pitch - found_pitch)
         silent = not _CACHE.read(reading).any()
         return reading, "silent" if silent else self._origin(pitch, velocity, found_velocity)
 
@@ -245,7 +251,7 @@ class NoteBank:
         return "velocity" if found_velocity != velocity else ""
 
 
-class _Reading(NamedTuple):
+class Reading(NamedTuple):
     """A note's file as it was at a time, whether its DC is to be removed, and by how many semitones it is shifted."""
 
     path: str
@@ -255,14 +261,15 @@ class _Reading(NamedTuple):
     semitones: int
 
 
-class _Cache:
+class NoteCache:
     """The notes that were read most recently, up to a number of bytes; each one is read-only."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._n_bytes = max_bytes, 0
-        self._notes: collections.OrderedDict[_Reading, np.ndarray] = collections.OrderedDict()
+        self._max_bytes, self.n_bytes = max_bytes, 0
+        self._notes: collections.OrderedDict[Reading, np.ndarray] = collections.OrderedDict()
 
-    def read(self, reading: _Reading) -> np.ndarray:
+    def read(self, reading: Reading) -> np.ndarray:
+        """The note, float32 ``(n,)`` at the reading's sample rate."""
         if reading in self._notes:
             self._notes.move_to_end(reading)
             return self._notes[reading]
@@ -272,10 +279,10 @@ class _Cache:
         note = resample(note, rate * 2 ** (semitones / 12), rate) if semitones else note
         note.flags.writeable = False
         self._notes[reading] = note
-        self._n_bytes += note.nbytes
-        while self._n_bytes > self._max_bytes and len(self._notes) > 1:
-            self._n_bytes -= self._notes.popitem(last=False)[1].nbytes
+        self.n_bytes += note.nbytes
+        while self.n_bytes > self._max_bytes and len(self._notes) > 1:
+            self.n_bytes -= self._notes.popitem(last=False)[1].nbytes
         return note
 
 
-_CACHE = _Cache(KEPT_BYTES)  # kept from one piece to the next, which saves a third of the work
+_CACHE = NoteCache(KEPT_BYTES)  # kept from one piece to the next, which saves a third of the work

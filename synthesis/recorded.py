@@ -48,7 +48,7 @@ def parse_note_name(stem: str) -> tuple[int, int | None, int | None] | None:
     elif match := _NOTE.fullmatch(stem):
         pitch = 12 * (int(match[3]) + 1) + _SEMITONES[match[1].lower()] + _ALTERATIONS[match[2].lower()]
         layer = int(match[4]) if match[4] else None
-    if pitch is None or not 0 <= pitch <= 127 or not 1 <= (velocity or 1) <= 127 or layer == 0:
+    if pitch is None or not 0 <= pitch <= 127 or layer == 0 or (velocity is not None and not 1 <= velocity <= 127):
         return None
     return pitch, velocity, layer
 

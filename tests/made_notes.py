@@ -8,6 +8,8 @@ import mido
 import numpy as np
 import soundfile
 
+from synthesis.midi import Note, Piece
+
 
 def made_note(pitch: int, velocity: int = 100, seconds: float = 4, rate: int = 16000) -> np.ndarray:
     """A decaying tone of three harmonics with a short attack, float64."""
@@ -43,6 +45,20 @@ def write_midi(path: pathlib.Path, notes, channel: int = 0, extra=(), ticks_per_
     path.parent.mkdir(parents=True, exist_ok=True)
     mido.MidiFile(tracks=[track], ticks_per_beat=ticks_per_beat).save(path)
     return path
+
+
+def piece_of(*notes) -> Piece:
+    """A piece of notes (start, end, pitch, velocity)."""
+    notes = tuple(Note(*note) for note in notes)
+    return Piece(notes, max(note.end for note in notes))
+
+
+def write_recorded_notes(folder: pathlib.Path, names: dict[str, int], rate: int = 44100, silence: float = 0.0) -> None:
+    """Recordings of 4 s for each file name and its pitch, after some seconds of silence."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pitch in names.items():
+        note = made_note(pitch, rate=rate)
+        soundfile.write(folder / name, np.concatenate([np.zeros(round(silence * rate)), note]), rate)
 
 
 def measured_f0(audio: np.ndarray, rate: int, lowest: float = 50, highest: float = 2000) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 from made_clusters import cluster_of_two, kill_one_after_the_first_job
-from made_notes import write_midi, write_notes
+from made_notes import measured_f0, write_midi, write_notes, write_recorded_notes
 
 import synthesize_audios
+from synthesis.midi import read_midi
 
 TWO = ("guitar_acoustic", "keyboard_acoustic")
 
@@ -42,8 +45,9 @@ def run(tmp_path, midis, notes, capsys):
     """Run the command on two instruments; gives exit status, stdout, stderr."""
 
     def run(*flags, audios="audios", midi=midis, source=("--nsynth_path", notes), instruments=TWO, jobs=1):
-        argv = ["--midi_path", midi, "--audios_path", tmp_path / audios, *source, "--jobs", jobs, *flags]
-        argv += ["--instruments", *instruments]
+        argv = ["--midi_path", midi] if midi else []
+        argv += ["--audios_path", tmp_path / audios, *source, "--jobs", jobs, *flags]
+        argv += ["--instruments", *instruments] if instruments else []
         try:
             status = synthesize_audios.main([str(arg) for arg in argv])
         except SystemExit as stop:
@@ -92,7 +96,7 @@ def test_notes_from_other_velocities_and_silent_ones_are_reported(run, tmp_path)
     write_midi(tmp_path / "m" / "a.mid", [(0, 1, 60, 70), (0, 1, 60, 52), (0, 1, 80, 127), (0, 1, 60, 100)])
     status, out, _ = run(midi=tmp_path / "m", instruments=["guitar_acoustic"])
     assert status == 0
-    assert out.endswith("; 4 notes, 2 from another velocity, 1 silent for want of a note near enough\n")
+    assert out.endswith("; 4 notes, 2 from another velocity, 1 silent because no note is near enough\n")
 
 
 def test_two_processes_write_what_one_writes(run, tmp_path):
@@ -258,8 +262,7 @@ def test_mistakes_with_soundfonts_get_one_line(run, tmp_path):
 
 
 def test_kept_notes_are_an_nsynth_data_set_and_change_nothing(run, tmp_path, monkeypatch):
-    for module in ("synthesis.notes", "synthesize_audios"):  # all pitches take ten seconds
-        monkeypatch.setattr(f"{module}.PITCHES", range(60, 65))
+    monkeypatch.setattr("synthesize_audios.PITCHES", range(60, 65))  # all pitches take ten seconds
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "temporary").mkdir()
@@ -279,8 +282,246 @@ def test_kept_notes_are_an_nsynth_data_set_and_change_nothing(run, tmp_path, mon
     )
     status, _, err = run("--notes_path", tmp_path / "notes", audios="mixed", source=())
     assert status == 2
-    assert "notes.json, found others: guitar_acoustic_000 24 (now 25)" in err
+    assert "notes.json, found others: guitar_acoustic_000 program 24 (now 25)" in err
     assert not (tmp_path / "mixed").exists()
+
+
+# --- voices -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Two folders of recorded notes, one at 48 kHz, one that begins 30 ms late and has few pitches."""
+    folder = tmp_path_factory.mktemp("recorded")
+    write_recorded_notes(folder / "grand", {"C4v1.flac": 60, "C4v2.flac": 60, "F#4v2.flac": 66}, rate=48000)
+    write_recorded_notes(folder / "upright", {"060.ogg": 60}, silence=0.03)
+    return folder
+
+
+def test_every_voice_of_an_instrument_plays_every_piece(run, tmp_path, recorded):
+    voices = f"keyboard_acoustic=TimGM6mb.sf2:1,nsynth:0,{recorded}/grand"
+    status, out, err = run("--voices", voices, f"guitar_acoustic={recorded}/upright", instruments=["string_acoustic"])
+    assert status == 2  # the strings are not among NSynth's notes
+    status, out, err = run("--voices", voices, instruments=["guitar_acoustic"])
+    assert status == 0
+    assert [line for line in err.splitlines() if "grand" in line] == [
+        "keyboard_acoustic@grand: expected pitches 21 to 108, found 2 of 88; 21-47, 79-108 stay silent, "
+        "more than 12 semitones from a recorded pitch"
+    ]
+    names = ["guitar_acoustic", *(f"keyboard_acoustic@{voice}" for voice in ("TimGM6mb-1", "grand", "nsynth-000"))]
+    found = written(tmp_path / "audios")
+    assert sorted(found) == sorted(f"{name}/{piece}.wav" for name in names for piece in ("bach_two", "one"))
+    for piece in ("bach_two", "one"):
+        lengths = {soundfile.info(tmp_path / "audios" / name / f"{piece}.wav").frames for name in names}
+        assert len(lengths) == 1
+    # Of 60 there are two layers, 64 and 127, and 100 is wanted; 62 and 64 are shifted from 60 and 66.
+    counted = "1 from another velocity, 4 from another pitch"
+    assert f"keyboard_acoustic@grand: 2 recordings written, 0 already there; 5 notes, {counted}" in out
+    # A voice sounds as the same notes without --voices.
+    run(audios="plain", instruments=["keyboard_acoustic"])
+    plain = written(tmp_path / "plain")
+    assert found["keyboard_acoustic@nsynth-000/one.wav"] == plain["keyboard_acoustic/one.wav"]
+    run("--program", "keyboard_acoustic=1", audios="rendered", instruments=["keyboard_acoustic"], source=())
+    rendered = written(tmp_path / "rendered")
+    assert found["keyboard_acoustic@TimGM6mb-1/one.wav"] == rendered["keyboard_acoustic/one.wav"]
+
+
+def test_with_voices_alone_nothing_else_is_played(run, tmp_path, recorded):
+    assert run("--voices", f"keyboard_acoustic={recorded}/upright", instruments=(), source=())[0] == 0
+    assert {path.split("/")[0] for path in written(tmp_path / "audios")} == {"keyboard_acoustic@upright"}
+
+
+def test_onsets_line_up_between_voices(run, tmp_path, recorded):
+    starts = [0.1, 0.4, 0.55, 1.0, 1.3, 1.75]
+    notes = [(start, start + 0.1, pitch, 127) for start, pitch in zip(starts, [60, 64] * 3, strict=True)]
+    write_midi(tmp_path / "m/a.mid", notes)
+    voices = f"keyboard_acoustic={recorded}/grand,{recorded}/upright,nsynth:0"
+    assert run("--voices", voices, "--duration_rate", 1, midi=tmp_path / "m", instruments=())[0] == 0
+    for path in (tmp_path / "audios").rglob("*.wav"):
+        audio, _ = soundfile.read(path)
+        for start in starts:
+            around = audio[round((start - 0.01) * 44100) : round((start + 0.09) * 44100)]
+            onset = np.argmax(np.abs(around) > 0.2 * np.abs(around).max()) / 44100 - 0.01
+            assert onset == pytest.approx(0.003, abs=0.003)
+
+
+def test_synthesis_json_describes_the_voices(run, tmp_path, recorded):
+    voices = f"keyboard_acoustic=TimGM6mb.sf2:1,nsynth:0,{recorded}/upright"
+    run("--voices", voices, instruments=["guitar_acoustic"])
+    parameters = json.loads((tmp_path / "audios/synthesis.json").read_text())["instruments"]
+    assert parameters["guitar_acoustic"] == parameters["keyboard_acoustic@nsynth-000"]
+    assert parameters["guitar_acoustic"]["preset"] == 0
+    assert parameters["keyboard_acoustic@TimGM6mb-1"]["soundfont"] == "TimGM6mb.sf2"
+    assert parameters["keyboard_acoustic@TimGM6mb-1"]["program"] == 1
+    assert parameters["keyboard_acoustic@upright"]["folder"] == "upright"
+
+
+def test_a_voice_whose_notes_changed_is_refused_unless_overwritten(run, tmp_path):
+    write_recorded_notes(tmp_path / "own", {"C4.wav": 60})
+    flags = ("--voices", f"keyboard_acoustic={tmp_path}/own")
+    run(*flags, instruments=["guitar_acoustic"])
+    write_recorded_notes(tmp_path / "own", {"C4.wav": 60}, rate=22050)
+    status, _, err = run(*flags, instruments=["guitar_acoustic"])
+    assert status == 2
+    assert err.splitlines()[-1].count("keyboard_acoustic@own sha256") == 1
+    before = written(tmp_path / "audios")
+    assert run(*flags, "--overwrite", instruments=())[0] == 0
+    after = written(tmp_path / "audios")
+    assert after.keys() == before.keys()
+    assert {name.split("/")[0] for name in before if after[name] != before[name]} == {"keyboard_acoustic@own"}
+
+
+def test_mistakes_with_voices_get_one_line_and_leave_nothing(run, tmp_path, recorded):
+    (tmp_path / "a").mkdir()
+    write_recorded_notes(tmp_path / "a" / "grand", {"C4.wav": 60})
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs/README.md").write_text("no notes")
+    for voices, expected in (
+        ("piano=FluidR3_GM.sf2", "argument --voices: expected FILE.sf2:0..127, nsynth:0..999 or a folder"),
+        ("piano=missing.sf2:0", "--voices: expected an .sf2 file, found none at missing.sf2 or in"),
+        (f"piano={tmp_path}/FluidR3_GM.sf2:0", "; install Debian's package fluid-soundfont-gm"),
+        ("piano=nowhere", "--voices: expected a folder, found nothing at nowhere"),
+        (f"piano={tmp_path}/songs", "--voices: expected recorded notes such as C#4.wav"),
+        (f"piano={recorded}/grand,{tmp_path}/a/grand", "expected voices of different names, found piano@grand twice"),
+        ("piano=nsynth:0", "--voices: expected some of those in"),
+        ("keyboard_acoustic=nsynth:3", "--voices: expected one of keyboard_acoustic's in"),
+    ):
+        status, out, err = run("--voices", voices, instruments=())
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1
+        assert expected in err
+        assert not (tmp_path / "audios").exists()
+    _, _, err = run("--voices", "piano=nsynth:0", instruments=(), source=())
+    assert "--voices: expected --nsynth_path for the voices nsynth:PRESET" in err
+
+
+def test_kept_notes_of_voices_are_prepared_once(run, tmp_path, recorded, monkeypatch):
+    monkeypatch.setattr("synthesize_audios.PITCHES", range(60, 65))
+    flags = ("--voices", f"keyboard_acoustic={recorded}/grand", "--notes_path", tmp_path / "kept")
+    assert run(*flags, instruments=(), source=())[0] == 0
+    names = [f"keyboard_acoustic@grand_000-{p:03d}-{v:03d}.wav" for p in range(60, 65) for v in (25, 50, 75, 100, 127)]
+    assert sorted(path.name for path in (tmp_path / "kept").glob("*.wav")) == names
+    description = json.loads((tmp_path / "kept/notes.json").read_text())
+    assert description["sample_rate"] == 44100
+    assert description["instruments"]["keyboard_acoustic@grand_000"]["folder"] == "grand"
+    monkeypatch.setattr("synthesis.recorded.prepare_pitch", None)  # not called again
+    assert run(*flags, audios="again", instruments=(), source=())[0] == 0
+    assert written(tmp_path / "again") == written(tmp_path / "audios")
+
+
+# --- etudes and variations --------------------------------------------------------------------------------------------
+
+ETUDES = ("--etudes", 2, "--etudes_seconds", 5, "--seed", 3)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A recorded note for each octave, so that etudes can be played."""
+    folder = tmp_path_factory.mktemp("wide") / "wide"
+    write_recorded_notes(folder, {f"{pitch:03d}.wav": pitch for pitch in range(24, 109, 12)}, rate=22050)
+    return folder
+
+
+def test_generated_pieces_need_no_midi_and_two_processes_write_what_one_writes(run, tmp_path, wide):
+    flags = (*ETUDES, "--variations", 3, "--voices", f"guitar_acoustic={wide}", f"keyboard_acoustic={wide}")
+    for jobs, audios in ((1, "one"), (2, "two")):
+        assert run(*flags, audios=audios, midi=None, instruments=(), source=(), jobs=jobs)[::2] == (0, "")
+    found = written(tmp_path / "one")
+    assert sorted(found) == [
+        f"{instrument}@wide/etude_00{number}{variation}.wav"
+        for instrument in TWO
+        for number in range(2)
+        for variation in ("", "_v01", "_v02")
+    ]
+    assert len(set(found.values())) == 6  # each piece and variation is another, and the same for both instruments
+    assert found == written(tmp_path / "two")
+    seconds = {name: soundfile.info(tmp_path / "one" / name).frames / 44100 for name in found}
+    plain = seconds["guitar_acoustic@wide/etude_000.wav"]
+    assert 4 < plain <= 5
+    assert 0.8 <= plain / seconds["guitar_acoustic@wide/etude_000_v01.wav"] <= 1.25
+
+
+def test_variations_line_up_between_voices(run, tmp_path, recorded):
+    write_midi(tmp_path / "m/a.mid", [(start, start + 0.15, 63, 80) for start in (0, 0.5, 0.9, 1.6)])
+    voices = f"keyboard_acoustic={recorded}/grand,{recorded}/upright,nsynth:0"
+    flags = ("--voices", voices, "--variations", 4, "--duration_rate", 1)
+    assert run(*flags, midi=tmp_path / "m", instruments=())[0] == 0
+    measured = {}
+    for path in sorted((tmp_path / "audios").rglob("*.wav")):
+        audio, _ = soundfile.read(path)
+        energy = np.add.reduceat(audio**2, np.arange(0, len(audio), 441))  # 10 ms
+        loud = energy > 0.05 * energy.max()
+        onsets = np.flatnonzero(loud[1:] & ~loud[:-1])
+        measured.setdefault(path.stem, []).append((len(audio), onsets, measured_f0(audio[441:4410], 44100)))
+    assert sorted(measured) == ["a", "a_v01", "a_v02", "a_v03"]
+    for (length, onsets, f0), *others in measured.values():
+        assert len(onsets) == 3  # after the first note, which begins at once
+        for other_length, other_onsets, other_f0 in others:
+            assert other_length == length
+            np.testing.assert_allclose(other_onsets, onsets, atol=1)
+            assert other_f0 == pytest.approx(f0, rel=0.01)
+    assert len({voices[0][0] for voices in measured.values()}) == 4
+    semitones = [12 * np.log2(voices[0][2] / measured["a"][0][2]) for voices in measured.values()]
+    np.testing.assert_allclose(semitones, np.round(semitones), atol=0.1)
+    assert -5 <= min(np.round(semitones)) < max(np.round(semitones)) <= 6
+
+
+def test_kept_midi_files_are_those_that_were_played(run, tmp_path, wide):
+    flags = ("--voices", f"guitar_acoustic={wide}")
+    run(*flags, *ETUDES, "--midi_out", tmp_path / "kept", midi=None, instruments=(), source=())
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["etude_000.mid", "etude_001.mid"]
+    run(*flags, audios="played", midi=tmp_path / "kept", instruments=(), source=())
+    assert written(tmp_path / "played") == written(tmp_path / "audios")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_more_etudes_and_variations_join_those_that_are_there(run, tmp_path, wide, keep):
+    def play(etudes, variations, seed=3):
+        flags = ["--etudes", etudes, "--variations", variations, "--etudes_seconds", 4, "--seed", seed]
+        flags += ["--midi_out", tmp_path / "kept"] if keep else []
+        return run(*flags, "--voices", f"guitar_acoustic={wide}", midi=None, instruments=(), source=())
+
+    assert "1 recordings written, 0 already there" in play(1, 1)[1]
+    assert "3 recordings written, 1 already there" in play(2, 2)[1]
+    assert "0 recordings written, 1 already there" in play(1, 1)[1]
+    parameters = json.loads((tmp_path / "audios/synthesis.json").read_text())
+    assert [parameters[key] for key in ("etudes", "variations", "seed", "etudes_seconds")] == [2, 2, 3, 4]
+    status, _, err = play(2, 2, seed=4)
+    assert status == 2
+    assert "found others: seed 3 (now 4)" in err
+
+
+def test_etudes_are_played_beside_midi_files(run, tmp_path, midis, wide):
+    write_midi(midis / "etude_001.mid", [(0, 1, 60, 100)])
+    status, _, err = run(*ETUDES, "--voices", f"guitar_acoustic={wide}", instruments=(), source=())
+    assert status == 1
+    assert "etude_001.mid: expected a piece name of its own, found 'etude_001' taken by an etude" in err
+    names = ["bach_two", "etude_000", "etude_001", "one"]
+    assert sorted(written(tmp_path / "audios")) == [f"guitar_acoustic@wide/{name}.wav" for name in names]
+    assert 4 < soundfile.info(tmp_path / "audios/guitar_acoustic@wide/etude_001.wav").duration <= 5
+
+
+def test_variations_do_not_take_another_piece_s_name(run, midis):
+    write_midi(midis / "one_v01.mid", [(0, 1, 60, 100)])
+    status, _, err = run("--variations", 2)
+    assert status == 2
+    assert re.search(r"--variations: .*one_v01\.mid: expected another name than that of variation 1 of .*one\.mid", err)
+
+
+def test_melodies_are_played_one_note_at_a_time(run, tmp_path, wide):
+    flags = (*ETUDES, "--etudes_texture", "melody", "--midi_out", tmp_path / "kept")
+    assert run(*flags, "--voices", f"guitar_acoustic={wide}", midi=None, instruments=(), source=())[0] == 0
+    for path in (tmp_path / "kept").iterdir():
+        notes = read_midi(path).notes
+        assert all(first.end <= second.start for first, second in itertools.pairwise(notes))
+    assert json.loads((tmp_path / "audios/synthesis.json").read_text())["etudes_texture"] == "melody"
+
+
+def test_something_to_play_is_needed(run, tmp_path):
+    _, _, err = run(midi=None)
+    assert "--midi_path: expected a folder of MIDI files, or --etudes, found neither" in err
+    _, _, err = run("--midi_out", tmp_path / "kept")
+    assert "--midi_out: expected with --etudes" in err
 
 
 def test_as_a_program_it_answers_help_without_anything_heavy():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 
 import numpy as np
 import pretty_midi
@@ -78,15 +79,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     (path,) = etudes.write_etudes(tmp_path, 1, seed=3, seconds=10.0)
     before = path.read_bytes()
 
-    def save_half(self, filename):
-        filename.write_bytes(before[:100])
-        raise OSError("disk full")
+    def write_half(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:100])
+        raise OSError(28, "disk full")
 
-    monkeypatch.setattr(etudes.mido.MidiFile, "save", save_half)
+    monkeypatch.setattr("pathlib.Path.write_bytes", write_half)
     with pytest.raises(OSError, match="disk full"):
         etudes.write_etudes(tmp_path, 1, seed=4, seconds=10.0)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_holds_its_etude_is_left_as_it_is(tmp_path):
+    paths = etudes.write_etudes(tmp_path, 2, seed=3, seconds=10.0)
+    paths[1].write_bytes(b"something else")
+    for path in paths:
+        os.utime(path, (1, 1))
+    etudes.write_etudes(tmp_path, 2, seed=3, seconds=10.0)
+    assert paths[0].stat().st_mtime == 1
+    assert paths[1].stat().st_mtime > 1
+    assert paths[1].read_bytes() == midi_bytes(etudes.compose(3, 1, 10.0))
 
 
 def test_seed_number_and_texture_each_give_other_notes():

@@ -1,0 +1,167 @@
+"""SoundFonts: which file, which programs, and the notes that are rendered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pretty_midi
+import pytest
+import soundfile
+from made_notes import measured_f0, piece_of
+
+from common.errors import InputError
+from synthesis import soundfonts
+from synthesis.mixing import Playing, synthesize
+from synthesis.notes import NoteBank, SoundFontProgram, has_pitch
+from synthesis.soundfonts import (
+    PROGRAMS,
+    choose_programs,
+    default_soundfont,
+    prepare_pitch,
+    render_pitch,
+    soundfont_instrument,
+    soundfont_programs,
+)
+from synthesis.voices import prepare_notes
+
+RATE = 44100
+
+
+@pytest.fixture(scope="module")
+def soundfont():
+    return default_soundfont()
+
+
+def test_every_family_and_source_has_a_program_of_its_kind(soundfont):
+    kinds = {
+        "bass": "Bass", "brass": "Brass", "flute": "Pipe", "guitar": "Guitar", "keyboard": "Piano", "organ": "Organ",
+        "mallet": "Chromatic Percussion", "reed": "Reed", "string": "Ensemble", "synth_lead": "Synth Lead",
+        "vocal": "Ensemble",
+    }  # fmt: skip
+    assert set(PROGRAMS) == {
+        f"{family}_{source}" for family in kinds for source in ("acoustic", "electronic", "synthetic")
+    }
+    for name, program in PROGRAMS.items():
+        assert pretty_midi.program_to_instrument_class(program) == kinds[name.rsplit("_", 1)[0]]
+    assert len(set(PROGRAMS.values())) == 33
+    assert soundfont_programs(soundfont) == set(range(128))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + len(content).to_bytes(4, "little") + content + b"\0" * (len(content) % 2)
+
+
+def test_the_programs_of_a_soundfont_are_read(tmp_path):
+    def header(program, bank):
+        return b"name".ljust(20, b"\0") + program.to_bytes(2, "little") + bank.to_bytes(2, "little") + b"\0" * 14
+
+    lists = chunk(b"LIST", b"INFO" + chunk(b"isng", b"odd")) + chunk(b"LIST", b"sdta" + chunk(b"smpl", b"\0" * 6))
+    phdr = chunk(b"phdr", header(24, 0) + header(0, 0) + header(5, 128) + header(0, 0))
+    (tmp_path / "a.sf2").write_bytes(chunk(b"RIFF", b"sfbk" + lists + chunk(b"LIST", b"pdta" + phdr)))
+    assert soundfont_programs(tmp_path / "a.sf2") == {0, 24}
+    with pytest.raises(InputError, match=r"--program: expected guitar_acoustic=25 .*a\.sf2, found 0, 24"):
+        choose_programs(tmp_path / "a.sf2", ["guitar_acoustic"], {})
+    assert choose_programs(tmp_path / "a.sf2", ["own"], {"own": 24}) == {"own": 24}
+    with pytest.raises(InputError, match=r"--instruments: expected NSynth's names .*, found own"):
+        choose_programs(tmp_path / "a.sf2", ["own"], {})
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF\0\0\0\0WAVEfmt ", b"RIFF\0\0\0\0sfbkLIST\xff\0\0\0INFO"])
+def test_what_is_no_soundfont_is_told(tmp_path, content):
+    (tmp_path / "a.sf2").write_bytes(content)
+    with pytest.raises(InputError, match=r"--soundfont: expected a SoundFont 2 file.*a\.sf2"):
+        soundfont_programs(tmp_path / "a.sf2")
+    with pytest.raises(InputError, match=r"a\.sf2: expected a SoundFont that midirenderer reads"):
+        render_pitch(tmp_path / "a.sf2", 0, 60)
+
+
+def test_a_soundfont_is_found_where_packages_put_it(tmp_path, monkeypatch):
+    own, system = tmp_path / "own.sf2", tmp_path / "share" / "GeneralUser-v1.47.sf2"
+    system.parent.mkdir()
+    for path in (own, system):
+        path.write_bytes(b"")
+    monkeypatch.setattr(soundfonts, "FOLDERS", (str(system.parent),))
+    assert soundfonts.find_soundfont(own) == own
+    assert soundfonts.find_soundfont("GeneralUser-v1.47.sf2") == soundfonts.find_soundfont("GeneralUser.sf2") == system
+    assert soundfonts.find_soundfont("TimGM6mb.sf2") == default_soundfont()
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("FluidR3_GM.sf2", "fluid-soundfont-gm"),
+        ("GeneralUser.sf2", "minuet-data"),
+        ("elsewhere/TimGM6mb.sf2", "timgm6mb-soundfont"),
+    ],
+)
+def test_a_missing_soundfont_is_named_with_its_package(monkeypatch, tmp_path, name, package):
+    monkeypatch.setattr(soundfonts, "FOLDERS", (str(tmp_path),))
+    with pytest.raises(
+        InputError, match=rf"--voices: expected an \.sf2 file, found none at {name}.*install .*{package}"
+    ):
+        soundfonts.find_soundfont(name, "--voices")
+    with pytest.raises(InputError, match=r"found none at other\.sf2 or in [^;]*$"):
+        soundfonts.find_soundfont("other.sf2", "--voices")
+
+
+def test_rendered_notes_reach_beyond_eight_kilohertz(soundfont):
+    note = render_pitch(soundfont, 25, 64)[4]  # a steel string
+    spectrum = np.abs(np.fft.rfft(note[:44100])) ** 2  # 1 Hz a bin
+    assert 10 * np.log10(spectrum[8000:11000].sum() / spectrum.sum()) > -50
+
+
+def test_prepared_notes_begin_at_one_time_and_have_no_dc(soundfont):
+    """The guitar's samples are offset by up to 17 % of their RMS, and its attacks begin at 3 to 8 ms."""
+    for program, pitch in ((25, 60), (25, 48), (48, 72)):
+        raw = render_pitch(soundfont, program, pitch)
+        for before, note in zip(raw, prepare_pitch(SoundFontProgram(str(soundfont), program), pitch), strict=True):
+            assert np.argmax(np.abs(note) > 0.0316228 * np.abs(note).max()) / RATE == pytest.approx(0.003, abs=1e-3)
+            window = slice(2205, 22050)
+            assert abs(note[window].mean()) < 0.01 * note[window].std()
+            assert note[window].std() == pytest.approx(before[window].std(), rel=0.05)
+    assert abs(raw[4][2205:22050].mean()) < raw[4][2205:22050].std()
+
+
+def test_rendered_notes_have_the_pitch_the_velocity_and_the_shape(soundfont):
+    notes = render_pitch(soundfont, 48, 57)  # string ensemble: sustains, then releases
+    assert notes.shape == (5, round(4.1 * RATE))
+    assert measured_f0(notes[4, RATE : 2 * RATE], RATE) == pytest.approx(220, rel=0.01)
+    rms = np.sqrt(np.mean(notes[:, : 3 * RATE] ** 2, axis=1))
+    assert (np.diff(rms) > 0).all()
+    assert np.abs(notes[:, : RATE // 10]).max(axis=1) == pytest.approx(rms, rel=2)  # it starts at once
+    held, released = np.abs(notes[4, round(2.9 * RATE) : 3 * RATE]).max(), np.abs(notes[4, round(3.9 * RATE) :]).max()
+    assert released < held / 10
+    np.testing.assert_array_equal(notes, render_pitch(soundfont, 48, 57))
+
+
+def test_rendered_notes_are_written_in_nsynth_layout(soundfont, tmp_path):
+    instrument = soundfont_instrument("organ_electronic", soundfont, 16, tmp_path, preset=3)
+    assert not has_pitch(instrument, 60)
+    prepare_notes(instrument, 60)
+    assert has_pitch(instrument, 60)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"organ_electronic_003-060-{velocity:03d}.wav" for velocity in (25, 50, 75, 100, 127)]
+    info = soundfile.info(tmp_path / names[0])
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (44100, 1, "PCM_16", 4 * 44100)
+
+
+def test_onsets_of_two_instruments_are_those_of_the_piece(soundfont, tmp_path):
+    starts = [0.1, 0.6, 1.1, 1.35, 2.0, 2.9, 3.3, 3.5]
+    piece = piece_of(*((start, start + 0.2, pitch, 100) for start, pitch in zip(starts, [60, 64] * 4, strict=True)))
+    programs = {"keyboard_acoustic": 0, "guitar_acoustic": 25}
+    strengths, lengths = [], []
+    for name, program in programs.items():
+        instrument = soundfont_instrument(name, soundfont, program, tmp_path)
+        for pitch in (60, 64):
+            prepare_notes(instrument, pitch)
+        audio, _ = synthesize(piece, NoteBank(instrument), Playing(duration_rate=1))
+        lengths.append(len(audio))
+        energy = np.log1p(1e4 * np.mean(audio[: len(audio) // 512 * 512].reshape(-1, 512) ** 2, axis=1))
+        strengths.append(np.maximum(np.diff(energy), 0))
+    assert lengths[0] == lengths[1] == round(3.7 * 44100)
+    correlation = np.correlate(strengths[0], strengths[1], "full")
+    assert abs(np.argmax(correlation) - (len(strengths[0]) - 1)) <= 1
+    for strength in strengths:  # the steepest rise within 0.1 s of each note's start is at that start
+        for start in starts:
+            around = range(max(0, int((start - 0.1) * 44100 / 512)), int((start + 0.1) * 44100 / 512))
+            steepest = max(around, key=strength.__getitem__)
+            assert (steepest + 1) * 512 / 44100 == pytest.approx(start, abs=2 * 512 / 44100)
