@@ -161,15 +161,15 @@ def step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: s
     if plain:
         update = plain_ways.training_step(base_filters, SEED, is_eager=plain == "eager")
     else:
-        system = loop.System(
+        networks = loop.Networks(
             model.build_generator(1, base_filters, precision, SEED),
             model.build_discriminator(base_filters, precision, SEED + 1),
             losses.PIX2PIX,
             optimizers.Adam(),
             optimizers.Adam(),
         )
-        system.build()
-        update = loop.make_step(system, SEED)
+        networks.build()
+        update = loop.make_step(networks, SEED)
     rng = np.random.default_rng(SEED)
     inputs, target = (tf.constant(rng.uniform(-1, 1, (batch_size, 256, 256, 1)), tf.float32) for _ in range(2))
     rate, number = tf.constant(1e-5), tf.constant(0)

@@ -20,7 +20,7 @@ def training_step(base_filters: int, seed: int, is_eager: bool) -> Callable:
     """The float32 update of both networks with Keras' own batch normalisation and Adam, eager as published or compiled.
 
     Returns:
-        As `training.make_step`. This process must not make other networks: Keras' layers take the place of the fused.
+        As `loop.make_step`.
     """
     import tensorflow as tf
 
@@ -29,11 +29,15 @@ def training_step(base_filters: int, seed: int, is_eager: bool) -> Callable:
     from training import loop
 
     tf.config.run_functions_eagerly(is_eager)
-    model.FusedBatchNormalization = tf.keras.layers.BatchNormalization
-    networks = model.build_generator(1, base_filters, seed=seed), model.build_discriminator(base_filters, seed=seed + 1)
-    system = loop.System(*networks, losses.PIX2PIX, tf.keras.optimizers.Adam(), tf.keras.optimizers.Adam())
-    system.build()
-    return loop.make_step(system, seed)
+    networks = loop.Networks(
+        model.build_generator(1, base_filters, seed=seed, batch_norm=tf.keras.layers.BatchNormalization),
+        model.build_discriminator(base_filters, seed=seed + 1, batch_norm=tf.keras.layers.BatchNormalization),
+        losses.PIX2PIX,
+        tf.keras.optimizers.Adam(),
+        tf.keras.optimizers.Adam(),
+    )
+    networks.build()
+    return loop.make_step(networks, seed)
 
 
 def compute_features(audios: pathlib.Path, features: pathlib.Path) -> None:

@@ -9,6 +9,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
+import lr_finder
 from common import cli
 from common.errors import InputError
 from training import pix2pix
@@ -18,12 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--target", required=True, nargs="+", help="instruments: a b, a,b or \"['a','b']\"")
     pix2pix.add_arguments(parser)
+    lr_finder.add_arguments(parser)
     return cli.run(parser, train_multitarget, argv)
 
 
 def train_multitarget(arguments: argparse.Namespace) -> int:
     """Train the model that the arguments name."""
-    return pix2pix.train(arguments, parse_targets(arguments.target), style=True, adversarial=True)
+    return pix2pix.train(
+        arguments, parse_targets(arguments.target), style=True, adversarial=True, find_rates=lr_finder.find
+    )
 
 
 def parse_targets(words: Sequence[str]) -> list[str]:
