@@ -490,3 +490,142 @@ def test_animations_of_many_epochs_take_evenly_chosen_ones_of_the_last_ones_size
             animation.seek(index)
             greys.append(np.array(animation.convert("RGB")).mean())
     np.testing.assert_allclose(greys, [75, 125, 175, 225], atol=10)  # epochs 1 (another size), 3, 5, 7, 9
+
+
+# --- killed processes -------------------------------------------------------------------------------------------------
+
+# Trains in a process of its own until it is killed, with a state after each step.
+TRAINER = """
+import pathlib, sys
+from made_runs import Trainer
+Trainer(pathlib.Path(sys.argv[1])).fit(pathlib.Path(sys.argv[2]), epochs=1000, checkpoint_minutes=1e-9)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
+def test_twenty_kills(trainer, features, tmp_path):
+    """What 20 kills at random moments leave on disk is whole, and resumes to what an uninterrupted run comes to.
+
+    A process that is stopped has written as much as one that is killed at that moment. So a single process is stopped
+    20 times, its folder copied, and killed at last.
+    """
+    draw, folder, copies = random.Random(0), tmp_path / "m", [tmp_path / f"killed_{number}" for number in range(20)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    with subprocess.Popen([sys.executable, "-c", TRAINER, str(features), str(folder)], env=environment) as process:
+        wait_for_states(process, folder, 1)
+        for copy in copies:
+            wait_for_states(process, folder, draw.randrange(3))
+            time.sleep(0.05 * draw.random())
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            if copy is copies[-1]:
+                process.kill()
+                process.wait()
+            shutil.copytree(folder, copy)
+            process.send_signal(signal.SIGCONT)
+
+    epochs = {}  # in whose middle or at whose start each copy is
+    for copy in copies:
+        for path in copy.glob("*.h5"):
+            weights.read(path)
+        for path in checkpoints.states(copy):
+            assert dict(checkpoints.arrays(path))
+        epochs[copy] = checkpoints.load(copy).run["progress"]["epoch"] + 1
+    uninterrupted = {}
+
+    def keep(samples):
+        best = arrays_of(tmp_path / "whole" / "generator_best.h5")
+        uninterrupted[int(samples.name)] = [*trainer.values().values(), *best]
+        return []
+
+    trainer.fit(tmp_path / "whole", keep, epochs=max(epochs.values()))
+    rows = untimed(history_of(tmp_path / "whole"))
+    assert len(set(epochs.values())) > 2
+    for copy, epoch in epochs.items():
+        trainer.fit(copy, epochs=epoch)
+        found = [*trainer.values().values(), *arrays_of(copy / "generator_best.h5")]
+        assert all(np.array_equal(a, b) for a, b in zip(found, uninterrupted[epoch], strict=True))
+        assert untimed(history_of(copy)) == rows[:epoch]
+        assert not [path for path in copy.rglob("*") if ".part" in path.name]
+
+
+def wait_for_states(process, folder, n):
+    """Return when the process has written `n` more states."""
+    newest = (checkpoints.states(folder) or [None])[-1]
+    while n:
+        assert process.poll() is None, "the run ended before it was killed"
+        time.sleep(0.001)
+        now = (checkpoints.states(folder) or [None])[-1]
+        if now != newest:
+            n, newest = n - 1, now
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+def overfit(folder, pairs, n_steps, rate, in_channels=1):
+    """The generator after that many steps with 4 base filters on all pairs, half of them in each batch."""
+    batch_size = len(pairs.samples) // 2
+    rows = np.tile(pairs.samples, (n_steps // 2, 1))
+    batches = Batches(pairs, rows, batch_size, seed=0, style=in_channels == 2)
+    same = Batches(pairs, pairs.samples, batch_size, seed=0, style=in_channels == 2, shuffle=False)
+    networks = make_networks(4, in_channels, seed=0, beta_1=0.5)
+    settings = loop.Settings(folder, {}, {}, rate, 2e-4, epochs=1, lr_schedule="linear")
+    assert batches.steps_per_epoch == n_steps
+    loop.fit(loop.Run(networks, settings, batches, same, lambda _: []))
+    return networks.generator
+
+
+@pytest.mark.slow
+def test_one_piece_is_learnt(tmp_path, note_features):
+    """Within 150 steps the error of four slices in inference mode falls below half of copying the input."""
+    made = note_features(tmp_path / "features", {"piano": (1.5, 3.0), "guitar": (0.8, 1.5)}, 4)
+    pairs = dataset.find_pairs(made, "piano", ["guitar"])
+    inputs, target = Batches(pairs, pairs.samples, 4, 0, shuffle=False).load(0)
+    copy_mae = np.abs(inputs - target).mean()
+    assert copy_mae > 0.2
+    overfit(tmp_path / "model", pairs, 150, 5e-3)
+    [row] = history_of(tmp_path / "model")
+    best = tmp_path / "model" / "generator_best.h5"
+    assert weights.describe(best).settings["validation_mae"] == float(row["val_mae"])
+    output = model.load_generator(best)(inputs, training=False).numpy()
+    assert np.abs(output - target).mean() == pytest.approx(float(row["val_mae"]), rel=1e-4)
+    assert np.abs(output - target).mean() < copy_mae / 2
+
+
+@pytest.mark.slow
+def test_multitarget_follows_the_style(tmp_path, note_features):
+    """For one input, the output is much nearer to the target whose style was given, for both styles."""
+    instruments = {"piano": (1.5, 3.0), "guitar": (0.8, 1.5), "flute": (3.0, 0.5)}
+    made = note_features(tmp_path / "features", instruments, 4)
+    pairs = dataset.find_pairs(made, "piano", ["guitar", "flute"])
+    generator = overfit(tmp_path / "model", pairs, 80, 1e-2, in_channels=2)
+    levels = {
+        name: np.stack([read_slice(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(4)])
+        for name in instruments
+    }
+    for style, other in (("guitar", "flute"), ("flute", "guitar")):
+        for shift in (1, 2):  # the style of another slice
+            inputs = np.concatenate([levels["piano"], np.roll(levels[style], shift, axis=0)], axis=-1)
+            output = generator(inputs, training=False).numpy()
+            assert np.abs(output - levels[style]).mean() < 0.7 * np.abs(output - levels[other]).mean()
+
+
+@pytest.mark.slow
+def test_bfloat16_training_ends_where_float32_does(tmp_path, note_features):
+    """120 steps, the same data and seed: seeds alone move the last error by a quarter (docs/performance.md)."""
+    made = note_features(tmp_path / "features", {"piano": (1.0, 4.0), "guitar": (0.5, 8.0)}, 8)
+    pairs = dataset.find_pairs(made, "piano", ["guitar"])
+    batches = Batches(pairs, pairs.samples, 1, 0)
+    last_error = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        networks = make_networks(precision=precision, beta_1=0.5)
+        networks.build()
+        step, rate, errors = loop.make_step(networks), tf.constant(2e-3), []
+        for number in range(120):
+            inputs, target = (tf.constant(array) for array in batches.load(number))
+            errors.append(float(step(inputs, target, rate, rate, tf.constant(number))["mae"]))
+        last_error[precision] = np.mean(errors[-40:])
+        assert last_error[precision] < 0.5 * np.mean(errors[:10])
+    assert last_error["mixed_bfloat16"] == pytest.approx(last_error["float32"], rel=0.1)
