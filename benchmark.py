@@ -167,15 +167,15 @@ def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, prec
     if plain:
         update = make_plain_step(base_filters, is_eager=plain == "eager")
     else:
-        system = loop.System(
+        networks = loop.Networks(
             model.build_generator(1, base_filters, precision, SEED),
             model.build_discriminator(base_filters, precision, SEED + 1),
             losses.PIX2PIX,
             optimizers.Adam(),
             optimizers.Adam(),
         )
-        system.build()
-        update = loop.make_step(system, SEED)
+        networks.build()
+        update = loop.make_step(networks, SEED)
     rng = np.random.default_rng(SEED)
     inputs, target = (tf.constant(rng.uniform(-1, 1, (batch_size, 256, 256, 1)), tf.float32) for _ in range(2))
     rate, number = tf.constant(1e-5), tf.constant(0)
@@ -391,8 +391,7 @@ def make_plain_step(base_filters: int, is_eager: bool) -> Callable:
     """The float32 update of both networks with Keras' own batch normalisation and Adam, eager or compiled.
 
     Returns:
-        As `training.loop.make_step`. The process must build no other networks afterwards, because Keras' layers replace
-        the fused ones.
+        As `training.loop.make_step`.
     """
     import tensorflow as tf
 
@@ -401,11 +400,16 @@ def make_plain_step(base_filters: int, is_eager: bool) -> Callable:
     from training import loop
 
     tf.config.run_functions_eagerly(is_eager)
-    model.FusedBatchNormalization = tf.keras.layers.BatchNormalization
-    networks = model.build_generator(1, base_filters, seed=SEED), model.build_discriminator(base_filters, seed=SEED + 1)
-    system = loop.System(*networks, losses.PIX2PIX, tf.keras.optimizers.Adam(), tf.keras.optimizers.Adam())
-    system.build()
-    return loop.make_step(system, SEED)
+    batch_norm = tf.keras.layers.BatchNormalization
+    networks = loop.Networks(
+        model.build_generator(1, base_filters, seed=SEED, batch_norm=batch_norm),
+        model.build_discriminator(base_filters, seed=SEED + 1, batch_norm=batch_norm),
+        losses.PIX2PIX,
+        tf.keras.optimizers.Adam(),
+        tf.keras.optimizers.Adam(),
+    )
+    networks.build()
+    return loop.make_step(networks, SEED)
 
 
 def compute_features_plainly(audios: pathlib.Path, features: pathlib.Path) -> None:

@@ -1,7 +1,7 @@
-"""The losses, by their names, and the objectives that weigh them.
+"""The losses by name, and the objectives: weighted sums of them.
 
-A discriminator's answer is a list of scales, each a list of feature maps with the logits last. All losses are float32
-scalars and mean over the batch.
+A discriminator returns one list of feature maps for each of its scales, in which the logits come last. All losses are
+float32 scalars, averaged over the batch.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Outcome:
     """What the losses are computed from: one batch through both networks.
 
     Attributes:
-        target, output: (batch, bins, frames, 1) in [-1, 1], true and generated.
-        real, fake: the discriminator's answers to them; empty lists without a discriminator.
+        target, output: true and generated spectrograms, (batch, bins, frames, 1) in [-1, 1].
+        real, fake: what the discriminator returns for them; empty lists without a discriminator.
     """
 
     target: tf.Tensor
@@ -41,7 +41,7 @@ class Objective:
 
 
 def evaluate(terms: Terms, outcome: Outcome) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """The weighted sum of `terms` and each of them by name, before weighting."""
+    """The weighted sum of `terms`, and each of them by name without its weight."""
     values = {name: function(outcome) for name, (_, function) in terms.items()}
     return tf.add_n([terms[name][0] * value for name, value in values.items()]), values
 
@@ -52,12 +52,12 @@ def l1(outcome: Outcome) -> tf.Tensor:
 
 
 def adversarial_bce(outcome: Outcome) -> tf.Tensor:
-    """Binary cross-entropy of the discriminator taking the output for real (Goodfellow et al., 2014)."""
+    """Binary cross-entropy of the output being judged real (Goodfellow et al., 2014)."""
     return _sum_over_scales(lambda logits: tf.nn.softplus(-logits), outcome.fake)
 
 
 def discriminator_bce(outcome: Outcome) -> tf.Tensor:
-    """Binary cross-entropy of telling real from generated, summed and not halved, as published."""
+    """Binary cross-entropy of target judged real plus that of output judged generated; not halved, as published."""
     return _sum_over_scales(lambda logits: tf.nn.softplus(-logits), outcome.real) + _sum_over_scales(
         tf.nn.softplus, outcome.fake
     )
@@ -105,11 +105,11 @@ HUM2GUITAR = Objective(
 
 
 def hum2guitar(l1_weight: float) -> Objective:
-    """`HUM2GUITAR` with `l1_weight` times the mean absolute error added to what the generator minimises.
+    """`HUM2GUITAR` with `l1_weight` times the mean absolute error added to the generator's loss.
 
     Instance normalisation makes the discriminators blind to a constant added to a spectrogram. The published system
-    does without this term because it stretches every spectrogram from -1 to 1, where tanh ends; on levels of a fixed
-    range something has to say how loud a guitar is.
+    does not need this term, because it scales each spectrogram to the full range of tanh. Here the range is fixed, so
+    that no other loss tells the generator how loud a guitar is.
     """
     if not l1_weight:
         return HUM2GUITAR

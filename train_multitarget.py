@@ -9,6 +9,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
+import lr_finder
 from common import cli
 from common.errors import InputError
 from training import pix2pix
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="train the generator alone, on L1, as train_generator.py does for one pair",
     )
     pix2pix.add_arguments(parser, several_origins=True)
+    lr_finder.add_arguments(parser)
     return cli.run(parser, train_multitarget, argv)
 
 
@@ -46,6 +48,7 @@ def train_multitarget(arguments: argparse.Namespace) -> int:
         style=True,
         adversarial=not arguments.generator_only,
         identity=arguments.identity,
+        find_rates=lr_finder.find,
     )
 
 

@@ -4,14 +4,13 @@
 2. ``2_local``: the local enhancer around it, the global part frozen;
 3. ``3_joint``: everything together.
 
-Each stage is a run of `training.fit` in a folder of its own, so that it resumes, keeps its history and is left out once
+Each stage is a run of `loop.fit` in a folder of its own, so that it resumes, keeps its history and is left out once
 the next one has begun. What is converted with is always ``generator.h5`` in the folder above.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import dataclasses
 import pathlib
@@ -27,6 +26,7 @@ from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
 from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import octaves_into_range
+from training import start
 
 INSTANCE_NOISE = 0.1  # standard deviation, on what the discriminator judges
 SAMPLE_ITERATIONS = 16  # of Griffin-Lim
@@ -81,8 +81,8 @@ def train(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, flag)
         if path and not pathlib.Path(path).is_file():
             raise InputError(f"--{flag}: expected a weights file (.h5), found nothing at {path}")
-    for flag in ("models_path", "out_dir"):
-        writable_folder(getattr(arguments, flag), f"--{flag}")
+    start.check_arguments(arguments)
+    writable_folder(arguments.out_dir, "--out_dir")
     folder = run_folder(arguments)
     stages = _stages_left(arguments, folder)
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
@@ -97,29 +97,19 @@ def train(arguments: argparse.Namespace) -> int:
     examples |= _humming_example(hums, arguments.f0, representation)
     status = cli.report_left_out(features.left_out)
 
-    cli.start_tensorflow(arguments.gpu if arguments.distribute == "none" or arguments.gpu < 0 else None)
-    import tensorflow as tf
-
-    from training import checkpoints, loop
-
-    tf.keras.utils.set_random_seed(arguments.seed)
-    if arguments.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    strategy = loop.make_strategy(arguments.distribute, arguments.batch_size)
-    runs = []
-    for stage in stages:
-        shared = (arguments.batch_size, arguments.seed, stage.is_global)
-        drop = strategy.num_replicas_in_sync > 1
-        batches = dataset.HumBatches(features, training_rows, *shared, drop_remainder=drop)
-        held_out = None
-        if len(validation_rows):
-            held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False)
-        runs.append((stage, batches, held_out))
-    with strategy.scope(), checkpoints.locked(folder) if loop.is_chief() else contextlib.nullcontext():
-        if arguments.fresh:
-            loop.start_over(folder)
-        for stage, batches, held_out in runs:
-            _run_stage(arguments, stage, folder, representation, batches, held_out, examples)
+    with start.start_run(arguments) as strategy:
+        runs = []
+        for stage in stages:
+            shared = (arguments.batch_size, arguments.seed, stage.is_global)
+            drop = strategy.num_replicas_in_sync > 1
+            batches = dataset.HumBatches(features, training_rows, *shared, drop_remainder=drop)
+            held_out = None
+            if len(validation_rows):
+                held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False)
+            runs.append((stage, batches, held_out))
+        with start.claim_folder(folder, arguments.fresh):
+            for stage, batches, held_out in runs:
+                _run_stage(arguments, stage, folder, representation, batches, held_out, examples)
     return status
 
 
@@ -159,15 +149,15 @@ def _stages_left(arguments: argparse.Namespace, folder: pathlib.Path) -> list[St
 def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, batches, held_out, examples) -> None:
     """Train one stage to its end, and copy its generator to the model's folder."""
     import model
-    from training import loop
+    from training import distribution, loop
 
     precision = model.choose_precision(arguments.precision)
-    system = _build(arguments, stage, precision)
-    _take_over(arguments, stage, folder, system)
+    networks = _build(arguments, stage, precision)
+    _take_over(arguments, stage, folder, networks)
     identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
     identity |= {"guitar_dir": str(pathlib.Path(arguments.guitar_dir).resolve()), "f0": arguments.f0}
     identity |= {"segments": len(batches.segments), "precision": precision, "lr": arguments.lr, "l1": arguments.l1}
-    sampler = make_sampler(system.generator, stage, representation, examples)
+    sampler = make_sampler(networks.generator, stage, representation, examples)
     pictures = pathlib.Path(arguments.out_dir, folder.name, stage.name)
     epochs = getattr(arguments, stage.flag)
 
@@ -195,20 +185,19 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         discriminator_rate=arguments.lr,
         epochs=epochs,
         lr_schedule=stage.schedule,
-        is_chief=loop.is_chief(),
-        after_step=after_step if loop.is_chief() else None,
+        after_step=after_step if distribution.is_chief() else None,
         **{key: getattr(arguments, key) for key in ("max_steps", "seed", "checkpoint_minutes", "tensorboard", "jit")},
     )
     print(f"Training {settings.folder} ({precision}): {epochs} epochs of {batches.steps_per_epoch} steps")
-    loop.fit(system, settings, batches, held_out, sample)
-    if settings.is_chief:
+    loop.fit(loop.Run(networks, settings, batches, held_out, sample))
+    if distribution.is_chief():
         with replacing(folder / "generator.h5") as beside:
             shutil.copyfile(settings.folder / "generator.h5", beside)
         print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
 
 
 def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
-    """The `training.System` of a stage, with random weights."""
+    """The `loop.Networks` of a stage, with random weights."""
     import tensorflow as tf
 
     import losses
@@ -222,7 +211,7 @@ def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
     build = networks.build_global_generator if stage.is_global else networks.build_local_enhancer
     generator = build(arguments.base_filters, precision, arguments.seed)
     discriminator = networks.build_multiscale_discriminator(arguments.base_filters, precision, arguments.seed + 1)
-    return loop.System(
+    return loop.Networks(
         generator,
         discriminator,
         losses.hum2guitar(arguments.l1),
@@ -232,32 +221,32 @@ def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
     )
 
 
-def _take_over(arguments: argparse.Namespace, stage: Stage, folder: pathlib.Path, system) -> None:
+def _take_over(arguments: argparse.Namespace, stage: Stage, folder: pathlib.Path, networks) -> None:
     """Set the weights that a stage begins with: pretrained ones, or what the stage before has left.
 
     Raises:
         InputError: a weights file holds another network.
     """
     import model
-    from hum2guitar import networks
+    from hum2guitar.networks import copy_global, global_layers, load_hum2guitar
 
     if stage.is_global:
         return
     of_global, of_local = (folder / STAGES[index].name for index in (0, 1))
     before = (of_local / "generator.h5") if not stage.is_frozen else None
     if arguments.pretrained_local:
-        model.load_into(system.generator, arguments.pretrained_local)
+        model.load_into(networks.generator, arguments.pretrained_local)
     elif before is not None and before.exists():
-        model.load_into(system.generator, before)
-        model.load_into(system.discriminator, before.with_name("discriminator.h5"))
+        model.load_into(networks.generator, before)
+        model.load_into(networks.discriminator, before.with_name("discriminator.h5"))
     else:
         path = pathlib.Path(arguments.pretrained_global or of_global / "generator.h5")
         if path.exists():
-            pretrained = networks.load_hum2guitar(path)
-            _check_filters(path, pretrained, system.generator)
-            networks.copy_global(pretrained, system.generator)
+            pretrained = load_hum2guitar(path)
+            _check_filters(path, pretrained, networks.generator)
+            copy_global(pretrained, networks.generator)
     if stage.is_frozen:
-        for layer in networks.global_layers(system.generator):
+        for layer in global_layers(networks.generator):
             layer.trainable = False
 
 

@@ -125,8 +125,6 @@ def test_parts_with_tensorflow_run(monkeypatch, tmp_path):
     """Small networks and few slices, in this process."""
     import tensorflow as tf
 
-    import model
-
     def measure_here(part, task, gpu, quick):
         sizes = {"step": {"base_filters": 2, "batch_size": 1}}
         sizes["epoch"] = {"base_filters": 2, "n_trained": 4, "n_held_out": 1}
@@ -138,7 +136,6 @@ def test_parts_with_tensorflow_run(monkeypatch, tmp_path):
 
     monkeypatch.setattr(benchmark, "measure_in_child", measure_here)
     monkeypatch.setattr(benchmark, "run_command", run_here)
-    monkeypatch.setattr(model, "FusedBatchNormalization", model.FusedBatchNormalization)  # put back at the end
     try:
         flags = ["--quick", "--gpu", "-1", "--output", str(tmp_path / "b.json")]
         assert benchmark.main([*flags, "--only", "machine", "pipeline", "epoch", "step"]) == 0

@@ -1,11 +1,16 @@
+"""The range test against functions whose best rate is known, and the command that runs it."""
+
 import csv
 import math
+import types
 
 import numpy as np
 import pytest
+from made_runs import history_of
 from PIL import Image
 
 import lr_finder
+import train
 from common.errors import InputError
 from common.files import read_json
 
@@ -83,78 +88,85 @@ def test_a_loss_that_never_falls_is_said():
         lr_finder.suggest(rates[:5], np.ones(5))
 
 
-def features(folder, instruments, n_slices=8):
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
     """A data set of smooth random slices; the second instrument is the first one brighter."""
-    rng = np.random.default_rng(1)
-    base = np.kron(rng.random((n_slices, 16, 16)), np.ones((16, 16)))[..., np.newaxis]
-    for index, instrument in enumerate(instruments):
+    folder, rng = tmp_path_factory.mktemp("features"), np.random.default_rng(1)
+    base = np.kron(rng.random((4, 16, 16)), np.ones((16, 16)))[..., np.newaxis]
+    for index, instrument in enumerate(("a", "b")):
         (folder / instrument).mkdir(parents=True)
         for number, level in enumerate(base ** (1 / (1 + index))):
             np.save(folder / instrument / f"piece_{number:03d}.npy", level.astype(np.float16))
     return folder
 
 
-def run(folder, models, *flags):
-    import train
-
-    small = ["--base_filters", "2", "--batch_size", "2", "--gpu", "-1"]
-    pair = ["--dataset_path", str(folder), "--origin", "a", "--target", "b", "--models_path", str(models)]
-    return train.main([*pair, *small, *flags])
-
-
-def test_findlr_writes_its_files_and_leaves_trained_weights_alone(tmp_path, capsys):
-    dataset = features(tmp_path / "features", ["a", "b"])
-    model = tmp_path / "models" / "a_2_b"
-    assert run(dataset, tmp_path / "models", "--max_steps", "2", "--gen_lr", "1e-4", "--disc_lr", "1e-4") == 0
-    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
-    assert run(dataset, tmp_path / "models", "--findlr", "--findlr_steps", "40") == 0
-    assert before.items() <= {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}.items()
+def test_findlr_writes_its_files_and_leaves_trained_weights_alone(features, tmp_path, capsys):
+    folder = tmp_path / "a_2_b"
+    argv = (
+        f"--dataset_path {features} --origin a --target b --models_path {tmp_path} --base_filters 2 --batch_size 2 "
+        "--gpu -1"
+    ).split()
+    trained = {"generator.h5": b"weights", "checkpoints/state-000000001.npz": b"state", "history.csv": b"epoch"}
+    for name, content in trained.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert train.main([*argv, "--findlr", "--findlr_steps", "30"]) == 0
+    assert {name: (folder / name).read_bytes() for name in trained} == trained
 
     said = capsys.readouterr().out
-    found = read_json(model / "lr_finder.json")
+    found = read_json(folder / "lr_finder.json")
     assert f"--gen_lr {found['gen_lr']:.2g} --disc_lr {found['disc_lr']:.2g}" in said
-    with (model / "lr_finder.csv").open() as file:
+    with (folder / "lr_finder.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["test"] for row in rows} == {"generator", "discriminator", "joint"}
     first = {row["test"]: float(row["generator_loss"]) for row in reversed(rows)}
     assert first["generator"] == first["discriminator"] == first["joint"]  # each from the same weights and data
     for name in ("generator_loss", "generator_mae", "discriminator_loss"):
-        assert Image.open(model / f"lr_finder_{name}.png").size[0] > 300
+        with Image.open(folder / f"lr_finder_{name}.png") as picture:
+            assert picture.size[0] > 300
 
-    # The suggestion is what auto takes.
+    # The suggestion is what auto takes, also after the old folder was set aside.
     auto = ["--gen_lr", "auto", "--disc_lr", "auto"]
-    for flags in (["--fresh", "--max_steps", "1"], ["--max_steps", "2"]):  # also after the old folder was set aside
-        assert run(dataset, tmp_path / "models", *flags, *auto) == 0
-        assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
+    assert train.main([*argv, "--findlr", "False", "--fresh", "--max_steps", "1", *auto]) == 0
+    assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
+    assert len(history_of(folder)) == 1
+    assert read_json(folder / "lr_finder.json") == found
 
 
-def test_the_curves_are_kept_whatever_they_suggest(tmp_path, capsys, monkeypatch):
-    """Without a fall of the discriminator's loss there is an error, of the joint one's no suggestion for both."""
-    falling, rising = np.linspace(2, 1, 40) ** 3, np.linspace(1, 2, 40)
-    rates, batches = lr_finder.geometric_rates(40), type("Batches", (), {"steps_per_epoch": 40, "batch_size": 2})
-    system = type("System", (), {"discriminator": "any"})
+FALLING, RISING = np.linspace(2, 1, 40) ** 3, np.linspace(1, 2, 40)
 
-    def find(folder, disc, joint):
-        losses = {"generator": falling, "discriminator": disc, "joint": joint}
-        curves = {
-            test: lr_finder.Curve(rates, {"generator_loss": loss, "discriminator_loss": loss, "mae": rising})
-            for test, loss in losses.items()
-        }
-        monkeypatch.setattr(lr_finder, "_run_tests", lambda *_: curves)
-        return lr_finder.find(system, batches, folder, 40, 0)
 
-    assert sorted(find(tmp_path / "b", falling, rising)) == ["disc_lr", "gen_lr"]
-    assert {path.name for path in (tmp_path / "b").iterdir()} == {
-        "lr_finder.csv", "lr_finder.json", "lr_finder_generator_loss.png", "lr_finder_discriminator_loss.png",
+def curves_of(**losses):
+    """Curves of 40 steps: these losses by test, and an MAE that only rises."""
+    rates = lr_finder.geometric_rates(40)
+    return {
+        test: lr_finder.Curve(rates, {"generator_loss": loss, "discriminator_loss": loss, "mae": RISING})
+        for test, loss in losses.items()
+    }
+
+
+def test_a_rate_for_both_is_suggested_only_if_their_loss_falls(tmp_path):
+    both = curves_of(generator=FALLING, discriminator=FALLING, joint=FALLING)
+    assert sorted(lr_finder.suggest_rates(both, tmp_path)) == ["disc_lr", "gen_lr", "joint_lr"]
+    each = curves_of(generator=FALLING, discriminator=FALLING, joint=RISING)
+    assert sorted(lr_finder.suggest_rates(each, tmp_path)) == ["disc_lr", "gen_lr"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "lr_finder_generator_loss.png", "lr_finder_discriminator_loss.png",
     }  # fmt: skip
     with pytest.raises(InputError, match="loss that falls"):
-        find(tmp_path / "a", rising, falling)
-    assert len((tmp_path / "a" / "lr_finder.csv").read_text().splitlines()) == 1 + 3 * 40
-    assert str(tmp_path / "a" / "lr_finder.csv") in capsys.readouterr().out
+        lr_finder.suggest_rates(curves_of(generator=FALLING, discriminator=RISING, joint=FALLING), tmp_path)
 
 
-def test_findlr_false_trains(tmp_path, capsys):
-    dataset = features(tmp_path / "features", ["a", "b"], n_slices=4)
-    assert run(dataset, tmp_path / "models", "--findlr", "False", "--max_steps", "1") == 0
-    assert (tmp_path / "models" / "a_2_b" / "generator.h5").exists()
-    assert not (tmp_path / "models" / "a_2_b" / "lr_finder.json").exists()
+def test_a_generator_alone_has_one_rate(tmp_path):
+    assert sorted(lr_finder.suggest_rates(curves_of(generator=FALLING), tmp_path)) == ["gen_lr"]
+
+
+def test_the_curves_are_kept_if_nothing_can_be_suggested(tmp_path, monkeypatch, capsys):
+    curves = curves_of(generator=RISING, discriminator=FALLING, joint=FALLING)
+    monkeypatch.setattr(lr_finder, "run_tests", lambda *_: curves)
+    networks = types.SimpleNamespace(discriminator="any")
+    with pytest.raises(InputError, match="loss that falls"):
+        lr_finder.find(networks, types.SimpleNamespace(steps_per_epoch=1, batch_size=2), tmp_path, 40, 0)
+    assert len((tmp_path / "lr_finder.csv").read_text().splitlines()) == 1 + 3 * 40
+    assert str(tmp_path / "lr_finder.csv") in capsys.readouterr().out
+    assert not (tmp_path / "lr_finder.json").exists()

@@ -149,6 +149,15 @@ def test_batch_norm_in_training_by_hand(shape):
     np.testing.assert_allclose(found, gamma / np.sqrt(variance + EPSILON) * passed, atol=1e-4)
 
 
+def test_networks_have_the_batch_normalisation_that_is_asked_for():
+    keras_own = tf.keras.layers.BatchNormalization
+    for build in (model.build_generator, model.build_discriminator):
+        for asked, expected in ((None, model.FusedBatchNormalization), (keras_own, keras_own)):
+            network = build(base_filters=2, batch_norm=asked)
+            norms = [layer for layer in network.layers if isinstance(layer, keras_own)]
+            assert {type(layer) for layer in norms} == {expected}
+
+
 def test_weights_are_drawn_as_published():
     kernels = [w.numpy() for w in model.build_generator(1, 16, seed=3).weights if w.path.endswith("kernel")]
     for kernel in kernels:

@@ -1,12 +1,13 @@
-"""The state of a training run on disk: written whole or not at all, read back with every byte checked.
+"""The state of a training run on disk: written completely or not at all, and checked byte by byte when it is read.
 
-A state is one file, ``state-<step>.npz``: NumPy's zip of arrays (each with its CRC) and the run's counters as JSON. The
-last two are kept, so that a damaged newest one falls back to the one before. No TensorFlow here.
+A state is one file, ``state-<step>.npz``: NumPy's zip of arrays, each with its checksum, and the run's counters as
+JSON. The last two are kept, so that a run can fall back to the older one if the newest is damaged. No TensorFlow here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,18 +20,34 @@ from common.errors import InputError
 from common.files import replacing
 
 FOLDER = "checkpoints"
-KEPT = 2
-LOCK, OWNER = ".lock", ".pid"
-_META = "run.json"
+LR_FINDER = "lr_finder"  # first part of the names of the learning-rate finder's files
+N_KEPT = 2
+_LOCK, _OWNER = ".lock", ".pid"
+_RUN = "run.json"
 _FORMAT = 1
 
 
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A state that was found undamaged.
+
+    Attributes:
+        path: its file.
+        run: the `run` that was given to `save`.
+        damaged: one line for each newer state that is damaged.
+    """
+
+    path: pathlib.Path
+    run: dict
+    damaged: list[str]
+
+
 def save(folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray]], run: dict) -> pathlib.Path:
-    """Write the state of step `step` below `folder` and delete all but the last two.
+    """Write the state of step `step` below `folder` and delete all but the last two; the path of the new state.
 
     Args:
-        arrays: (name, array), taken one at a time, so that a large network is not held twice.
-        run: everything else that the run needs, as JSON keeps it.
+        arrays: (name, array), taken one at a time, so that a large network is not held in memory twice.
+        run: everything else that the run needs, as JSON can store it.
     """
     path = folder / FOLDER / f"state-{step:09d}.npz"
     with replacing(path) as beside:
@@ -38,13 +55,13 @@ def save(folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray
             for name, array in arrays:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-            archive.writestr(_META, json.dumps({"format": _FORMAT, **run}))
+            archive.writestr(_RUN, json.dumps({"format": _FORMAT, **run}))
         with beside.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut may leave the new name with nothing behind it
+            os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
     for later in states(folder):
-        if _step(later) > step:  # damaged, or of batches of another size: this one goes on from an earlier one
+        if _step(later) > step:  # damaged or of another batch size: this run has gone on from an earlier state
             later.unlink()
-    for old in states(folder)[:-KEPT]:
+    for old in states(folder)[:-N_KEPT]:
         old.unlink()
     return path
 
@@ -58,48 +75,46 @@ def _step(path: pathlib.Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
-def load(folder: pathlib.Path) -> tuple[pathlib.Path, dict, list[str]] | None:
-    """The newest undamaged state below `folder`: its path, the `run` given to `save`, and a line for each damaged one.
-
-    None where there is no state at all.
+def load(folder: pathlib.Path) -> State | None:
+    """The newest undamaged state below `folder`; None if there are no states at all.
 
     Raises:
         InputError: there are states, but none that can be read.
     """
-    said = []
+    damaged = []
     for path in reversed(states(folder)):
         try:
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-                if damaged is not None:
-                    raise zipfile.BadZipFile(f"{damaged} is damaged")
-                run = json.loads(archive.read(_META))
+                member = archive.testzip()
+                if member is not None:
+                    raise zipfile.BadZipFile(f"{member} is damaged")
+                run = json.loads(archive.read(_RUN))
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, RuntimeError) as error:
-            # RuntimeError: damage can look like a compression or an encryption that zipfile does not know
-            said.append(f"{path}: damaged training state ({error}), falling back to the one before")
+            # RuntimeError: zipfile takes some damaged bytes for a compression or an encryption that it does not know.
+            damaged.append(f"{path}: damaged training state ({error}), falling back to the one before")
             continue
         if run.get("format") != _FORMAT:
             raise InputError(f"{path}: expected a training state of format {_FORMAT}, found {run.get('format')!r}")
-        return path, run, said
-    if said:
-        raise InputError(f"{folder / FOLDER}: no undamaged training state is left; --fresh starts over")
+        return State(path, run, damaged)
+    if damaged:
+        raise InputError(f"{folder / FOLDER}: expected an undamaged training state, found none; --fresh starts over")
     return None
 
 
 def arrays(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a state, one at a time."""
+    """Names and arrays of a state, one at a time."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            if name != _META:
+            if name != _RUN:
                 with archive.open(name) as member:
                     yield name.removesuffix(".npy"), np.lib.format.read_array(member, allow_pickle=False)
 
 
 def shapes(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the arrays of a state, without reading them."""
+    """Names and shapes of the arrays of a state, without reading the arrays."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            if name != _META:
+            if name != _RUN:
                 with archive.open(name) as member:
                     np.lib.format.read_magic(member)
                     yield name.removesuffix(".npy"), np.lib.format.read_array_header_1_0(member)[0]
@@ -107,17 +122,17 @@ def shapes(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keep a second process off a model's folder; the lock goes with the process, however it ends.
+    """Lock a model's folder for a block; the lock ends with the process, even if the process is killed.
 
-    What an earlier process was writing when it was killed is cleared away.
+    The folder is made if it is missing. Unfinished files of a process that was killed are deleted.
 
     Raises:
-        InputError: naming the process that holds it.
+        InputError: another process, which is named, holds the lock.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder / LOCK), folder / OWNER
+    lock, owner = FileLock(folder / _LOCK), folder / _OWNER
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -125,7 +140,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             pid = owner.read_text().strip()
         except OSError:
             pid = "unknown"
-        raise InputError(f"{folder}: another training (pid {pid}) is at work in this folder") from None
+        raise InputError(f"{folder}: another training run (pid {pid}) is using this folder") from None
     try:
         owner.write_text(f"{os.getpid()}\n")
         for unfinished in folder.rglob(".*.part.*"):
@@ -138,14 +153,14 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
-    """Move what a model's folder holds to the first free ``<folder>.old<N>``, and give that name; None for nothing.
+    """Move what a model's folder holds to the first free ``<folder>.old<N>``; its path, or None if nothing was moved.
 
-    The lock stays, and with it whoever holds it (Windows would not rename a folder with an open file in it); so do the
-    learning-rate finder's suggestions, which are for what is trained next.
+    The lock stays, so that its owner keeps it (and because Windows cannot rename a folder that has an open file in it).
+    The learning-rate finder's files stay too, because their suggestions are for the next run.
     """
     if not folder.exists():
         return None
-    moved = [entry for entry in folder.iterdir() if not entry.name.startswith((LOCK, OWNER, "lr_finder"))]
+    moved = [entry for entry in folder.iterdir() if not entry.name.startswith((_LOCK, _OWNER, LR_FINDER))]
     if not moved:
         return None
     number = 1

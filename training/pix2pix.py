@@ -7,22 +7,21 @@ arguments and the data set have been checked.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 import data
-import lr_finder
 from common import cli
 from common.audio import write_audio
 from common.errors import InputError
-from common.files import read_json, writable_folder
+from common.files import read_json
 from data import Representation
-from training import dataset
+from training import dataset, start
 from training.augmentation import Augmentation
 from training.batches import Batches
+from training.checkpoints import LR_FINDER
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
 PUBLISHED_RATES = {
@@ -67,21 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     else:
         add("--lr", dest="gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate: {rate_help}")
     add("--validation_split", type=fraction, default=0.1, help="share of the data held out for validation, by piece")
-    add("--findlr", type=_truth, nargs="?", const=True, default=False, help="find learning rates instead of training")
-    add("--findlr_steps", type=cli.number(int, minimum=lr_finder.LEAST_STEPS), help="steps of the finder (default: one pass over the data)")  # fmt: skip  # noqa: E501
     add("--seed", type=cli.seed, default=0, help="of weights, data order, split and dropout")
     add("--lr_schedule", choices=["constant", "linear"], default="constant", help="linear: up over the first 5 %% of the steps, full rate to the middle, down to zero at the end")  # fmt: skip  # noqa: E501
     add("--beta_1", type=cli.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix has 0.5")
     add("--patience", type=positive, help="stop after so many epochs without a better validation MAE")
     cli.add_training(parser)
-
-
-def _truth(text: str) -> bool:
-    """True or False in the words people use for them."""
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"expected True or False, found {text!r}")
-    return words[text.lower()]
 
 
 def train(
@@ -90,105 +79,136 @@ def train(
     targets: Sequence[str],
     style: bool,
     adversarial: bool,
+    find_rates: Callable,
     identity: bool = True,
 ) -> int:
     """Train a model, or find learning rates for it; the exit status.
 
     Args:
-        arguments: of `add_arguments`.
+        arguments: of `add_arguments` and `lr_finder.add_arguments`.
         origins: instruments to convert from.
         targets: one, or with `style` any number of instruments.
         style: multitarget: the generator's second channel says which target.
         adversarial: with a discriminator; otherwise the generator alone on L1.
+        find_rates: `lr_finder.find`, which takes the place of training with ``--findlr``.
         identity: whether to train on pairs of an instrument with itself.
     """
-    writable_folder(arguments.models_path, "--models_path")
+    start.check_arguments(arguments)
     pairs = dataset.find_pairs(arguments.dataset_path, origins, targets, identity)
     if not style and len(pairs.targets) > 1:
         raise InputError(
             f"--target: expected one voice of {targets[0]}, found {len(pairs.targets)}: name one of "
             f"{', '.join(pairs.targets)}"
         )
-    training_rows, validation_rows, said = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
+    training_rows, validation_rows, split = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
     augmentation = Augmentation(pairs.representation) if arguments.augment else None
-    batches = Batches(pairs, training_rows, arguments.batch_size, arguments.seed, style, augmentation=augmentation)
-    held_out = None
-    if len(validation_rows):
-        held_out = Batches(pairs, validation_rows, arguments.batch_size, arguments.seed, style, shuffle=False)
-    origin, target = model_names(origins, targets, style)
-    folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
-    rates = _learning_rates(arguments, target, folder, adversarial)
-    if arguments.patience and held_out is None:
-        raise InputError("--patience: expected slices held out for validation (--validation_split), found none")
-    if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise InputError("--tensorboard: expected the package tensorboard, found none: pip install tensorboard")
-    for instrument, (count, first) in pairs.unfinished.items():
-        print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
-    for instrument, (count, first) in pairs.unpaired.items():
-        print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
-    print(f"{len(training_rows)} slices to train on; {said}")
-    for instrument in sorted(
-        {*map(dataset.instrument_of, pairs.origins)} & {*map(dataset.instrument_of, pairs.targets)}
-    ):
-        if identity:
-            print(f"{instrument} is an origin and a target: the network also learns to return it unchanged")
-        else:
-            print(f"Left out: {instrument} to itself (--identity trains on it too)")
 
-    cli.start_tensorflow(arguments.gpu if arguments.distribute == "none" or arguments.gpu < 0 else None)
-    from training import loop
-
-    strategy = loop.make_strategy(arguments.distribute, arguments.batch_size)
-    if strategy.num_replicas_in_sync > 1:
-        batches = Batches(
+    def make_batches(drop_remainder: bool) -> Batches:
+        return Batches(
             pairs,
             training_rows,
             arguments.batch_size,
             arguments.seed,
             style,
-            drop_remainder=True,
+            drop_remainder=drop_remainder,
             augmentation=augmentation,
         )
-    with strategy.scope():
-        return _train(arguments, origin, pairs, batches, held_out, folder, rates, adversarial)
+
+    batches = make_batches(drop_remainder=False)  # refuses a batch size above the data before TensorFlow starts
+    held_out = None
+    if len(validation_rows):
+        held_out = Batches(pairs, validation_rows, arguments.batch_size, arguments.seed, style, shuffle=False)
+    elif arguments.patience:
+        raise InputError("--patience: expected slices held out for validation (--validation_split), found none")
+    origin, target = model_names(origins, targets, style)
+    folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
+    rates = _learning_rates(arguments, target, folder, adversarial)
+    _print_left_out(pairs, identity)
+    print(f"{len(training_rows)} slices to train on; {split}")
+
+    with start.start_run(arguments) as strategy:
+        if strategy.num_replicas_in_sync > 1:
+            batches = make_batches(drop_remainder=True)
+        networks, precision = _build(arguments, batches.in_channels, adversarial)
+        if arguments.findlr:
+            find_rates(networks, batches, folder, arguments.findlr_steps, arguments.seed)
+        else:
+            with start.claim_folder(folder, arguments.fresh):
+                _train(arguments, origin, batches, held_out, folder, rates, networks, precision, identity)
+    return 0
 
 
-def _train(arguments, origin: str, pairs, batches, held_out, folder: pathlib.Path, rates, adversarial: bool) -> int:
+def _print_left_out(pairs: dataset.Pairs, identity: bool) -> None:
+    """Say which slices and pairs of a data set are not trained on, and which instruments are on both sides."""
+    for instrument, (count, first) in pairs.unfinished.items():
+        print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
+    for instrument, (count, first) in pairs.unpaired.items():
+        print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
+    origins, targets = (set(map(dataset.instrument_of, folders)) for folders in (pairs.origins, pairs.targets))
+    for instrument in sorted(origins & targets):
+        if identity:
+            print(f"{instrument} is an origin and a target: the network also learns to return it unchanged")
+        else:
+            print(f"Left out: {instrument} to itself (--identity trains on it too)")
+
+
+def _train(
+    arguments, origin: str, batches: Batches, held_out, folder: pathlib.Path, rates, networks, precision
+) -> None:
     """The part of `train` that needs TensorFlow, in the scope of the distribution strategy."""
     from training import loop
 
-    system, precision = _build(arguments, batches.in_channels, adversarial)
-    if arguments.findlr:
-        lr_finder.find(system, batches, folder, arguments.findlr_steps, arguments.seed)
-        return 0
-    identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
-    identity |= {"origin": list(pairs.origins), "target": list(pairs.targets), "augment": arguments.augment}
-    identity |= {"dataset_path": str(pairs.folder.resolve()), "slices": len(batches.samples), "precision": precision}
-    identity |= {"lr_schedule": arguments.lr_schedule, "beta_1": arguments.beta_1, "gen_lr": rates[0]}
-    identity |= {"disc_lr": rates[1]} if adversarial else {}
+    pairs = batches.pairs
+    adversarial = networks.discriminator is not None
+    identity = {
+        "batch_size": arguments.batch_size,
+        "validation_split": arguments.validation_split,
+        "base_filters": arguments.base_filters,
+        "seed": arguments.seed,
+        "origin": list(pairs.origins),
+        "target": list(pairs.targets),
+        "augment": arguments.augment,
+        "dataset_path": str(pairs.folder.resolve()),
+        "slices": len(batches.samples),
+        "precision": precision,
+        "lr_schedule": arguments.lr_schedule,
+        "beta_1": arguments.beta_1,
+        "gen_lr": rates[0],
+    }
+    if adversarial:
+        identity["disc_lr"] = rates[1]
+    description = {
+        "system": "pix2pix",
+        "representation": pairs.representation.to_dict(),
+        "origin": origin,
+        "origins": list(pairs.origins),
+        "targets": [dataset.instrument_of(name) for name in pairs.targets],
+        "voices": list(pairs.targets),
+        "identity": with_itself,
+        "augment": arguments.augment,
+        "validation_split": arguments.validation_split,
+        "seed": arguments.seed,
+    }
     settings = loop.Settings(
         folder,
-        description={
-            "system": "pix2pix",
-            "representation": pairs.representation.to_dict(),
-            "origin": origin,
-            "origins": list(pairs.origins),
-            "targets": [dataset.instrument_of(name) for name in pairs.targets],
-            "voices": list(pairs.targets),
-            "augment": arguments.augment,
-            "validation_split": arguments.validation_split,
-            "seed": arguments.seed,
-        },
+        description=description,
         identity=identity,
         generator_rate=rates[0],
         discriminator_rate=rates[1] if adversarial else 0.0,
-        is_chief=loop.is_chief(),
-        **{key: getattr(arguments, key) for key in ("epochs", "epoch_offset", "max_steps", "seed", "lr_schedule")},
-        **{key: getattr(arguments, key) for key in ("patience", "checkpoint_minutes", "fresh", "tensorboard", "jit")},
+        epochs=arguments.epochs,
+        epoch_offset=arguments.epoch_offset,
+        max_steps=arguments.max_steps,
+        seed=arguments.seed,
+        lr_schedule=arguments.lr_schedule,
+        patience=arguments.patience,
+        checkpoint_minutes=arguments.checkpoint_minutes,
+        tensorboard=arguments.tensorboard,
+        jit=arguments.jit,
     )
-    print(f"Training {folder} ({precision}), learning rates " + ", ".join(f"{r:g}" for r in rates[: 1 + adversarial]))
-    loop.fit(system, settings, batches, held_out, make_sampler(system.generator, held_out or batches))
-    return 0
+    shown_rates = rates if adversarial else rates[:1]
+    print(f"Training {folder} ({precision}), learning rates {', '.join(f'{rate:g}' for rate in shown_rates)}")
+    sampler = make_sampler(networks.generator, held_out or batches)
+    loop.fit(loop.Run(networks, settings, batches, held_out, sampler))
 
 
 def model_names(origins: Sequence[str], targets: Sequence[str], style: bool) -> tuple[str, str]:
@@ -210,7 +230,7 @@ def _learning_rates(
     for index, flag in enumerate(("gen_lr", "disc_lr")):
         rate = getattr(arguments, flag, published[index])
         if rate == "auto":
-            path = folder / "lr_finder.json"
+            path = folder / f"{LR_FINDER}.json"
             suggestion = read_json(path).get(flag) if path.exists() else None
             if not isinstance(suggestion, float):
                 shown = flag if adversarial else "lr"
@@ -221,16 +241,13 @@ def _learning_rates(
 
 
 def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool):
-    """The `training.System` of the arguments and the precision that it computes in."""
+    """The `loop.Networks` of the arguments and the precision that they compute in."""
     import tensorflow as tf
 
     import losses
     import model
     from training import loop, optimizers
 
-    tf.keras.utils.set_random_seed(arguments.seed)
-    if arguments.deterministic:
-        tf.config.experimental.enable_op_determinism()
     precision = model.choose_precision(arguments.precision)
 
     def adam():
@@ -239,9 +256,9 @@ def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool):
 
     generator = model.build_generator(in_channels, arguments.base_filters, precision, arguments.seed)
     if not adversarial:
-        return loop.System(generator, None, losses.GENERATOR_ONLY, adam()), precision
+        return loop.Networks(generator, None, losses.GENERATOR_ONLY, adam()), precision
     discriminator = model.build_discriminator(arguments.base_filters, precision, arguments.seed + 1)
-    return loop.System(generator, discriminator, losses.PIX2PIX, adam(), adam()), precision
+    return loop.Networks(generator, discriminator, losses.PIX2PIX, adam(), adam()), precision
 
 
 def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list]:

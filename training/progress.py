@@ -1,4 +1,4 @@
-"""What a run says of itself: the status line, history.csv and the plain words when something looks wrong."""
+"""How a run reports its progress: the status line, history.csv, and warnings when something looks wrong."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ import time
 from common.files import replacing
 
 STATUS_SECONDS = 30  # between two lines in a log file
-RISING_EPOCHS = 5
+N_RISING_EPOCHS = 5  # after which a rising validation MAE is reported
 
 
 class Status:
-    """Progress of an epoch: a bar on a terminal, otherwise a plain line now and then, without control characters."""
+    """Progress of an epoch: a bar on a terminal, otherwise a line every 30 s without control characters.
+
+    Args:
+        label: what the line begins with.
+        n_steps: steps of the whole epoch.
+        first: steps that were done before.
+        stream: a text file; None is standard output.
+    """
 
     def __init__(self, label: str, n_steps: int, first: int = 0, stream=None) -> None:
         self.label, self.n_steps, self.step = label, n_steps, first
         self.stream = stream or sys.stdout
-        self.started = self.said = time.monotonic()
+        self.started = self.printed = time.monotonic()
         self.first = first
         self.bar = None
         if self.stream.isatty():
@@ -29,15 +36,15 @@ class Status:
             self.bar = tqdm(total=n_steps, initial=first, desc=label, file=self.stream, leave=False, unit="step")
 
     def advance(self, n: int, values: dict[str, float]) -> None:
-        """`n` more steps are done; `values` are the latest losses."""
+        """Count `n` more steps; `values` are the latest losses."""
         self.step += n
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(n)
-        elif time.monotonic() - self.said > STATUS_SECONDS:
-            self.said = time.monotonic()
-            left = (self.said - self.started) / max(1, self.step - self.first) * (self.n_steps - self.step)
+        elif time.monotonic() - self.printed > STATUS_SECONDS:
+            self.printed = time.monotonic()
+            left = (self.printed - self.started) / max(1, self.step - self.first) * (self.n_steps - self.step)
             print(
                 f"{self.label}  step {self.step}/{self.n_steps}  {text}  {left:.0f} s left",
                 file=self.stream,
@@ -45,13 +52,13 @@ class Status:
             )
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar from the terminal."""
         if self.bar is not None:
             self.bar.close()
 
 
 def write_csv(path, rows: list[dict]) -> None:
-    """Write history.csv whole or not at all; columns are the union of the rows' keys, in the order they appear."""
+    """Write `rows` as CSV, completely or not at all; columns are all keys of the rows, in the order they appear."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
@@ -60,7 +67,7 @@ def write_csv(path, rows: list[dict]) -> None:
 
 
 def summary(row: dict, n_epochs: int) -> str:
-    """One line for an epoch that is done."""
+    """One line for an epoch that has ended."""
     parts = [f"epoch {row['epoch']}/{n_epochs}", f"step {row['step']}"]
     parts += [f"{key} {row[key]:.4f}" for key in ("generator_loss", "discriminator_loss", "mae") if key in row]
     if math.isfinite(row.get("val_mae", math.nan)):
@@ -70,30 +77,30 @@ def summary(row: dict, n_epochs: int) -> str:
 
 
 def warnings(rows: list[dict]) -> list[str]:
-    """What is worth a word after the last of `rows` and was not before it; docs/training.md explains each."""
-    before = _signs(rows[:-1])
-    return [text for text in _signs(rows) if text not in before]
+    """Warnings that apply after the last of `rows` and did not before it; docs/training.md explains each."""
+    before = _find_problems(rows[:-1])
+    return [text for text in _find_problems(rows) if text not in before]
 
 
-def _signs(rows: list[dict]) -> list[str]:
-    """What looks wrong after the last of `rows`."""
+def _find_problems(rows: list[dict]) -> list[str]:
+    """Everything that looks wrong after the last of `rows`."""
     if not rows:
         return []
-    said, last = [], rows[-1]
+    problems, last = [], rows[-1]
     if last.get("discriminator_loss", math.nan) < 0.01:
-        said.append(
-            "the discriminator's loss was near 0 for the whole epoch: it tells every output from the truth and teaches "
-            "the generator nothing; try a smaller --disc_lr (docs/training.md)"
+        problems.append(
+            "the discriminator's loss was near 0 for the whole epoch: it recognises every output as generated and "
+            "teaches the generator nothing; try a smaller --disc_lr (docs/training.md)"
         )
     if len(rows) > 1 and all(abs(row.get("adversarial", math.nan) - math.log(2)) < 0.005 for row in rows[-2:]):
-        said.append(
+        problems.append(
             "the generator's adversarial loss stays near log 2: the discriminator is guessing; try a larger --disc_lr "
             "(docs/training.md)"
         )
-    errors = [row.get("val_mae", math.nan) for row in rows[-RISING_EPOCHS - 1 :]]
-    if len(errors) > RISING_EPOCHS and all(a < b for a, b in itertools.pairwise(errors)):
-        said.append(
-            f"the validation MAE has risen for {RISING_EPOCHS} epochs: the network is learning the training pieces by "
-            "heart; generator_best.h5 keeps the best one, --patience stops in time (docs/training.md)"
+    errors = [row.get("val_mae", math.nan) for row in rows[-N_RISING_EPOCHS - 1 :]]
+    if len(errors) > N_RISING_EPOCHS and all(a < b for a, b in itertools.pairwise(errors)):
+        problems.append(
+            f"the validation MAE has risen for {N_RISING_EPOCHS} epochs: the network memorises the training "
+            "pieces; generator_best.h5 keeps the best epoch, --patience stops in time (docs/training.md)"
         )
-    return said
+    return problems

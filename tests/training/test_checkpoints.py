@@ -42,10 +42,10 @@ def damage(path, place=None):
 
 def test_what_was_saved_comes_back(tmp_path):
     path = save(tmp_path, 12)
-    found, run, said = checkpoints.load(tmp_path)
-    assert (found, said) == (path, [])
-    assert run["progress"] == RUN["progress"]
-    assert run["step"] == 12
+    state = checkpoints.load(tmp_path)
+    assert (state.path, state.damaged) == (path, [])
+    assert state.run["progress"] == RUN["progress"]
+    assert state.run["step"] == 12
     read = dict(checkpoints.arrays(path))
     for name, array in arrays(12).items():
         assert np.array_equal(read[name], array)
@@ -57,7 +57,7 @@ def test_what_was_saved_comes_back(tmp_path):
 def test_floats_come_back_to_the_bit(tmp_path):
     values = [*np.random.default_rng(0).random(100).tolist(), float("nan"), float("inf"), 1e-308]
     checkpoints.save(tmp_path, 1, [], {"values": values})
-    np.testing.assert_array_equal(checkpoints.load(tmp_path)[1]["values"], values)
+    np.testing.assert_array_equal(checkpoints.load(tmp_path).run["values"], values)
 
 
 def test_nothing_there(tmp_path):
@@ -78,11 +78,10 @@ def test_damaged_newest_falls_back_and_says_so(tmp_path, cut):
         damage(newest)
     else:
         newest.write_bytes(newest.read_bytes()[:cut])
-    path, run, said = checkpoints.load(tmp_path)
-    assert path == older
-    assert run["step"] == 10
-    assert len(said) == 1
-    assert str(newest) in said[0]
+    state = checkpoints.load(tmp_path)
+    assert (state.path, state.run["step"]) == (older, 10)
+    [line] = state.damaged
+    assert str(newest) in line
     save(tmp_path, 15)  # going on from there
     assert [path.name for path in checkpoints.states(tmp_path)] == ["state-000000010.npz", "state-000000015.npz"]
 
@@ -94,7 +93,7 @@ def test_a_damaged_byte_is_found_wherever_it_is(tmp_path):
         path.write_bytes(content)
         damage(path, place)
         try:
-            _, run, _ = checkpoints.load(tmp_path)
+            run = checkpoints.load(tmp_path).run
         except InputError:
             continue
         # The byte is one of those that mean nothing, such as a file's date.
@@ -106,7 +105,7 @@ def test_a_damaged_byte_is_found_wherever_it_is(tmp_path):
 def test_all_damaged_is_one_line(tmp_path):
     for step in (10, 20):
         damage(save(tmp_path, step))
-    with pytest.raises(InputError, match=r"no undamaged training state.*--fresh"):
+    with pytest.raises(InputError, match=r"expected an undamaged training state, found none.*--fresh"):
         checkpoints.load(tmp_path)
 
 
@@ -114,7 +113,7 @@ def test_foreign_files_are_refused(tmp_path):
     path = tmp_path / checkpoints.FOLDER / "state-000000001.npz"
     path.parent.mkdir()
     np.savez(path, a=np.zeros(3))
-    with pytest.raises(InputError, match="no undamaged training state"):
+    with pytest.raises(InputError, match="expected an undamaged training state"):
         checkpoints.load(tmp_path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("run.json", '{"format": 99}')
@@ -188,12 +187,12 @@ def test_set_aside_takes_the_first_free_name_and_keeps_the_lock(tmp_path):
     for number in (1, 2):
         with checkpoints.locked(folder):
             assert checkpoints.set_aside(folder) is None  # nothing but the lock
-            before = (folder / checkpoints.LOCK).stat().st_ino
+            before = (folder / ".lock").stat().st_ino
             save(folder, number)
             (folder / "lr_finder.json").write_text("{}")
             aside = checkpoints.set_aside(folder)
             assert aside == tmp_path / f"a_2_b.old{number}"
             assert [path.name for path in aside.iterdir()] == [checkpoints.FOLDER]
-            assert checkpoints.load(aside)[1]["step"] == number
+            assert checkpoints.load(aside).run["step"] == number
             assert sorted(path.name for path in folder.iterdir()) == [".lock", ".pid", "lr_finder.json"]
-            assert (folder / checkpoints.LOCK).stat().st_ino == before
+            assert (folder / ".lock").stat().st_ino == before
