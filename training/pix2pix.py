@@ -153,7 +153,15 @@ def _print_left_out(pairs: dataset.Pairs, identity: bool) -> None:
 
 
 def _train(
-    arguments, origin: str, batches: Batches, held_out, folder: pathlib.Path, rates, networks, precision
+    arguments,
+    origin: str,
+    batches: Batches,
+    held_out,
+    folder: pathlib.Path,
+    rates,
+    networks,
+    precision,
+    with_itself: bool,
 ) -> None:
     """The part of `train` that needs TensorFlow, in the scope of the distribution strategy."""
     from training import loop
