@@ -306,10 +306,11 @@ def as_html(report: Report) -> str:
     n = len(report.results)
     shown = f"The {len(report.sounds)} pairs with the greatest MAE of {n}" if len(report.sounds) < n else "All pairs"
     by_voice = {voice: _means(summary) for voice, summary in report.summary_by_voice().items()}
+    caption = "Mean of all pairs, and of each voice" if by_voice else "Mean of all pairs" if n > 1 else "Metrics"
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(report.title),
         remarks="".join(f"<p>{html.escape(line)}</p>" for line in report.remarks),
-        summary=_html_table(report, _means(report.summary()), "Mean of all pairs" if n > 1 else "Metrics", by_voice),
+        summary=_html_table(report, _means(report.summary()), caption, by_voice),
         hidden_with_models="hidden" if report.models else "",
         hidden_without_models="" if report.models else "hidden",
         trials=_trials_json(report),
