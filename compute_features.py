@@ -19,19 +19,22 @@ from common.audio import find_audio, read_blocks
 from common.errors import InputError
 from common.files import piece_names, read_json, write_array, write_json
 from data import PUBLISHED, Representation
+from training.dataset import FEATURES_FILE
 
-SETTINGS_NAME = "features.json"
-BLOCK_SLICES = 4  # transformed at a time, so that the arrays stay small enough for the processor's cache
+BLOCK_SLICES = 4  # transformed at a time: few enough for the arrays to fit into the processor's cache
 
 
 def feature_slices(path: str, representation: Representation = PUBLISHED) -> Iterator[np.ndarray]:
-    """The slices of a recording one by one, float16 ``(n_bins, n_frames, 1)``, in memory that does not grow with it.
+    """The slices of a recording one by one, float16 ``(n_bins, n_frames, 1)``, in bounded memory.
 
-    The same as ``data.compute_features(data.read_audio(path))``. Raises InputError as `data.read_blocks` does.
+    They equal ``data.compute_features(read_audio(path))``.
+
+    Raises:
+        InputError: as `common.audio.read_blocks`.
     """
     n_fft, hop = representation.n_fft, representation.hop_length
-    n_block = BLOCK_SLICES * representation.n_frames * hop  # from the first frame of a block to that of the next
-    rest = np.zeros(n_fft // 2, np.float32)  # frames are centred: zeros stand before the start and after the end
+    n_block = BLOCK_SLICES * representation.n_frames * hop  # samples from the first frame of a block to the next block
+    rest = np.zeros(n_fft // 2, np.float32)  # frames are centred, so the recording is padded with zeros at both ends
     for audio in read_blocks(path, representation.sample_rate):
         rest = np.concatenate([rest, audio])
         while len(rest) >= n_block + n_fft - hop:
@@ -46,13 +49,13 @@ def feature_slices(path: str, representation: Representation = PUBLISHED) -> Ite
 def write_features(path: str, folder: str, piece: str) -> int:
     """Write a recording's slices as ``folder/<piece>_<slice:03d>.npy``; returns how many.
 
-    The first slice is written last: where it lies, the piece is complete.
+    The first slice is written last, so that its presence means that the piece is complete.
 
     Raises:
-        InputError: the recording cannot be read; its slices are removed then.
+        InputError: the recording cannot be read. Its slices are removed.
     """
     slices = feature_slices(path)
-    first = next(slices)  # what is no audio fails here, before anything is written
+    first = next(slices)  # fails before anything is written if the file is not audio
     slice_path(folder, piece, 0).unlink(missing_ok=True)
     n_slices = 1
     try:
@@ -62,18 +65,18 @@ def write_features(path: str, folder: str, piece: str) -> int:
     except InputError:
         _remove_from(folder, piece, 1)
         raise
-    _remove_from(folder, piece, n_slices)  # of a longer recording that had this name
+    _remove_from(folder, piece, n_slices)  # left over from a longer recording of this name
     write_array(slice_path(folder, piece, 0), first)
     return n_slices
 
 
 def slice_path(folder: str, piece: str, index: int) -> pathlib.Path:
-    """Where slice `index` of a piece lies."""
+    """The file of slice `index` of a piece."""
     return pathlib.Path(folder, f"{piece}_{index:03d}.npy")
 
 
 def _remove_from(folder: str, piece: str, index: int) -> None:
-    """Remove the slices of a piece from `index` on, the last one first so that none is left behind a gap."""
+    """Remove the slices of a piece from `index` on, the last one first, so that an interruption leaves no gap."""
     end = index
     while slice_path(folder, piece, end).exists():
         end += 1
@@ -82,29 +85,31 @@ def _remove_from(folder: str, piece: str, index: int) -> None:
 
 
 def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.Path]], list[tuple[str, str]]]:
-    """The recordings in a folder of instruments as (instrument, piece, file), and (file, reason) of what is no such.
+    """The recordings of all instruments as (instrument, piece, file), and (file, reason) of those that are left out.
 
     Raises:
-        InputError: there is no folder, or no instrument's folder with recordings in it.
+        InputError: the folder is missing, or has no subfolder with recordings.
     """
     by_instrument: dict[str, list[pathlib.Path]] = {}
-    found, left_out = [], []
+    recordings, left_out = [], []
     for path in find_audio(audios, "--audios_path"):
         if path.parent == audios:
-            left_out.append((str(path), "expected recordings in a folder for each instrument, found one beside them"))
+            left_out.append(
+                (str(path), "expected recordings in a folder for each instrument, found one outside of them")
+            )
         else:
             by_instrument.setdefault(path.relative_to(audios).parts[0], []).append(path)
     if not by_instrument:
         raise InputError(f"--audios_path: expected a folder for each instrument, found only recordings in {audios}")
     for instrument, paths in by_instrument.items():
         pieces, twice = piece_names(paths, audios / instrument)
-        found += [(instrument, piece, path) for piece, path in pieces.items()]
+        recordings += [(instrument, piece, path) for piece, path in pieces.items()]
         left_out += twice
-    return found, left_out
+    return recordings, left_out
 
 
 def compute_folder(arguments: argparse.Namespace) -> int:
-    """Do what the arguments ask for; the exit status."""
+    """Compute the features of all recordings; returns the exit status."""
     audios = pathlib.Path(arguments.audios_path).resolve()
     features = pathlib.Path(arguments.features_path).resolve()
     recordings, left_out = find_recordings(audios)
@@ -115,7 +120,7 @@ def compute_folder(arguments: argparse.Namespace) -> int:
     work = []
     for instrument, piece, path in recordings:
         folder = str(features / instrument)
-        if arguments.overwrite:  # first of all, so that what an interrupted run leaves is of this run
+        if arguments.overwrite:  # remove now, so that an interrupted run leaves only complete pieces of its own
             slice_path(folder, piece, 0).unlink(missing_ok=True)
         if not jobs.up_to_date(slice_path(folder, piece, 0), path):
             work.append((str(path), folder, piece))
@@ -127,20 +132,20 @@ def compute_folder(arguments: argparse.Namespace) -> int:
         else:
             n_pieces, n_slices = n_pieces + 1, n_slices + count
     if not n_pieces and not n_there:
-        with contextlib.suppress(OSError):  # bad input leaves nothing behind
-            (features / SETTINGS_NAME).unlink()
+        with contextlib.suppress(OSError):  # leave nothing behind if no recording could be read
+            (features / FEATURES_FILE).unlink()
             features.rmdir()
     print(f"{features}: {n_slices} slices written of {n_pieces} recordings, {n_there} recordings already there")
     return cli.report_left_out(sorted(left_out))
 
 
 def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
-    """Write features.json; what other settings made is removed with `overwrite` and refused without.
+    """Write features.json. With `overwrite`, slices that were computed with other settings are removed.
 
     Raises:
-        InputError: the folder holds another kind of features.
+        InputError: the folder holds features of other settings, and `overwrite` is off.
     """
-    path = features / SETTINGS_NAME
+    path = features / FEATURES_FILE
     settings = PUBLISHED.to_dict()
     kept = read_json(path) if path.exists() else settings
     if kept != settings:
@@ -155,12 +160,12 @@ def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command; returns the exit status."""
     parser = cli.Parser(__doc__)
     parser.add_argument("--audios_path", required=True, help="folder with a folder of recordings for each instrument")
     parser.add_argument("--features_path", required=True, help="folder to write the slices to")
     parser.add_argument(
-        "--overwrite", action="store_true", help="make every slice anew, and remove other settings' ones"
+        "--overwrite", action="store_true", help="compute every slice again, and remove slices of other settings"
     )
     jobs.add_arguments(parser)
     return cli.run(parser, compute_folder, argv)

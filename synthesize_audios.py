@@ -40,7 +40,7 @@ from synthesis.voices import Voice, describe_gaps, parse_voices, prepare_notes
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 PARAMETERS_NAME = "synthesis.json"
-MANY_PIECES = 50  # from here on preparing every pitch is quicker than looking which ones are needed
+MANY_PIECES = 50  # for more pieces, preparing all pitches is quicker than finding out which are needed
 MAX_VARIATIONS = 100  # two digits in a name
 
 
@@ -54,39 +54,51 @@ class Score:
 
 def synthesize_piece(
     score: Score, outputs: dict[str, str], instruments: Sequence[Instrument], playing: Playing
-) -> dict[str, collections.Counter]:
-    """Write one piece's recordings, `outputs` from instrument to file; returns how each one's notes were found.
+) -> tuple[dict[str, collections.Counter], list[str]]:
+    """Write the recordings of one piece.
+
+    Args:
+        score: the piece.
+        outputs: from the name of an instrument to the file to write.
+        instruments: all instruments; those that are not in `outputs` are skipped.
+        playing: how the piece is played.
+
+    Returns:
+        counts: by instrument, how its notes were found.
+        failures: why an instrument could not play the piece, one line each.
 
     Raises:
-        InputError: the MIDI file or a note's file cannot be read.
+        InputError: the MIDI file cannot be read.
     """
     piece = vary_piece(read_midi(score.midi_path, playing.sustain_pedal), score.variation)
-    counts = {}
+    counts, failures = {}, []
     for instrument in instruments:
         if instrument.name in outputs:
-            bank = NoteBank(instrument)
-            counts[instrument.name] = write_piece(outputs[instrument.name], piece, bank, playing)
-    return counts
+            try:
+                counts[instrument.name] = write_piece(outputs[instrument.name], piece, NoteBank(instrument), playing)
+            except InputError as error:
+                failures.append(str(error))
+    return counts, failures
 
 
 def synthesize_folder(arguments: argparse.Namespace) -> int:
-    """Do what the arguments ask for; the exit status."""
+    """Play all pieces on all instruments; returns the exit status."""
     voices = [voice for group in arguments.voices for voice in group]
     names = _plain_names(arguments, voices)
     _check_notes_arguments(arguments, names, voices)
     audios = pathlib.Path(arguments.audios_path).resolve()
     playing = Playing(arguments.playback_speed, arguments.duration_rate, arguments.transpose, arguments.sustain_pedal)
     with contextlib.ExitStack() as stack:
-        scores, left_out = _find_scores(arguments, stack)
         stack.callback(_remove_if_alone, audios / PARAMETERS_NAME)
         instruments, descriptions = _find_instruments(arguments, names, voices, stack)
+        scores, left_out = _find_scores(arguments, stack)
         parameters = {**dataclasses.asdict(playing), **_score_parameters(arguments), "instruments": descriptions}
         _keep_parameters(audios / PARAMETERS_NAME, parameters, "--audios_path", arguments.overwrite)
 
         work = []
         for piece, score in scores.items():
             outputs = {name: audios / name / f"{piece}.wav" for name in descriptions}
-            if arguments.overwrite:  # first of all, so that what an interrupted run leaves is of this run
+            if arguments.overwrite:  # remove now, so that an interrupted run leaves only recordings of its own
                 for path in outputs.values():
                     path.unlink(missing_ok=True)
             missing = {n: str(path) for n, path in outputs.items() if not jobs.up_to_date(path, score.midi_path)}
@@ -95,10 +107,10 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         _prepare_missing(arguments, instruments, [score for score, *_ in work], playing)
 
         totals = {name: collections.Counter() for name in descriptions}
-        for index, counted, reason in jobs.run(synthesize_piece, work, arguments.jobs, arguments.dask, "pieces"):
-            if reason:
-                left_out.append((str(work[index][0].midi_path), reason))
-            for name, counts in (counted or {}).items():
+        for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, arguments.dask, "pieces"):
+            counted, failures = result or ({}, [reason])
+            left_out += [(str(work[index][0].midi_path), failure) for failure in failures]
+            for name, counts in counted.items():
                 totals[name].update(counts, recordings=1)
     for name, counts in totals.items():
         there = len(scores) - sum(name in missing for _, missing, *_ in work)
@@ -115,7 +127,7 @@ def _plain_names(arguments: argparse.Namespace, voices: Sequence[Voice]) -> list
 
 
 def _check_notes_arguments(arguments: argparse.Namespace, names: Sequence[str], voices: Sequence[Voice]) -> None:
-    """Refuse flags that contradict each other or name nothing."""
+    """Refuse flags that contradict each other or have no effect."""
     if not arguments.midi_path and not arguments.etudes:
         raise InputError("--midi_path: expected a folder of MIDI files, or --etudes, found neither")
     if arguments.midi_out and not arguments.etudes:
@@ -141,7 +153,7 @@ def _check_notes_arguments(arguments: argparse.Namespace, names: Sequence[str], 
 def _find_scores(
     arguments: argparse.Namespace, stack: contextlib.ExitStack
 ) -> tuple[dict[str, Score], list[tuple[str, str]]]:
-    """What is played, by the names of the recordings, and (file, reason) of what is left out."""
+    """The scores by the names of their recordings, and (file, reason) of what is left out."""
     pieces, left_out = {}, []
     midis = find_midi(arguments.midi_path, "--midi_path") if arguments.midi_path else []
     if arguments.etudes:
@@ -151,7 +163,9 @@ def _find_scores(
         )
         pieces = {path.stem: path.resolve() for path in etudes}
         if not arguments.midi_out:
-            for path in etudes:  # made anew in each run; their recordings are recent as long as the seed is the same
+            for (
+                path
+            ) in etudes:  # written in each run; recordings are up to date as long as the parameters stay the same
                 os.utime(path, (0, 0))
     if arguments.midi_path:
         named, left_out = piece_names(
@@ -176,7 +190,7 @@ def _find_scores(
 
 
 def _score_parameters(arguments: argparse.Namespace) -> dict:
-    """What synthesis.json says of the scores; None where a flag has no effect."""
+    """What synthesis.json says about the scores; None for a flag that has no effect."""
     generated, varied = arguments.etudes > 0, arguments.variations > 1
     return {
         "seed": arguments.seed if generated or varied else None,
@@ -188,7 +202,7 @@ def _score_parameters(arguments: argparse.Namespace) -> dict:
 
 
 def _temporary_folder(arguments: argparse.Namespace, prefix: str) -> tempfile.TemporaryDirectory:
-    """A folder for this run; for a cluster beside the recordings, because workers do not see the temporary folder."""
+    """A temporary folder; for a cluster inside --audios_path, which its workers can read."""
     beside = pathlib.Path(arguments.audios_path) if arguments.dask else None
     if beside:
         beside.mkdir(parents=True, exist_ok=True)
@@ -283,13 +297,13 @@ def _notes_folder(arguments: argparse.Namespace, prepared: dict[str, dict], stac
 
 
 def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite: bool) -> None:
-    """Write `parameters` to `path`, joined with those that stand there already.
+    """Write `parameters` to `path`, merged with those that are there.
 
-    Further instruments join; so do more variations and etudes, and what had no effect before (None). With `overwrite`,
-    others may stand there: what was recorded with them goes, also of instruments not asked for now.
+    Other instruments may be added, more variations and etudes, and parameters that had no effect before (None). With
+    `overwrite`, parameters may change: all recordings that were made with the old ones are removed.
 
     Raises:
-        InputError: naming `flag`, if others stand there and `overwrite` is off.
+        InputError: naming `flag`, if a parameter has changed and `overwrite` is off.
     """
     kept = read_json(path) if path.exists() else parameters
     old, new = kept.get("instruments", {}), parameters["instruments"]
@@ -325,7 +339,7 @@ def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite:
 
 
 def _remove_if_alone(path: pathlib.Path) -> None:
-    """Remove a file of parameters, and its folder, where no recording lies beside: bad input leaves nothing behind."""
+    """Remove a file of parameters and its folder if nothing was recorded there, so that mistakes leave nothing."""
     if not any(path.parent.rglob("*.wav")):
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -335,7 +349,7 @@ def _remove_if_alone(path: pathlib.Path) -> None:
 def _prepare_missing(
     arguments: argparse.Namespace, instruments: Sequence[Instrument], scores: Sequence[Score], playing: Playing
 ) -> None:
-    """Prepare the notes that are needed and not there: all of them to keep or for many pieces."""
+    """Prepare the notes that are missing: those that the scores need, or all for --notes_path and many scores."""
     prepared = [instrument for instrument in instruments if instrument.source]
     if not prepared or not scores:
         return
@@ -344,7 +358,7 @@ def _prepare_missing(
     else:
         pitches = set()
         for score in scores:
-            with contextlib.suppress(InputError):  # reported when its turn comes
+            with contextlib.suppress(InputError):  # reported when the piece is played
                 pitches |= pitches_needed(vary_piece(read_midi(score.midi_path), score.variation), playing.transpose)
     work = [
         (instrument, pitch)
@@ -358,7 +372,7 @@ def _prepare_missing(
 
 
 def _origins(counts: collections.Counter) -> str:
-    """What a report says of notes that are not the ones asked for."""
+    """The part of the report that says how many notes were replaced, and by what."""
     if not counts["played"]:
         return ""
     origins = {
@@ -386,7 +400,7 @@ def _instrument(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command; returns the exit status."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     add("--nsynth_path", help="folder of NSynth notes or the download's root; without it, notes come from a SoundFont")
@@ -443,7 +457,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--overwrite",
         action="store_true",
-        help="make every recording anew, also with other parameters: other instruments' go then",
+        help="make every recording again; if parameters changed, remove all recordings made with the old ones",
     )
     jobs.add_arguments(parser)
     return cli.run(parser, synthesize_folder, argv)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from common.errors import InputError
 from common.files import existing_folder, find_files
 
-LONGEST_SECONDS = 24 * 3600
+MAX_SECONDS = 24 * 3600
 MIDI_EXTENSIONS = (".mid", ".midi")
 DRUM_CHANNEL = 9
 SUSTAIN = 64  # control change number
@@ -25,36 +25,36 @@ class Note(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What a MIDI file says: notes in order of their start, and the length in seconds (the end of the last note)."""
+    """Notes in order of their start, and the length of the piece in seconds: the end of the last note."""
 
     notes: tuple[Note, ...]
     seconds: float
 
 
 def find_midi(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
-    """All MIDI files in `folder`, by their extension, as `data.find_files`.
+    """All .mid and .midi files in `folder` and below, sorted; hidden files are left out.
 
     Raises:
         InputError: naming `flag`, if the folder is missing or holds none.
     """
-    found = find_files(existing_folder(folder, flag), MIDI_EXTENSIONS)
-    if not found:
+    paths = find_files(existing_folder(folder, flag), MIDI_EXTENSIONS)
+    if not paths:
         raise InputError(f"{flag}: expected MIDI files ({' '.join(MIDI_EXTENSIONS)}), found none in {folder}")
-    return found
+    return paths
 
 
 def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
-    """The notes of a MIDI file, drums left out, tempo changes honoured.
+    """The notes of a MIDI file without its drums, timed by all its tempo changes.
 
     Args:
         path: a standard MIDI file of type 0 or 1.
-        sustain_pedal: a note let go while its channel's CC 64 is down (64 or more) ends when the pedal comes up, when
-            the same key is struck again or when the file ends.
+        sustain_pedal: whether the pedal (CC 64) holds notes. A note that is released while the pedal of its channel is
+            down (64 or more) then ends when the pedal goes up, the same key is struck again, or the file ends.
 
-    A note that is never let go ends where the file does; notes of no length are left out.
+    A note without a note-off ends at the end of the file. Notes of length zero are left out.
 
     Raises:
-        InputError: not a MIDI file, damaged, without notes, or ending after a day.
+        InputError: the file is not MIDI, is damaged, has no notes, or is longer than 24 hours.
     """
     import mido
 
@@ -72,14 +72,14 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
         for message in track:
             tick += message.time
             events.append((tick, message))
-    events.sort(key=lambda event: event[0])  # stable: within a tick the order of the tracks stays
+    events.sort(key=lambda event: event[0])  # a stable sort: events of one tick stay in the order of the tracks
 
     reader = _NoteReader(sustain_pedal)
     seconds, last_tick, seconds_per_tick = 0.0, 0, 0.5 / midi.ticks_per_beat
     for tick, message in events:
         seconds += (tick - last_tick) * seconds_per_tick
         last_tick = tick
-        if seconds > LONGEST_SECONDS:
+        if seconds > MAX_SECONDS:
             raise InputError(
                 f"{path}: expected a piece that ends within a day (24 h), found one of {seconds / 3600:.1f} h"
             )
@@ -94,12 +94,12 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
 
 
 class _NoteReader:
-    """Turns note and pedal messages, taken in order of time, into notes."""
+    """Collects notes from note and pedal messages, which are passed to `take` in order of time."""
 
     def __init__(self, sustain_pedal: bool) -> None:
         self._sustain_pedal = sustain_pedal
         self._notes: list[Note] = []
-        # From (channel, pitch) to (start, velocity): keys down, and keys let go that ring on under the pedal.
+        # From (channel, pitch) to (start, velocity), for keys that are down and for released keys that the pedal holds.
         self._held: dict[tuple[int, int], list[tuple[float, int]]] = {}
         self._ringing: dict[tuple[int, int], list[tuple[float, int]]] = {}
         self._pedals_down: set[int] = set()

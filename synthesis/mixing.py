@@ -14,13 +14,13 @@ from common import recordings
 from common.audio import resample_blocks, write_audio
 from common.errors import InputError
 from data import PUBLISHED
-from synthesis.midi import LONGEST_SECONDS, Piece
+from synthesis.midi import MAX_SECONDS, Piece
 from synthesis.notes import PITCHES, NoteBank
 
 PEAK = 32000 / 32768  # of every recording
 RELEASE_SECONDS = 3000 / 16000  # time constant of the release
 BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
-WHOLE_SECONDS = 1800  # a longer piece is kept on disk until its peak is known
+WHOLE_SECONDS = 1800  # samples of a longer piece wait on disk until its peak is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Playing:
         playback_speed: divides every time of the piece.
         duration_rate: multiplies each note's length, so that notes ring on.
         transpose: semitones added to every pitch.
-        sustain_pedal: whether the piece's sustain pedal counts.
+        sustain_pedal: whether the sustain pedal of the piece lengthens notes.
     """
 
     playback_speed: float = 1
@@ -41,7 +41,7 @@ class Playing:
 
 
 def pitches_needed(piece: Piece, transpose: int = 0) -> set[int]:
-    """The pitches in `PITCHES` that stand for those of a piece."""
+    """The pitches of a piece, those outside `PITCHES` replaced by the nearest one inside."""
     return {min(max(note.pitch + transpose, PITCHES[0]), PITCHES[-1]) for note in piece.notes}
 
 
@@ -55,20 +55,20 @@ def synthesize(
 ) -> tuple[np.ndarray, collections.Counter]:
     """The piece played with the notes of `bank`.
 
-    A note sounds for its length times `duration_rate`, at most as long as the recorded note is; its last tenth is
-    multiplied by `release_envelope`. What rings past the end of the piece is cut there. The mix has the
-    sample rate of the notes; it is resampled once, if need be, and brought to a peak of 32000 / 32768.
+    A note sounds for its length times `duration_rate`, but not longer than the recorded note. Its last tenth is
+    multiplied by `release_envelope`. The recording ends where the piece ends, even if notes still ring. The mix has the
+    sample rate of the notes, is resampled once if `sample_rate` is another, and scaled to a peak of 32000 / 32768.
 
     Returns:
-        audio: float32 ``(n_samples,)`` at `sample_rate`; its length depends on the piece and `playing` alone.
-        counts: how many notes were played ("played") and how many of them came from another "velocity", another
-            "pitch", or are "silent".
+        audio: float32 ``(n_samples,)`` at `sample_rate`; its length depends only on the piece and on `playing`.
+        counts: the number of notes ("played"), and how many of them were replaced by another "velocity" or "pitch", or
+            are "silent".
 
     Raises:
-        InputError: played at this speed, the piece ends after a day.
+        InputError: at this speed, the piece is longer than 24 hours.
     """
     counts = collections.Counter(played=len(piece.notes))
-    blocks = list(_blocks(piece, bank, playing or Playing(), sample_rate, counts))
+    blocks = list(_mix_piece(piece, bank, playing or Playing(), sample_rate, counts))
     audio = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     peak = max(audio.max(), -audio.min())
     if peak > 0:
@@ -77,12 +77,12 @@ def synthesize(
 
 
 def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: Playing) -> collections.Counter:
-    """Write what `synthesize` gives as 16-bit wav at 44.1 kHz; the counts. Long pieces wait on disk, not in memory.
+    """Write the audio of `synthesize` as a 16-bit wav at 44.1 kHz; returns its counts. Memory is bounded.
 
     Raises:
-        InputError: as `synthesize`, or no note of the piece can be played.
+        InputError: as `synthesize`, or the instrument can play no note of the piece.
     """
-    silent = f"expected notes that {bank.name} has or nearly has, found none among {len(piece.notes)}"
+    silent = f"expected notes that {bank.name} can play, found none among {len(piece.notes)}"
     if piece.seconds / playing.playback_speed <= WHOLE_SECONDS:
         audio, counts = synthesize(piece, bank, playing)
         if not audio.any():
@@ -91,7 +91,7 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
         return counts
     sample_rate = PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
-    blocks = (block[:, np.newaxis] for block in _blocks(piece, bank, playing, sample_rate, counts))
+    blocks = (block[:, np.newaxis] for block in _mix_piece(piece, bank, playing, sample_rate, counts))
     with recordings.render_to_disk(blocks, 1, pathlib.Path(path)) as rendering:
         if not rendering.peak:
             raise InputError(silent)
@@ -99,18 +99,18 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     return counts
 
 
-def _blocks(
+def _mix_piece(
     piece: Piece, bank: NoteBank, playing: Playing, sample_rate: int, counts: collections.Counter
 ) -> Iterator[np.ndarray]:
-    """The mix at `sample_rate`, not yet brought to its level, in blocks ``(n,)``; adds to `counts` on the way."""
+    """The mix at `sample_rate`, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
     seconds = piece.seconds / playing.playback_speed
-    if seconds > LONGEST_SECONDS:
+    if seconds > MAX_SECONDS:
         raise InputError(
             f"--playback_speed: expected recordings that end within a day (24 h), found {seconds / 3600:.1f} h "
             f"at speed {playing.playback_speed:g}"
         )
-    mix = _mixed(_sounds(piece, bank, playing, counts), max(1, round(seconds * bank.sample_rate)))
-    n_left = max(1, round(seconds * sample_rate))  # the length that every instrument gets, whatever its sample rate
+    mix = _mix_sounds(_cut_notes(piece, bank, playing, counts), max(1, round(seconds * bank.sample_rate)))
+    n_left = max(1, round(seconds * sample_rate))  # the same for banks of any sample rate
     for block in resample_blocks(mix, bank.sample_rate, sample_rate):
         part = block[:n_left]
         n_left -= len(part)
@@ -120,10 +120,10 @@ def _blocks(
         yield np.zeros(n_left, np.float32)
 
 
-def _sounds(
+def _cut_notes(
     piece: Piece, bank: NoteBank, playing: Playing, counts: collections.Counter
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first sample, samples) of each note of a piece, cut and released, in order of their start."""
+    """(first sample, samples) of each note of a piece, cut to its length and released, in order of their start."""
     rate = bank.sample_rate
     envelope = release_envelope(0, rate)
     for start, end, pitch, velocity in piece.notes:
@@ -139,9 +139,9 @@ def _sounds(
         yield round(start / playing.playback_speed * rate), sound
 
 
-def _mixed(sounds: Iterator[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
-    """The sum of sounds that come in order of their first sample, cut at `n_samples`, in blocks of `BLOCK`."""
-    ringing: list[tuple[int, np.ndarray]] = []  # from one block into the next
+def _mix_sounds(sounds: Iterator[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
+    """The sum of sounds, which are in order of their first sample, up to `n_samples`, in blocks of `BLOCK`."""
+    ringing: list[tuple[int, np.ndarray]] = []  # sounds that continue in the next block
     following = next(sounds, None)
     for begin in range(0, n_samples, BLOCK):
         mix = np.zeros(min(BLOCK, n_samples - begin), np.float32)

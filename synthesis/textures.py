@@ -1,4 +1,4 @@
-"""The stock that etudes are made of: scales, progressions, rhythms, and textures that write a section's notes.
+"""The material of etudes: scales, progressions, rhythms, and textures that write a section's notes.
 
 A texture is a function from a section's `Plan` to its notes as written. All of them are in `SECTION_TEXTURES`.
 """
@@ -149,7 +149,7 @@ def draw_rhythm(plan: Plan, rng: np.random.Generator, beats: float, notes_per_be
 
 
 def draw_steps(rng: np.random.Generator, count: int) -> np.ndarray:
-    """A contour of `count` notes in scale degrees, from 0 and never farther than 6 from it."""
+    """A contour of `count` notes in scale degrees, that begins at 0 and stays within 7 of it."""
     contour = [0]
     while len(contour) < count:
         step = draw(rng, MELODIC_STEPS)
@@ -184,7 +184,7 @@ def root_at(plan: Plan, beat: float) -> int:
     return next(root for start, beats, root in reversed(plan.harmony) if start <= beat)
 
 
-def voiced_harmony(plan: Plan, centre: float) -> list[tuple[float, float, tuple[int, ...], int]]:
+def voice_chords(plan: Plan, centre: float) -> list[tuple[float, float, tuple[int, ...], int]]:
     """(beat, beats, chord, bass) of each harmony: chords in the inversion whose voices move least, about `centre`."""
     voiced, previous, bass = [], (), centre - 17
     for beat, beats, root in plan.harmony:
@@ -206,8 +206,8 @@ def voiced_harmony(plan: Plan, centre: float) -> list[tuple[float, float, tuple[
     return voiced
 
 
-def struck(beat: float, beats: float, pitches: Sequence[int], accent: float = 0.0) -> list[ScoreNote]:
-    """Notes that are struck together."""
+def strike(beat: float, beats: float, pitches: Sequence[int], accent: float = 0.0) -> list[ScoreNote]:
+    """Notes that begin and end together."""
     return [ScoreNote(beat, beats, int(pitch), accent) for pitch in pitches]
 
 
@@ -220,19 +220,19 @@ def melody(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
 
 def melody_with_bass(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     notes = melody(plan, rng)
-    for beat, beats, chord, bass in voiced_harmony(plan, plan.centre - 7):
-        notes += struck(beat, beats, [bass], -4)
+    for beat, beats, chord, bass in voice_chords(plan, plan.centre - 7):
+        notes += strike(beat, beats, [bass], -4)
         if rng.random() < 0.5:
-            notes += struck(beat + beats / 2, beats / 2, [chord[-1] - 12], -8)
+            notes += strike(beat + beats / 2, beats / 2, [chord[-1] - 12], -8)
     return notes
 
 
 def melody_with_chords(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     notes = melody(plan, rng)
     rhythm = draw_rhythm(plan, rng, plan.harmony[0][1], min(plan.notes_per_beat, 1.5 * 60 / plan.tempo))
-    for beat, _, chord, bass in voiced_harmony(plan, plan.centre - 14):
+    for beat, _, chord, bass in voice_chords(plan, plan.centre - 14):
         for index, (offset, beats) in enumerate(rhythm):
-            notes += struck(beat + offset, beats, (bass, *chord[1:]) if index == 0 else chord, -10)
+            notes += strike(beat + offset, beats, (bass, *chord[1:]) if index == 0 else chord, -10)
     return notes
 
 
@@ -240,8 +240,8 @@ def chords(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     """Held chords over a bass, which is sometimes doubled an octave below."""
     octaves = (0, 12) if rng.random() < 0.3 else (0,)
     notes = []
-    for beat, beats, chord, bass in voiced_harmony(plan, plan.centre):
-        notes += struck(beat, beats, [*(bass - octave for octave in octaves), *chord])
+    for beat, beats, chord, bass in voice_chords(plan, plan.centre):
+        notes += strike(beat, beats, [*(bass - octave for octave in octaves), *chord])
     return notes
 
 
@@ -249,9 +249,9 @@ def block_chords(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     """Chords in one rhythm, all voices together."""
     rhythm = draw_rhythm(plan, rng, plan.harmony[0][1], min(plan.notes_per_beat, 3 * 60 / plan.tempo))
     notes = []
-    for beat, _, chord, _ in voiced_harmony(plan, plan.centre):
+    for beat, _, chord, _ in voice_chords(plan, plan.centre):
         for offset, beats in rhythm:
-            notes += struck(beat + offset, beats, chord)
+            notes += strike(beat + offset, beats, chord)
     return notes
 
 
@@ -261,11 +261,11 @@ def arpeggio(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     unit = even_length(plan, plan.notes_per_second * 1.3)
     with_melody, with_bass = rng.random() < 0.5, rng.random() < 0.4
     notes = melodic_line(plan, rng, plan.centre + 5, plan.notes_per_beat / 4) if with_melody else []
-    for beat, beats, chord, bass in voiced_harmony(plan, plan.centre - (14 if with_melody else 0)):
-        notes += struck(beat, beats, [bass], -2) if with_bass else []
+    for beat, beats, chord, bass in voice_chords(plan, plan.centre - (14 if with_melody else 0)):
+        notes += strike(beat, beats, [bass], -2) if with_bass else []
         for index in range(round(beats / unit)):
             octave, voice = divmod(figure[index % len(figure)], len(chord))
-            notes += struck(beat + index * unit, unit, [chord[voice] + 12 * octave], -6 if with_melody else 0)
+            notes += strike(beat + index * unit, unit, [chord[voice] + 12 * octave], -6 if with_melody else 0)
     return notes
 
 
@@ -282,11 +282,11 @@ def repeated_notes(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     rhythm = draw_rhythm(plan, rng, plan.harmony[0][1], plan.notes_per_beat)
     interval, with_bass = int(rng.choice([0, 0, 12])), rng.random() < 0.4
     notes = []
-    for beat, length, chord, bass in voiced_harmony(plan, plan.centre):
+    for beat, length, chord, bass in voice_chords(plan, plan.centre):
         pitch = plan.pitch(plan.degree_near(plan.centre + rng.normal(0, 4), [note % 12 for note in chord]))
-        notes += struck(beat, length, [bass], -4) if with_bass else []
+        notes += strike(beat, length, [bass], -4) if with_bass else []
         for offset, beats in rhythm:
-            notes += struck(beat + offset, beats, {pitch, pitch - interval})
+            notes += strike(beat + offset, beats, {pitch, pitch - interval})
     return notes
 
 
@@ -298,7 +298,7 @@ def runs(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     direction, notes = rng.choice([-1, 1]), []
     for index in range(round(plan.beats / unit)):
         pitch = plan.pitch(degree)
-        notes += struck(index * unit, unit, {pitch, plan.pitch(plan.degree_near(pitch - interval))})
+        notes += strike(index * unit, unit, {pitch, plan.pitch(plan.degree_near(pitch - interval))})
         if abs(degree + direction - middle) > span or rng.random() < 0.06:
             direction = -direction
         degree += direction
@@ -316,10 +316,10 @@ def stride(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     """Bass notes on the strong beats, chords on the weak ones, sometimes under a tune."""
     notes = melodic_line(plan, rng, plan.centre + 4, plan.notes_per_beat * 0.7) if rng.random() < 0.6 else []
     unit = even_length(plan, 3.0)
-    for beat, beats, chord, bass in voiced_harmony(plan, plan.centre - 10):
+    for beat, beats, chord, bass in voice_chords(plan, plan.centre - 10):
         for index in range(round(beats / unit)):
             strong = index % (3 if plan.bar_beats == 3 else 2) == 0
-            notes += struck(beat + index * unit, unit, [bass] if strong else chord, 0 if strong else -8)
+            notes += strike(beat + index * unit, unit, [bass] if strong else chord, 0 if strong else -8)
     return notes
 
 
@@ -330,7 +330,7 @@ def sparse(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
         length, rest = (max(round(2 * s * plan.tempo / 60) / 2, 0.5) for s in rng.uniform((0.5, 0.2), (2.8, 1.2)))
         chord = plan.chord(root_at(plan, at))
         targets = rng.uniform(*plan.pitch_range, rng.choice([1, 1, 2]))
-        notes += struck(at, length, {plan.pitch(plan.degree_near(target, chord)) for target in targets})
+        notes += strike(at, length, {plan.pitch(plan.degree_near(target, chord)) for target in targets})
         at += length + rest
     return notes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import os
@@ -46,6 +47,7 @@ def melody_notes() -> list[list[pretty_midi.Note]]:
     return [notes_of(etudes.compose(7, number, SECONDS, "melody")) for number in range(30)]
 
 
+@functools.cache
 def sections_of(texture: str, count: int = 20) -> list[etudes.Section]:
     return [section for number in range(count) for section in etudes.sections(7, number, SECONDS, texture)]
 
