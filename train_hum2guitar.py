@@ -1,7 +1,7 @@
 """Train the system that turns a hum into a guitar, from recordings of guitars alone.
 
-Cuts the recordings into segments of 5 s, trains a global generator, then a local enhancer around it, and writes
-``models/hum2guitar/generator.h5``, which predict.py converts with. The same command again goes on where it stopped.
+Cuts the recordings into segments of 5 s, trains a global generator and then a local enhancer around it, and writes
+``models/hum2guitar/generator.h5``, with which predict.py converts. The same command again resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -19,25 +19,65 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     count, epochs = cli.positive_int, cli.number(int, minimum=0)
     add = parser.add_argument
-    add("--guitar_dir", required=True, help="GuitarSet's audio_mono-mic (its *solo* recordings are taken) or any folder of guitar recordings")  # fmt: skip  # noqa: E501
-    add("--humming_dir", help="hummed recordings to look at and listen to while training; never trained on")
-    add("--out_dir", default="./output/", help="where the log and the samples of --plot_interval are written")
-    add("--name", type=_name, default="", help="of the run, behind hum2guitar in the name of the model's folder")
-    add("--n_global_epochs", type=epochs, default=200, help="of the global generator alone")
-    add("--n_fixed_global_epochs", type=epochs, default=10, help="of the local enhancer with the global part frozen")
-    add("--n_joint_epochs", type=epochs, default=200, help="of both together")
-    add("--plot_interval", type=count, default=600, help="steps between two samples, beside those at an epoch's end")
+    add(
+        "--guitar_dir",
+        required=True,
+        help="GuitarSet's audio_mono-mic (its *solo* recordings are used) or any folder of guitar recordings",
+    )
+    add("--humming_dir", help="hummed recordings for samples during training; they are never trained on")
+    add("--out_dir", default="./output/", help="folder for the log and the samples of --plot_interval")
+    add("--name", type=_name, default="", help="added after hum2guitar in the name of the model's folder")
+    add("--n_global_epochs", type=epochs, default=200, help="epochs of the global generator alone")
+    add(
+        "--n_fixed_global_epochs",
+        type=epochs,
+        default=10,
+        help="epochs of the local enhancer with the global generator frozen",
+    )
+    add("--n_joint_epochs", type=epochs, default=200, help="epochs of both together")
+    add(
+        "--plot_interval",
+        type=count,
+        default=600,
+        help="steps between two samples; one is also made at the end of each epoch",
+    )
     add("--log", default="log.txt", help="file in --out_dir for the losses of each epoch")
     add("--seed", type=cli.seed, default=999, help="of weights, data order, split and noise")
     add("--pretrained_global", help="weights of a global generator, in place of the first stage")
     add("--pretrained_local", help="weights of a local enhancer, in place of the first two stages")
-    add("--lr", type=cli.positive_float, default=2e-4, help="learning rate of generator and discriminator; from the middle of a stage on it falls to zero (with the global part frozen it stays)")  # fmt: skip  # noqa: E501
-    add("--l1", type=cli.number(float, minimum=0), default=100.0, help="weight of the mean absolute error beside the published losses, which cannot tell how loud a guitar is on a fixed scale; 0 leaves it out")  # fmt: skip  # noqa: E501
-    add("--batch_size", type=count, default=1, help="segments in a batch")
-    add("--validation_split", type=cli.number(float, minimum=0, maximum=0.9), default=0.1, help="share of the segments held out for validation, by recording")  # fmt: skip  # noqa: E501
+    add(
+        "--lr",
+        type=cli.positive_float,
+        default=2e-4,
+        help="learning rate of generator and discriminators; in the first and third stage it falls to zero from the "
+        "middle on",
+    )
+    add(
+        "--l1",
+        type=cli.number(float, minimum=0),
+        default=100.0,
+        help="weight of the mean absolute error beside the published losses, which do not teach the level of the "
+        "guitar; 0 as published",
+    )
+    add("--batch_size", type=count, default=1, help="segments in a step")
+    add(
+        "--validation_split",
+        type=cli.number(float, minimum=0, maximum=0.9),
+        default=0.1,
+        help="share of the segments held out for validation, by recording",
+    )
     add("--f0", choices=F0_METHODS, default=F0_METHODS[0], help="how the pitch is found; cepstrum as published")
-    add("--features_path", default="features/hum2guitar", help="where what is computed of the recordings is kept")
-    add("--jobs", type=cli.number(int, minimum=0), default=0, help="processes that compute it, 0 for one a processor core")  # fmt: skip  # noqa: E501
+    add(
+        "--features_path",
+        default="features/hum2guitar",
+        help="folder where pitch and spectrograms of the recordings are kept",
+    )
+    add(
+        "--jobs",
+        type=cli.number(int, minimum=0),
+        default=0,
+        help="number of processes that compute them; 0: one for each processor core",
+    )
     cli.add_training(parser)
     return cli.run(parser, stages.train, argv)
 

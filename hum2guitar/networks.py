@@ -1,4 +1,4 @@
-"""The networks of hum2guitar (pix2pixHD)."""
+"""The networks of hum2guitar (pix2pixHD): two generators and the discriminators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_SCALES = 3
 
 
 class ReflectPad(layers.Layer):
-    """Mirrors `size` rows and columns at each edge, which are not repeated themselves."""
+    """Pads each edge by `size` rows or columns, mirrored at the edge without repeating it."""
 
     def __init__(self, size: int, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -32,10 +32,10 @@ class ReflectPad(layers.Layer):
 
 
 class InstanceNorm(layers.Layer):
-    """Each channel of each example to mean 0 and variance 1 over bins and frames (Ulyanov et al., 2016), no weights.
+    """Normalises each channel of each example to mean 0 and variance 1 (Ulyanov et al., 2016), without weights.
 
-    Examples become channels, so that one fused batch normalisation does it: four times faster on a CPU than
-    ``GroupNormalization(groups=-1)``, which gives the same to rounding.
+    Moves the examples to the channel axis and applies one fused batch normalisation. On a CPU that is four times as
+    fast as ``GroupNormalization(groups=-1)``, and equal to it up to rounding.
     """
 
     def call(self, x):
@@ -53,7 +53,7 @@ class InstanceNorm(layers.Layer):
 
 
 class HalveBins(layers.Layer):
-    """Average pool 3x1, stride (2, 1), padding (1, 0), edges not counted: 512 bins to 256, as published."""
+    """Average pool 3x1, stride (2, 1), padding (1, 0) that does not count: 512 bins to 256, as published."""
 
     def call(self, x):
         counts = tf.ones_like(x[:1, :, :1, :1])
@@ -71,46 +71,46 @@ class HalveBins(layers.Layer):
 def build_global_generator(base_filters: int = 64, precision: str = "float32", seed: int | None = None) -> keras.Model:
     """Global generator: (batch, bins, frames, 1) in [-1, 1] to the same shape and range, float32.
 
-    17 257 985 parameters with 64 base filters. Published on 256 bins, half of the representation's; bins and frames are
-    free from 8 on.
+    17 257 985 parameters with 64 base filters. Published on 256 bins, half of those of the representation. Any number
+    of bins and frames from 8 on is valid.
     """
     seeds = model.draw_seeds(seed)
     inputs = layers.Input((None, None, 1))
     x = _global_features(inputs, base_filters, precision, seeds)
-    outputs = _hd_conv(x, 1, 3, "float32", seeds, "global_last", padding="same", activation="tanh")
+    outputs = _conv(x, 1, 3, "float32", seeds, "global_last", padding="same", activation="tanh")
     return keras.Model(inputs, outputs, name=weights.GLOBAL_GENERATOR)
 
 
 def build_local_enhancer(base_filters: int = 64, precision: str = "float32", seed: int | None = None) -> keras.Model:
     """Local enhancer around the global generator: (batch, bins, frames, 1) in [-1, 1] to the same shape, float32.
 
-    17 517 569 parameters with 64 base filters, the global part (without its last convolution) inside. Published on 512
-    bins; bins are an even number from 16 on, frames are free from 8 on.
+    17 517 569 parameters with 64 base filters, including the global part (without its last convolution). Published on
+    512 bins. Any even number of bins from 16 on and any number of frames from 8 on is valid.
     """
     seeds = model.draw_seeds(seed)
     inputs = layers.Input((None, None, 1))
-    of_global = _global_features(HalveBins(name="global_halve")(inputs), base_filters, precision, seeds)
+    global_part = _global_features(HalveBins(name="global_halve")(inputs), base_filters, precision, seeds)
     few = max(1, base_filters // 2)
     x = ReflectPad(2, name="local_pad")(inputs)
-    x = _normed(_hd_conv(x, few, 5, precision, seeds, "local_down", strides=(2, 1)), precision, "local_down")
-    x = _normed(_hd_conv(x, base_filters, 3, precision, seeds, "local_1", padding="same"), precision, "local_1")
-    x = layers.Add(name="local_add", dtype=model.layer_policy(precision))([x, of_global])
+    x = _norm_relu(_conv(x, few, 5, precision, seeds, "local_down", strides=(2, 1)), precision, "local_down")
+    x = _norm_relu(_conv(x, base_filters, 3, precision, seeds, "local_1", padding="same"), precision, "local_1")
+    x = layers.Add(name="local_add", dtype=model.layer_policy(precision))([x, global_part])
     for index in range(3):
         x = _residual(x, base_filters, precision, seeds, f"local_residual_{index}")
     up = {"strides": (2, 1), "output_padding": (1, 0)}  # 256 rows to 514
-    x = _normed(_hd_conv(x, few, 3, precision, seeds, "local_up", transposed=True, **up), precision, "local_up")
+    x = _norm_relu(_conv(x, few, 3, precision, seeds, "local_up", transposed=True, **up), precision, "local_up")
     x = ReflectPad(1, name="local_last_pad")(x)
-    outputs = _hd_conv(x, 1, 5, "float32", seeds, "local_last", activation="tanh")
+    outputs = _conv(x, 1, 5, "float32", seeds, "local_last", activation="tanh")
     return keras.Model(inputs, outputs, name=weights.LOCAL_ENHANCER)
 
 
 def build_multiscale_discriminator(
     base_filters: int = 64, precision: str = "float32", seed: int | None = None
 ) -> keras.Model:
-    """Three PatchGANs, at full, half and quarter frequency resolution, with 8 291 139 parameters at 64 base filters.
+    """Three PatchGANs, at full, half and quarter frequency resolution: 8 291 139 parameters with 64 base filters.
 
-    [condition, spectrogram], each (batch, bins, frames, 1), to a list of three lists of five feature maps, the last of
-    each the logits.
+    Maps [condition, spectrogram], each (batch, bins, frames, 1), to three lists of five feature maps, of which the last
+    are the logits.
     """
     seeds = model.draw_seeds(seed)
     condition, spectrogram = layers.Input((None, None, 1)), layers.Input((None, None, 1))
@@ -121,18 +121,18 @@ def build_multiscale_discriminator(
         x, maps = joined, []
         for index in range(4):
             name = f"scale_{scale}_{index}"
-            x = _hd_conv(x, base_filters * 2**index, 4, precision, seeds, name, strides=2)
+            x = _conv(x, base_filters * 2**index, 4, precision, seeds, name, strides=2)
             x = _instance_norm(x, precision, name)
             x = layers.LeakyReLU(negative_slope=0.2, dtype=model.layer_policy(precision))(x)
             maps.append(x)
         x = layers.ZeroPadding2D(2, dtype=model.layer_policy(precision))(x)
-        maps.append(_hd_conv(x, 1, 4, "float32", seeds, f"scale_{scale}_logits"))
+        maps.append(_conv(x, 1, 4, "float32", seeds, f"scale_{scale}_logits"))
         scales.append(maps)
     return keras.Model([condition, spectrogram], scales, name=weights.MULTISCALE_DISCRIMINATOR)
 
 
 def global_layers(network: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a local enhancer or a global generator that belong to the shared global part and have weights."""
+    """The layers with weights of the global part, which a local enhancer and a global generator have in common."""
     return [
         layer
         for layer in network.layers
@@ -141,16 +141,16 @@ def global_layers(network: keras.Model) -> list[keras.layers.Layer]:
 
 
 def copy_global(source: keras.Model, target: keras.Model) -> None:
-    """Set the global part of `target` from that of `source`; either is a global generator or a local enhancer."""
+    """Copy the weights of the global part from `source` to `target`, global generators or local enhancers."""
     for layer in global_layers(target):
         layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def load_hum2guitar(path: str | os.PathLike, precision: str = "float32") -> keras.Model:
-    """The global generator or the local enhancer of a weights file.
+    """The global generator or the local enhancer in a weights file.
 
     Raises:
-        InputError: as `weights.describe`, or if the file holds another network.
+        InputError: as `weights.describe`, or the file holds another network.
     """
     description = weights.describe(path)
     builders = {weights.GLOBAL_GENERATOR: build_global_generator, weights.LOCAL_ENHANCER: build_local_enhancer}
@@ -163,44 +163,40 @@ def load_hum2guitar(path: str | os.PathLike, precision: str = "float32") -> kera
 
 def _global_features(x, base_filters: int, precision: str, seeds):
     """The global generator without its last convolution: (batch, bins, frames, base_filters)."""
-    x = _normed(_hd_conv(x, base_filters, 3, precision, seeds, "global_0", padding="same"), precision, "global_0")
-    for index in (1, 2, 3):  # each takes two bins and two frames, which the transposed ones give back
+    x = _norm_relu(_conv(x, base_filters, 3, precision, seeds, "global_0", padding="same"), precision, "global_0")
+    for index in (1, 2, 3):  # each removes two bins and two frames, which the transposed ones restore
         filters, name = base_filters * 2**index, f"global_{index}"
-        x = _normed(_hd_conv(x, filters, 3, precision, seeds, name), precision, name)
+        x = _norm_relu(_conv(x, filters, 3, precision, seeds, name), precision, name)
     for index in range(3):
         x = _residual(x, 8 * base_filters, precision, seeds, f"global_residual_{index}")
     for index in (2, 1, 0):
         filters, name = base_filters * 2**index, f"global_up_{index}"
-        x = _normed(_hd_conv(x, filters, 3, precision, seeds, name, transposed=True), precision, name)
+        x = _norm_relu(_conv(x, filters, 3, precision, seeds, name, transposed=True), precision, name)
     return x
 
 
 def _residual(x, filters: int, precision: str, seeds, name: str):
-    """x plus two 3x3 convolutions of it, mirrored at the edges; ReLU between them."""
+    """Residual block: `x` plus two 3x3 convolutions with reflect padding and a ReLU between them."""
     y = ReflectPad(1, name=f"{name}_pad_1", dtype=model.layer_policy(precision))(x)
-    y = _normed(_hd_conv(y, filters, 3, precision, seeds, f"{name}_1"), precision, f"{name}_1")
+    y = _norm_relu(_conv(y, filters, 3, precision, seeds, f"{name}_1"), precision, f"{name}_1")
     y = ReflectPad(1, name=f"{name}_pad_2", dtype=model.layer_policy(precision))(y)
-    y = _instance_norm(_hd_conv(y, filters, 3, precision, seeds, f"{name}_2"), precision, f"{name}_2")
+    y = _instance_norm(_conv(y, filters, 3, precision, seeds, f"{name}_2"), precision, f"{name}_2")
     return layers.Add(name=f"{name}_add", dtype=model.layer_policy(precision))([x, y])
 
 
-def _hd_conv(x, filters: int, size: int, precision: str, seeds, name: str, transposed: bool = False, **kwargs):
-    """A convolution, without padding unless `kwargs` say so."""
+def _conv(x, filters: int, size: int, precision: str, seeds, name: str, transposed: bool = False, **kwargs):
+    """A convolution with Kaiming-normal kernel and bias 0.01, without padding unless `kwargs` ask for it."""
     kind = layers.Conv2DTranspose if transposed else layers.Conv2D
     kaiming = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal", seed=next(seeds))
     bias = keras.initializers.Constant(0.01)
-    settings = {
-        "kernel_initializer": kaiming,
-        "bias_initializer": bias,
-        "name": name,
-        "dtype": model.layer_policy(precision),
-    }
-    return kind(filters, size, **settings, **kwargs)(x)
+    dtype = model.layer_policy(precision)
+    layer = kind(filters, size, kernel_initializer=kaiming, bias_initializer=bias, name=name, dtype=dtype, **kwargs)
+    return layer(x)
 
 
 def _instance_norm(x, precision: str, name: str):
     return InstanceNorm(name=f"{name}_norm", dtype=model.layer_policy(precision))(x)
 
 
-def _normed(x, precision: str, name: str):
+def _norm_relu(x, precision: str, name: str):
     return layers.ReLU(name=f"{name}_relu", dtype=model.layer_policy(precision))(_instance_norm(x, precision, name))

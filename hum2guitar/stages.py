@@ -1,11 +1,11 @@
-"""The second system put together: guitar recordings to segments, three stages through the one training loop.
+"""The training of the second system: guitar recordings to segments, then three stages.
 
-1. ``1_global``: the global generator alone, on half the mel bands;
-2. ``2_local``: the local enhancer around it, the global part frozen;
-3. ``3_joint``: everything together.
+1. ``1_global`` trains the global generator alone, on half the mel bands.
+2. ``2_local`` trains the local enhancer around it, with the global part frozen.
+3. ``3_joint`` trains both together.
 
-Each stage is a run of `loop.fit` in a folder of its own, so that it resumes, keeps its history and is left out once
-the next one has begun. What is converted with is always ``generator.h5`` in the folder above.
+Each stage is a run of `loop.fit` in a folder of its own, which can be resumed and keeps its history. A stage is skipped
+once the next one has begun. ``generator.h5`` in the folder above is that of the last stage and the one to convert with.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import octaves_into_range
 from training import start
 
-INSTANCE_NOISE = 0.1  # standard deviation, on what the discriminator judges
+INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
 SAMPLE_ITERATIONS = 16  # of Griffin-Lim
-LOGGED = {
+LOGGED = {  # label in the log: column of history.csv
     "D": "discriminator_loss",
     "G": "generator_loss",
     "GAN": "adversarial",
@@ -46,9 +46,9 @@ class Stage:
 
     Attributes:
         name: of its folder.
-        flag: that says how many epochs it has.
-        is_global: trains the global generator alone, on half the bands; otherwise the local enhancer.
-        is_frozen: the global part keeps its weights.
+        flag: the argument that holds its number of epochs.
+        is_global: whether it trains the global generator alone, on half the bands; otherwise the local enhancer.
+        is_frozen: whether the global part keeps its weights.
         schedule: of the learning rate.
     """
 
@@ -68,7 +68,7 @@ STAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A segment to look at and listen to while training: its title, harmonics and mel level ``(n_mels, n_frames)``."""
+    """A segment for samples during training: title, harmonics and mel level, both ``(n_mels, n_frames)``."""
 
     title: str
     inputs: np.ndarray
@@ -77,10 +77,10 @@ class Example:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train as the arguments of train_hum2guitar.py ask for; the exit status."""
-    for flag in ("pretrained_global", "pretrained_local"):
-        path = getattr(arguments, flag)
+    pretrained = {"--pretrained_global": arguments.pretrained_global, "--pretrained_local": arguments.pretrained_local}
+    for flag, path in pretrained.items():
         if path and not pathlib.Path(path).is_file():
-            raise InputError(f"--{flag}: expected a weights file (.h5), found nothing at {path}")
+            raise InputError(f"{flag}: expected a weights file (.h5), found nothing at {path}")
     start.check_arguments(arguments)
     writable_folder(arguments.out_dir, "--out_dir")
     folder = run_folder(arguments)
@@ -90,9 +90,10 @@ def train(arguments: argparse.Namespace) -> int:
         arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs, harmonics.PUBLISHED
     )
     representation = features.representation
-    parts = dataset.split_by_recording(features, arguments.validation_split, arguments.seed)
-    training_rows, validation_rows, said = parts
-    print(f"{len(training_rows)} segments to train on, {100 * features.voiced:.0f} % of their frames voiced; {said}")
+    training_rows, validation_rows, split = dataset.split_by_recording(
+        features, arguments.validation_split, arguments.seed
+    )
+    print(f"{len(training_rows)} segments to train on, {100 * features.voiced:.0f} % of their frames voiced; {split}")
     examples = {"guitar": _guitar_example(features, validation_rows if len(validation_rows) else training_rows)}
     examples |= _humming_example(hums, arguments.f0, representation)
     status = cli.report_left_out(features.left_out)
@@ -114,12 +115,12 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def run_folder(arguments: argparse.Namespace) -> pathlib.Path:
-    """The model's folder: ``<models_path>/hum2guitar``, with the run's name behind it where it has one."""
+    """The model's folder: ``<models_path>/hum2guitar``, or ``hum2guitar_<name>`` if the run has a name."""
     return pathlib.Path(arguments.models_path, f"hum2guitar_{arguments.name}" if arguments.name else "hum2guitar")
 
 
 def _stages_left(arguments: argparse.Namespace, folder: pathlib.Path) -> list[Stage]:
-    """The stages that have epochs, without those that pretrained weights stand for or that later ones have followed.
+    """The stages to train: those with epochs that neither pretrained weights replace nor a later stage has followed.
 
     Raises:
         InputError: none is left, or the first one would freeze a global part that was never trained.
@@ -147,22 +148,31 @@ def _stages_left(arguments: argparse.Namespace, folder: pathlib.Path) -> list[St
 
 
 def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, batches, held_out, examples) -> None:
-    """Train one stage to its end, and copy its generator to the model's folder."""
+    """Train one stage, and copy its generator to the model's folder."""
     import model
     from training import distribution, loop
 
     precision = model.choose_precision(arguments.precision)
     networks = _build(arguments, stage, precision)
     _take_over(arguments, stage, folder, networks)
-    identity = {key: getattr(arguments, key) for key in ("batch_size", "validation_split", "base_filters", "seed")}
-    identity |= {"guitar_dir": str(pathlib.Path(arguments.guitar_dir).resolve()), "f0": arguments.f0}
-    identity |= {"segments": len(batches.segments), "precision": precision, "lr": arguments.lr, "l1": arguments.l1}
+    identity = {
+        "batch_size": arguments.batch_size,
+        "validation_split": arguments.validation_split,
+        "base_filters": arguments.base_filters,
+        "seed": arguments.seed,
+        "guitar_dir": str(pathlib.Path(arguments.guitar_dir).resolve()),
+        "f0": arguments.f0,
+        "segments": len(batches.segments),
+        "precision": precision,
+        "lr": arguments.lr,
+        "l1": arguments.l1,
+    }
     sampler = make_sampler(networks.generator, stage, representation, examples)
     pictures = pathlib.Path(arguments.out_dir, folder.name, stage.name)
     epochs = getattr(arguments, stage.flag)
 
     def sample(target: pathlib.Path) -> list:
-        write_log(pathlib.Path(arguments.out_dir, arguments.log), folder)  # the epoch's row is in its history by now
+        write_log(pathlib.Path(arguments.out_dir, arguments.log), folder)  # the history holds this epoch already
         return sampler(target, f"epoch {int(target.name)}")
 
     def after_step(number: int) -> None:
@@ -185,8 +195,12 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         discriminator_rate=arguments.lr,
         epochs=epochs,
         lr_schedule=stage.schedule,
+        max_steps=arguments.max_steps,
+        seed=arguments.seed,
+        checkpoint_minutes=arguments.checkpoint_minutes,
+        tensorboard=arguments.tensorboard,
+        jit=arguments.jit,
         after_step=after_step if distribution.is_chief() else None,
-        **{key: getattr(arguments, key) for key in ("max_steps", "seed", "checkpoint_minutes", "tensorboard", "jit")},
     )
     print(f"Training {settings.folder} ({precision}): {epochs} epochs of {batches.steps_per_epoch} steps")
     loop.fit(loop.Run(networks, settings, batches, held_out, sample))
@@ -222,7 +236,7 @@ def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
 
 
 def _take_over(arguments: argparse.Namespace, stage: Stage, folder: pathlib.Path, networks) -> None:
-    """Set the weights that a stage begins with: pretrained ones, or what the stage before has left.
+    """Set the weights that a stage starts from: pretrained ones, or those of the stage before.
 
     Raises:
         InputError: a weights file holds another network.
@@ -232,15 +246,14 @@ def _take_over(arguments: argparse.Namespace, stage: Stage, folder: pathlib.Path
 
     if stage.is_global:
         return
-    of_global, of_local = (folder / STAGES[index].name for index in (0, 1))
-    before = (of_local / "generator.h5") if not stage.is_frozen else None
+    global_folder, local_folder = (folder / STAGES[index].name for index in (0, 1))
     if arguments.pretrained_local:
         model.load_into(networks.generator, arguments.pretrained_local)
-    elif before is not None and before.exists():
-        model.load_into(networks.generator, before)
-        model.load_into(networks.discriminator, before.with_name("discriminator.h5"))
+    elif not stage.is_frozen and (local_folder / "generator.h5").exists():
+        model.load_into(networks.generator, local_folder / "generator.h5")
+        model.load_into(networks.discriminator, local_folder / "discriminator.h5")
     else:
-        path = pathlib.Path(arguments.pretrained_global or of_global / "generator.h5")
+        path = pathlib.Path(arguments.pretrained_global or global_folder / "generator.h5")
         if path.exists():
             pretrained = load_hum2guitar(path)
             _check_filters(path, pretrained, networks.generator)
@@ -260,14 +273,14 @@ def _check_filters(path: pathlib.Path, pretrained, generator) -> None:
 
 
 def _guitar_example(features: dataset.Segments, rows: np.ndarray) -> Example:
-    """The first of `rows`."""
-    shown = dataset.HumBatches(features, rows[:1], 1, 0, shuffle=False)
+    """The segment of the first of `rows`."""
+    batches = dataset.HumBatches(features, rows[:1], 1, 0, shuffle=False)
     file, number = rows[0]
-    return Example(f"guitar: {features.files[file].stem}", *shown.pair(file, number))
+    return Example(f"guitar: {features.files[file].stem}", *batches.pair(file, number))
 
 
 def _humming_example(hums: list[pathlib.Path], method: str, representation) -> dict[str, Example]:
-    """The first hummed segment with a pitch, moved by octaves into the guitar's range; empty where there are none."""
+    """The first segment of `hums` that has a pitch, moved into the guitar's range by octaves; empty without hums."""
     if not hums:
         return {}
     found = dataset.read_sample(hums, representation, method)
@@ -279,7 +292,7 @@ def _humming_example(hums: list[pathlib.Path], method: str, representation) -> d
 
 
 def make_sampler(generator, stage: Stage, representation, examples: dict[str, Example]) -> Callable:
-    """A function of (folder, when) that writes a picture and an audio of each example, and gives its samples."""
+    """A function of (folder, time) that writes picture and audio of each example to a folder and returns them."""
     import librosa
     import tensorflow as tf
 
@@ -290,7 +303,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
     predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
     frequencies = librosa.mel_frequencies(r.n_mels + 2, fmin=r.f_min, fmax=r.f_max)[1:-1]
 
-    def sample(folder: pathlib.Path, when: str) -> list:
+    def sample(folder: pathlib.Path, time: str) -> list:
         samples = []
         for name, example in examples.items():
             inputs = harmonics.halve_bins(example.inputs) if stage.is_global else example.inputs
@@ -301,7 +314,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
                 [(title, (level - 1) / 2 * r.mel_top_db + r.mel_ref_db) for title, level in levels.items()],
                 r.hop_length / r.sample_rate,
                 frequencies=frequencies,
-                title=f"{example.title}, {stage.name}, {when}",
+                title=f"{example.title}, {stage.name}, {time}",
                 decibels=True,
                 vmin=r.mel_ref_db - r.mel_top_db,
                 vmax=r.mel_ref_db,
@@ -317,7 +330,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
 
 
 def write_log(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Write the losses of all epochs of all stages as plain lines, from their histories."""
+    """Write the losses of all epochs of all stages as lines of text, from their histories."""
     lines = []
     for stage in STAGES:
         history = folder / stage.name / "history.csv"
