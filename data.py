@@ -15,8 +15,6 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from common.errors import InputError
-
 T = TypeVar("T", bound="StftSettings")
 
 
@@ -65,11 +63,11 @@ class StftSettings:
         """The representation that `to_dict` described; `where` names the file in the error.
 
         Raises:
-            InputError: the settings describe another kind of representation, or are damaged.
+            ValueError: the settings describe another kind of representation, or are damaged; the text names `where`.
         """
         for key, value in cls.KIND.items():
             if settings.get(key, value) != value:
-                raise InputError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
+                raise ValueError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
         try:
             values = {f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)}
             changed = [f"{name} {settings[name]!r}" for name, value in values.items() if value != settings[name]]
@@ -78,7 +76,7 @@ class StftSettings:
             return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-            raise InputError(f"{where}: damaged description of the representation ({reason})") from None
+            raise ValueError(f"{where}: damaged description of the representation ({reason})") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,15 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 
 from common.errors import InputError
 from common.files import replacing
-from data import PUBLISHED, Representation
+from data import PUBLISHED, Representation, StftSettings
 
+T = TypeVar("T", bound=StftSettings)
 Layout = list[tuple[str, list[tuple[str, tuple[int, ...]]]]]
 Groups = list[tuple[str, list[np.ndarray]]]
 
@@ -38,6 +40,18 @@ KERAS_ATTRIBUTES = ("layer_names", "backend", "keras_version", "model_config", "
 DISCRIMINATORS = (PATCHGAN, MULTISCALE_DISCRIMINATOR)
 MAX_COMPRESSION = 20  # of weights in a file; random numbers can hardly be compressed
 _NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
+
+
+def read_representation(kind: type[T], settings: dict, where: str) -> T:
+    """The representation of class `kind` that `settings` describe; `where` names their file.
+
+    Raises:
+        InputError: the settings describe another kind of representation, or are damaged.
+    """
+    try:
+        return kind.from_dict(settings, where)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +81,7 @@ class Description:
     def representation(self) -> Representation:
         """The spectrogram settings of a pix2pix network; the published ones if the file has no description."""
         settings = self.settings.get("representation")
-        return PUBLISHED if settings is None else Representation.from_dict(settings, str(self.path))
+        return PUBLISHED if settings is None else read_representation(Representation, settings, str(self.path))
 
     @property
     def summary(self) -> str:

@@ -71,7 +71,9 @@ def make_converter(
     Raises:
         InputError: the description is damaged, or the settings are not what is expected.
     """
-    representation = HumRepresentation.from_dict(description.settings.get("representation", {}), str(description.path))
+    representation = weights.read_representation(
+        HumRepresentation, description.settings.get("representation", {}), str(description.path)
+    )
     settings = dataclasses.replace(settings, f0=settings.f0 or description.settings.get("f0"))
     halves = description.network == weights.GLOBAL_GENERATOR
     return HumConverter(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import data
-from common.errors import InputError
 from data import PUBLISHED, Representation
 from hum2guitar.harmonics import HumRepresentation
 
@@ -35,7 +34,7 @@ def test_settings_come_back_from_json():
     ],
 )
 def test_settings_that_nothing_can_be_transformed_with_are_refused(name, value, reason):
-    with pytest.raises(InputError, match=r"file\.h5: damaged description") as refusal:
+    with pytest.raises(ValueError, match=r"file\.h5: damaged description") as refusal:
         Representation.from_dict({**PUBLISHED.to_dict(), name: value}, "file.h5")
     assert reason in str(refusal.value)
 
@@ -43,7 +42,7 @@ def test_settings_that_nothing_can_be_transformed_with_are_refused(name, value, 
 def test_a_missing_setting_is_named():
     settings = dataclasses.asdict(PUBLISHED)
     del settings["n_fft"]
-    with pytest.raises(InputError, match="no n_fft"):
+    with pytest.raises(ValueError, match="no n_fft"):
         Representation.from_dict(settings)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import existing_folder, read_json
+from common.weights import read_representation
 from data import PUBLISHED, Representation
 
 SLICE_NAME = re.compile(r"(.+)_(\d{3,})\.npy$")
@@ -169,7 +170,7 @@ def _representation(folder: pathlib.Path) -> Representation:
     path = folder / FEATURES_FILE
     if not path.exists():
         return PUBLISHED
-    return Representation.from_dict(read_json(path), str(path))
+    return read_representation(Representation, read_json(path), str(path))
 
 
 def split_by_piece(pairs: Pairs, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
