@@ -1,5 +1,6 @@
 """What several test files share: a quiet TensorFlow, made data, the commands as a user runs them."""
 
+import importlib
 import os
 import pathlib
 import subprocess
@@ -130,3 +131,36 @@ def write_generator():
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def instrument_features(tmp_path_factory, noise_features):
+    pieces = {"bach": 3, "satie": 1}
+    slices = {"keyboard_acoustic": pieces, "guitar_acoustic": pieces, "string_acoustic": pieces}
+    return noise_features(tmp_path_factory.mktemp("features"), slices)
+
+
+@pytest.fixture
+def refused(tmp_path, instrument_features, capsys):
+    """Run a train script with faulty arguments: it answers with one line and status 2 and leaves nothing; the line."""
+
+    def run(script, **options):
+        given = {
+            "dataset_path": instrument_features,
+            "origin": "keyboard_acoustic",
+            "target": "guitar_acoustic",
+        } | options
+        argv = [f"--models_path={tmp_path / 'models'}"]
+        for flag, value in given.items():
+            argv += [f"--{flag}", *(map(str, value) if isinstance(value, (list, tuple)) else [str(value)])]
+        try:
+            status = importlib.import_module(script).main(argv)
+        except SystemExit as stopped:
+            status = stopped.code
+        said = capsys.readouterr()
+        assert status == 2
+        assert said.err.count("\n") == 1
+        assert not (tmp_path / "models").exists()
+        return said.err
+
+    return run

@@ -24,7 +24,7 @@ SLICE_NAME = re.compile(r"(.+)_(\d{3,})\.npy$")
 FEATURES_FILE = "features.json"
 ANY = "any"  # every instrument of a data set
 VOICE_MARK = "@"  # between an instrument's name and its voice's in the name of a folder
-VARIATION = re.compile(r"~\d+$")  # at the end of a piece's name: the same score in another key and tempo
+VARIATION = re.compile(r"_v\d{2,}$")  # at the end of a piece's name: the same score in another key and tempo
 
 
 @dataclasses.dataclass(frozen=True)

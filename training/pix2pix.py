@@ -122,7 +122,7 @@ def train(
         raise InputError("--patience: expected slices held out for validation (--validation_split), found none")
     origin, target = model_names(origins, targets, style)
     folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
-    rates = _learning_rates(arguments, target, folder, adversarial)
+    rates = choose_learning_rates(arguments, target, folder, adversarial)
     _print_left_out(pairs, identity)
     print(f"{len(training_rows)} slices to train on; {split}")
 
@@ -225,7 +225,7 @@ def model_names(origins: Sequence[str], targets: Sequence[str], style: bool) -> 
     return origin, dataset.ANY if style else dataset.instrument_of(targets[0])
 
 
-def _learning_rates(
+def choose_learning_rates(
     arguments: argparse.Namespace, name: str, folder: pathlib.Path, adversarial: bool = True
 ) -> tuple[float, float]:
     """Learning rates of generator and discriminator: given, suggested by the finder, or the published ones.

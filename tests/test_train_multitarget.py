@@ -1,0 +1,92 @@
+"""The multitarget command: its lists of instruments, and one real run."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train_multitarget
+from common import weights
+from common.audio import read_audio
+from data import PUBLISHED
+
+
+@pytest.mark.parametrize("words", [
+    "[]", "", "['guitar_acoustic'", "guitar_acoustic;string_acoustic", "['guitar_acoustic',,'string_acoustic']",
+    "__import__('os').system('true')", "{'guitar_acoustic'}",
+])  # fmt: skip
+def test_malformed_lists(refused, words):
+    assert "--target: expected instruments like" in refused("train_multitarget", target=words)
+
+
+def test_instrument_named_twice(refused):
+    assert "expected each instrument once" in refused(
+        "train_multitarget", target=["guitar_acoustic", "guitar_acoustic"]
+    )
+
+
+@pytest.mark.parametrize("words", [
+    ["a_b", "c-2"], ["a_b,c-2"], ["a_b,", "c-2"], ["['a_b','c-2']"], ["['a_b', 'c-2']"], ['["a_b", "c-2"]'],
+    ["[a_b,c-2]"], ["['a_b',", "'c-2']"],
+])  # fmt: skip
+def test_lists_of_targets(words):
+    assert train_multitarget.parse_instruments(words, "--target") == ["a_b", "c-2"]
+
+
+def test_multitarget_run(instrument_features, tmp_path, capsys):
+    """One epoch for two targets, one of them the origin itself: everything that has to be there is, and it resumes."""
+    argv = (
+        f"--dataset_path {instrument_features} --origin keyboard_acoustic --target guitar_acoustic,keyboard_acoustic --gpu -1 "
+        f"--base_filters 2 --batch_size 3 --epochs 1 --validation_split 0.25 --models_path {tmp_path / 'models'} "
+        "--lr_schedule linear --beta_1 0.5 --tensorboard --identity"
+    ).split()
+    assert train_multitarget.main(argv) == 0
+    said = capsys.readouterr().out
+    assert "keyboard_acoustic is an origin and a target" in said
+    assert "6 slices to train on; 1 of 2 pieces are held out" in said
+    assert "1e-05, 5e-06" in said  # the published rates of any
+    folder = tmp_path / "models" / "keyboard_acoustic_2_any"
+    with (folder / "history.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["epoch"], row["step"]) == ("1", "2")
+    for name in ("generator.h5", "generator_best.h5"):
+        description = weights.describe(folder / name)
+        assert (description.network, description.in_channels, description.base_filters) == ("unet", 2, 2)
+        assert description.settings["targets"] == ["guitar_acoustic", "keyboard_acoustic"]
+        assert (description.settings["validation_split"], description.settings["seed"]) == (0.25, 0)
+        assert description.settings["validation_mae"] == float(row["val_mae"])
+        assert description.representation == PUBLISHED
+    assert weights.describe(folder / "discriminator.h5").network == "patchgan"
+    for target in ("guitar_acoustic", "keyboard_acoustic"):
+        audio = read_audio(folder / "samples" / "001" / f"audio_{target}.wav")
+        assert len(audio) / 44100 == pytest.approx(PUBLISHED.slice_seconds, rel=0.01)  # the one slice held out
+        assert np.abs(audio).max() > 0
+        with Image.open(folder / "samples" / "001" / f"spectrogram_{target}.png") as picture:
+            assert min(picture.size) > 300
+        with Image.open(folder / f"spectrogram_{target}.gif") as animation:
+            assert animation.n_frames == 1
+    with Image.open(folder / "history.png") as picture:
+        assert min(picture.size) > 300
+    [events] = (folder / "tensorboard").glob("events.*")
+    assert events.stat().st_size > 10_000
+    assert train_multitarget.main(argv) == 0
+    assert "is complete" in capsys.readouterr().out
+
+
+def test_from_any_to_any(noise_features, tmp_path, capsys):
+    """Every instrument to each other one, in the folder any_2_any."""
+    pieces = {"bach": 1, "satie": 1}
+    made = noise_features(tmp_path / "features", {"piano@a": pieces, "piano@b": pieces, "guitar": pieces})
+    argv = (
+        f"--dataset_path {made} --origin any --target any --generator_only --gpu -1 --base_filters 2 --batch_size 2 "
+        f"--epochs 1 --max_steps 1 --validation_split 0.5 --models_path {tmp_path / 'models'} --augment"
+    ).split()
+    assert train_multitarget.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "4 slices to train on" in out  # two pianos to the guitar, the guitar to two pianos, of one piece
+    assert "Left out: piano to itself" in out
+    settings = weights.describe(tmp_path / "models" / "any_2_any_generator" / "generator.h5").settings
+    assert settings["origins"] == settings["voices"] == ["guitar", "piano@a", "piano@b"]
+    assert (settings["origin"], settings["targets"]) == ("any", ["guitar", "piano", "piano"])
+    assert not settings["identity"]

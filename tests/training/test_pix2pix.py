@@ -1,0 +1,109 @@
+"""The Pix2Pix models put together: rates, voices, exact resume with augmentation, bounded memory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, needs_peak_memory
+
+import train
+import train_generator
+from common import weights
+from common.files import write_json
+from training import pix2pix
+
+
+@pytest.mark.parametrize(("name", "rates"), [
+    ("guitar_acoustic", (5e-5, 5e-6)), ("string_acoustic", (1e-5, 1e-5)), ("synth_lead_synthetic", (1e-4, 1e-5)),
+    ("any", (1e-5, 5e-6)),
+])  # fmt: skip
+def test_published_rates_are_the_defaults(monkeypatch, tmp_path, name, rates):
+    seen = []
+    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
+    train.main(["--dataset_path", "d", "--origin", "a", "--target", name])
+    assert pix2pix.choose_learning_rates(seen[0], name, tmp_path) == rates
+
+
+def test_auto_reads_the_suggestion(monkeypatch, tmp_path):
+    write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
+    seen = []
+    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
+    train.main(["--dataset_path", "d", "--origin", "a", "--target", "b", "--gen_lr", "auto", "--disc_lr", "auto"])
+    assert pix2pix.choose_learning_rates(seen[0], "b", tmp_path) == (0.25, 0.5)
+
+
+# Trains and prints after each epoch's samples how much memory the process holds, in KiB.
+MEASURED = """
+import sys
+import train
+from training import pix2pix
+make_sampler = pix2pix.make_sampler
+def measuring(*arguments):
+    sample = make_sampler(*arguments)
+    def measured(folder):
+        samples = sample(folder)
+        with open("/proc/self/status") as status:
+            print(next(line for line in status if line.startswith("VmRSS")))
+        return samples
+    return measured
+pix2pix.make_sampler = measuring
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@needs_peak_memory
+def test_memory_does_not_grow_over_epochs(noise_features, tmp_path):
+    pieces = {"one": 3, "two": 1}
+    features = noise_features(tmp_path / "features", {"piano": pieces, "guitar": pieces})
+    argv = (
+        f"--dataset_path {features} --origin piano --target guitar --base_filters 8 --batch_size 2 --gpu -1 "
+        f"--validation_split 0.25 --epochs 20 --models_path {tmp_path / 'models'}"
+    ).split()
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *argv], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    held = [int(line.split()[1]) / 1e3 for line in done.stdout.splitlines() if line.startswith("VmRSS")]
+    assert len(held) == 20
+    # What is allocated first settles within some epochs. Weights and moments of these networks are 10 MB: a copy of
+    # them kept in every epoch would make 100 in the second half.
+    assert max(held[10:]) - max(held[:10]) < 40
+
+
+def train_guitar(features, models, *flags):
+    """Train a small generator on both voices of a piano; the exit status."""
+    argv = (
+        f"--dataset_path {features} --origin piano --target guitar --gpu -1 --base_filters 2 --batch_size 2 "
+        f"--validation_split 0.25 --lr 1e-3 --precision float32 --models_path {models} --augment"
+    )
+    return train_generator.main([*argv.split(), *flags])
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory, noise_features):
+    pieces = {"bach": 1, "satie": 1, "chopin": 1, "grieg": 1}
+    slices = {"piano@a": pieces, "piano@b": pieces, "guitar": pieces}
+    return noise_features(tmp_path_factory.mktemp("voices"), slices)
+
+
+def test_a_resumed_run_with_augmentation_ends_with_the_same_weights(voices, tmp_path):
+    """Interrupted in the middle of the second of two epochs of three steps."""
+    assert train_guitar(voices, tmp_path / "whole", "--epochs", "2") == 0
+    assert train_guitar(voices, tmp_path / "parts", "--epochs", "2", "--max_steps", "4") == 0
+    assert train_guitar(voices, tmp_path / "parts", "--epochs", "2") == 0
+    whole, parts = (
+        weights.read(tmp_path / name / "piano_2_guitar_generator" / "generator.h5") for name in ("whole", "parts")
+    )
+    for (_, expected), (_, found) in zip(whole, parts, strict=True):
+        for array, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
+def test_a_target_with_several_voices_has_to_be_one_of_them(voices, tmp_path, capsys):
+    argv = ["--dataset_path", str(voices), "--origin", "guitar", "--models_path", str(tmp_path / "models")]
+    assert train_generator.main([*argv, "--target", "piano"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--target: expected one voice of piano, found 2: name one of piano@a, piano@b" in err
