@@ -37,9 +37,9 @@ def test_lists_of_targets(words):
 def test_multitarget_run(instrument_features, tmp_path, capsys):
     """One epoch for two targets, one of them the origin itself: everything that has to be there is, and it resumes."""
     argv = (
-        f"--dataset_path {instrument_features} --origin keyboard_acoustic --target guitar_acoustic,keyboard_acoustic --gpu -1 "
+        f"--dataset_path {instrument_features} --origin keyboard_acoustic --target guitar_acoustic,keyboard_acoustic "
         f"--base_filters 2 --batch_size 3 --epochs 1 --validation_split 0.25 --models_path {tmp_path / 'models'} "
-        "--lr_schedule linear --beta_1 0.5 --tensorboard --identity"
+        "--lr_schedule linear --beta_1 0.5 --tensorboard --identity --gpu -1"
     ).split()
     assert train_multitarget.main(argv) == 0
     said = capsys.readouterr().out

@@ -182,16 +182,16 @@ def test_a_folder_stands_for_all_voices_of_its_instrument(tmp_path):
 
 
 def test_validation_pairs_of_an_instrument_are_those_of_all_its_voices(tmp_path):
-    pieces = [f"piece {i}" for i in range(8)] + ["piece 0~1", "piece 1~1"]  # two in another key as well
+    pieces = [f"piece {i}" for i in range(8)] + ["piece 0_v01", "piece 1_v01"]  # two in another key as well
     features, audios, *_ = _dataset(tmp_path, pieces, (*PIANOS, "guitar"))
     splits = [split(0.5, 0)]
     pairs, left_out, _ = selection.find_validation_pairs(features, audios, "piano", "guitar", splits)
     assert not left_out
     of_voice = {voice: [p.piece for p in pairs if p.voice == voice] for voice in PIANOS}
     assert of_voice[PIANOS[0]] == of_voice[PIANOS[1]]
-    scores = {piece.removesuffix("~1") for piece in of_voice[PIANOS[0]]}
+    scores = {piece.removesuffix("_v01") for piece in of_voice[PIANOS[0]]}
     assert 2 <= len(scores) <= 6
-    assert of_voice[PIANOS[0]] == sorted(piece for piece in pieces if piece.removesuffix("~1") in scores)
+    assert of_voice[PIANOS[0]] == sorted(piece for piece in pieces if piece.removesuffix("_v01") in scores)
     assert all(p.origin.parent.name == p.voice and p.target.parent.name == "guitar" for p in pairs)
     # One voice is a row of its own; its pieces are those that the model of both voices has not been trained on.
     pairs, _, _ = selection.find_validation_pairs(features, audios, "piano@upright", "guitar", splits)
