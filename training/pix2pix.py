@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         origin_help += "; several, or any for all that the data set has"
     positive, fraction = cli.positive_int, cli.number(float, minimum=0, maximum=0.9)
     add = parser.add_argument
-    add("--dataset_path", required=True, help="features, one folder an instrument (compute_features.py)")
+    add("--dataset_path", required=True, help="features, with a folder for each instrument (compute_features.py)")
     add("--origin", required=True, nargs="+" if several_origins else None, help=origin_help)
     add(
         "--augment",
@@ -56,7 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         "instruments and recordings it was not trained on",
     )
     add("--epochs", type=positive, default=100, help="number of the last epoch")
-    add("--epoch_offset", type=cli.number(int, minimum=0), default=0, help="epochs that bare weights in the model's folder have behind them; goes on from those weights")  # fmt: skip  # noqa: E501
+    add(
+        "--epoch_offset",
+        type=cli.number(int, minimum=0),
+        default=0,
+        help="epochs that weights without a training state in the model's folder were trained for; continues from them",
+    )
     add("--batch_size", type=positive, default=8, help="slices in a batch")
     rate = cli.number(float, above=0, word="auto")
     rate_help = "a number, auto for the suggestion of --findlr, or nothing for the published one of the target"
@@ -65,11 +70,21 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         add("--disc_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate of the discriminator: {rate_help}")
     else:
         add("--lr", dest="gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate: {rate_help}")
-    add("--validation_split", type=fraction, default=0.1, help="share of the data held out for validation, by piece")
+    add(
+        "--validation_split",
+        type=fraction,
+        default=0.1,
+        help="share of the slices held out for validation, by piece",
+    )
     add("--seed", type=cli.seed, default=0, help="of weights, data order, split and dropout")
-    add("--lr_schedule", choices=["constant", "linear"], default="constant", help="linear: up over the first 5 %% of the steps, full rate to the middle, down to zero at the end")  # fmt: skip  # noqa: E501
-    add("--beta_1", type=cli.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix has 0.5")
-    add("--patience", type=positive, help="stop after so many epochs without a better validation MAE")
+    add(
+        "--lr_schedule",
+        choices=["constant", "linear"],
+        default="constant",
+        help="linear: rises over the first 5 %% of the steps, stays until the middle, falls to zero at the end",
+    )
+    add("--beta_1", type=cli.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix uses 0.5")
+    add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
     cli.add_training(parser)
 
 
@@ -287,13 +302,13 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list]:
         if rows.any():
             chosen = batches.samples[rows][:SAMPLE_SLICES]
             shown = Batches(pairs, chosen, len(chosen), batches.seed, batches.style, shuffle=False)
-            examples.append((target, *shown.load(0)))
+            examples.append((pairs.origins[chosen[0, 2]], target, *shown.load(0)))
     predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
     phases: dict[str, np.ndarray] = {}
 
     def sample(folder: pathlib.Path) -> list[Sample]:
         samples = []
-        for target, inputs, truth in examples:
+        for origin, target, inputs, truth in examples:
             levels = {"input": inputs[..., :1], "prediction": predict(inputs).numpy(), "target": truth}
             joined = {title: data.join_slices(data.from_network(slices)) for title, slices in levels.items()}
             if target not in phases:
@@ -306,7 +321,7 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list]:
                 list(joined.items()),
                 representation.hop_length / representation.sample_rate,
                 representation.bin_hz,
-                title=f"{pairs.piece_names[first_piece]}: {pairs.origins[0]} to {target}, epoch {int(folder.name)}",
+                title=f"{pairs.piece_names[first_piece]}: {origin} to {target}, epoch {int(folder.name)}",
             )
             plots.save_png(folder / f"spectrogram{suffix}.png", picture)
             write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)

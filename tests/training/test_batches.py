@@ -5,32 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from made_pairs import samples_of
 
 from common.errors import InputError
 from training import dataset
 from training.augmentation import Augmentation
 from training.batches import Batches, iterate_batches, read_level, stream_batches
-
-
-def samples_of(pairs, rows):
-    """Rows of samples as (name, target) words."""
-    return [(str(pairs.names[name]), pairs.targets[target]) for name, target, _ in rows]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, noise_features):
-    """Two targets, three pieces; the second target has another slice of one of them and lacks one."""
-    pieces = {"bach": 4, "chopin_op_10": 3, "satie": 5}
-    slices = {"piano": pieces, "guitar": pieces, "flute": pieces | {"satie": 6}}
-    written = noise_features(tmp_path_factory.mktemp("features"), slices)
-    (written / "flute" / "bach_002.npy").unlink()
-    return written
-
-
-@pytest.fixture(scope="module")
-def pairs(folder):
-    return dataset.find_pairs(folder, ["piano"], ["guitar", "flute"])
-
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
