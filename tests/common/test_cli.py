@@ -1,5 +1,6 @@
-"""What all commands answer alike: the help they show, and how they end."""
+"""Help, exit statuses and error messages that all commands share."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from common.errors import InputError
 
 def test_help_shows_the_defaults_that_say_something(capsys):
     parser = cli.Parser("A command.")
-    for name, default in (("none", None), ("no", False), ("empty", ""), ("nothing", []), ("nil", 0), ("few", ["a", "b"])):  # fmt: skip  # noqa: E501
+    defaults = {"none": None, "no": False, "empty": "", "nothing": [], "nil": 0, "few": ["a", "b"]}
+    for name, default in defaults.items():
         parser.add_argument(f"--{name}", default=default, help=f"is {name}")
     with pytest.raises(SystemExit):
         parser.parse_args(["--help"])
@@ -26,7 +28,9 @@ def test_help_shows_the_defaults_that_say_something(capsys):
 @pytest.mark.parametrize("work", ["parser.parse_args(['--help'])", "print('much') or 0"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_closed_pipe_ends_a_command_without_a_word(work, unbuffered):
-    code = f"from common import cli; parser = cli.Parser('Help.'); raise SystemExit(cli.run(parser, lambda _: {work}, []))"  # fmt: skip  # noqa: E501
+    code = (
+        f"from common import cli; parser = cli.Parser('Help.'); raise SystemExit(cli.run(parser, lambda _: {work}, []))"
+    )
     reading, writing = os.pipe()
     os.close(reading)
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
@@ -74,3 +78,36 @@ def test_mistakes_interruption_and_success_have_their_exit_status(capsys):
     assert cli.run(parser, failing(KeyboardInterrupt()), []) == cli.INTERRUPTED
     with pytest.raises(RuntimeError):
         cli.run(parser, failing(RuntimeError("a bug")), [])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text", "limits"),
+    [
+        ({"minimum": 1}, "0", "a whole number at least 1"),
+        ({"minimum": 1, "maximum": 3}, "4", "a whole number at least 1 and at most 3"),
+        ({"above": 0}, "0", "a whole number above 0"),
+        ({"minimum": -1, "word": "auto"}, "-2", "auto or a whole number at least -1"),
+        ({}, "1.5", "a whole number"),
+    ],
+)
+def test_a_number_out_of_bounds_is_named_with_its_bounds(bounds, text, limits, capsys):
+    parser = cli.Parser("A command.")
+    parser.add_argument("--n", type=cli.number(int, **bounds))
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--n", text])
+    assert f"--n: expected {limits}, found {text}" in capsys.readouterr().err.replace("'", "")
+
+
+def test_numbers_within_bounds_and_the_word_are_taken():
+    assert cli.number(int, minimum=1, maximum=3)("3") == 3
+    assert cli.number(float, above=0)("1e-3") == 1e-3
+    assert cli.number(int, word="auto")("auto") == "auto"
+    for text in ("nan", "inf"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"found {text}"):
+            cli.number(float)(text)
+
+
+def test_what_was_left_out_is_listed_and_counts(capsys):
+    assert cli.report_left_out([]) == 0
+    assert cli.report_left_out([("a.wav", "too short"), ("b.wav", "b.wav: no audio")]) == cli.SOME_LEFT_OUT
+    assert capsys.readouterr().err == "2 left out:\n  a.wav: too short\n  b.wav: no audio\n"

@@ -6,6 +6,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from common import plots
@@ -14,18 +15,18 @@ from data import PUBLISHED
 SECONDS = PUBLISHED.hop_length / PUBLISHED.sample_rate
 
 
-def _opened(path):
+def read_picture(path):
     with Image.open(path) as image:
         image.load()
         return np.array(image.convert("RGB")).astype(int)
 
 
-def _colour_of(level, decibels=None):
+def colour_of(level, decibels=None):
     """The colour that the documented map gives a log level in [0, 1]."""
     return np.array(matplotlib.colormaps[plots.COLOUR_MAP](level, bytes=True)[:3]).astype(int)
 
 
-def _share(image, colour):
+def share_of(image, colour):
     """The part of the pixels within rounding of a colour."""
     return (np.abs(image - colour).max(axis=-1) <= 2).mean()
 
@@ -33,13 +34,13 @@ def _share(image, colour):
 def test_one_level_has_one_colour_in_every_panel(tmp_path):
     panels = [("quiet", np.full((256, 100), 0.25)), ("loud", np.full((256, 100), 0.75))]
     plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz)
-    image = _opened(tmp_path / "a.png")
+    image = read_picture(tmp_path / "a.png")
     # A scale fitted to each panel would give neither of these colours.
-    assert _share(image, _colour_of(0.25)) > 0.15
-    assert _share(image, _colour_of(0.75)) > 0.15
+    assert share_of(image, colour_of(0.25)) > 0.15
+    assert share_of(image, colour_of(0.75)) > 0.15
     upper, lower = image[: len(image) // 2], image[len(image) // 2 :]
-    assert _share(upper, _colour_of(0.25)) > 0.3 > _share(upper, _colour_of(0.75))
-    assert _share(lower, _colour_of(0.75)) > 0.3 > _share(lower, _colour_of(0.25))
+    assert share_of(upper, colour_of(0.25)) > 0.3 > share_of(upper, colour_of(0.75))
+    assert share_of(lower, colour_of(0.75)) > 0.3 > share_of(lower, colour_of(0.25))
 
 
 def test_decibels_are_coloured_between_vmin_and_vmax(tmp_path):
@@ -53,15 +54,15 @@ def test_decibels_are_coloured_between_vmin_and_vmax(tmp_path):
         vmin=-80,
         vmax=0,
     )
-    assert _share(_opened(tmp_path / "mel.png"), _colour_of(0.75)) > 0.3
+    assert share_of(read_picture(tmp_path / "mel.png"), colour_of(0.75)) > 0.3
 
 
 def test_low_frequencies_are_at_the_bottom_and_time_runs_right(tmp_path):
     level = np.zeros((256, 100))
     level[:64, 75:] = 1.0
     plots.save_spectrograms(tmp_path / "a.png", [("corner", level)], SECONDS, PUBLISHED.bin_hz)
-    image = _opened(tmp_path / "a.png")
-    bright = np.abs(image - _colour_of(1.0)).max(axis=-1) <= 2
+    image = read_picture(tmp_path / "a.png")
+    bright = np.abs(image - colour_of(1.0)).max(axis=-1) <= 2
     bright[:, int(image.shape[1] * 0.82) :] = False  # the colour bar
     rows, columns = np.nonzero(bright)
     assert rows.mean() > image.shape[0] * 0.6
@@ -71,9 +72,13 @@ def test_low_frequencies_are_at_the_bottom_and_time_runs_right(tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were written, to read their axes."""
-    figures = []
-    save = plots._save
-    monkeypatch.setattr("common.plots._save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    figures, save = [], Figure.savefig
+
+    def savefig(figure, *arguments, **options):
+        figures.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
     return figures
 
 
@@ -110,7 +115,7 @@ def test_ticks_of_a_mel_axis_stand_at_their_frequencies(tmp_path, drawn):
 def test_any_length_gives_a_picture_of_sensible_size(tmp_path, n_frames):
     level = np.zeros((8, n_frames), np.float32)
     plots.save_spectrograms(tmp_path / "a.png", [("long", level)], SECONDS, 1000.0)
-    height, width, _ = _opened(tmp_path / "a.png").shape
+    height, width, _ = read_picture(tmp_path / "a.png").shape
     assert 400 <= width <= 1500
     assert 200 <= height <= 1000
     assert (tmp_path / "a.png").stat().st_size < 200_000
@@ -119,10 +124,11 @@ def test_any_length_gives_a_picture_of_sensible_size(tmp_path, n_frames):
 def test_a_single_loud_frame_of_an_hour_is_seen():
     level = np.zeros((4, 310_000), np.float32)
     level[2, 123_456] = 1.0
-    thinned = plots._thinned(level)
-    assert thinned.shape[1] <= plots.MAX_COLUMNS
-    assert thinned.max() == 1.0
-    assert np.argmax(thinned[2]) / thinned.shape[1] == pytest.approx(123_456 / 310_000, abs=1e-3)
+    (image,) = plots.spectrogram_figure([("an hour", level)], SECONDS, 1000.0).axes[0].images
+    shown = np.asarray(image.get_array())
+    assert shown.shape[1] <= plots.MAX_COLUMNS
+    assert np.argmax(shown[2]) / shown.shape[1] == pytest.approx(123_456 / 310_000, abs=1e-3)
+    assert shown[2].max() - shown[1].max() == pytest.approx(96.33, abs=0.01)  # the whole scale in dB
 
 
 def test_constant_and_not_finite_levels_are_drawn(tmp_path):
@@ -130,8 +136,8 @@ def test_constant_and_not_finite_levels_are_drawn(tmp_path):
     level[0, 0] = np.nan
     plots.save_spectrograms(tmp_path / "a.png", [("constant", level)], 0.1, 10.0, decibels=True)
     plots.save_spectrograms(tmp_path / "b.png", [("nothing", np.full((4, 4), np.nan))], 0.1, 10.0, decibels=True)
-    assert _opened(tmp_path / "a.png").size
-    assert _opened(tmp_path / "b.png").size
+    assert read_picture(tmp_path / "a.png").size
+    assert read_picture(tmp_path / "b.png").size
 
 
 def test_arguments_are_left_alone():
@@ -151,9 +157,9 @@ def test_either_bins_or_frequencies_and_a_panel_are_expected():
 def test_the_png_for_a_page_has_one_size_and_the_whole_scale():
     for n_frames in (10, 5000):
         png = plots.spectrogram_png(np.full((256, n_frames), 0.5), SECONDS, PUBLISHED.bin_hz)
-        image = _opened(io.BytesIO(png))
+        image = read_picture(io.BytesIO(png))
         assert image.shape == (270, 640, 3)
-        assert _share(image, _colour_of(0.5)) > 0.3
+        assert share_of(image, colour_of(0.5)) > 0.3
 
 
 def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path, drawn):
@@ -181,7 +187,7 @@ def test_frames_become_an_animation_that_repeats(tmp_path):
             image = np.array(gif.convert("RGB")).astype(int)
             assert image.shape == frames[0].shape
             # 208 steps of the map in the animation: next to the level's colour, not exactly it.
-            shares.append((np.abs(image - _colour_of(level)).max(axis=-1) <= 4).mean())
+            shares.append((np.abs(image - colour_of(level)).max(axis=-1) <= 4).mean())
         assert durations == [250, 250, 1000]
         assert min(shares) > 0.15
 
@@ -209,14 +215,14 @@ def test_history_draws_training_and_validation_into_one_panel(tmp_path, drawn):
     assert (mae.get_yscale(), loss.get_yscale()) == ("linear", "log")
     assert (mae.get_ylabel(), loss.get_ylabel(), loss.get_xlabel()) == ("mae", "loss", "epoch")
     assert len(loss.lines) == 1
-    assert _opened(tmp_path / "h.png").size
+    assert read_picture(tmp_path / "h.png").size
 
 
 def test_curves_without_a_finite_or_positive_value_are_drawn(tmp_path, drawn):
     plots.save_curves(tmp_path / "a.png", [1, 2], {"loss": {"a": [np.nan, np.inf]}, "zero": {"b": [0, 0]}}, log=True)
     assert [axis.get_yscale() for axis in drawn[0].axes] == ["linear", "linear"]
     plots.save_curves(tmp_path / "b.png", [], {})
-    assert _opened(tmp_path / "b.png").size
+    assert read_picture(tmp_path / "b.png").size
 
 
 def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
@@ -234,7 +240,7 @@ def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
     # The blow-up, 80 times the first loss, does not flatten the fall.
     assert 1.0 < axis.get_ylim()[1] < 4.0
     plots.save_lr_curve(tmp_path / "none.png", rates, losses, losses, None, "loss")
-    assert _opened(tmp_path / "none.png").size
+    assert read_picture(tmp_path / "none.png").size
 
 
 def test_a_failed_picture_leaves_the_old_one(tmp_path):
@@ -250,8 +256,8 @@ def test_no_pyplot_and_nothing_heavy_at_import(tmp_path):
     import subprocess
 
     code = (
-        "import sys; from common import plots as pictures; assert 'matplotlib' not in sys.modules; import numpy as np;"
-        f"pictures.save_curves({str(tmp_path / 'a.png')!r}, [1], {{'a': {{'b': [1]}}}});"
+        "import sys; from common import plots; assert 'matplotlib' not in sys.modules; import numpy as np;"
+        f"plots.save_curves({str(tmp_path / 'a.png')!r}, [1], {{'a': {{'b': [1]}}}});"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
