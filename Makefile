@@ -81,7 +81,7 @@ $(PYTHON):
 	echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV)
 
 # --no-compile: compiling every module of the packages takes longer than compiling the used ones when they are imported.
-$(VENV)/installed: requirements.txt | $(PYTHON)
+$(VENV)/installed: requirements.txt requirements-convert.txt | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	$(PYTHON) -m pip install --quiet --no-compile -r requirements.txt
 	@touch $@
