@@ -1,5 +1,6 @@
 """What several test files share: a quiet TensorFlow, made data, the commands as a user runs them."""
 
+import functools
 import importlib
 import os
 import pathlib
@@ -62,20 +63,24 @@ def note_features():
     the overtone's number and decay per second.
     """
 
+    rate = PUBLISHED.sample_rate
+
+    @functools.cache
+    def make_note(pitch, fall, decay):
+        hz, seconds = 440 * 2 ** ((pitch - 69) / 12), np.arange(rate) / rate
+        overtones = range(1, int(8000 // hz) + 1)
+        return sum(k**-fall * np.sin(2 * np.pi * k * hz * seconds) for k in overtones) * np.exp(-decay * seconds)
+
     def write(folder, instruments, n_slices, piece="piece", seed=0):
-        rng, rate = np.random.default_rng(seed), PUBLISHED.sample_rate
+        rng = np.random.default_rng(seed)
         n = n_slices * PUBLISHED.n_frames * PUBLISHED.hop_length
         onsets = np.arange(0, n, rate // 3)
         pitches = rng.integers(48, 84, (len(onsets), 2))
         for instrument, (fall, decay) in instruments.items():
             audio = np.zeros(n + 2 * rate, np.float32)
-            seconds = np.arange(rate) / rate
             for onset, chord in zip(onsets, pitches, strict=True):
                 for pitch in chord:
-                    hz = 440 * 2 ** ((pitch - 69) / 12)
-                    overtones = range(1, int(8000 // hz) + 1)
-                    note = sum(k**-fall * np.sin(2 * np.pi * k * hz * seconds) for k in overtones)
-                    audio[onset : onset + rate] += 0.1 * note * np.exp(-decay * seconds)
+                    audio[onset : onset + rate] += 0.1 * make_note(pitch, fall, decay)
             (folder / instrument).mkdir(parents=True, exist_ok=True)
             features = data.compute_features(audio[: n - 1])  # one frame less than full slices: none is nearly empty
             for number, level in enumerate(features[:n_slices]):

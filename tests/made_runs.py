@@ -19,14 +19,14 @@ RATES = {"generator_rate": 2e-3, "discriminator_rate": 1e-3}
 TIMED_COLUMNS = {"seconds", "slices_per_second"}
 
 
-def make_networks(base_filters=2, in_channels=1, precision="float32", seed=1, beta_1=0.9):
+def make_networks(base_filters=2, in_channels=1, precision="float32", seed=1):
     """Generator and discriminator of the pix2pix objective, with an Adam each."""
     return loop.Networks(
         model.build_generator(in_channels, base_filters, precision, seed),
         model.build_discriminator(base_filters, precision, seed + 1),
         losses.PIX2PIX,
-        optimizers.Adam(beta_1=beta_1),
-        optimizers.Adam(beta_1=beta_1),
+        optimizers.Adam(beta_1=0.5),
+        optimizers.Adam(beta_1=0.5),
     )
 
 
@@ -70,15 +70,14 @@ class Trainer:
         description = {"system": "pix2pix", "origin": "piano", "targets": ["guitar"]}
         return loop.Settings(folder, description, identity, **{**RATES, "epochs": 2, **options})
 
-    def fit(self, folder, save_samples=lambda _: [], batch_size=2, data_seed=0, fresh=False, **options):
-        """Train as the same command in a new process does."""
+    def fit(self, folder, save_samples=lambda _: [], batch_size=2, batches=None, fresh=False, **options):
+        """Train as the same command in a new process does, on the small data or on `batches` (training, validation)."""
         if checkpoints.states(folder) and not fresh:
             self.scramble()
         else:
             self.reset()
-        batches = self.training_batches(batch_size, data_seed)
-        settings = self.settings(folder, **options)
-        run = loop.Run(self.networks, settings, batches, self.validation_batches(), save_samples)
+        batches = batches or (self.training_batches(batch_size), self.validation_batches())
+        run = loop.Run(self.networks, self.settings(folder, **options), *batches, save_samples)
         with self._shared_step(), start.claim_folder(folder, fresh):
             return loop.fit(run)
 

@@ -2,11 +2,11 @@
 
 import csv
 import math
+import os
 import types
 
 import numpy as np
 import pytest
-from made_runs import history_of
 from PIL import Image
 
 import lr_finder
@@ -100,7 +100,7 @@ def features(tmp_path_factory):
     return folder
 
 
-def test_findlr_writes_its_files_and_leaves_trained_weights_alone(features, tmp_path, capsys):
+def test_findlr_writes_its_files_and_leaves_trained_weights_alone(features, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "a_2_b"
     argv = (
         f"--dataset_path {features} --origin a --target b --models_path {tmp_path} --base_filters 2 --batch_size 2 "
@@ -110,7 +110,7 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(features, tmp_
     for name, content in trained.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    assert train.main([*argv, "--findlr", "--findlr_steps", "30"]) == 0
+    assert train.main([*argv, "--findlr", "--findlr_steps", "20"]) == 0
     assert {name: (folder / name).read_bytes() for name in trained} == trained
 
     said = capsys.readouterr().out
@@ -126,10 +126,12 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(features, tmp_
             assert picture.size[0] > 300
 
     # The suggestion is what auto takes, also after the old folder was set aside.
-    auto = ["--gen_lr", "auto", "--disc_lr", "auto"]
-    assert train.main([*argv, "--findlr", "False", "--fresh", "--max_steps", "1", *auto]) == 0
-    assert f"learning rates {found['gen_lr']:g}, {found['disc_lr']:g}" in capsys.readouterr().out
-    assert len(history_of(folder)) == 1
+    runs = []
+    monkeypatch.setattr("training.loop.fit", runs.append)
+    assert train.main([*argv, "--findlr", "False", "--fresh", "--gen_lr", "auto", "--disc_lr", "auto"]) == 0
+    [settings] = [run.settings for run in runs]
+    assert (settings.generator_rate, settings.discriminator_rate) == (found["gen_lr"], found["disc_lr"])
+    assert (settings.folder, sorted(os.listdir(tmp_path))) == (folder, ["a_2_b", "a_2_b.old1"])
     assert read_json(folder / "lr_finder.json") == found
 
 
