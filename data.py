@@ -1,6 +1,6 @@
 """The short-time Fourier transform, the log scale, normalisation and slices: arrays in, new arrays out.
 
-Imports no TensorFlow and nothing of the project but `common.errors`. Shapes and ranges used everywhere:
+Imports nothing of the project and no TensorFlow. Shapes and ranges used everywhere:
 
 * audio: float32, ``(n_samples,)`` or ``(n_channels, n_samples)``, full scale 1
 * magnitude: float32, ``(n_bins, n_frames)``, >= 0; a full-scale sine peaks near 1

@@ -152,7 +152,9 @@ def double_bins(level: np.ndarray) -> np.ndarray:
     return np.stack([level, between], axis=1).reshape(-1, level.shape[1])
 
 
-def harmonics(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
+def harmonics_magnitude(
+    f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation = PUBLISHED
+) -> np.ndarray:
     """Artificial magnitude of a pitch, ``(n_bins, n_frames)``: a comb of harmonics that decays with the frequency.
 
     As published (hum2guitar), in each voiced frame and bin k: the sum over i >= 1, with p*i below the top bin, of
@@ -180,7 +182,7 @@ def harmonics(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentat
 
 
 def harmonics_level(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
-    """The network's input: mel level in [-1, 1] ``(n_mels, n_frames)`` of `harmonics`."""
+    """The network's input: mel level in [-1, 1] ``(n_mels, n_frames)`` of `harmonics_magnitude`."""
     r = representation
-    power = mel_filters(r) @ np.square(harmonics(f0, energy, r))
+    power = mel_filters(r) @ np.square(harmonics_magnitude(f0, energy, r))
     return to_level(power, r.harmonics_ref_db, r.harmonics_top_db)

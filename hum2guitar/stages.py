@@ -84,7 +84,7 @@ def train(arguments: argparse.Namespace) -> int:
     start.check_arguments(arguments)
     writable_folder(arguments.out_dir, "--out_dir")
     folder = run_folder(arguments)
-    stages = _stages_left(arguments, folder)
+    remaining = _remaining_stages(arguments, folder)
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     features = dataset.prepare(
         arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs, harmonics.PUBLISHED
@@ -100,7 +100,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     with start.start_run(arguments) as strategy:
         runs = []
-        for stage in stages:
+        for stage in remaining:
             shared = (arguments.batch_size, arguments.seed, stage.is_global)
             drop = strategy.num_replicas_in_sync > 1
             batches = dataset.HumBatches(features, training_rows, *shared, drop_remainder=drop)
@@ -119,7 +119,7 @@ def run_folder(arguments: argparse.Namespace) -> pathlib.Path:
     return pathlib.Path(arguments.models_path, f"hum2guitar_{arguments.name}" if arguments.name else "hum2guitar")
 
 
-def _stages_left(arguments: argparse.Namespace, folder: pathlib.Path) -> list[Stage]:
+def _remaining_stages(arguments: argparse.Namespace, folder: pathlib.Path) -> list[Stage]:
     """The stages to train: those with epochs that neither pretrained weights replace nor a later stage has followed.
 
     Raises:
@@ -127,24 +127,24 @@ def _stages_left(arguments: argparse.Namespace, folder: pathlib.Path) -> list[St
     """
     from training import checkpoints
 
-    stages = [stage for stage in STAGES if getattr(arguments, stage.flag)]
+    remaining = [stage for stage in STAGES if getattr(arguments, stage.flag)]
     if arguments.pretrained_local:
-        stages = [stage for stage in stages if not stage.is_global and not stage.is_frozen]
+        remaining = [stage for stage in remaining if not stage.is_global and not stage.is_frozen]
     elif arguments.pretrained_global:
-        stages = [stage for stage in stages if not stage.is_global]
-    if not stages:
+        remaining = [stage for stage in remaining if not stage.is_global]
+    if not remaining:
         raise InputError("--n_joint_epochs: expected a stage with epochs to train, found none")
-    states = [] if arguments.fresh else [checkpoints.states(folder / stage.name) for stage in stages]
-    begun = [index for index, found in enumerate(states) if found]
+    states = [] if arguments.fresh else [checkpoints.states(folder / stage.name) for stage in remaining]
+    begun = [index for index, states_of_stage in enumerate(states) if states_of_stage]
     if begun:
-        return stages[begun[-1] :]
+        return remaining[begun[-1] :]
     before = folder / STAGES[0].name / "generator.h5"
-    if stages[0].is_frozen and not arguments.pretrained_global and (arguments.fresh or not before.exists()):
+    if remaining[0].is_frozen and not arguments.pretrained_global and (arguments.fresh or not before.exists()):
         raise InputError(
             "--n_global_epochs: expected epochs of the first stage, its weights as --pretrained_global, or those of an "
             f"earlier run at {before}, found none"
         )
-    return stages
+    return remaining
 
 
 def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, batches, held_out, examples) -> None:

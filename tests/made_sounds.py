@@ -56,6 +56,21 @@ def synthesize_voice(
 _FORMANTS = ((750, 90), (1150, 110), (2450, 160), (3400, 250))  # centre and half width in Hz of an open "a"
 
 
+def sine(frequency: float, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:
+    """A sine at the sample rate of hum2guitar."""
+    time = np.arange(int(seconds * harmonics.PUBLISHED.sample_rate)) / harmonics.PUBLISHED.sample_rate
+    return (level * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
+
+
+def plucks(*notes: float, seconds: float = 0.5) -> np.ndarray:
+    """Notes in Hz one after the other, as of a plucked string, at the sample rate of hum2guitar."""
+    time = np.arange(int(seconds * harmonics.PUBLISHED.sample_rate)) / harmonics.PUBLISHED.sample_rate
+    played = [
+        0.1 * sum(np.exp(-(3 + i) * time) / i * np.sin(2 * np.pi * i * f0 * time) for i in range(1, 20)) for f0 in notes
+    ]
+    return np.concatenate(played).astype(np.float32)
+
+
 RATE = PUBLISHED.sample_rate
 
 

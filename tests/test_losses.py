@@ -77,3 +77,46 @@ def test_low_precision_is_added_up_in_float32():
     found = losses.adversarial_bce(outcome(fake=[[tf.cast(logits, tf.float16)]]))
     assert found.dtype == tf.float32
     assert float(found) == pytest.approx(exact, rel=1e-3)
+
+
+# --- hum2guitar -------------------------------------------------------------------------------------------------------
+
+
+def hum2guitar_scale(maps, logits):
+    """The answer of one discriminator: feature maps and logits."""
+    return [tf.constant(m, tf.float32) for m in maps] + [tf.constant(logits, tf.float32)]
+
+
+def judged(real, fake):
+    return losses.Outcome(tf.zeros(1), tf.zeros(1), real, fake)
+
+
+REAL = [hum2guitar_scale([[1.0, 2.0], [0.0]], [1.0, 0.5]), hum2guitar_scale([[3.0], [4.0]], [2.0])]
+FAKE = [hum2guitar_scale([[0.0, 4.0], [0.5]], [0.0, 0.5]), hum2guitar_scale([[3.0], [2.0]], [-1.0])]
+
+
+def test_least_squares_are_summed_over_scales():
+    # First scale: ((0 - 1)^2 + (0.5 - 1)^2) / 2 = 0.625; second: (-1 - 1)^2 = 4.
+    assert float(losses.adversarial_least_squares(judged(REAL, FAKE))) == pytest.approx(4.625)
+    # Real: (0 + 0.25) / 2 + 1 = 1.125; fake: (0 + 0.25) / 2 + 1 = 1.125.
+    assert float(losses.discriminator_least_squares(judged(REAL, FAKE))) == pytest.approx(2.25)
+
+
+def test_feature_matching_sums_the_layers_and_leaves_out_the_logits():
+    # (1 + 2) / 2 + 0.5, and 0 + 2.
+    assert float(losses.feature_matching(judged(REAL, FAKE))) == pytest.approx(4.0)
+
+
+def test_the_generator_of_hum2guitar_weighs_feature_matching_tenfold():
+    total, terms = losses.evaluate(losses.HUM2GUITAR.generator, judged(REAL, FAKE))
+    assert float(total) == pytest.approx(4.625 + 10 * 4.0)
+    assert set(terms) == {"adversarial", "feature_matching"}
+    total, _ = losses.evaluate(losses.HUM2GUITAR.discriminator, judged(REAL, FAKE))
+    assert float(total) == pytest.approx(2.25)
+
+
+def test_the_absolute_error_comes_on_top_with_its_weight():
+    given = losses.Outcome(tf.constant([0.5, -1.0]), tf.constant([0.0, -0.5]), REAL, FAKE)
+    total, _ = losses.evaluate(losses.hum2guitar(10.0).generator, given)
+    assert float(total) == pytest.approx(4.625 + 10 * 4.0 + 10 * 0.5)
+    assert losses.hum2guitar(0.0) is losses.HUM2GUITAR

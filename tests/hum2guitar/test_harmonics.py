@@ -3,6 +3,7 @@
 import librosa
 import numpy as np
 import pytest
+from made_sounds import plucks, sine
 
 import data
 from hum2guitar import harmonics
@@ -11,18 +12,6 @@ from hum2guitar.pitch import analyse
 
 RATE = PUBLISHED.sample_rate
 SEGMENT = PUBLISHED.segment_samples
-
-
-def tone(frequency: float, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:
-    return (level * np.sin(2 * np.pi * frequency * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
-
-
-def plucks(*notes: float, seconds: float = 0.5) -> np.ndarray:
-    """Decaying notes with the harmonics of a string."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    return np.concatenate(
-        [0.1 * sum(np.exp(-(3 + i) * t) / i * np.sin(2 * np.pi * i * f * t) for i in range(1, 20)) for f in notes]
-    ).astype(np.float32)
 
 
 # --- representation ---------------------------------------------------------------------------------------------------
@@ -47,7 +36,7 @@ def test_a_segment_of_five_seconds_is_216_frames():
 
 
 def test_magnitude_is_librosas_and_a_full_scale_sine_peaks_at_one_with_energy_one_and_a_half():
-    audio = tone(100 * PUBLISHED.bin_hz, level=1.0)
+    audio = sine(100 * PUBLISHED.bin_hz, level=1.0)
     found = harmonics.magnitude(audio)
     np.testing.assert_allclose(found, np.abs(librosa.stft(audio, n_fft=2048, hop_length=512)) / 512, atol=2e-6)
     middle = found[:, 20]
@@ -69,8 +58,8 @@ def test_a_level_goes_back_to_its_power():
 
 
 def test_the_mel_level_of_a_tone_is_highest_in_its_band_and_half_an_amplitude_is_six_decibels():
-    loud = harmonics.mel_level(harmonics.magnitude(tone(3000, level=0.8)))[:, 20]
-    quiet = harmonics.mel_level(harmonics.magnitude(tone(3000, level=0.4)))[:, 20]
+    loud = harmonics.mel_level(harmonics.magnitude(sine(3000, level=0.8)))[:, 20]
+    quiet = harmonics.mel_level(harmonics.magnitude(sine(3000, level=0.4)))[:, 20]
     bands = librosa.mel_frequencies(512 + 2, fmin=0, fmax=10000)[1:-1]
     assert abs(bands[loud.argmax()] - 3000) < PUBLISHED.bin_hz
     assert loud.max() - quiet.max() == pytest.approx(6.02 / 100 * 2, abs=1e-3)
@@ -93,9 +82,9 @@ def test_bands_are_halved_without_counting_the_edge_and_doubled_by_lines():
 
 
 def test_harmonics_of_a_tone_peak_at_its_multiples_and_are_silent_where_it_is():
-    audio = np.concatenate([tone(220), np.zeros(RATE, np.float32)])
+    audio = np.concatenate([sine(220), np.zeros(RATE, np.float32)])
     f0, energy, _ = analyse(audio)
-    found = harmonics.harmonics(f0, energy)
+    found = harmonics.harmonics_magnitude(f0, energy)
     frame = found[:, 20]
     peaks = np.flatnonzero((frame[1:-1] > frame[:-2]) & (frame[1:-1] > frame[2:])) + 1
     count = int(1024 * PUBLISHED.bin_hz / 220)
@@ -111,7 +100,7 @@ def test_harmonics_of_a_tone_peak_at_its_multiples_and_are_silent_where_it_is():
 def test_harmonics_decay_as_published_and_follow_the_energy():
     # A pitch of exactly 20 bins: the comb is 1 at bins 20, 40, ... 1020, so that only decay and energy remain there.
     f0 = np.array([20 * PUBLISHED.bin_hz, 0, 20 * PUBLISHED.bin_hz])
-    found = harmonics.harmonics(f0, np.array([0.1, 0.1, 0.3]))
+    found = harmonics.harmonics_magnitude(f0, np.array([0.1, 0.1, 0.3]))
     for bin_index in (20, 500, 1020):
         decay = (np.exp(-5 * bin_index / 1024) - np.exp(-5)) / (1 - np.exp(-5))
         assert found[bin_index, 0] == pytest.approx(0.1 * decay, rel=1e-4)
@@ -129,7 +118,7 @@ def test_harmonics_of_a_low_pitch_overlap_as_a_sum():
     comb = sum(np.exp(-2 * (bins - p * i) ** 2) for i in range(1, int(1024 / p) + 1))
     decay = np.exp(-np.linspace(0, 5, 1025))
     expected = comb * (decay - decay[-1]) / (1 - decay[-1])
-    found = harmonics.harmonics(np.array([p * PUBLISHED.bin_hz]), np.array([1.0]))[:, 0]
+    found = harmonics.harmonics_magnitude(np.array([p * PUBLISHED.bin_hz]), np.array([1.0]))[:, 0]
     np.testing.assert_allclose(found[:-1], expected[:-1], atol=2e-3)
 
 

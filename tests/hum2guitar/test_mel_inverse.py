@@ -3,6 +3,7 @@
 import librosa
 import numpy as np
 import pytest
+from made_sounds import plucks, sine
 
 import data
 from hum2guitar import harmonics
@@ -10,18 +11,6 @@ from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published, peak_phase
 
 RATE = PUBLISHED.sample_rate
-
-
-def tone(frequency: float, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:
-    return (level * np.sin(2 * np.pi * frequency * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
-
-
-def plucks(*notes: float, seconds: float = 0.5) -> np.ndarray:
-    """Decaying notes with the harmonics of a string."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    return np.concatenate(
-        [0.1 * sum(np.exp(-(3 + i) * t) / i * np.sin(2 * np.pi * i * f * t) for i in range(1, 20)) for f in notes]
-    ).astype(np.float32)
 
 
 def decibels_between(found: np.ndarray, expected: np.ndarray) -> float:
@@ -52,7 +41,7 @@ def test_back_to_audio_keeps_silence_length_and_arguments():
         assert audio.shape == (length,)
         assert audio.dtype == np.float32
         assert not audio.any()
-    power = harmonics.mel_filters() @ np.square(harmonics.magnitude(tone(440)))
+    power = harmonics.mel_filters() @ np.square(harmonics.magnitude(sine(440)))
     kept = power.copy()
     audio = mel_to_audio(power, RATE, n_iterations=4)
     np.testing.assert_array_equal(power, kept)
@@ -62,7 +51,7 @@ def test_back_to_audio_keeps_silence_length_and_arguments():
 
 def test_peak_phase_advances_by_the_frequency_of_the_peak():
     frequency = 447.3  # between bins 41 and 42
-    spectrum = harmonics.magnitude(tone(frequency))[:, 5:35]
+    spectrum = harmonics.magnitude(sine(frequency))[:, 5:35]
     phase = peak_phase(spectrum)
     turned = np.diff(phase[round(frequency / PUBLISHED.bin_hz)])
     expected = 2 * np.pi * frequency * PUBLISHED.hop_length / RATE
@@ -73,7 +62,7 @@ def test_peak_phase_advances_by_the_frequency_of_the_peak():
 
 
 def test_peak_phase_goes_on_from_what_is_already_made():
-    audio = tone(600)
+    audio = sine(600)
     true = data.stft(audio, PUBLISHED)
     phase = peak_phase(np.abs(true), before=true[:, :20])
     np.testing.assert_allclose(np.exp(1j * phase[:, :20]), np.exp(1j * np.angle(true[:, :20])), atol=1e-4)

@@ -3,7 +3,7 @@
 import mir_eval
 import numpy as np
 import pytest
-from made_sounds import synthesize_voice
+from made_sounds import sine, synthesize_voice
 
 from common.errors import InputError
 from hum2guitar.harmonics import PUBLISHED
@@ -11,10 +11,6 @@ from hum2guitar.pitch import octaves_into_range, track_f0
 
 RATE = PUBLISHED.sample_rate
 SEGMENT = PUBLISHED.segment_samples
-
-
-def tone(frequency: float, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:
-    return (level * np.sin(2 * np.pi * frequency * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
 
 
 def melody(*notes: float, seconds: float = 0.5) -> np.ndarray:
@@ -57,7 +53,7 @@ def test_pyin_finds_no_pitch_in_noise_or_silence():
     noise = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
     assert (track_f0(noise) > 0).mean() < 0.05
     assert not track_f0(np.zeros(RATE, np.float32)).any()
-    assert not track_f0(tone(220, level=1e-5)).any()  # -100 dB
+    assert not track_f0(sine(220, level=1e-5)).any()  # -100 dB
 
 
 def test_cepstrum_snaps_to_bins_and_drops_outliers_where_asked():
@@ -83,7 +79,7 @@ def test_cepstrum_snaps_to_bins_and_drops_outliers_where_asked():
 )
 def test_a_wrong_method_or_range_is_named(arguments, text):
     with pytest.raises(InputError, match=text):
-        track_f0(tone(220, 0.1), **arguments)
+        track_f0(sine(220, 0.1), **arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The fused Adam against Keras' own, and the schedule by hand."""
+"""The fused Adam against Keras' own; AdaBelief and the schedules by hand."""
+
+import math
 
 import numpy as np
 import pytest
@@ -104,3 +106,26 @@ def test_linear_schedule_of_short_runs_never_stands_still(n_steps):
     factors = [optimizers.Schedule("linear", n_steps).factor(step) for step in range(n_steps)]
     assert all(0 < factor <= 1 for factor in factors)
     assert max(factors) == 1
+
+
+def test_adabelief_takes_the_hand_computed_steps():
+    variable = keras.Variable(np.array([1.0, -2.0], np.float32))
+    optimizer = optimizers.AdaBelief(learning_rate=0.1)
+    optimizer.build([variable])
+    optimizer.apply([tf.constant([4.0, -1.0])], [variable])
+    # m = g / 2, s = 0.001 (g / 2)^2; unbiased: g and (g / 2)^2: a step of twice the rate against the gradient's sign.
+    np.testing.assert_allclose(variable.numpy(), [1 - 0.2, -2 + 0.2], rtol=1e-5)
+    optimizer.apply([tf.constant([2.0, -1.0])], [variable])
+    # First: m = 1 + 1 = 2, / 0.75; s = 0.999 * 0.004 + 0.001 * 0, / (1 - 0.999^2).
+    # Second: m = -0.25 - 0.5 = -0.75, / 0.75; s = 0.999 * 0.00025 + 0.001 * 0.0625, / (1 - 0.999^2).
+    correction = 1 - 0.999**2
+    first = 0.8 - 0.1 * (2 / 0.75) / math.sqrt(0.003996 / correction)
+    second = -1.8 + 0.1 * 1.0 / math.sqrt(0.00031225 / correction)
+    np.testing.assert_allclose(variable.numpy(), [first, second], rtol=1e-4)
+
+
+def test_the_decay_schedule_holds_to_the_middle_and_ends_at_zero():
+    schedule = optimizers.Schedule("decay", 200)
+    assert [schedule.factor(step) for step in (0, 50, 99, 100)] == [1.0] * 4
+    assert schedule.factor(150) == pytest.approx(0.5)
+    assert schedule.factor(199) == pytest.approx(0.01)
