@@ -22,6 +22,7 @@ from PIL import Image
 import model
 from common import weights
 from common.errors import InputError
+from data import to_network
 from training import checkpoints, dataset, loop
 from training.batches import Batches, read_level
 
@@ -598,7 +599,7 @@ def test_multitarget_follows_the_style(tmp_path, note_features):
     settings = loop.Settings(tmp_path / "model", {}, {}, 1e-2, 2e-4, epochs=2, lr_schedule="linear")
     loop.fit(loop.Run(networks, settings, *repeat(pairs, style=True), lambda _: []))
     levels = {
-        name: np.stack([read_level(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(4)])
+        name: to_network(np.stack([read_level(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(4)]))
         for name in instruments
     }
     for style, other in (("guitar", "flute"), ("flute", "guitar")):
