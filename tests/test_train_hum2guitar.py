@@ -77,6 +77,7 @@ def arrays(path) -> dict[str, list[np.ndarray]]:
     return dict(weights.read(path))
 
 
+@pytest.mark.slow
 def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(trained):
     run = trained / "models" / "hum2guitar"
     of_global, frozen, joint = (arrays(run / stage.name / "generator.h5") for stage in stages.STAGES)
@@ -90,6 +91,7 @@ def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(traine
     assert any(not np.array_equal(a, b) for name in local for a, b in zip(frozen[name], joint[name], strict=True))
 
 
+@pytest.mark.slow
 def test_every_stage_leaves_history_samples_and_log(trained):
     run = trained / "models" / "hum2guitar"
     for stage in stages.STAGES:
@@ -115,6 +117,7 @@ def test_every_stage_leaves_history_samples_and_log(trained):
     assert "feature matching" in log[0]
 
 
+@pytest.mark.slow
 def test_the_weights_file_describes_itself_and_converts(trained, tmp_path):
     path = trained / "models" / "hum2guitar" / "generator.h5"
     description = weights.describe(path)
@@ -128,6 +131,7 @@ def test_the_weights_file_describes_itself_and_converts(trained, tmp_path):
     assert len(read_audio(output, None)) == RATE
 
 
+@pytest.mark.slow
 def test_a_complete_run_says_so_and_trains_no_more(trained, capsys):
     path = trained / "models" / "hum2guitar" / "generator.h5"
     before = path.read_bytes()
@@ -138,6 +142,7 @@ def test_a_complete_run_says_so_and_trains_no_more(trained, capsys):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_stage_is_not_frozen_around_a_global_part_that_would_not_be_there(trained, capsys):
     run = trained / "models" / "hum2guitar"
     before = sorted(run.rglob("*"))
@@ -183,6 +188,7 @@ def test_pretrained_weights_replace_the_first_stage_and_an_interruption_changes_
                     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_discriminator_is_no_pretrained_generator(trained, capsys):
     wrong = trained / "models" / "hum2guitar" / "3_joint" / "discriminator.h5"
     assert train(trained, "--name", "other", "--pretrained_global", wrong) == 2
