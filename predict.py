@@ -1,6 +1,7 @@
 """Convert recordings with a trained generator; without --input, list the generators in the folder --model.
 
-Any length, sample rate and number of channels; wav, flac, ogg, mp3, aiff, and what ffmpeg reads where it is installed.
+Recordings may have any length, sample rate and number of channels, as wav, flac, ogg, mp3 or aiff, or in any other
+format that ffmpeg reads, if it is installed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Convert what the arguments name."""
+    """Convert or list what the arguments name; the exit status."""
     if arguments.input is None:
         return command.list_models(arguments)
-    return command.convert(arguments, command.find_generator(arguments.model, n_inputs=1))
+    settings = command.read_settings(arguments, command.read_hum_settings(arguments))
+    return command.convert(arguments, command.find_generator(arguments.model, n_inputs=1), settings)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""A recording and a network to a new recording, in bounded memory.
+"""Convert a recording with a trained network, in bounded memory.
 
-A *converter* turns a stream of mono blocks at its `sample_rate` into another of the same length:
+A *converter* turns a stream of mono blocks into another one of the same length:
 
-* `Pix2PixConverter`: STFT, log level, overlapping slices through the network, blended, a phase, inverse STFT;
-* `hum2guitar.HumConverter`: pitch and energy, harmonics through the network, mel spectrogram to audio;
-* `load_converter` makes the one that a weights file asks for.
+* `pix2pix.Pix2PixConverter`: STFT, log level, overlapping slices through the network, phase, inverse STFT;
+* `hum2guitar.converter.HumConverter`: pitch and energy, harmonics through the network, mel spectrogram to audio.
 
-`convert_audio` runs one over an array, `convert_file` over a file of any length, sample rate and channels. Nothing here
-imports TensorFlow; a converter's network may bring it.
+`load_converter` makes the one for a weights file. `convert_audio` applies a converter to an array, `convert_file` to a
+file of any length, sample rate and number of channels.
 """
 
 from __future__ import annotations
@@ -28,26 +27,28 @@ from common.errors import InputError
 from conversion.network import load_network
 from conversion.pix2pix import Pix2PixConverter
 from conversion.settings import Settings
-from hum2guitar import converter
+from hum2guitar.converter import make_converter
 
-RAISED_DB = 60  # normalising by more than this is worth a line
+WARN_GAIN_DB = 60.0  # normalising by more than this is reported
 
 
 class Converter(Protocol):
-    """What every system's conversion looks like from outside.
+    """The interface of all converters.
 
     Attributes:
         sample_rate: of the blocks, in Hz.
-        residual: True if what comes out is to be added to the input.
+        residual: whether the output is a difference that has to be added to the input.
     """
 
     sample_rate: int
     residual: bool
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
-        """Mono float32 blocks ``(n,)`` to mono float32 blocks; block sizes are free, the total length is kept.
+        """Convert mono float32 blocks ``(n,)`` to mono float32 blocks of the same total length.
 
-        What there is to warn of goes to stderr, with the recording's `name` before it.
+        Args:
+            blocks: of any sizes; the output may have other sizes.
+            name: of the recording, for warnings on stderr.
         """
 
 
@@ -57,21 +58,21 @@ def load_converter(
     gpu: int | None = -1,
     style: np.ndarray | None = None,
 ) -> Converter:
-    """The converter of a weights file.
+    """The converter for a weights file.
 
     Args:
         description: of the file, from `network.describe`.
-        settings: see there.
-        gpu: as of `network.load_network`.
-        style: style slice of a multitarget network, from `read_style`.
+        settings: how to convert; None for the defaults.
+        gpu: as in `network.load_network`.
+        style: style slice of a multitarget network, from `pix2pix.read_style`.
 
     Raises:
-        InputError: the file is damaged or holds a network that nothing here converts with.
+        InputError: the file is damaged or belongs to an unknown system.
     """
     settings = settings or Settings()
     if description.system == "hum2guitar":
         make = functools.partial(
-            converter.make_converter, description, settings.hum, settings.overlap, settings.griffinlim_iterations
+            make_converter, description, settings.hum, settings.overlap, settings.griffinlim_iterations
         )
     elif description.system == "pix2pix":
         make = functools.partial(
@@ -83,12 +84,12 @@ def load_converter(
 
 
 def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | None = None) -> np.ndarray:
-    """`audio` converted, the same shape, in memory; its level is what the network makes it.
+    """Converted audio of the same shape, float32; the level is left as the network makes it.
 
     Args:
-        audio: float32 ``(n_samples,)`` or ``(n_channels, n_samples)``; channels are converted each on its own.
-        converter: from `load_converter`, or `Pix2PixConverter` of a live network.
-        sample_rate: of `audio` and the output in Hz; None for the converter's.
+        audio: float32 ``(n_samples,)`` or ``(n_channels, n_samples)``; each channel is converted separately.
+        converter: from `load_converter`, or a `Pix2PixConverter` with any network.
+        sample_rate: of `audio` and of the output in Hz; None for the converter's.
     """
     if audio.ndim == 2:
         return np.stack([convert_audio(channel, converter, sample_rate) for channel in audio])
@@ -97,8 +98,8 @@ def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | No
     audio = np.asarray(audio, np.float32)
     sample_rate = sample_rate or converter.sample_rate
     blocks = converter.convert([resample(audio, sample_rate, converter.sample_rate)])
-    joined = np.concatenate([np.zeros(0, np.float32), *blocks])
-    converted = resample(joined, converter.sample_rate, sample_rate)
+    converted = np.concatenate([np.zeros(0, np.float32), *blocks])
+    converted = resample(converted, converter.sample_rate, sample_rate)
     converted = np.pad(converted[: len(audio)], (0, max(0, len(audio) - len(converted))))
     return converted + audio if converter.residual else converted
 
@@ -106,19 +107,19 @@ def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | No
 def convert_file(
     source: str | os.PathLike,
     destination: str | os.PathLike,
-    converter: Converter | Callable[[], Converter],
+    load: Callable[[], Converter],
     settings: Settings | None = None,
 ) -> None:
-    """Convert the recording `source` to the file `destination`, whole or not at all, in bounded memory.
+    """Convert the recording `source` and write the result to `destination`, whole or not at all, in bounded memory.
 
-    Same length, sample rate and channels unless `settings` says otherwise. A progress bar in seconds of audio is shown
-    where stderr is a terminal.
+    The output has the length, sample rate and channels of the input, unless `settings` says otherwise. A progress bar
+    in seconds of audio is shown if stderr is a terminal.
 
     Args:
         source: a recording in any format.
-        destination: its extension says the format.
-        converter: or a function that makes one, called once the recording was found fit.
-        settings: level, stereo, sample rate and subtype are used here.
+        destination: the output file; its extension decides the format.
+        load: returns the converter; called after the recording and the output have been checked.
+        settings: level, stereo, sample rate and subtype are used here; the rest is up to the converter.
 
     Raises:
         InputError: the recording or the output is not what is expected, or they are the same file.
@@ -131,28 +132,27 @@ def convert_file(
         sample_rate = settings.sample_rate or recording.sample_rate
         n_channels = 1 if settings.stereo == "mono" else recording.n_channels
         recordings.check_writable(destination, sample_rate, n_channels, settings.subtype)
-        converter = converter() if callable(converter) else converter
-        blocks = _converted(recording, converter, settings, sample_rate, n_channels)
-        blocks = _with_progress(blocks, recording, sample_rate)
+        blocks = _convert_blocks(recording, load(), settings, sample_rate, n_channels)
+        blocks = _show_progress(blocks, recording, sample_rate)
         with recordings.render_to_disk(blocks, n_channels, destination) as rendering:
-            gain = _gain(recording, rendering, settings, destination)
+            gain = _compute_gain(recording, rendering, settings, destination)
             recordings.write(destination, rendering, gain, sample_rate, settings.subtype)
 
 
-def _converted(
+def _convert_blocks(
     recording: recordings.Recording, converter: Converter, settings: Settings, sample_rate: int, n_channels: int
 ) -> Iterator[np.ndarray]:
-    """The converted blocks ``(n, n_channels)`` of a recording at `sample_rate`, before the level is set."""
+    """The converted recording in blocks ``(n, n_channels)`` at `sample_rate`, before its level is adjusted."""
     n_samples = max(1, round(recording.n_samples * sample_rate / recording.sample_rate))
     mid_side = settings.stereo == "mid_side" and n_channels == 2
     blocks = recordings.read(recording)
     if settings.stereo == "mono":
         blocks = (mean_of_channels(block)[:, np.newaxis] for block in blocks)
     if mid_side:
-        blocks = (_mid_side(block) / 2 for block in blocks)
+        blocks = (_sum_and_difference(block) / 2 for block in blocks)
     blocks, originals = itertools.tee(blocks) if converter.residual else (blocks, None)
     blocks = resample_blocks(blocks, recording.sample_rate, converter.sample_rate, n_channels)
-    # All channels run through the converter side by side, each in a stream of its own, a piece at a time.
+    # Each channel is a stream of its own. All advance together, so that none has to wait in memory.
     names = [f"{recording.source}{f' (channel {i})' if n_channels > 1 else ''}" for i in range(n_channels)]
     channels = [
         converter.convert(_channel(stream, index), names[index])
@@ -164,40 +164,46 @@ def _converted(
     if originals is not None:
         originals = resample_blocks(originals, recording.sample_rate, sample_rate, n_channels)
         blocks = recordings.add_streams(blocks, recordings.trim_or_pad(originals, n_samples, n_channels))
-    return (_mid_side(block) for block in blocks) if mid_side else iter(blocks)
+    if mid_side:
+        blocks = (_sum_and_difference(block) for block in blocks)
+    yield from blocks
 
 
 def _channel(blocks: Iterable[np.ndarray], index: int) -> Iterator[np.ndarray]:
+    """One channel ``(n,)`` of blocks ``(n, n_channels)``."""
     for block in blocks:
         yield block[:, index]
 
 
-def _mid_side(block: np.ndarray) -> np.ndarray:
-    """Sum and difference of two channels; done twice it gives twice the channels."""
+def _sum_and_difference(block: np.ndarray) -> np.ndarray:
+    """Sum and difference of the channels of ``(n, 2)``, the same shape; applied twice, it doubles the channels."""
     return np.stack([block[:, 0] + block[:, 1], block[:, 0] - block[:, 1]], axis=1)
 
 
-def _with_progress(
+def _show_progress(
     blocks: Iterable[np.ndarray], recording: recordings.Recording, sample_rate: int
 ) -> Iterator[np.ndarray]:
-    """`blocks` as they are, with a bar in seconds of audio on stderr if that is a terminal."""
+    """Pass `blocks` on unchanged; show a bar in seconds of audio on stderr if that is a terminal."""
     from tqdm import tqdm
 
     total = recording.n_samples / recording.sample_rate
-    form = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
-    with tqdm(total=total, desc=recording.source.name, bar_format=form, disable=None, leave=False) as bar:
+    bar_format = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    with tqdm(total=total, desc=recording.source.name, bar_format=bar_format, disable=None, leave=False) as bar:
         for block in blocks:
             yield block
             bar.update(len(block) / sample_rate)
 
 
-def _gain(
+def _compute_gain(
     recording: recordings.Recording, rendering: recordings.Rendering, settings: Settings, destination: pathlib.Path
 ) -> float:
-    """What the rendering is multiplied by; says on stderr where the wish could not be met or is extreme.
+    """The factor that gives the rendering the level asked for.
+
+    Prints a line on stderr if the file has to be lowered so that it does not clip, or is raised by more than
+    `WARN_GAIN_DB`.
 
     Raises:
-        InputError: the network's output is no finite number.
+        InputError: the network's output has samples that are NaN or infinite.
     """
     if not np.isfinite(rendering.power):
         raise InputError(f"{destination}: expected finite samples from the network, found NaN (damaged weights?)")
@@ -205,12 +211,12 @@ def _gain(
         return 1.0
     if settings.level == "normalize":
         gain = 1 / rendering.peak
-        if 20 * np.log10(gain) > RAISED_DB:
+        if 20 * np.log10(gain) > WARN_GAIN_DB:
             print(f"{destination}: raised by {20 * np.log10(gain):.0f} dB to peak 1", file=sys.stderr)
         return gain
     gain = np.sqrt(recording.power / rendering.power) if settings.level == "match" else 1.0
     peak = gain * rendering.peak
-    if peak > 1 and settings.subtype != "float":  # a float file holds any level
+    if peak > 1 and settings.subtype != "float":  # float samples do not clip
         print(f"{destination}: lowered by {20 * np.log10(peak):.1f} dB to stay within full scale", file=sys.stderr)
         gain /= peak
     return gain

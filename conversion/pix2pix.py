@@ -1,4 +1,4 @@
-"""The Pix2Pix converter: slices through the network, blended, and the style recording of a multitarget network."""
+"""The converter of the pix2pix networks, and the style slice that a multitarget network follows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from conversion.settings import Settings
 from conversion.streaming import istft_blocks, mono_spectra, regroup_frames, stft_blocks
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
 
-CROSSOVER_BINS = 16  # at the top of the network's band, where the input's own sound takes over
+CROSSOVER_BINS = 16  # at the top of the network's band, over which the output fades into the input (high_band "keep")
 
 
 def shared_frames(overlap: float, representation: Representation = PUBLISHED) -> int:
-    """Frames that neighbouring slices have in common, of the share `overlap`.
+    """Number of frames that neighbouring slices share if they overlap by the share `overlap` of a slice.
 
     Raises:
-        InputError: not 0 to 0.5.
+        InputError: `overlap` is not in 0 to 0.5.
     """
     if not 0 <= overlap <= 0.5:
         raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {overlap}")
@@ -34,8 +34,8 @@ def shared_frames(overlap: float, representation: Representation = PUBLISHED) ->
 class Pix2PixConverter:
     """Converts with a network that maps log-magnitude slices to log-magnitude slices.
 
-    Slices are blended in the log level (dB), with weights that sum to one: halfway between two predictions of -20 and
-    -40 dB lies -30 dB. A slice in which the input is digitally silent stays silent; it does not reach the network.
+    Where slices overlap, their log levels are averaged with weights that sum to one: halfway between predictions of -20
+    and -40 dB, the result is -30 dB. Slices of digital silence are not given to the network and stay silent.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Pix2PixConverter:
         """
         Args:
             network: slices ``(n, n_bins, n_frames, channels)`` in [-1, 1] to ``(n, n_bins, n_frames, 1)``.
-            representation: what the network was trained on.
-            style: log level [0, 1] ``(n_bins, n_frames)`` for the second channel of a multitarget network.
-            settings: overlap, phase and high band are used here.
-            batch_size: most slices that the network is given at once.
+            representation: the spectrogram settings that the network was trained with.
+            style: log level [0, 1] ``(n_bins, n_frames)``, the second channel of a multitarget network's input.
+            settings: overlap, phase, Griffin-Lim's iterations and high band are used here.
+            batch_size: maximum number of slices that the network gets at once.
         """
         settings = settings or Settings()
         self.sample_rate = representation.sample_rate
@@ -65,25 +65,29 @@ class Pix2PixConverter:
         self._n_overlap = shared_frames(settings.overlap, representation)
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
-        """Mono float32 blocks to mono float32 blocks of the same total length; see `Converter`."""
+        """Convert mono float32 blocks to mono float32 blocks of the same total length; see `files.Converter`."""
         settings, representation = self._settings, self._representation
         counted = CountedBlocks(blocks)
         predicted = self._predict(stft_blocks(counted, representation))
-        phased = apply_phase(predicted, settings.phase, settings.griffinlim_iterations, representation)
+        converted = apply_phase(predicted, settings.phase, settings.griffinlim_iterations, representation)
         if self.residual:
             crossover = _crossover(representation)
-            spectra = (crossover * (output - original) for output, original in phased)
+            spectra = (crossover * (output - original) for output, original in converted)
         else:
-            spectra = (output for output, _ in phased)
+            spectra = (output for output, _ in converted)
         return counted.trim(istft_blocks(spectra, representation))
 
     def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[Chunk]:
-        """Predicted magnitude beside the input's spectrum, both ``(n_bins, n)``, of spectra ``(n_fft / 2 + 1, n)``."""
+        """Predict the magnitudes of spectra ``(n_fft // 2 + 1, n)``.
+
+        Yields:
+            magnitude, spectrum: the prediction and the input, both ``(n_bins, n)``.
+        """
         representation = self._representation
         n_bins, n_frames, n_overlap = representation.n_bins, representation.n_frames, self._n_overlap
         hop = n_frames - n_overlap
         scale, rising = representation.magnitude_scale, fade_in(n_overlap)
-        carried = np.zeros((n_bins, n_overlap), np.float32)  # the last slice's share of frames that the next completes
+        carried = np.zeros((n_bins, n_overlap), np.float32)  # weighted end of the last slice; the next one adds to it
         is_first = True
         for frames, is_last in regroup_frames(spectra, self._batch_size * hop, n_overlap):
             spectrum = frames[:n_bins]
@@ -105,7 +109,7 @@ class Pix2PixConverter:
             is_first = False
 
     def _run(self, slices: np.ndarray) -> np.ndarray:
-        """Log level [0, 1] ``(n, n_bins, n_frames)`` that the network makes of slices of the same shape."""
+        """The network's output for slices ``(n, n_bins, n_frames)``, the same shape; both are log levels [0, 1]."""
         outputs = np.zeros_like(slices)
         sounding = slices.any(axis=(1, 2))
         if sounding.any():
@@ -118,7 +122,7 @@ class Pix2PixConverter:
 
 
 def _crossover(representation: Representation) -> np.ndarray:
-    """Weight of the converted sound over the bins, ``(n_bins, 1)``: 1, falling to 0 at the top of the band."""
+    """Weight of the converted sound in each bin, ``(n_bins, 1)``: 1, falling to 0 at the top of the band."""
     weight = np.ones((representation.n_bins, 1), np.float32)
     n = min(CROSSOVER_BINS, representation.n_bins)
     weight[-n:, 0] = fade_in(n)[::-1]
@@ -134,14 +138,14 @@ def read_style(
     """The style slice of a recording: log level [0, 1], float32 ``(n_bins, n_frames)``.
 
     Args:
-        path: the recording; one shorter than a slice is repeated until it fills it.
-        representation: of the network.
-        choice: number of the slice from 0, "random" for one that sounds, or None for the loudest and least silent one:
-            the one whose mean log level is greatest.
-        seed: of "random".
+        path: the recording; if it is shorter than a slice, it is repeated.
+        representation: the network's spectrogram settings.
+        choice: number of the slice from 0, "random" for any slice that is not silent, or None for the slice with the
+            greatest mean log level.
+        seed: for "random".
 
     Raises:
-        InputError: no recording, silent, or no such slice.
+        InputError: there is no recording or no such slice, or it is silent.
     """
     with recordings.open_recording(path) as recording:
         loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
@@ -161,7 +165,10 @@ def read_style(
 
 
 def _style_slices(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
-    """The whole slices of a recording, log level ``(n_bins, n_frames)`` each; a shorter one repeated to one slice."""
+    """The slices of a recording, log level ``(n_bins, n_frames)`` each.
+
+    A last slice that is not full is left out, unless it is the only one: then it is repeated to fill a slice.
+    """
     n_frames, scale = representation.n_frames, representation.magnitude_scale
     is_first = True
     for frames, _ in regroup_frames(mono_spectra(recording, representation), n_frames, 0):

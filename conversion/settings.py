@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from hum2guitar import converter
+from hum2guitar.converter import HumSettings
 
 HIGH_BANDS = ("zero", "keep")
 LEVELS = ("normalize", "match", "none")
@@ -15,17 +15,19 @@ STEREO = ("per_channel", "mid_side", "mono")
 class Settings:
     """How a recording is converted; the defaults are those of the predict commands.
 
+    A hum2guitar network does not use `phase` and `high_band`.
+
     Attributes:
-        overlap: share of a slice that it has in common with the next, 0 (as published) to 0.5.
-        phase: "input", "griffinlim" or "hybrid".
-        griffinlim_iterations: of the latter two.
-        high_band: above the network's band "zero" (as published), or "keep" the input's own sound.
-        level: "normalize" to peak 1 (as published), "match" the input's RMS, or "none".
-        stereo: convert "per_channel", mid and side ("mid_side"), or the mean of the channels ("mono").
+        overlap: share of a slice that is blended with the next one, 0 (as published) to 0.5.
+        phase: one of `phase.PHASES`; see `phase.apply_phase`.
+        griffinlim_iterations: iterations of Griffin-Lim.
+        high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
+            input's own sound.
+        level: "normalize" to peak 1 (as published), "match" the input's RMS, or "none" to keep the network's level.
+        stereo: convert "per_channel", sum and difference ("mid_side"), or the mean of the channels ("mono").
         sample_rate: of the output in Hz; None for the input's own.
-        subtype: "16", "24", "float" or None for the format's usual one.
-        hum: of a hum2guitar network: how the hum is heard. Of the others it uses overlap, Griffin-Lim's iterations
-            (it has no use for the input's phase), level, stereo, sample rate and subtype.
+        subtype: sample format, one of `recordings.SUBTYPES`; None for the usual one of the file format.
+        hum: how a hum2guitar network analyses the hum; other networks do not use it.
     """
 
     overlap: float = 0.25
@@ -36,4 +38,4 @@ class Settings:
     stereo: str = "per_channel"
     sample_rate: int | None = None
     subtype: str | None = None
-    hum: converter.HumSettings = dataclasses.field(default_factory=converter.HumSettings)
+    hum: HumSettings = dataclasses.field(default_factory=HumSettings)

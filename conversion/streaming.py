@@ -13,11 +13,15 @@ from data import PUBLISHED, Representation, amplitude_to_db, overlap_add, stft
 
 
 def stft_blocks(blocks: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
-    """The centred `data.stft` of the joined blocks in pieces, complex64 ``(n_fft // 2 + 1, n)``.
+    """The centred `data.stft` of a stream of audio, complex64 ``(n_fft // 2 + 1, n)`` each.
 
-    Double precision, because the phase found here also serves bins that the network makes much louder. One frame more
-    is made where only the foot of the last window reaches the last sample: dividing by that window on synthesis would
-    blow up whatever the network put there.
+    Computed in double precision, because the phase is also used in bins that the network makes much louder than they
+    were. If the last sample lies where the last window is almost zero, one more frame is made: the inverse STFT divides
+    by the window, which would amplify the network's output there.
+
+    Args:
+        blocks: audio ``(n,)`` each.
+        representation: window and hop.
     """
     n_fft, hop = representation.n_fft, representation.hop_length
     pending = np.zeros(n_fft // 2)
@@ -33,19 +37,25 @@ def stft_blocks(blocks: Iterable[np.ndarray], representation: Representation) ->
     if not n_samples:
         return
     n_frames = 1 + n_samples // hop
-    foot = representation.window[n_fft // 2 + (n_samples - 1) - (n_frames - 1) * hop :: hop]
-    if np.sum(np.square(foot)) < 1 / 16:
+    # The window's values at the last sample, in the last frame and in those before it.
+    last_weights = representation.window[n_fft // 2 + (n_samples - 1) - (n_frames - 1) * hop :: hop]
+    if np.sum(np.square(last_weights)) < 1 / 16:
         n_frames += 1
     if n_frames > n_made:
         length = (n_frames - n_made - 1) * hop + n_fft
         yield stft(np.pad(pending, (0, length))[:length], representation, center=False)
 
 
-def regroup_frames(spectra: Iterable[np.ndarray], advance: int, beyond: int) -> Iterator[tuple[np.ndarray, bool]]:
-    """Frames regrouped: pieces of ``advance + beyond`` frames, each `advance` after the one before.
+def regroup_frames(spectra: Iterable[np.ndarray], advance: int, n_shared: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """Regroup a stream of frames into overlapping pieces of ``advance + n_shared`` frames.
+
+    Args:
+        spectra: ``(n_bins, n)`` each.
+        advance: frames from the start of a piece to the start of the next one.
+        n_shared: frames at the end of a piece that the next one begins with.
 
     Yields:
-        frames: ``(bins, n)``; the last piece is shorter, or the only one.
+        frames: ``(n_bins, advance + n_shared)``; the last piece may have fewer frames.
         is_last: whether it is the last piece.
     """
     waiting: list[np.ndarray] = []
@@ -53,11 +63,11 @@ def regroup_frames(spectra: Iterable[np.ndarray], advance: int, beyond: int) -> 
     for spectrum in spectra:
         waiting.append(spectrum)
         n_waiting += spectrum.shape[1]
-        if n_waiting <= advance + beyond:
+        if n_waiting <= advance + n_shared:
             continue
         joined = np.concatenate(waiting, axis=1)
-        while n_waiting > advance + beyond:  # more than the piece: so it is not the last
-            yield joined[:, : advance + beyond], False
+        while n_waiting > advance + n_shared:  # more frames than one piece, so this is not the last piece
+            yield joined[:, : advance + n_shared], False
             joined = joined[:, advance:]
             n_waiting -= advance
         waiting = [joined]
@@ -66,7 +76,12 @@ def regroup_frames(spectra: Iterable[np.ndarray], advance: int, beyond: int) -> 
 
 
 def istft_blocks(spectra: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
-    """The inverse of the centred STFT in pieces: audio from sample 0 on of spectra ``(n_bins, n)``."""
+    """The inverse of the centred STFT of a stream: audio from sample 0 on, float32 ``(n,)`` each.
+
+    Args:
+        spectra: ``(n_bins, n)`` each; bins above them are zero.
+        representation: window and hop.
+    """
     n_fft, hop = representation.n_fft, representation.hop_length
     audio_tail = np.zeros(n_fft - hop, np.float32)
     weight_tail = np.zeros(n_fft - hop, np.float32)
@@ -87,7 +102,7 @@ def istft_blocks(spectra: Iterable[np.ndarray], representation: Representation) 
 
 
 def mono_spectra(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
-    """The spectra of the mean of a recording's channels, as `stft_blocks` gives them."""
+    """`stft_blocks` of the mean of a recording's channels, at the sample rate of `representation`."""
     mono = map(mean_of_channels, recordings.read(recording))
     return stft_blocks(resample_blocks(mono, recording.sample_rate, representation.sample_rate), representation)
 
@@ -95,11 +110,15 @@ def mono_spectra(recording: recordings.Recording, representation: Representation
 def spectrogram(
     path: str | os.PathLike, n_columns: int, representation: Representation = PUBLISHED
 ) -> tuple[np.ndarray, float]:
-    """Log level [0, 1] of a recording of any length, all channels' mean, thinned to about `n_columns` columns.
+    """Spectrogram of a recording of any length, reduced to about `n_columns` columns.
 
     Returns:
-        level: float32 ``(n_bins, n)``, the maximum of neighbouring frames, so that no onset vanishes.
-        seconds: from one column to the next.
+        level: log level [0, 1] of the mean of the channels, float32 ``(n_bins, n)``. Each column is the maximum of
+            neighbouring frames, so that short onsets stay visible.
+        seconds_per_column: time from one column to the next.
+
+    Raises:
+        InputError: as `recordings.open_recording`.
     """
     with recordings.open_recording(path) as recording:
         n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length

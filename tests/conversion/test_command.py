@@ -1,0 +1,271 @@
+"""What both predict commands find, list, skip and refuse, and how flags become settings."""
+
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+from made_conversions import RATE, read_refusal, run, write_discriminator, write_tone
+
+import predict_multitarget
+from common import cli, weights
+from conversion import command
+from conversion.files import load_converter
+from conversion.settings import Settings
+from hum2guitar.converter import HumSettings
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, write_generator):
+    """A folder of models: for a pair and for any target with descriptions, a published one without, a discriminator."""
+    folder = tmp_path_factory.mktemp("models")
+    described = {"origin": "keyboard_acoustic", "epoch": 7, "validation_mae": 0.0456}
+    for name in ("keyboard_2_guitar", "keyboard_2_any", "published"):
+        (folder / name).mkdir()
+    write_generator(folder / "keyboard_2_guitar/generator.h5", targets=["guitar_acoustic"], **described)
+    write_generator(folder / "keyboard_2_any/generator.h5", 2, targets=["guitar_acoustic", "string"], **described)
+    write_generator(folder / "published/generator.h5")
+    write_discriminator(folder / "keyboard_2_guitar/discriminator.h5")
+    return folder
+
+
+@pytest.fixture
+def pair(models):
+    return str(models / "keyboard_2_guitar/generator.h5")
+
+
+@pytest.fixture
+def anything(models):
+    return str(models / "keyboard_2_any/generator.h5")
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_input_it_lists_the_models(models, capsys):
+    assert run("--model", models) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3  # the discriminator is left out
+    assert lines[0].startswith(str(models / "keyboard_2_any/generator.h5"))
+    for word in ("keyboard_acoustic to guitar_acoustic, string", "epoch 7", "0.0456", "predict_multitarget.py"):
+        assert word in lines[0]
+    assert lines[1].endswith("(predict.py)")
+    assert "published" in lines[2]
+
+
+def test_damaged_models_are_reported_and_the_rest_is_listed(tmp_path, write_generator, capsys):
+    write_generator(tmp_path / "a.h5")
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:3000])
+    write_generator(tmp_path / "c.h5", 3)
+    write_generator(tmp_path / "d.h5")
+    assert run("--model", tmp_path) == 1
+    captured = capsys.readouterr()
+    assert [line.split(":")[0] for line in captured.out.splitlines()] == [
+        str(tmp_path / "a.h5"),
+        str(tmp_path / "d.h5"),
+    ]
+    assert "b.h5" in captured.err
+    assert "c.h5: expected 1 or 2 input channels, found 3" in captured.err
+
+
+def test_a_folder_with_one_generator_stands_for_it(tmp_path, models, capsys):
+    source = write_tone(tmp_path / "in.wav")
+    assert run("--model", models / "keyboard_2_guitar", "--input", source, "--output", tmp_path / "out.wav") == 0
+    message = read_refusal(capsys, "--model", models, "--input", source, "--output", tmp_path / "other.wav")
+    assert "expected one generator, found several" in message
+
+
+def test_the_generator_directly_in_a_folder_is_preferred_to_those_below(tmp_path, write_generator, capsys):
+    """The folder of a hum2guitar model also holds the generators of its stages."""
+    for stage in ("1_global", "2_local", "."):
+        write_generator(tmp_path / "m" / stage / "generator.h5", origin=stage, targets=["guitar"])
+    write_generator(tmp_path / "m/generator_best.h5")
+    assert command.describe_generator(tmp_path / "m").path == tmp_path / "m/generator.h5"
+    (tmp_path / "m/generator.h5").unlink()
+    assert "found several" in read_refusal(capsys, "--model", tmp_path / "m", "--input", write_tone(tmp_path / "a.wav"))
+
+
+def test_weights_for_the_other_command_are_refused_with_its_name(tmp_path, pair, anything, models, capsys):
+    ends = ["--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    assert "use predict_multitarget.py" in read_refusal(capsys, "--model", anything, *ends)
+    style = ["--style", tmp_path / "in.wav"]
+    assert "use predict.py" in read_refusal(capsys, "--model", pair, *ends, *style, command=predict_multitarget)
+    discriminator = models / "keyboard_2_guitar/discriminator.h5"
+    assert "found those of a discriminator" in read_refusal(capsys, "--model", discriminator, *ends)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_bad_weights_are_named(tmp_path, pair, write_generator, capsys):
+    ends = ["--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    (tmp_path / "text.h5").write_text("weights")
+    (tmp_path / "cut.h5").write_bytes(pathlib.Path(pair).read_bytes()[:-50_000])
+    write_generator(tmp_path / "three.h5", 3)
+    weights.write(tmp_path / "other.h5", [("dense", [("dense/kernel:0", np.zeros((4, 4)))])], {})
+    for name, expected in (
+        ("none.h5", "found nothing"), ("text.h5", "another kind of file"), ("cut.h5", "truncated or damaged"),
+        ("three.h5", "1 or 2 input channels, found 3"), ("other.h5", "network of this project"),
+    ):  # fmt: skip
+        message = read_refusal(capsys, "--model", tmp_path / name, *ends)
+        assert name in message
+        assert expected in message
+    assert "another kind of file" in read_refusal(capsys, "--model", tmp_path / "in.wav")
+    (tmp_path / "empty").mkdir()
+    assert "none in" in read_refusal(capsys, "--model", tmp_path / "empty")
+    assert not (tmp_path / "out.wav").exists()
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def parse(*argv):
+    parser = cli.Parser("predict")
+    command.add_arguments(parser)
+    command.add_hum_arguments(parser)
+    arguments = parser.parse_args(["--model", "m.h5", *map(str, argv)])
+    return command.read_settings(arguments, command.read_hum_settings(arguments))
+
+
+def test_every_flag_reaches_its_setting():
+    settings = {"overlap": 0.1, "phase": "hybrid", "griffinlim_iterations": 3, "high_band": "keep", "level": "match"}
+    settings |= {"stereo": "mono", "sample_rate": 22050, "subtype": "24"}
+    hum = {"f0": "cepstrum", "f0_min": 50.0, "f0_max": 500.0, "transpose": -12.0, "mel_inverse": "published"}
+    flags = [word for name, value in (settings | hum).items() for word in (f"--{name}", value)]
+    assert parse(*flags) == Settings(**settings, hum=HumSettings(**hum))
+    assert parse("--transpose", "auto").hum.transpose is None
+
+
+def test_flags_for_another_kind_of_model_are_refused(tmp_path, pair, write_hum2guitar, capsys):
+    ends = ["--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    hum = tmp_path / "hum.h5"
+    write_hum2guitar(hum, weights.GLOBAL_GENERATOR)
+    for_hum2guitar = {"f0": "cepstrum", "f0_min": 50, "f0_max": 500, "transpose": 0, "mel_inverse": "published"}
+    for_others = {"phase": "hybrid", "high_band": "keep"}
+    for path, system, flags in ((pair, "pix2pix", for_hum2guitar), (hum, "hum2guitar", for_others)):
+        for flag, value in flags.items():
+            message = read_refusal(capsys, "--model", path, *ends, f"--{flag}", value)
+            assert f"--{flag}: expected with other models only, found {path} of {system}" in message
+    assert run("--model", pair, *ends, "--transpose", "auto", "--phase", "hybrid") == 0
+
+
+def test_a_missing_cuda_device_is_reported_in_one_line(tmp_path, pair, monkeypatch, capsys):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    ends = ["--model", pair, "--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    line = f"{pair}: --gpu 1: onnxruntime-gpu is not installed, works on the CPU\n"
+    for asked, expected in ((["--gpu", 1], line), (["--gpu", -1], ""), ([], "")):
+        assert run(*ends, *asked) == 0
+        assert capsys.readouterr().err == expected
+
+
+def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pair, capsys):
+    good = write_tone(tmp_path / "good.wav")
+    (tmp_path / "text.wav").write_text("no audio")
+    (tmp_path / "text.m4a").write_text("no audio")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    soundfile.write(tmp_path / "nan.wav", np.array([0, np.nan, 0], np.float32), RATE, "FLOAT")
+    (tmp_path / "file").write_text("in the way")
+    write_tone(tmp_path / "six.wav", n_channels=6)
+    before = sorted(tmp_path.iterdir())
+    for source, output, options, expected in (
+        ("none.wav", "o.wav", [], "found nothing at"),
+        ("*.xyz", "o", [], "found none in"),
+        ("text.wav", "o.wav", [], "text.wav: expected audio"),
+        ("empty.wav", "o.wav", [], "without samples"),
+        ("nan.wav", "o.wav", [], "found nan at 0.000 s (sample 1, channel 0)"),
+        ("good.wav", "good.wav", [], "not the input itself"),
+        ("good.wav", "o.xyz", [], "found .xyz"),
+        ("good.wav", "o", [], "found none"),
+        ("good.wav", "o.mp3", ["--subtype", "24"], "--subtype: expected none for .mp3, found 24"),
+        ("good.wav", "o.flac", ["--subtype", "float"], "expected 16 or 24 for .flac"),
+        ("good.wav", "o.mp3", ["--sample_rate", "96000"], "found 96000 Hz and 1 channels"),
+        ("six.wav", "o.mp3", [], "6 channels"),
+        ("good.wav", "o.wav", ["--sample_rate", "2000000000"], "at least 1000 and at most 768000, found 2000000000"),
+        ("good.wav", "o.wav", ["--sample_rate", "1"], "at least 1000"),
+        ("good.wav", "o.wav", ["--plot", "o.gif"], "--plot: expected an extension"),
+        ("good.wav", "o.wav", ["--overlap", "0.6"], "--overlap: expected a number at least 0 and at most 0.5"),
+        ("good.wav", "file/o.wav", [], "file"),
+        (".", "file", [], "expected a folder"),
+        (".", "o.wav", [], "expected a folder where --input names several recordings, found a file's name: "),
+        ("/dev/zero", "o.wav", [], "found no regular file at /dev/zero"),
+        (".", "o", ["--plot", "o.png"], "expected with a single recording"),
+    ):
+        ends = ["--input", tmp_path / source, "--output", tmp_path / output]
+        assert expected in read_refusal(capsys, "--model", pair, *ends, *options), (source, output)
+    assert "--output: expected" in read_refusal(capsys, "--model", pair, "--input", good)
+    assert "--input: expected with --output" in read_refusal(capsys, "--model", pair, "--output", tmp_path / "o.wav")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def test_folders_are_mirrored_existing_outputs_skipped_and_bad_recordings_reported(tmp_path, pair, monkeypatch, capsys):
+    source, output = tmp_path / "in", tmp_path / "in/converted"
+    write_tone(source / "a.wav")
+    write_tone(source / "deep/er/b.flac")
+    write_tone(source / "deep/.hidden.wav")
+    (source / "deep/broken.wav").write_text("no audio")
+    (source / "notes.txt").write_text("no recording")
+    loads, load = [], load_converter
+    monkeypatch.setattr("conversion.command.load_converter", lambda *args: loads.append(args) or load(*args))
+    assert run("--model", pair, "--input", source, "--output", output) == 1
+    captured = capsys.readouterr()
+    assert "1 left out" in captured.err
+    assert "broken.wav" in captured.err
+    assert sorted(str(p.relative_to(output)) for p in output.rglob("*.*")) == ["a.wav", "deep/er/b.flac"]
+    assert len(loads) == 1
+    (source / "deep/broken.wav").unlink()
+    stamps = [p.stat().st_mtime_ns for p in sorted(output.rglob("*.*"))]
+    write_tone(source / "c.wav")
+    assert run("--model", pair, "--input", source, "--output", output) == 0
+    captured = capsys.readouterr()
+    assert "2 of 3 already in" in captured.out
+    assert captured.out.splitlines()[1:] == [str(output / "c.wav")]
+    assert [(output / name).stat().st_mtime_ns for name in ("a.wav", "deep/er/b.flac")] == stamps
+    assert run("--model", pair, "--input", source, "--output", output, "--overwrite") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert (output / "a.wav").stat().st_mtime_ns > stamps[0]
+
+
+def test_file_names_that_are_not_unicode_are_converted(tmp_path, pair):
+    source = write_tone(tmp_path / "in/plain.wav")
+    try:
+        shutil.copy(source, os.fsencode(tmp_path / "in") + b"/caf\xe9.wav")
+    except OSError:
+        pytest.skip("the file system takes only Unicode names")
+    assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.wav", b"plain.wav"]
+    one = os.fsdecode(b"caf\xe9.wav")
+    shutil.copy(source, tmp_path / "in" / one)
+    ends = ["--input", tmp_path / "in" / one, "--output", tmp_path / one, "--plot", tmp_path / "o.png"]
+    assert run("--model", pair, *ends) == 0
+    assert (tmp_path / "o.png").exists()
+
+
+def test_a_pattern_finds_recordings_and_keeps_their_folders(tmp_path, pair, capsys):
+    for name in ("takes/one/a.wav", "takes/two/a.wav", "takes/two/b.flac"):
+        write_tone(tmp_path / name)
+    assert run("--model", pair, "--input", tmp_path / "takes/*/a.*", "--output", tmp_path / "out") == 0
+    found = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*"))
+    assert found == ["one/a.wav", "two/a.wav"]
+    write_tone(tmp_path / "takes/[x].wav")  # if a file of this name exists, it is not a pattern
+    assert run("--model", pair, "--input", tmp_path / "takes/[x].wav", "--output", tmp_path / "x.wav") == 0
+
+
+def test_the_input_folder_is_refused_as_output_folder(tmp_path, pair, capsys):
+    write_tone(tmp_path / "in/a.wav")
+    before = (tmp_path / "in/a.wav").read_bytes()
+    ends = ["--input", tmp_path / "in", "--output", tmp_path / "in"]
+    assert "expected another folder than that of --input" in read_refusal(capsys, "--model", pair, *ends)
+    assert (tmp_path / "in/a.wav").read_bytes() == before
+
+
+def test_formats_that_cannot_be_written_become_wav_under_another_name(tmp_path, pair, monkeypatch):
+    write_tone(tmp_path / "in/a.wav")
+    write_tone(tmp_path / "in/a.opus", rate=48000, format="OGG", subtype="OPUS")  # libsndfile reads it without ffmpeg
+    monkeypatch.setenv("PATH", "")
+    assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.opus.wav", "a.wav"]
+    assert soundfile.info(tmp_path / "out/a.opus.wav").samplerate == 48000

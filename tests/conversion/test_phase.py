@@ -1,0 +1,56 @@
+"""Griffin-Lim brings audio closer to a given magnitude, also in chunks."""
+
+import itertools
+
+import librosa
+import numpy as np
+import pytest
+from made_conversions import make_converter, make_music
+
+from conversion.files import convert_audio
+from conversion.phase import apply_phase, griffin_lim
+from conversion.streaming import istft_blocks
+from data import PUBLISHED, amplitude_to_db, forward_transform, unit
+
+
+def inconsistency(converted, wanted):
+    """Spectral convergence: distance between the magnitude of the audio and the wanted one, over the latter."""
+    magnitude, _ = forward_transform(converted)
+    return np.linalg.norm(magnitude - wanted) / np.linalg.norm(wanted)
+
+
+def test_griffin_lim_brings_the_audio_closer_to_the_magnitude():
+    """The phase is that of one piece of music, the magnitude that of another."""
+    audio, other = make_music(4, 1), make_music(4, 2)
+    wanted, _ = forward_transform(other)
+    levels = np.pad(amplitude_to_db(wanted), ((0, 0), (0, 1024)))
+    results = {}
+    for phase, iterations in (("input", 0), ("griffinlim", 0), ("griffinlim", 4), ("griffinlim", 24), ("hybrid", 24)):
+        position = itertools.count(0, 256)
+        made = make_converter(
+            lambda x, position=position: 2 * np.stack([levels[:, p : p + 256, None] for _, p in zip(x, position)]) - 1,  # noqa: B905
+            overlap=0, phase=phase, griffinlim_iterations=iterations,
+        )  # fmt: skip
+        results[phase, iterations] = inconsistency(convert_audio(audio, made), wanted)
+    assert results["griffinlim", 0] == pytest.approx(results["input", 0], rel=1e-6)
+    assert results["griffinlim", 24] < results["griffinlim", 4] < 0.9 * results["input", 0]
+    assert results["griffinlim", 24] < results["hybrid", 24] < results["input", 0]
+
+
+def test_refining_in_chunks_is_about_as_good_as_refining_the_whole():
+    """Each chunk is refined together with frames of its neighbours, so the seams are as consistent as the rest."""
+    spectrum = np.random.default_rng(0).normal(size=(256, 400, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    target = np.abs(spectrum[:, ::-1]).copy()
+    whole = target * griffin_lim(target, unit(spectrum), spectrum[:, :0], 16, PUBLISHED)
+    pieces = zip(np.split(target, 4, axis=1), np.split(spectrum, 4, axis=1), strict=True)
+    streamed = list(apply_phase(pieces, "griffinlim", 16, PUBLISHED))
+    chunked = np.concatenate([s for s, _ in streamed], axis=1)
+    np.testing.assert_array_equal(np.concatenate([s for _, s in streamed], axis=1), spectrum)
+    np.testing.assert_allclose(np.abs(chunked), target, rtol=1e-4, atol=1e-5)
+
+    def error(refined):
+        audio = np.concatenate(list(istft_blocks([refined], PUBLISHED)))
+        found = librosa.stft(audio, n_fft=1024, hop_length=512, window=np.hanning(1024))[:256, :400]
+        return np.linalg.norm(np.abs(found) - target) / np.linalg.norm(target)
+
+    assert error(chunked) < 1.02 * error(whole) < 0.9 * error(target * unit(spectrum))
