@@ -11,6 +11,7 @@ import numpy as np
 from common import recordings
 from common.audio import CountedBlocks
 from common.errors import InputError
+from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network
 from conversion.phase import Chunk, apply_phase
 from conversion.settings import Settings
@@ -85,28 +86,40 @@ class Pix2PixConverter:
         """
         representation = self._representation
         n_bins, n_frames, n_overlap = representation.n_bins, representation.n_frames, self._n_overlap
-        hop = n_frames - n_overlap
-        scale, rising = representation.magnitude_scale, fade_in(n_overlap)
+        hop, rising = n_frames - n_overlap, fade_in(n_overlap)
         carried = np.zeros((n_bins, n_overlap), np.float32)  # weighted end of the last slice; the next one adds to it
         is_first = True
-        for frames, is_last in regroup_frames(spectra, self._batch_size * hop, n_overlap):
-            spectrum = frames[:n_bins]
-            level = amplitude_to_db(np.abs(spectrum) * scale, representation.amin)
-            n_slices = max(1, -(-(level.shape[1] - n_overlap) // hop))
-            level = np.pad(level, ((0, 0), (0, (n_slices - 1) * hop + n_frames - level.shape[1])))
-            slices = np.stack([level[:, hop * i : hop * i + n_frames] for i in range(n_slices)])
-            blended = np.zeros_like(level)
+        batches = self._cut_slices(spectra)
+        for spectrum, outputs, is_last in map_ahead(
+            lambda batch: (batch[0], self._run(batch[1]), batch[2]), batches, 2
+        ):
+            n_slices = len(outputs)
+            blended = np.zeros((n_bins, (n_slices - 1) * hop + n_frames), np.float32)
             blended[:, :n_overlap] = carried
-            for i, output in enumerate(self._run(slices)):
+            for i, output in enumerate(outputs):
                 if not (is_first and i == 0):
                     output[:, :n_overlap] *= rising
                 if not (is_last and i == n_slices - 1):
                     output[:, n_frames - n_overlap :] *= rising[::-1]
                 blended[:, hop * i : hop * i + n_frames] += output
             n_final = spectrum.shape[1] if is_last else n_slices * hop
-            yield db_to_amplitude(blended[:, :n_final], representation.amin) / scale, spectrum[:, :n_final]
+            magnitude = db_to_amplitude(blended[:, :n_final], representation.amin) / representation.magnitude_scale
+            yield magnitude, spectrum[:, :n_final]
             carried = blended[:, n_final:]
             is_first = False
+
+    def _cut_slices(self, spectra: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+        """Batches of overlapping slices: the spectrum ``(n_bins, n)``, its log level ``(n_slices, n_bins, n_frames)``,
+        the end filled up with zeros, and whether it is the last batch."""
+        representation, n_overlap = self._representation, self._n_overlap
+        n_frames = representation.n_frames
+        hop = n_frames - n_overlap
+        for frames, is_last in regroup_frames(spectra, self._batch_size * hop, n_overlap):
+            spectrum = frames[: representation.n_bins]
+            level = amplitude_to_db(np.abs(spectrum) * representation.magnitude_scale, representation.amin)
+            n_slices = max(1, -(-(level.shape[1] - n_overlap) // hop))
+            level = np.pad(level, ((0, 0), (0, (n_slices - 1) * hop + n_frames - level.shape[1])))
+            yield spectrum, np.stack([level[:, hop * i : hop * i + n_frames] for i in range(n_slices)]), is_last
 
     def _run(self, slices: np.ndarray) -> np.ndarray:
         """The network's output for slices ``(n, n_bins, n_frames)``, the same shape; both are log levels [0, 1]."""

@@ -18,6 +18,7 @@ import numpy as np
 import data
 from common import weights
 from common.audio import CountedBlocks
+from common.jobs import map_ahead
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published
@@ -176,30 +177,38 @@ class HumConverter:
             yield piece * factor
 
     def _predict(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Mel levels ``(n_mels, n)`` that the network makes of the pitch, in pieces, from overlapping windows.
+        """Mel levels ``(n_mels, n)`` that the network makes of the pitch, in pieces, from overlapping windows."""
+        n_overlap = self._n_overlap
+        hop = self._representation.n_frames - n_overlap
+        carried = None  # frames of the last window that overlap with the next one
+        windows = self._cut_windows(pieces)
+        for level, n_new in map_ahead(lambda window: (self._predict_window(window[0]), window[1]), windows, n_ahead=4):
+            blended = _blend(carried, level[:, -n_new:], n_overlap)
+            yield blended[:, :hop]
+            carried = blended[:, hop:]
+        if carried is not None and carried.shape[1]:
+            yield carried
+
+    def _cut_windows(self, pieces: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+        """Overlapping windows ``(2, n)``, and how many of their last frames begin where the next window should.
 
         The last window ends where the sound ends and is as long as the others, so that the network always gets a window
         full of sound, as in training.
         """
-        n_frames, n_overlap = self._representation.n_frames, self._n_overlap
-        hop = n_frames - n_overlap
+        n_frames = self._representation.n_frames
+        hop = n_frames - self._n_overlap
         waiting = np.zeros((2, 0), np.float32)  # from `n_past` frames before the next one to give
         n_past = 0
-        carried = None  # frames of the last window that overlap with the next one
         for piece in pieces:
             waiting = np.concatenate([waiting, piece], axis=1)
             while waiting.shape[1] - n_past > n_frames:
-                window = self._predict_window(waiting[:, n_past : n_past + n_frames])
-                blended = _blend(carried, window, n_overlap)
-                yield blended[:, :hop]
-                carried = blended[:, hop:]
+                yield waiting[:, n_past : n_past + n_frames], n_frames
                 n_past += hop
                 dropped = max(0, n_past - n_frames)
                 waiting, n_past = waiting[:, dropped:], n_past - dropped
         n_left = waiting.shape[1] - n_past
         if n_left:
-            last = self._predict_window(waiting[:, -n_frames:])
-            yield _blend(carried, last[:, -n_left:], n_overlap)
+            yield waiting[:, -n_frames:], n_left
 
     def _predict_window(self, window: np.ndarray) -> np.ndarray:
         """Mel level ``(n_mels, n)`` that the network makes of F0 and energy ``(2, n)``, as loud as that energy."""
