@@ -56,7 +56,7 @@ demo-hum: $(VENV)/installed
 	@echo "Weights:  demo/models/hum2guitar/generator.h5"
 
 test: $(VENV)/installed-dev
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --durations=20
 
 test-fast: $(VENV)/installed-dev
 	$(PYTHON) -m pytest -m "not slow"
