@@ -100,6 +100,7 @@ def features(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_findlr_writes_its_files_and_leaves_trained_weights_alone(features, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "a_2_b"
     argv = (

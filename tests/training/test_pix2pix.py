@@ -88,6 +88,7 @@ def voices(tmp_path_factory, noise_features):
     return noise_features(tmp_path_factory.mktemp("voices"), slices)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_augmentation_ends_with_the_same_weights(voices, tmp_path):
     """Interrupted in the middle of the second of two epochs of three steps."""
     assert train_guitar(voices, tmp_path / "whole", "--epochs", "2") == 0
