@@ -16,9 +16,7 @@ from data import Representation, overlap_add, stft, unit
 PHASES = ("input", "griffinlim", "hybrid")
 CONTEXT = 8  # frames on both sides of a chunk that are included when it is refined
 MOMENTUM = 0.9  # of fast Griffin-Lim
-HYBRID_DB = (
-    3.0  # "hybrid" keeps the input's phase in bins whose predicted level differs from the input's by at most this
-)
+HYBRID_DB = 3.0  # "hybrid" keeps the input's phase where prediction and input differ by no more than this
 
 Chunk = tuple[np.ndarray, np.ndarray]  # magnitude or output spectrum, and input spectrum, both (n_bins, n)
 
