@@ -230,7 +230,7 @@ def write_noise(path, seconds):
 def test_memory_does_not_grow_with_length(tmp_path, write_generator):
     """Peak memory of whole processes: 1 and 5 minutes of stereo differ by less than 10 %.
 
-    Four more minutes are 85 MB as float32, almost half of the peak. The shorter recording already fills five batches.
+    Four more minutes are 85 MB as float32; the peak is about 200 MB. One minute already takes many batches of slices.
     """
     network, output = write_generator(tmp_path / "generator.h5", base_filters=2), tmp_path / "out.wav"
     short, long = (
@@ -245,5 +245,5 @@ def test_memory_does_not_grow_with_length(tmp_path, write_generator):
 @pytest.mark.parametrize(("base_filters", "limit_mb"), [(16, 700), (64, 1300)])
 def test_memory_stays_below_its_limit(tmp_path, write_generator, base_filters, limit_mb):
     network = write_generator(tmp_path / "generator.h5", base_filters=base_filters)
-    source = write_noise(tmp_path / "in.wav", 15)  # a full batch of slices and a part of one
+    source = write_noise(tmp_path / "in.wav", 15)  # several full batches of slices
     assert peak_memory("--model", network, "--input", source, "--output", tmp_path / "out.wav") < limit_mb * 1000
