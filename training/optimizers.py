@@ -7,7 +7,6 @@ import dataclasses
 import tensorflow as tf
 
 keras = tf.keras
-SCHEDULES = ("constant", "linear", "decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +14,9 @@ class Schedule:
     """Learning rate over the steps of a run.
 
     Attributes:
-        kind: one of `SCHEDULES`. "constant": the full rate. "linear": up from zero over the first 5 % of the steps,
-            the full rate to the middle, then down to zero at the end. "decay": the full rate to the middle, then down
-            to zero at the end, as hum2guitar was trained (100 epochs each).
+        kind: "constant": the full rate. "linear": up from zero over the first 5 % of the steps, the full rate to the
+            middle, then down to zero at the end. "decay": the full rate to the middle, then down to zero at the end,
+            as hum2guitar was trained (100 epochs each).
         n_steps: steps of the whole run.
     """
 

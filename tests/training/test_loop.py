@@ -519,7 +519,7 @@ def test_twenty_kills(trainer, features, tmp_path):
             wait_for_states(process, folder, draw.randrange(3))
             time.sleep(0.05 * draw.random())
             process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
             if copy is copies[-1]:
                 process.kill()
                 process.wait()
