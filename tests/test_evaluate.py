@@ -173,6 +173,7 @@ def test_nothing_readable_is_an_error_that_names_the_reason(folders, capsys):
     assert "expected a pair that can be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_itself_without_a_model_and_without_tensorflow(tmp_path):
     write(tmp_path / "o.wav", melody())
     write(tmp_path / "t.wav", np.concatenate([melody(3), np.zeros(RATE // 10, np.float32)]))

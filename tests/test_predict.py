@@ -97,6 +97,7 @@ def test_bad_input_is_reported_without_importing_tensorflow_or_librosa(tmp_path,
     assert source in done.stderr
 
 
+@pytest.mark.slow
 def test_without_tensorflow_recordings_are_converted_and_evaluated(tmp_path, pair, write_generator, write_hum2guitar):
     """TensorFlow and Keras cannot be imported in this process."""
     multitarget = write_generator(tmp_path / "multitarget.h5", in_channels=2)

@@ -34,6 +34,7 @@ def test_lists_of_targets(words):
     assert train_multitarget.parse_instruments(words, "--target") == ["a_b", "c-2"]
 
 
+@pytest.mark.slow
 def test_multitarget_run(instrument_features, tmp_path, capsys):
     """One epoch for two targets, one of them the origin itself: everything that has to be there is, and it resumes."""
     argv = (
@@ -74,6 +75,7 @@ def test_multitarget_run(instrument_features, tmp_path, capsys):
     assert "is complete" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_from_any_to_any(noise_features, tmp_path, capsys):
     """Every instrument to each other one, in the folder any_2_any."""
     pieces = {"bach": 1, "satie": 1}

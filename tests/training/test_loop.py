@@ -146,6 +146,7 @@ def signalled_after(number, which):
     return around
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(6))
 def test_sigterm_in_any_step_and_resume(trainer, whole, tmp_path, number):
     folder = tmp_path / "m"
@@ -180,6 +181,7 @@ PLACES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "name", "after"), PLACES, ids=[name for _, name, _ in PLACES])
 def test_killed_at_the_end_of_an_epoch_and_resumed(trainer, whole, tmp_path, monkeypatch, owner, name, after):
     """In the second epoch, before or after something is written at its end."""
@@ -268,6 +270,7 @@ def small_disk(folder, kilobytes):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
 @pytest.mark.parametrize("kilobytes", [600, 1100, 1600])
 def test_small_disk(trainer, whole, tmp_path, kilobytes):
