@@ -17,6 +17,8 @@ import numpy as np
 
 T = TypeVar("T", bound="StftSettings")
 
+MAX_SETTING = 2**20  # of any whole number in a representation, so that a damaged file cannot ask for much memory
+
 
 class StftSettings:
     """Base of the frozen dataclasses that describe a kind of representation.
@@ -29,8 +31,8 @@ class StftSettings:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if isinstance(value, int) and value <= 0:
-                raise ValueError(f"expected {name} above 0, found {value}")
+            if isinstance(value, int) and not 0 < value <= MAX_SETTING:
+                raise ValueError(f"expected {name} above 0 and up to {MAX_SETTING}, found {value}")
         if self.n_fft % self.hop_length:
             raise ValueError(f"expected n_fft to be a multiple of hop_length, found {self.n_fft} and {self.hop_length}")
 

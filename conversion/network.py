@@ -40,6 +40,7 @@ INPUT, OUTPUT, DESCRIPTION = "input", "output", "description"
 WEIGHTS_FILE = "weights.bin"
 MAX_ONNX_BYTES = 2**31 - 1  # of a Protocol Buffers message
 MAX_BASE_FILTERS = 1024
+MAX_SLICE = 2**20  # bins times frames
 
 LEAKY_SLOPE = 0.3
 BATCH_NORM_EPSILON = 1e-3
@@ -100,7 +101,9 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
     on_gpu = gpu != -1 and CUDA in onnxruntime.get_available_providers()
     providers = [(CUDA, {"device_id": gpu or 0, "use_tf32": 0}), CPU] if on_gpu else [CPU]
     if path.suffix.lower() == ".onnx":
-        description, session = _read_onnx(path, check_values=True), _start(path, providers)
+        description = _read_onnx(path, check_values=True)
+        _check_representation(description)
+        session = _start(path, providers)
     else:
         description, session = _start_from_layers(path, providers)
     network = OnnxNetwork(session, description)
@@ -108,6 +111,20 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
         reason = f"ONNX Runtime cannot use CUDA device {gpu}" if on_gpu else "onnxruntime-gpu is not installed"
         print(f"{path}: --gpu {gpu}: {reason}, works on the CPU", file=sys.stderr)
     return network
+
+
+def _check_representation(description: weights.Description) -> None:
+    """Refuse a description whose slices the network cannot work on, or could not work on in reasonable memory."""
+    expected = "pix2pix" if description.network == weights.UNET else "hum2guitar"
+    if description.system != expected:
+        raise InputError(f"{description.path}: expected the system {expected}, found {description.system}")
+    if description.network == weights.UNET:
+        bins, frames = description.representation.n_bins, description.representation.n_frames
+        if bins % 256 or frames % 256 or bins * frames > MAX_SLICE:
+            raise InputError(
+                f"{description.path}: expected slices of multiples of 256 bins and 256 frames, up to {MAX_SLICE} "
+                f"values in all, found {bins} and {frames}"
+            )
 
 
 def _start_from_layers(path: pathlib.Path, providers: list):
@@ -118,6 +135,7 @@ def _start_from_layers(path: pathlib.Path, providers: list):
     temporary file cannot be written.
     """
     description, layers = _read_layers(path)
+    _check_representation(description)
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             model_path = pathlib.Path(folder, "model.onnx")

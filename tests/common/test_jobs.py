@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -23,3 +24,35 @@ def test_ctrl_c_reaches_a_process_only_while_it_does_a_job():
     assert arriving == [str(signal.SIG_IGN)] * 4
     assert working == [signal.default_int_handler] * 4
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_map_ahead_gives_results_in_order_and_works_ahead_of_them():
+    done, asked = [], []
+
+    def square(number):
+        done.append(number)
+        return number**2
+
+    def numbers():
+        for number in range(6):
+            asked.append(number)
+            yield number
+
+    results = jobs.map_ahead(square, numbers(), 2)
+    assert next(results) == 0
+    assert asked == [0, 1, 2]
+    assert [0, *results] == [number**2 for number in range(6)]
+    assert done == list(range(6))
+    assert list(jobs.map_ahead(square, [], 2)) == []
+
+
+def test_map_ahead_passes_on_errors_and_ends_its_thread():
+    n_threads = threading.active_count()
+    results = jobs.map_ahead(lambda number: 1 // number, [1, 0, 1], 1)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        list(results)
+    left = jobs.map_ahead(str, range(5), 1)
+    next(left)
+    left.close()
+    assert threading.active_count() == n_threads

@@ -172,3 +172,54 @@ def test_damaged_representation_is_named(tmp_path):
     weights.write(tmp_path / "g.h5", groups, {"network": "unet", "representation": {"kind": "mel"}})
     with pytest.raises(InputError, match=r"g\.h5.*mel"):
         _ = weights.describe(tmp_path / "g.h5").representation
+
+
+# --- files that are not trusted ---------------------------------------------------------------------------------------
+
+
+def change(path, work):
+    with h5py.File(path, "a") as file:
+        work(file)
+
+
+def test_weights_in_another_file_are_refused(tmp_path):
+    write_published(tmp_path / "other.h5", published_table(1, 2), seed=1)
+    write_published(tmp_path / "link.h5", published_table(1, 2))
+
+    def link(file):
+        del file["sequential_3"]
+        file["sequential_3"] = h5py.ExternalLink(tmp_path / "other.h5", "/sequential_3")
+
+    change(tmp_path / "link.h5", link)
+    assert "in another" in refused(tmp_path / "link.h5")
+
+    def store_outside(file):
+        del file["sequential_3/conv2d_3/kernel:0"]
+        where = [(str(tmp_path / "other.h5"), 0, 4 * 4 * 8 * 16 * 4)]
+        file["sequential_3"].create_dataset("conv2d_3/kernel:0", (4, 4, 8, 16), np.float32, external=where)
+
+    write_published(tmp_path / "external.h5", published_table(1, 2))
+    change(tmp_path / "external.h5", store_outside)
+    assert "in another" in refused(tmp_path / "external.h5")
+
+
+def test_sizes_that_do_not_fit_into_the_file_are_refused_before_they_are_read(tmp_path):
+    """An array that was never written takes no space in HDF5, and reads as zeros."""
+    with h5py.File(tmp_path / "g.h5", "w") as file:
+        table = published_table(1, 512)
+        file.attrs["layer_names"] = [name.encode() for name, _ in table]
+        for name, members in table:
+            file.create_group(name).attrs["weight_names"] = [weight.encode() for weight, _ in members]
+            for weight, shape in members:
+                file[name].create_dataset(weight, shape, np.float32)
+    assert "MB of them in a file of" in refused(tmp_path / "g.h5")
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [("targets", 3), ("targets", [3]), ("origin", 2.5), ("system", 1), ("representation", "mel")]
+)
+def test_entries_of_another_type_are_named(tmp_path, entry, value):
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+    stored = str(value) if isinstance(value, list) else value
+    change(tmp_path / "g.h5", lambda file: file.attrs.__setitem__(entry, stored))
+    assert entry in refused(tmp_path / "g.h5")

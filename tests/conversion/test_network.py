@@ -1,6 +1,9 @@
 """The ONNX networks against Keras' for every kind of weights file, and the files that they refuse."""
 
+import errno
 import json
+import os
+import pathlib
 import tempfile
 
 import h5py
@@ -197,3 +200,34 @@ def test_refuses_hum2guitar_weights_of_another_shape(tmp_path, write_hum2guitar)
         network.build_graph(changed(lambda file: file["local_up"].attrs.__setitem__("weight_names", [])))
     with pytest.raises(InputError, match=r"layer global_last has .*found no weights"):
         network.build_graph(changed(lambda file: file.attrs.__setitem__("network", "global_generator")))
+
+
+def test_where_no_temporary_file_can_be_written_the_weights_stay_in_memory(tmp_path, write_generator, monkeypatch):
+    path = write_generator(tmp_path / "generator.h5")
+    expected = network.load_network(path)(slices((1, 256, 256, 1)))
+    for broken in ("TemporaryDirectory", "write_bytes"):
+        with monkeypatch.context() as patch:
+            target = tempfile if broken == "TemporaryDirectory" else pathlib.Path
+            patch.setattr(target, broken, raise_no_space)
+            found = network.load_network(path)(slices((1, 256, 256, 1)))
+        np.testing.assert_array_equal(found, expected)
+
+
+def raise_no_space(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"representation": {"n_bins": 200}}, "found 200 and 256"),
+        ({"representation": {"n_frames": 2**19}}, "found 256 and 524288"),
+        ({"representation": {"n_fft": 2**40}}, "expected n_fft above 0 and up to 1048576"),
+        ({"system": "hum2guitar"}, "expected the system pix2pix, found hum2guitar"),
+    ],
+)
+def test_descriptions_that_do_not_fit_the_network_are_refused(tmp_path, write_generator, settings, found):
+    representation = {**PUBLISHED.to_dict(), **settings.get("representation", {})}
+    path = write_generator(tmp_path / "generator.h5", base_filters=2, **{**settings, "representation": representation})
+    with pytest.raises(InputError, match=found):
+        network.load_network(path)
