@@ -149,13 +149,15 @@ def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> 
                 yield futures[future], None, f"the Dask workers that tried it died ({error})"
 
 
-def map_ahead(function: Callable[[Any], Any], items: Iterable[Any], n_ahead: int) -> Iterator[Any]:
-    """`function` of each item, in order, computed in another thread, up to `n_ahead` items before they are needed.
+def map_ahead(
+    function: Callable[[Any], Any], items: Iterable[Any], n_ahead: int, n_threads: int = 1
+) -> Iterator[Any]:
+    """`function` of each item, in order, computed in `n_threads` other threads, up to `n_ahead` items before they are needed.
 
     So the function runs at the same time as what makes the items and what uses its results, where all of them spend
     their time outside of Python's own code, as NumPy and ONNX Runtime do.
     """
-    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool = concurrent.futures.ThreadPoolExecutor(n_threads)
     try:
         waiting = collections.deque()
         for item in items:

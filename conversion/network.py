@@ -38,6 +38,9 @@ BATCH_SIZE = 2  # slices to convert at once: more is no faster on two cores, and
 OPSET, IR_VERSION = 17, 8  # read by ONNX Runtime 1.13 and later
 INPUT, OUTPUT, DESCRIPTION = "input", "output", "description"
 WEIGHTS_FILE = "weights.bin"
+# Calls that run at the same time. hum2guitar's windows come one by one; two of them on half of the cores each take less
+# time than one after the other on all cores.
+N_PARALLEL = {weights.UNET: 1, weights.GLOBAL_GENERATOR: 2, weights.LOCAL_ENHANCER: 2}
 MAX_ONNX_BYTES = 2**31 - 1  # of a Protocol Buffers message
 MAX_BASE_FILTERS = 1024
 MAX_SLICE = 2**20  # bins times frames
@@ -50,7 +53,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxNetwork:
-    """A network that ONNX Runtime runs. Several threads may call it; it serves one after the other, to save memory.
+    """A network that ONNX Runtime runs. Any number of threads may call it; `N_PARALLEL` calls run at the same time.
 
     Attributes:
         description: of the weights file.
@@ -61,7 +64,7 @@ class OnnxNetwork:
         self.description = description
         self.provider = session.get_providers()[0]
         self._session = session
-        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(N_PARALLEL[description.network])
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Output ``(batch, bins, frames, 1)`` of ``(batch, bins, frames, channels)``, both float32 in [-1, 1].
@@ -79,7 +82,7 @@ class OnnxNetwork:
                 raise ValueError(f"expected at least 8 bins and 8 frames, found {bins} x {frames}")
         elif bins % 2 or bins < 16 or frames < 8:
             raise ValueError(f"expected an even number of bins from 16 and frames from 8, found {bins} x {frames}")
-        with self._lock:
+        with self._slots:
             return self._session.run([OUTPUT], {INPUT: np.asarray(x, np.float32)})[0]
 
 
@@ -103,7 +106,7 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
     if path.suffix.lower() == ".onnx":
         description = _read_onnx(path, check_values=True)
         _check_representation(description)
-        session = _start(path, providers)
+        session = _start(path, description.network, providers)
     else:
         description, session = _start_from_layers(path, providers)
     network = OnnxNetwork(session, description)
@@ -143,19 +146,22 @@ def _start_from_layers(path: pathlib.Path, providers: list):
                 model = _build(description, layers, file=file)
             model_path.write_bytes(model.SerializeToString())
             del layers
-            return description, _start(model_path, providers)
+            return description, _start(model_path, description.network, providers)
     except OSError:
         description, layers = _read_layers(path)
-        return description, _start(_build(description, layers).SerializeToString(), providers)
+        model = _build(description, layers).SerializeToString()
+        return description, _start(model, description.network, providers)
 
 
-def _start(model: pathlib.Path | bytes, providers: list) -> onnxruntime.InferenceSession:
+def _start(model: pathlib.Path | bytes, network: str, providers: list) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # Only the processors that this process may use, without joblib, whose import takes 15 MB.
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    options.intra_op_num_threads = max(1, n_cores // N_PARALLEL[network])
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # which keeps a second block of memory for the maps of each shape
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave others the core
     with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines

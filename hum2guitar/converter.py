@@ -182,7 +182,8 @@ class HumConverter:
         hop = self._representation.n_frames - n_overlap
         carried = None  # frames of the last window that overlap with the next one
         windows = self._cut_windows(pieces)
-        for level, n_new in map_ahead(lambda window: (self._predict_window(window[0]), window[1]), windows, n_ahead=4):
+        levels = map_ahead(lambda item: (self._predict_window(item[0]), item[1]), windows, n_ahead=4, n_threads=2)
+        for level, n_new in levels:
             blended = _blend(carried, level[:, -n_new:], n_overlap)
             yield blended[:, :hop]
             carried = blended[:, hop:]

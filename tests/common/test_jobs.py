@@ -46,6 +46,16 @@ def test_map_ahead_gives_results_in_order_and_works_ahead_of_them():
     assert list(jobs.map_ahead(square, [], 2)) == []
 
 
+def test_map_ahead_with_several_threads_keeps_the_order():
+    barrier = threading.Barrier(2, timeout=20)
+
+    def wait_for_the_other(number):
+        barrier.wait()  # passes only while two calls run at the same time
+        return number
+
+    assert list(jobs.map_ahead(wait_for_the_other, range(6), 3, n_threads=2)) == list(range(6))
+
+
 def test_map_ahead_passes_on_errors_and_ends_its_thread():
     n_threads = threading.active_count()
     results = jobs.map_ahead(lambda number: 1 // number, [1, 0, 1], 1)
