@@ -149,13 +149,11 @@ def _run_dask(work: Callable[..., Any], jobs: Sequence[tuple], address: str) -> 
                 yield futures[future], None, f"the Dask workers that tried it died ({error})"
 
 
-def map_ahead(
-    function: Callable[[Any], Any], items: Iterable[Any], n_ahead: int, n_threads: int = 1
-) -> Iterator[Any]:
-    """`function` of each item, in order, computed in `n_threads` other threads, up to `n_ahead` items before they are needed.
+def map_ahead(function: Callable[[Any], Any], items: Iterable[Any], n_ahead: int, n_threads: int = 1) -> Iterator[Any]:
+    """`function` of each item, in order, computed by `n_threads` other threads up to `n_ahead` items in advance.
 
-    So the function runs at the same time as what makes the items and what uses its results, where all of them spend
-    their time outside of Python's own code, as NumPy and ONNX Runtime do.
+    So it runs at the same time as the code that makes the items and the code that uses the results. This saves time
+    where they spend it outside of Python's interpreter, as in NumPy and ONNX Runtime.
     """
     pool = concurrent.futures.ThreadPoolExecutor(n_threads)
     try:
