@@ -59,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="weight of the mean absolute error beside the published losses, which do not teach the level of the "
         "guitar; 0 as published",
     )
+    add(
+        "--augment",
+        action="store_true",
+        help="give the network notes that are held, slide and tremble as a voice does, so that it plucks what is "
+        "hummed",
+    )
     add("--batch_size", type=count, default=1, help="segments in a step")
     add(
         "--validation_split",

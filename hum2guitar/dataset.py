@@ -21,7 +21,7 @@ from common import jobs, npy
 from common.audio import find_audio, read_blocks
 from common.errors import InputError
 from common.files import piece_names, write_array, write_json
-from hum2guitar import harmonics
+from hum2guitar import augmentation, harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.pitch import GUITAR_F0, analyse
 from training import dataset
@@ -183,6 +183,7 @@ class HumBatches(ByStep):
         halve: give half the bands, for the global generator.
         shuffle: in each epoch, draw an order from `seed` and the number of the epoch; otherwise keep the order.
         drop_remainder: leave out the last batch of an epoch if it is smaller.
+        augment: change pitch and loudness of each input by `augmentation.as_voice`, differently in each epoch.
 
     Raises:
         InputError: fewer segments than one batch.
@@ -199,12 +200,14 @@ class HumBatches(ByStep):
         halve: bool = False,
         shuffle: bool = True,
         drop_remainder: bool = False,
+        augment: bool = False,
     ) -> None:
         if shuffle and batch_size > len(segments):
             raise InputError(f"--batch_size: expected at most the {len(segments)} segments, found {batch_size}")
         super().__init__(len(segments), batch_size, drop_remainder)
         self.files, self.segments, self.seed = features.files, segments, seed
-        self.halve, self.shuffle, self.representation = halve, shuffle, features.representation
+        self.halve, self.shuffle, self.augment = halve, shuffle, augment
+        self.representation = features.representation
         r = self.representation
         self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
 
@@ -214,12 +217,17 @@ class HumBatches(ByStep):
         order = np.arange(len(self.segments))
         if self.shuffle:
             order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(order))
-        pairs = [self.pair(file, number) for file, number in self.segments[order[place]]]
+        pairs = []
+        for row in order[place]:
+            rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment else None
+            pairs.append(self.pair(*self.segments[row], rng))
         inputs, target = (np.stack(levels)[..., np.newaxis] for levels in zip(*pairs, strict=True))
         return inputs, target
 
-    def pair(self, file: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, file: int, number: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Harmonics and mel level of one segment, float32 ``(n_bins, n_frames)`` each.
+
+        With `rng`, the harmonics are those of `augmentation.as_voice`.
 
         Raises:
             InputError: the file is damaged.
@@ -229,7 +237,10 @@ class HumBatches(ByStep):
         level, (decibels, rounded, error) = features[: r.n_mels], features[r.n_mels :]
         if not np.isfinite(features).all() or np.abs(level).max() > 1.01:
             raise InputError(f"{self.files[file]}: expected levels in [-1, 1], found values outside or NaN")
-        inputs = harmonics.harmonics_level(rounded + error, 10 ** (decibels / 10), r)
+        f0 = rounded + error
+        if rng is not None:
+            f0, decibels = augmentation.as_voice(f0, decibels, r, rng)
+        inputs = harmonics.harmonics_level(f0, 10 ** (decibels / 10), r)
         return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
 
 

@@ -103,7 +103,9 @@ def train(arguments: argparse.Namespace) -> int:
         for stage in remaining:
             shared = (arguments.batch_size, arguments.seed, stage.is_global)
             drop = strategy.num_replicas_in_sync > 1
-            batches = dataset.HumBatches(features, training_rows, *shared, drop_remainder=drop)
+            batches = dataset.HumBatches(
+                features, training_rows, *shared, drop_remainder=drop, augment=arguments.augment
+            )
             held_out = None
             if len(validation_rows):
                 held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False)
@@ -166,6 +168,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         "precision": precision,
         "lr": arguments.lr,
         "l1": arguments.l1,
+        **({"augment": True} if arguments.augment else {}),
     }
     sampler = make_sampler(networks.generator, stage, representation, examples)
     pictures = pathlib.Path(arguments.out_dir, folder.name, stage.name)
@@ -189,6 +192,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
             "f0": arguments.f0,
             "in_channels": 1,
             "base_filters": arguments.base_filters,
+            "augment": arguments.augment,
         },
         identity=identity,
         generator_rate=arguments.lr,

@@ -153,6 +153,18 @@ def test_an_epoch_visits_every_segment_once_in_an_order_of_its_own(features):
     np.testing.assert_array_equal(np.concatenate(shares), batches.load(0)[0])
 
 
+def test_augmented_inputs_differ_from_epoch_to_epoch_and_targets_do_not(features):
+    batches = dataset.HumBatches(features, features.segments, 6, seed=5, shuffle=False, augment=True)
+    (inputs, target), (again, _), (other, other_target) = (batches.load(step) for step in (0, 0, 1))
+    np.testing.assert_array_equal(inputs, again)
+    assert not np.array_equal(inputs, other)
+    plain = dataset.HumBatches(features, features.segments, 6, seed=5, shuffle=False)
+    for levels in (target, other_target):
+        np.testing.assert_array_equal(levels, plain.load(0)[1])
+    shares = [batches.load(0, replica, 2)[0] for replica in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(shares), inputs)
+
+
 def test_a_batch_larger_than_the_data_is_refused(features):
     with pytest.raises(InputError, match="--batch_size"):
         dataset.HumBatches(features, features.segments, 7, 0)
