@@ -17,7 +17,7 @@ import data
 from common import cli, jobs
 from common.audio import find_audio, read_blocks
 from common.errors import InputError
-from common.files import piece_names, read_json, write_array, write_json
+from common.files import piece_names, read_json, remove_files, write_array, write_json
 from data import PUBLISHED, Representation
 from training.dataset import FEATURES_FILE
 
@@ -153,8 +153,7 @@ def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
             raise InputError(
                 f"--features_path: expected {settings} in {path}, found {kept}; take another folder or --overwrite"
             )
-        for old in features.glob("*/*.npy"):
-            old.unlink()
+        remove_files(features, "*.npy")
     if kept != settings or not path.exists():
         write_json(path, settings)
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from common import cli, jobs
 from common.errors import InputError
-from common.files import piece_names, read_json, write_json
+from common.files import check_names, piece_names, read_json, remove_files, write_json
 from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
 from synthesis.midi import find_midi, read_midi
 from synthesis.mixing import Playing, pitches_needed, write_piece
@@ -89,7 +89,8 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     audios = pathlib.Path(arguments.audios_path).resolve()
     playing = Playing(arguments.playback_speed, arguments.duration_rate, arguments.transpose, arguments.sustain_pedal)
     with contextlib.ExitStack() as stack:
-        stack.callback(_remove_if_alone, audios / PARAMETERS_NAME)
+        if not os.path.lexists(audios / PARAMETERS_NAME):
+            stack.callback(_remove_if_alone, audios / PARAMETERS_NAME)
         instruments, descriptions = _find_instruments(arguments, names, voices, stack)
         scores, left_out = _find_scores(arguments, stack)
         parameters = {**dataclasses.asdict(playing), **_score_parameters(arguments), "instruments": descriptions}
@@ -291,7 +292,8 @@ def _notes_folder(arguments: argparse.Namespace, prepared: dict[str, dict], stac
             f"--notes_path: expected a new folder or one with a {NOTES_NAME}, found other notes in {folder}"
         )
     presets = {f"{name}_{0 if '@' in name else arguments.preset:03d}": about for name, about in prepared.items()}
-    stack.callback(_remove_if_alone, kept)
+    if not os.path.lexists(kept):
+        stack.callback(_remove_if_alone, kept)
     _keep_parameters(kept, {"sample_rate": SAMPLE_RATE, "instruments": presets}, "--notes_path", False)
     return folder
 
@@ -303,9 +305,9 @@ def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite:
     `overwrite`, parameters may change: all recordings that were made with the old ones are removed.
 
     Raises:
-        InputError: naming `flag`, if a parameter has changed and `overwrite` is off.
+        InputError: naming `flag`, if a parameter has changed and `overwrite` is off; or the file is damaged.
     """
-    kept = read_json(path) if path.exists() else parameters
+    kept = _read_parameters(path) if os.path.lexists(path) else parameters
     old, new = kept.get("instruments", {}), parameters["instruments"]
     growing = ("variations", "etudes")
     common = {
@@ -327,15 +329,34 @@ def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite:
     if others and not overwrite:
         remedy = "take another folder" + (" or --overwrite" if flag == "--audios_path" else "")
         raise InputError(f"{flag}: expected the parameters in {path}, found others: {', '.join(others)}; {remedy}")
-    for name in [*old, *kept.get("programs", {})] if changed else changed_names:
-        for recording in path.parent.glob(f"{name}/*.wav"):
-            recording.unlink()
+    outdated = {*old, *kept.get("programs", {})} if changed else set(changed_names)
+    if outdated:
+        remove_files(path.parent, "*.wav", outdated)
     joined = {**parameters, "instruments": {**({} if changed else old), **new}}
     if not changed:
         joined |= {key: max(kept[key], parameters[key]) for key in growing if key in kept and key in parameters}
         joined |= {key: before for key, (before, now) in common.items() if now is None}
     if not path.exists() or joined != kept:
         write_json(path, joined)
+
+
+def _read_parameters(path: pathlib.Path) -> dict:
+    """The parameters of an earlier run.
+
+    Raises:
+        InputError: the file holds none, or names that are none of folders beside it.
+    """
+    kept = read_json(path)
+    for key in ("instruments", "programs"):
+        names = kept.get(key, {})
+        described = key == "programs" or (isinstance(names, dict) and all(isinstance(d, dict) for d in names.values()))
+        if not isinstance(names, dict) or not described:
+            raise InputError(f"{path}: expected {key} by name, found {str(names)[:100]}")
+        check_names(names, path)
+    numbers = [kept[key] for key in ("variations", "etudes") if key in kept]
+    if not all(type(number) is int for number in numbers):
+        raise InputError(f"{path}: expected whole numbers of variations and etudes, found {numbers}")
+    return kept
 
 
 def _remove_if_alone(path: pathlib.Path) -> None:

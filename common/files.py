@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -56,6 +57,36 @@ def read_json(path: str | os.PathLike) -> dict:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def check_names(names: Iterable[object], where: str | os.PathLike) -> None:
+    """Refuse names read from the file `where` that could lead out of a folder: each has to be one part of a path.
+
+    Raises:
+        InputError: a name is no text, empty, ``.`` or ``..``, or has a separator, a colon or a control character.
+    """
+    for name in names:
+        if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
+            raise InputError(f"{where}: expected the names of folders in it, found {name!r}")
+
+
+def remove_files(folder: str | os.PathLike, pattern: str, names: Iterable[str] | None = None) -> None:
+    """Remove the files ``<folder>/<name>/<pattern>`` of the folders called `names`, of all if it is None.
+
+    Raises:
+        InputError: one of these folders is a link, so that the files lie elsewhere. Nothing has been removed then.
+    """
+    with os.scandir(folder) as entries:
+        chosen = [entry for entry in entries if entry.is_dir() and (names is None or entry.name in names)]
+    found = {entry.path: list(pathlib.Path(entry.path).glob(pattern)) for entry in chosen}
+    for entry in chosen:
+        if entry.is_symlink() and found[entry.path]:
+            raise InputError(
+                f"{entry.path}: expected a folder whose outdated files can be removed, found a link to "
+                f"{os.path.realpath(entry.path)}; remove them there"
+            )
+    for path in itertools.chain.from_iterable(found.values()):
+        path.unlink()
 
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:

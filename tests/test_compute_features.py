@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 
 import librosa
 import numpy as np
@@ -179,6 +180,18 @@ def test_features_of_other_settings_are_refused_unless_overwritten(run, tmp_path
     assert run("--overwrite")[0] == 0
     assert json.loads((features / "features.json").read_text()) == settings
     assert sorted(written(features)) == sorted(name for name in before if "gone" not in name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_outdated_features_behind_a_link_are_not_deleted(run, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/mine_000.npy").write_bytes(b"mine")
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features/flute").symlink_to(tmp_path / "victim")
+    (tmp_path / "features/features.json").write_text(json.dumps({"sample_rate": 1}))
+    status, _, err = run("--overwrite")
+    assert (status, err.count("\n")) == (2, 1)
+    assert (tmp_path / "victim/mine_000.npy").read_bytes() == b"mine"
 
 
 def test_names_that_are_no_text_become_some(run, tmp_path, audios):

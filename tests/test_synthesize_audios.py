@@ -140,6 +140,45 @@ def test_other_parameters_are_refused_unless_overwritten(run, tmp_path):
     assert all(after[name] != before[name] for name in before)
 
 
+@pytest.mark.parametrize("key", ["programs", "instruments"])
+@pytest.mark.parametrize("name", ["../victim", "{folder}/victim", "*", "..", "a\\b", "", "victim/.", "guitar\n"])
+def test_names_in_synthesis_json_delete_nothing_elsewhere(run, tmp_path, key, name):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/take.wav").write_bytes(b"mine")
+    (tmp_path / "audios/own").mkdir(parents=True)
+    (tmp_path / "audios/own/take.wav").write_bytes(b"mine, too")
+    about = {"instruments": {}, "transpose": 5, key: {name.format(folder=tmp_path): {"program": 1}}}
+    (tmp_path / "audios/synthesis.json").write_text(json.dumps(about))
+    status, _, err = run("--overwrite")
+    if name != "*":  # an odd name, but it names one folder
+        assert status == 2
+        assert err.count("\n") == 1
+        assert json.loads((tmp_path / "audios/synthesis.json").read_text()) == about
+    assert (tmp_path / "victim/take.wav").read_bytes() == b"mine"
+    assert (tmp_path / "audios/own/take.wav").read_bytes() == b"mine, too"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_outdated_recordings_behind_a_link_are_not_deleted(run, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/take.wav").write_bytes(b"mine")
+    (tmp_path / "audios").mkdir()
+    (tmp_path / "audios/flute").symlink_to(tmp_path / "victim")
+    (tmp_path / "audios/synthesis.json").write_text(json.dumps({"instruments": {"flute": {}}, "transpose": 5}))
+    status, _, err = run("--overwrite")
+    assert (status, err.count("\n")) == (2, 1)
+    assert (tmp_path / "victim/take.wav").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("damaged", ['{"instruments": 3}', '{"instruments": {"a": 1}}', '{"etudes": "many"}', "[", ""])
+def test_a_damaged_synthesis_json_is_refused_and_stays(run, tmp_path, damaged):
+    (tmp_path / "audios").mkdir()
+    (tmp_path / "audios/synthesis.json").write_text(damaged)
+    status, _, err = run()
+    assert (status, err.count("\n")) == (2, 1)
+    assert (tmp_path / "audios/synthesis.json").read_text() == damaged
+
+
 def test_overwriting_some_instruments_with_other_parameters_leaves_none_of_the_old_ones(run, tmp_path):
     run()
     own = tmp_path / "audios" / "my_piano" / "take.wav"
