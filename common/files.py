@@ -10,11 +10,14 @@ import os
 import pathlib
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from common.errors import InputError
+
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 @contextlib.contextmanager
@@ -36,6 +39,33 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike, expected: str = "a file") -> Iterator[io.BufferedReader]:
+    """The open file at `path`, to read bytes from: only a regular file, because a pipe may block and a device may never
+    end.
+
+    Args:
+        path: of the file, or of a link to it.
+        expected: what is expected there, for the error.
+
+    Raises:
+        InputError: there is no such file, it is not a regular one, or it may not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NONBLOCK)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        found = "nothing" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or str(error)
+        found = "a folder" if os.path.isdir(path) else found  # which Windows does not open
+        raise InputError(f"{path}: expected {expected}, found {found}") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        found = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{path}: expected {expected}, found {found}")
+    with open(descriptor, "rb") as file:
+        yield file
 
 
 def write_json(path: str | os.PathLike, content: dict) -> None:

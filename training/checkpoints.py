@@ -11,13 +11,14 @@ import dataclasses
 import json
 import os
 import pathlib
+import stat
 import zipfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from common.errors import InputError
-from common.files import replacing
+from common.files import open_regular, replacing
 
 FOLDER = "checkpoints"
 LR_FINDER = "lr_finder"  # first part of the names of the learning-rate finder's files
@@ -127,22 +128,26 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     The folder is made if it is missing. Unfinished files of a process that was killed are deleted.
 
     Raises:
-        InputError: another process, which is named, holds the lock.
+        InputError: another process, which is named, holds the lock; or the folder has links in it, through which a run
+            would write elsewhere.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
+    _refuse_links(folder)
     lock, owner = FileLock(folder / _LOCK), folder / _OWNER
     try:
         lock.acquire(timeout=0)
     except Timeout:
         try:
-            pid = owner.read_text().strip()
-        except OSError:
+            with open_regular(owner) as file:
+                pid = int(file.read(20))
+        except (InputError, OSError, ValueError):
             pid = "unknown"
         raise InputError(f"{folder}: another training run (pid {pid}) is using this folder") from None
     try:
-        owner.write_text(f"{os.getpid()}\n")
+        with replacing(owner) as beside:
+            beside.write_text(f"{os.getpid()}\n")
         for unfinished in folder.rglob(".*.part.*"):
             unfinished.unlink()
         yield
@@ -150,6 +155,20 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             owner.unlink()
         lock.release()
+
+
+def _refuse_links(folder: pathlib.Path) -> None:
+    """Refuse links to folders in a model's folder, and a lock that is anything but a file."""
+    lock = folder / _LOCK
+    if os.path.lexists(lock) and not stat.S_ISREG(os.lstat(lock).st_mode):
+        raise InputError(f"{lock}: expected a file, found a link or a device")
+    for root, names, _ in os.walk(folder):
+        for name in names:
+            if os.path.islink(os.path.join(root, name)):
+                raise InputError(
+                    f"{os.path.join(root, name)}: expected a folder, found a link to "
+                    f"{os.path.realpath(os.path.join(root, name))}, which a run would write to"
+                )
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path | None:

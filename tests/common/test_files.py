@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.files import find_files, piece_names, read_json, replacing, writable_folder, write_array, write_json
+from common.files import (
+    find_files,
+    open_regular,
+    piece_names,
+    read_json,
+    replacing,
+    writable_folder,
+    write_array,
+    write_json,
+)
 
 
 def test_files_are_found_below_and_hidden_ones_are_not(tmp_path):
@@ -93,3 +102,16 @@ def test_a_folder_to_write_in_is_asked_for_before_the_work(tmp_path):
         (tmp_path / "shut").mkdir(mode=0o500)
         with pytest.raises(InputError, match="cannot be written to"):
             writable_folder(tmp_path / "shut", "--output")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_only_regular_files_are_opened_and_links_to_them(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with open_regular(tmp_path / "link") as file:
+        assert file.read() == b"content"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "endless", tmp_path / "none", "a\0b"):
+        with pytest.raises(InputError, match="expected weights, found"), open_regular(path, "weights"):
+            pass

@@ -1,7 +1,9 @@
 """States on disk: whole or not at all, two kept, damage found, one process a folder."""
 
+import contextlib
 import errno
 import io
+import os
 import pathlib
 import shutil
 import subprocess
@@ -179,6 +181,33 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     (tmp_path / "kept").rename(tmp_path / checkpoints.FOLDER / name[0])
     with checkpoints.locked(tmp_path):
         assert [path.name for path in (tmp_path / checkpoints.FOLDER).iterdir()] == ["state-000000001.npz"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("name", [".pid", ".lock", "checkpoints", "1_global/samples"])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_nothing_is_written_through_a_link_in_a_models_folder(tmp_path, name, is_folder):
+    victim = tmp_path / "victim"
+    victim.mkdir() if is_folder else victim.write_text("mine")
+    link = tmp_path / "models/a_2_b" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(victim)
+    try:
+        with checkpoints.locked(tmp_path / "models/a_2_b"):
+            assert not is_folder
+            assert name != ".lock"
+    except (InputError, OSError):
+        assert is_folder or name == ".lock"
+    assert list(victim.iterdir()) == [] if is_folder else victim.read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_as_lock_or_owner_blocks_nothing(tmp_path):
+    for name in (".lock", ".pid"):
+        (tmp_path / name).mkdir()
+        os.mkfifo(tmp_path / name / name)
+        with contextlib.suppress(InputError), checkpoints.locked(tmp_path / name):
+            assert name == ".pid"
 
 
 def test_set_aside_takes_the_first_free_name_and_keeps_the_lock(tmp_path):
