@@ -13,6 +13,7 @@ import io
 import os
 import pathlib
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -42,6 +43,7 @@ class Recording:
         n_samples: number of samples of each channel, counted while reading.
         peak: greatest absolute sample, full scale 1.
         power: mean square over all samples and channels.
+        checksum: CRC-32 of all samples, by which `read` knows that they are still the same.
     """
 
     path: pathlib.Path
@@ -51,6 +53,7 @@ class Recording:
     n_samples: int
     peak: float
     power: float
+    checksum: int
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -63,21 +66,36 @@ def open_recording(path: str | os.PathLike) -> Iterator[Recording]:
     Raises:
         InputError: as `audio.open_audio` and `audio.iterate_blocks`.
     """
-    n_samples, peak, square = 0, 0.0, 0.0
+    n_samples, peak, square, checksum = 0, 0.0, 0.0, 0
     with open_audio(path) as file:  # stays open, because closing it removes what ffmpeg decoded
         warn_if_truncated(file, path)
         for block in iterate_blocks(file, path):
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
+            checksum = zlib.crc32(block, checksum)
         readable, power = pathlib.Path(os.fsdecode(file.name)), square / (n_samples * file.channels)
-        yield Recording(readable, pathlib.Path(path), file.samplerate, file.channels, n_samples, peak, power)
+        yield Recording(readable, pathlib.Path(path), file.samplerate, file.channels, n_samples, peak, power, checksum)
 
 
 def read(recording: Recording) -> Iterator[np.ndarray]:
-    """The samples of a recording as blocks ``(n, n_channels)``."""
+    """The samples of a recording as blocks ``(n, n_channels)``.
+
+    Raises:
+        InputError: after the last block, if the samples are not those that `open_recording` found: another program has
+            written to the file in the meantime.
+    """
+    changed = f"{recording.source}: expected the recording as it was at first, found it changed while it was read"
+    n_samples = checksum = 0
     with open_audio(recording.path) as file:
-        yield from iterate_blocks(file, recording.source)
+        if (file.samplerate, file.channels) != (recording.sample_rate, recording.n_channels):
+            raise InputError(changed)
+        for block in iterate_blocks(file, recording.source):
+            n_samples += len(block)
+            checksum = zlib.crc32(block, checksum)
+            yield block
+    if (n_samples, checksum) != (recording.n_samples, recording.checksum):
+        raise InputError(changed)
 
 
 def trim_or_pad(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int) -> Iterator[np.ndarray]:

@@ -57,6 +57,27 @@ def test_size_peak_and_power_are_counted(tmp_path):
         assert recording.power == (0.25 + 0.5625 + 0.0625) / 4
 
 
+@pytest.mark.parametrize("extension", [".wav", ".mp3"])
+@pytest.mark.parametrize("change", ["truncated", "silenced", "other rate", "removed"])
+def test_a_recording_that_changes_while_it_is_read_gives_no_output(tmp_path, extension, change):
+    sound = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
+    source = tmp_path / f"source{extension}"
+    write_audio(source, sound, RATE)
+    with recordings.open_recording(source) as recording:
+        if change == "truncated":
+            os.truncate(source, source.stat().st_size // 2)
+        elif change == "silenced":
+            write_audio(source, 0 * sound, RATE)
+        elif change == "other rate":
+            write_audio(source, sound, RATE // 2)
+        else:
+            source.unlink()
+        blocks = recordings.read(recording)
+        with pytest.raises(InputError, match="source"), recordings.render_to_disk(blocks, 1, tmp_path / "out.wav"):
+            pytest.fail("the output would be written")
+    assert [path.name for path in tmp_path.iterdir()] == [source.name] * (change != "removed")
+
+
 def test_what_is_no_sound_recording_is_refused_before_any_work(tmp_path):
     soundfile.write(tmp_path / "inf.wav", np.array([0, np.inf]), 8000, subtype="FLOAT")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
