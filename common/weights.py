@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from common import hdf5
 from common.errors import InputError
 from common.files import replacing
 from data import PUBLISHED, Representation, StftSettings
@@ -38,7 +38,7 @@ LOCAL_ENHANCER = "local_enhancer"
 MULTISCALE_DISCRIMINATOR = "multiscale_discriminator"
 KERAS_ATTRIBUTES = ("layer_names", "backend", "keras_version", "model_config", "training_config")
 DISCRIMINATORS = (PATCHGAN, MULTISCALE_DISCRIMINATOR)
-MAX_COMPRESSION = 20  # of weights in a file; random numbers can hardly be compressed
+MAX_NAMES = 200  # of layers in a file, and of arrays in a layer
 _NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
 
 
@@ -216,7 +216,12 @@ def read(path: str | os.PathLike) -> Groups:
         InputError: as `describe`.
     """
     with _open(path) as file:
-        return [(name, [np.asarray(array[()], np.float32) for array in arrays]) for name, arrays in _layers(file)]
+        return [(name, [_as_float32(array) for array in arrays]) for name, arrays in _layers(file)]
+
+
+def _as_float32(array) -> np.ndarray:
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused where it is used
+        return np.asarray(array[()], np.float32)
 
 
 def describe(path: str | os.PathLike) -> Description:
@@ -227,16 +232,11 @@ def describe(path: str | os.PathLike) -> Description:
     """
     path = pathlib.Path(path)
     with _open(path) as file:
-        settings = {key: _plain(file.attrs[key]) for key in file.attrs if key not in KERAS_ATTRIBUTES}
+        attributes = file.attributes(file.root, without=KERAS_ATTRIBUTES)
+        settings = {key: _plain(value) for key, value in attributes.items()}
         groups = [(name, [array.shape for array in arrays]) for name, arrays in _layers(file)]
     check_settings(path, settings)
     shapes = [shape for _, group in groups for shape in group]
-    n_bytes = 4 * sum(math.prod(shape) for shape in shapes)
-    if n_bytes > MAX_COMPRESSION * path.stat().st_size:
-        raise InputError(
-            f"{path}: expected the weights of a network, found {n_bytes / 1e6:.0f} MB of them in a file of "
-            f"{path.stat().st_size / 1e6:.1f} MB"
-        )
     network = settings.get("network")
     if network not in (None, UNET, PATCHGAN):
         in_channels, base_filters = settings.get("in_channels"), settings.get("base_filters")
@@ -303,60 +303,47 @@ def _found(shapes: list[tuple]) -> str:
 
 
 @contextlib.contextmanager
-def _open(path: str | os.PathLike) -> Iterator:
-    """The open ``h5py.File`` of a weights file; what is wrong with it becomes an InputError."""
-    import h5py
-
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: expected a weights file (.h5), found {'a folder' if path.is_dir() else 'nothing'}")
-    try:
-        with h5py.File(path, "r") as file:
-            if "layer_names" not in _root(file).attrs:
-                raise InputError(
-                    f"{path}: expected Keras weights, found an HDF5 file without the attribute layer_names"
-                )
-            yield file
-    except InputError:
-        raise
-    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # all that h5py raises
-        kind = "a truncated or damaged HDF5 file" if _is_hdf5(path) else "another kind of file"
-        raise InputError(f"{path}: expected a weights file in HDF5 (.h5), found {kind} ({error})") from None
+def _open(path: str | os.PathLike) -> Iterator[hdf5.Reader]:
+    """A reader of a weights file; what is wrong with the file becomes an InputError."""
+    with hdf5.open_file(path, "a weights file in HDF5 (.h5)") as file:
+        if "layer_names" not in _root(file).attrs:
+            raise InputError(f"{path}: expected Keras weights, found an HDF5 file without the attribute layer_names")
+        yield file
 
 
-def _root(file):
+def _root(file: hdf5.Reader):
     """The group that holds the layers: below ``model_weights`` in a file of a whole model."""
-    return file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
+    # Not `in`, which follows links.
+    whole = "layer_names" not in file.root.attrs and file.root.id.links.exists(b"model_weights")
+    return file.child(file.root, "model_weights") if whole else file.root
 
 
-def _layers(file) -> Iterator[tuple[str, list]]:
-    """Name and HDF5 datasets of each layer that has weights, in the order of the file."""
-    root = _root(file)
-    for layer in root.attrs["layer_names"]:
-        group = root[_text(layer)]
-        datasets = [group[_text(weight)] for weight in group.attrs["weight_names"]]
-        for dataset in datasets:
-            if dataset.external or dataset.is_virtual or dataset.file.filename != file.filename:
-                raise InputError(f"{file.filename}: expected all weights in the file, found {dataset.name} in another")
-        if datasets:
-            yield _text(layer), datasets
+def _layers(file: hdf5.Reader) -> list[tuple[str, list]]:
+    """Name and HDF5 data sets of each layer that has weights, in the order of the file; all of them are checked."""
+    root, layers = _root(file), []
+    for layer in _names(file, root, "layer_names"):
+        group = file.child(root, layer)
+        arrays = [file.child(group, weight) for weight in _names(file, group, "weight_names")]
+        if arrays:
+            layers.append((layer, arrays))
+    file.check_datasets([array for _, arrays in layers for array in arrays])
+    return layers
 
 
-def _is_hdf5(path: pathlib.Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
-
-
-def _text(value) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _names(file: hdf5.Reader, group, attribute: str) -> list[str]:
+    """The names in an attribute of a group."""
+    names = file.attribute(group, attribute)
+    if (
+        not isinstance(names, list)
+        or len(names) > MAX_NAMES
+        or not all(isinstance(name, str) for name in names if name)
+    ):
+        raise ValueError(f"no list of up to {MAX_NAMES} names as {attribute} of {group.name}")
+    return [name for name in names if name]
 
 
 def _plain(value):
     """The value of an attribute as a plain Python value, decoded where it is JSON."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bytes):
-        value = value.decode()
     if isinstance(value, str) and value[:1] in "[{":
         try:
             return json.loads(value)

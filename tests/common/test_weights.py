@@ -1,5 +1,7 @@
 """Weights files: the published layout written independently with h5py, and every way in which a file can be wrong."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -182,28 +184,121 @@ def change(path, work):
         work(file)
 
 
-def test_weights_in_another_file_are_refused(tmp_path):
-    write_published(tmp_path / "other.h5", published_table(1, 2), seed=1)
-    write_published(tmp_path / "link.h5", published_table(1, 2))
+KERNEL = "sequential_3/conv2d_3/kernel:0"
 
-    def link(file):
+
+def external_link(file, path):
+    file["sequential_3"] = h5py.ExternalLink(path, "/sequential_3")
+
+
+def external_storage(file, path):
+    file.create_dataset(KERNEL, (4, 4, 8, 16), np.float32, external=[(str(path), 0, 4 * 4 * 8 * 16 * 4)])
+
+
+def virtual(file, path):
+    layout = h5py.VirtualLayout((4, 4, 8, 16), np.float32)
+    layout[:] = h5py.VirtualSource(str(path), "data", (4, 4, 8, 16))
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+def unlimited_virtual(file, path):
+    layout = h5py.VirtualLayout((4, 4, 8, 16), np.float32, maxshape=(None, 4, 8, 16))
+    source = h5py.VirtualSource(str(path), "data", (4, 4, 8, 16), maxshape=(None, 4, 8, 16))
+    layout[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+def soft_link(file, path):
+    file["sequential_3"] = h5py.SoftLink("/sequential_4")
+
+
+def whole_model(file, path):
+    del file.attrs["layer_names"]
+    file["model_weights"] = h5py.ExternalLink(path, "/")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize(
+    "lead",
+    [external_link, external_storage, virtual, unlimited_virtual, soft_link, whole_model],
+    ids=lambda f: f.__name__,
+)
+def test_weights_that_lead_elsewhere_are_refused_before_anything_there_is_opened(tmp_path, lead):
+    """The other file is a pipe, which would block whoever opens it."""
+    os.mkfifo(tmp_path / "pipe")
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+
+    def change_it(file):
         del file["sequential_3"]
-        file["sequential_3"] = h5py.ExternalLink(tmp_path / "other.h5", "/sequential_3")
+        file.create_group("sequential_3").attrs["weight_names"] = np.array([b"conv2d_3/kernel:0"])
+        if lead in (external_link, soft_link):
+            del file["sequential_3"]
+        lead(file, tmp_path / "pipe")
 
-    change(tmp_path / "link.h5", link)
-    assert "in another" in refused(tmp_path / "link.h5")
-
-    def store_outside(file):
-        del file["sequential_3/conv2d_3/kernel:0"]
-        where = [(str(tmp_path / "other.h5"), 0, 4 * 4 * 8 * 16 * 4)]
-        file["sequential_3"].create_dataset("conv2d_3/kernel:0", (4, 4, 8, 16), np.float32, external=where)
-
-    write_published(tmp_path / "external.h5", published_table(1, 2))
-    change(tmp_path / "external.h5", store_outside)
-    assert "in another" in refused(tmp_path / "external.h5")
+    change(tmp_path / "g.h5", change_it)
+    for read in (weights.describe, weights.read):
+        with pytest.raises(InputError, match=r"g\.h5: expected .* found"):
+            read(tmp_path / "g.h5")
 
 
-def test_sizes_that_do_not_fit_into_the_file_are_refused_before_they_are_read(tmp_path):
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_no_weights_file(tmp_path):
+    os.mkfifo(tmp_path / "g.h5")
+    assert "a pipe" in refused(tmp_path / "g.h5")
+
+
+@pytest.mark.parametrize(
+    "dtype", ["S4", h5py.string_dtype(), h5py.vlen_dtype(np.float32), h5py.ref_dtype, np.complex64,
+              np.dtype([("a", "f4")]), np.longdouble, np.dtype("V4"), np.bool_], ids=str,
+)  # fmt: skip
+def test_data_sets_of_anything_but_numbers_are_refused(tmp_path, dtype):
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+
+    def replace(file):
+        del file[KERNEL]
+        file.create_dataset(KERNEL, (4, 4, 8, 16), dtype)
+
+    change(tmp_path / "g.h5", replace)
+    assert KERNEL in refused(tmp_path / "g.h5")
+
+
+def test_a_group_in_the_place_of_an_array_is_refused(tmp_path):
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+
+    def replace(file):
+        del file[KERNEL]
+        file.create_group(KERNEL)
+
+    change(tmp_path / "g.h5", replace)
+    assert KERNEL in refused(tmp_path / "g.h5")
+
+
+def test_names_that_share_one_long_text_are_refused(tmp_path):
+    """HDF5 stores a text once for all values that point to it, and would read it for each of them."""
+    table = published_table(1, 2)
+    write_published(tmp_path / "g.h5", table)
+    change(tmp_path / "g.h5", lambda file: file.attrs.__setitem__("description", "x" * 2**23))
+    assert "layer_names" in refused(tmp_path / "g.h5")
+    write_published(tmp_path / "large.h5", published_table(1, 16))  # 14 MB, but of weights
+    assert weights.describe(tmp_path / "large.h5").base_filters == 16
+
+
+def test_compressed_weights_are_read(tmp_path):
+    expected = write_published(tmp_path / "g.h5", published_table(1, 2))
+    with h5py.File(tmp_path / "g.h5") as source, h5py.File(tmp_path / "small.h5", "w") as file:
+        file.attrs.update(source.attrs)
+        for name, group in source.items():
+            file.create_group(name).attrs.update(group.attrs)
+            arrays = [name for name in group.attrs["weight_names"] if name]
+            for weight in arrays:
+                options = {"compression": "gzip", "shuffle": True, "fletcher32": True}
+                file[name].create_dataset(weight, data=group[weight][()], **options)
+    found = [array for _, arrays in weights.read(tmp_path / "small.h5") for array in arrays]
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("chunks", [None, (4, 4, 1, 512), True])
+def test_sizes_that_do_not_fit_into_the_file_are_refused_before_they_are_read(tmp_path, chunks):
     """An array that was never written takes no space in HDF5, and reads as zeros."""
     with h5py.File(tmp_path / "g.h5", "w") as file:
         table = published_table(1, 512)
@@ -211,8 +306,23 @@ def test_sizes_that_do_not_fit_into_the_file_are_refused_before_they_are_read(tm
         for name, members in table:
             file.create_group(name).attrs["weight_names"] = [weight.encode() for weight, _ in members]
             for weight, shape in members:
-                file[name].create_dataset(weight, shape, np.float32)
-    assert "MB of them in a file of" in refused(tmp_path / "g.h5")
+                fitting = tuple(map(min, chunks, shape)) if isinstance(chunks, tuple) and len(shape) == 4 else None
+                file[name].create_dataset(weight, shape, np.float32, chunks=True if chunks is True else fitting)
+    for read in (weights.describe, weights.read):
+        with pytest.raises(InputError, match="MB of them in a file of"):
+            read(tmp_path / "g.h5")
+
+
+def test_chunks_that_do_not_fit_into_the_file_are_refused(tmp_path):
+    write_published(tmp_path / "g.h5", published_table(1, 2))
+
+    def replace(file):
+        del file[KERNEL]
+        maximum = (None, None, None, None)
+        file.create_dataset(KERNEL, (4, 4, 8, 16), np.float32, chunks=(2**9, 2**9, 2**6, 2**4), maxshape=maximum)
+
+    change(tmp_path / "g.h5", replace)
+    assert "chunks" in refused(tmp_path / "g.h5")
 
 
 @pytest.mark.parametrize(
@@ -223,3 +333,10 @@ def test_entries_of_another_type_are_named(tmp_path, entry, value):
     stored = str(value) if isinstance(value, list) else value
     change(tmp_path / "g.h5", lambda file: file.attrs.__setitem__(entry, stored))
     assert entry in refused(tmp_path / "g.h5")
+
+
+@pytest.mark.parametrize("base_filters", [1024, 10**12, 0, -1, 2.0, "2", None])
+def test_hum2guitar_of_another_size_than_described_is_refused(tmp_path, write_hum2guitar, base_filters):
+    path = write_hum2guitar(tmp_path / "g.h5", base_filters=2)
+    change(path, lambda file: file.attrs.__setitem__("base_filters", "null" if base_filters is None else base_filters))
+    assert "base filters" in refused(path)
