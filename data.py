@@ -11,20 +11,25 @@ Imports nothing of the project and no TensorFlow. Shapes and ranges used everywh
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, TypeVar
 
 import numpy as np
 
 T = TypeVar("T", bound="StftSettings")
 
-MAX_SETTING = 2**20  # of any whole number in a representation, so that a damaged file cannot ask for much memory
+# Bounds of a representation, so that a damaged file cannot ask for much memory or time.
+MAX_SETTING = 2**20  # of any whole number
+MAX_FFT = 2**16  # samples of a window
+MAX_HOPS = 64  # in a window
+MAX_SPECTRUM = 2**24  # samples of a window times frames of a slice: 64 times the published one
 
 
 class StftSettings:
     """Base of the frozen dataclasses that describe a kind of representation.
 
-    A subclass has `sample_rate`, `n_fft` and `hop_length` among its fields, all of them numbers with a default, the
-    property `window64`, and as `KIND` the entries of a saved description that tell this kind from others.
+    A subclass has `sample_rate`, `n_fft`, `hop_length` and `n_frames` among its fields, all of them numbers with a
+    default, the property `window64`, and as `KIND` the entries of a saved description that tell this kind from others.
     """
 
     KIND: ClassVar[dict[str, str]]
@@ -33,8 +38,19 @@ class StftSettings:
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, int) and not 0 < value <= MAX_SETTING:
                 raise ValueError(f"expected {name} above 0 and up to {MAX_SETTING}, found {value}")
+            if not math.isfinite(value):
+                raise ValueError(f"expected {name} to be finite, found {value}")
         if self.n_fft % self.hop_length:
             raise ValueError(f"expected n_fft to be a multiple of hop_length, found {self.n_fft} and {self.hop_length}")
+        if self.n_fft > MAX_FFT or self.n_fft > MAX_HOPS * self.hop_length:
+            raise ValueError(
+                f"expected n_fft up to {MAX_FFT} and up to {MAX_HOPS} hops, found {self.n_fft} and hop_length "
+                f"{self.hop_length}"
+            )
+        if self.n_fft * self.n_frames > MAX_SPECTRUM:
+            raise ValueError(
+                f"expected n_fft times n_frames up to {MAX_SPECTRUM}, found {self.n_fft} and {self.n_frames}"
+            )
 
     @property
     def window64(self) -> np.ndarray:
@@ -67,12 +83,16 @@ class StftSettings:
         Raises:
             ValueError: the settings describe another kind of representation, or are damaged; the text names `where`.
         """
+        if not isinstance(settings, dict):
+            raise ValueError(f"{where}: expected a description of the representation, found {str(settings)[:100]}")
         for key, value in cls.KIND.items():
             if settings.get(key, value) != value:
-                raise ValueError(f"{where}: expected {key} {value!r}, found {settings[key]!r}")
+                raise ValueError(f"{where}: expected {key} {value!r}, found {repr(settings[key])[:100]}")
         try:
             values = {f.name: type(f.default)(settings[f.name]) for f in dataclasses.fields(cls)}
-            changed = [f"{name} {settings[name]!r}" for name, value in values.items() if value != settings[name]]
+            changed = [
+                f"{name} {repr(settings[name])[:100]}" for name, value in values.items() if value != settings[name]
+            ]
             if changed:  # half a hertz, NaN, a number in quotes
                 raise ValueError(f"found {', '.join(changed)}")
             return cls(**values)

@@ -23,6 +23,8 @@ import numpy as np
 
 import data
 
+MAX_MELS = 2**12  # so that a damaged file cannot ask for much memory
+
 
 @dataclasses.dataclass(frozen=True)
 class HumRepresentation(data.StftSettings):
@@ -57,6 +59,19 @@ class HumRepresentation(data.StftSettings):
     f0_high: float = 988.0
 
     KIND: ClassVar[dict[str, str]] = {"kind": "hum2guitar", "window": "hann", "mel": "slaney"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_mels > MAX_MELS:
+            raise ValueError(f"expected n_mels up to {MAX_MELS}, found {self.n_mels}")
+        if not 0 <= self.f_min < self.f_max:
+            raise ValueError(f"expected f_min from 0 and below f_max, found {self.f_min} and {self.f_max}")
+        if not 0 < self.f0_low <= self.f0_high:
+            raise ValueError(f"expected f0_low above 0 and up to f0_high, found {self.f0_low} and {self.f0_high}")
+        if min(self.mel_top_db, self.harmonics_top_db) <= 0:
+            raise ValueError(
+                f"expected mel_top_db and harmonics_top_db above 0, found {self.mel_top_db} and {self.harmonics_top_db}"
+            )
 
     @property
     def window64(self) -> np.ndarray:

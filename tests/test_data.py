@@ -31,6 +31,11 @@ def test_settings_come_back_from_json():
         ("hop_length", 0, "hop_length above 0"),
         ("n_bins", 514, "at most 513"),
         ("n_frames", None, "NoneType"),
+        ("sample_rate", 10**9, "sample_rate above 0 and up to"),
+        ("n_fft", 2**31, "n_fft above 0 and up to"),
+        ("n_fft", 2**17, "n_fft up to 65536"),
+        ("hop_length", 1, "up to 64 hops"),
+        ("n_frames", 2**20, "n_fft times n_frames"),
     ],
 )
 def test_settings_that_nothing_can_be_transformed_with_are_refused(name, value, reason):

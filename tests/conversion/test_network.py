@@ -221,7 +221,7 @@ def raise_no_space(*_, **__):
     ("settings", "found"),
     [
         ({"representation": {"n_bins": 200}}, "found 200 and 256"),
-        ({"representation": {"n_frames": 2**19}}, "found 256 and 524288"),
+        ({"representation": {"n_frames": 2**14}}, "found 256 and 16384"),
         ({"representation": {"n_fft": 2**40}}, "expected n_fft above 0 and up to 1048576"),
         ({"system": "hum2guitar"}, "expected the system pix2pix, found hum2guitar"),
     ],

@@ -29,6 +29,15 @@ def test_the_representation_comes_back_from_its_settings_and_refuses_others():
         HumRepresentation.from_dict({**settings, "hop_length": 500}, "file.h5")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n_mels", 10**5), ("f_max", 0.0), ("f0_low", 0.0), ("mel_top_db", -1.0), ("f_min", float("inf"))],
+)
+def test_settings_that_no_sound_can_be_analysed_with_are_refused(name, value):
+    with pytest.raises(ValueError, match=rf"file\.h5.*damaged.*{name}"):
+        HumRepresentation.from_dict({**HumRepresentation().to_dict(), name: value}, "file.h5")
+
+
 def test_a_segment_of_five_seconds_is_216_frames():
     assert harmonics.magnitude(np.zeros(5 * RATE, np.float32)).shape == (1025, 216)
     assert harmonics.magnitude(np.zeros(SEGMENT, np.float32)).shape == (1025, 216)
