@@ -17,6 +17,7 @@ import numpy as np
 
 from common.errors import InputError
 
+MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -78,15 +79,27 @@ def read_json(path: str | os.PathLike) -> dict:
     """The object in a JSON file.
 
     Raises:
-        InputError: the file holds no JSON object.
+        InputError: there is no such file, or as `parse_json`.
     """
+    with open_regular(path, "a JSON file") as file:
+        return parse_json(file.read(MAX_JSON_BYTES + 1), path)
+
+
+def parse_json(content: str | bytes, where: str | os.PathLike) -> dict:
+    """The object that a JSON text describes; `where` names its place for the error.
+
+    Raises:
+        InputError: it is no JSON, describes no object, or is too long or nested too deeply.
+    """
+    if len(content) > MAX_JSON_BYTES:
+        raise InputError(f"{where}: expected up to {MAX_JSON_BYTES} bytes of JSON, found more")
     try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: expected a JSON file ({error})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+        parsed = json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected a JSON text ({error})") from None
+    if not isinstance(parsed, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(parsed).__name__}")
+    return parsed
 
 
 def check_names(names: Iterable[object], where: str | os.PathLike) -> None:

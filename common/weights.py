@@ -24,7 +24,7 @@ import numpy as np
 
 from common import hdf5
 from common.errors import InputError
-from common.files import replacing
+from common.files import parse_json, replacing
 from data import PUBLISHED, Representation, StftSettings
 
 T = TypeVar("T", bound=StftSettings)
@@ -344,9 +344,9 @@ def _names(file: hdf5.Reader, group, attribute: str) -> list[str]:
 
 def _plain(value):
     """The value of an attribute as a plain Python value, decoded where it is JSON."""
-    if isinstance(value, str) and value[:1] in "[{":
+    if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse_json(f'{{"value": {value}}}', "")["value"]
+        except (InputError, LookupError):
             return value
     return value

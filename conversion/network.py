@@ -26,6 +26,7 @@ import numpy as np
 from common import weights
 from common.audio import silence_stderr
 from common.errors import InputError
+from common.files import open_regular, parse_json
 
 if TYPE_CHECKING:
     import onnx
@@ -41,7 +42,7 @@ WEIGHTS_FILE = "weights.bin"
 # Calls that run at the same time. hum2guitar's windows come one by one; two of them on half of the cores each take less
 # time than one after the other on all cores.
 N_PARALLEL = {weights.UNET: 1, weights.GLOBAL_GENERATOR: 2, weights.LOCAL_ENHANCER: 2}
-MAX_ONNX_BYTES = 2**31 - 1  # of a Protocol Buffers message
+MAX_ONNX_BYTES = 2**30  # of a file, which is in memory twice while it is read; Protocol Buffers allow twice as much
 MAX_BASE_FILTERS = 1024
 MAX_SLICE = 2**20  # bins times frames
 
@@ -253,13 +254,15 @@ def _read_onnx(path: pathlib.Path, check_values: bool = False) -> weights.Descri
     import onnx
     from google.protobuf.message import DecodeError
 
-    if not path.is_file():
-        raise InputError(f"{path}: expected an .onnx file, found {'a folder' if path.is_dir() else 'nothing'}")
-    if path.stat().st_size > MAX_ONNX_BYTES:
-        raise InputError(f"{path}: expected an .onnx file of up to 2 GB, found {path.stat().st_size / 1e9:.1f} GB")
     model = onnx.ModelProto()
+    with open_regular(path, "an .onnx file") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_ONNX_BYTES:
+            raise InputError(f"{path}: expected an .onnx file of up to 1 GB, found {size / 1e9:.1f} GB")
+        content = file.read()
     try:
-        model.ParseFromString(path.read_bytes())
+        model.ParseFromString(content)
+        del content
     except DecodeError:
         raise InputError(f"{path}: expected an .onnx file, found a damaged one or another kind of file") from None
     description = _parse_description(path, {entry.key: entry.value for entry in model.metadata_props})
@@ -298,9 +301,9 @@ def _parse_description(path: pathlib.Path, metadata: dict[str, str]) -> weights.
         InputError: there is no description, or one of no network of this project.
     """
     try:
-        settings = json.loads(metadata[DESCRIPTION])
+        settings = parse_json(metadata[DESCRIPTION], path)
         network, in_channels, base_filters = (settings[key] for key in ("network", "in_channels", "base_filters"))
-    except (LookupError, TypeError, ValueError, RecursionError):
+    except (LookupError, InputError):
         raise InputError(f"{path}: expected a file written by export.py, found no description in it") from None
     weights.check_settings(path, settings)
     numbers = isinstance(in_channels, int) and isinstance(base_filters, int)

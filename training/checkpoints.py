@@ -11,14 +11,17 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import stat
+import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from common import npy
 from common.errors import InputError
-from common.files import open_regular, replacing
+from common.files import open_regular, parse_json, replacing
 
 FOLDER = "checkpoints"
 LR_FINDER = "lr_finder"  # first part of the names of the learning-rate finder's files
@@ -26,6 +29,10 @@ N_KEPT = 2
 _LOCK, _OWNER = ".lock", ".pid"
 _RUN = "run.json"
 _FORMAT = 1
+_NAME = re.compile(r"state-\d{9,18}\.npz")
+# What reading a damaged state may raise. RuntimeError: zipfile takes some damaged bytes for a compression or an
+# encryption that it does not know.
+_DAMAGED = (zipfile.BadZipFile, LookupError, ValueError, EOFError, RuntimeError, ArithmeticError, struct.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +75,19 @@ def save(folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray
 
 
 def states(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The states below `folder`, oldest first."""
-    return sorted((folder / FOLDER).glob("state-*.npz"))
+    """The states below `folder`, oldest first; files of any other name are left alone."""
+    return sorted((path for path in (folder / FOLDER).glob("state-*.npz") if _NAME.fullmatch(path.name)), key=_step)
 
 
 def _step(path: pathlib.Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
-def load(folder: pathlib.Path) -> State | None:
+def load(folder: pathlib.Path, check: Callable[[dict], None] | None = None) -> State | None:
     """The newest undamaged state below `folder`; None if there are no states at all.
+
+    Args:
+        check: raises ValueError if a state's `run` is not what `save` was given.
 
     Raises:
         InputError: there are states, but none that can be read.
@@ -85,40 +95,80 @@ def load(folder: pathlib.Path) -> State | None:
     damaged = []
     for path in reversed(states(folder)):
         try:
-            with zipfile.ZipFile(path) as archive:
-                member = archive.testzip()
-                if member is not None:
-                    raise zipfile.BadZipFile(f"{member} is damaged")
-                run = json.loads(archive.read(_RUN))
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, RuntimeError) as error:
-            # RuntimeError: zipfile takes some damaged bytes for a compression or an encryption that it does not know.
+            run = _read_run(path)
+            if type(run.get("format")) is int and run["format"] != _FORMAT:
+                raise InputError(f"{path}: expected a training state of format {_FORMAT}, found {run['format']}")
+            if run.get("format") != _FORMAT:
+                raise ValueError(f"no format in {_RUN}")
+            if check:
+                check(run)
+        except InputError:
+            raise
+        except (OSError, *_DAMAGED) as error:
             damaged.append(f"{path}: damaged training state ({error}), falling back to the one before")
             continue
-        if run.get("format") != _FORMAT:
-            raise InputError(f"{path}: expected a training state of format {_FORMAT}, found {run.get('format')!r}")
         return State(path, run, damaged)
     if damaged:
         raise InputError(f"{folder / FOLDER}: expected an undamaged training state, found none; --fresh starts over")
     return None
 
 
+def _read_run(path: pathlib.Path) -> dict:
+    """The `run` of a state, all of whose arrays are there and whole.
+
+    Raises:
+        OSError, ValueError and others: see `_DAMAGED`.
+    """
+    try:
+        with _open(path) as archive:
+            member = archive.testzip()
+            if member is not None:
+                raise ValueError(f"{member} is damaged")
+            for info in archive.infolist():
+                if info.filename != _RUN:
+                    with archive.open(info) as member:
+                        npy.read_header(member, info.file_size)
+            return parse_json(archive.read(_RUN), _RUN)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 def arrays(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and arrays of a state, one at a time."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name != _RUN:
-                with archive.open(name) as member:
-                    yield name.removesuffix(".npy"), np.lib.format.read_array(member, allow_pickle=False)
+    """Names and arrays of a state that `load` has found undamaged, one at a time."""
+    with _open(path) as archive:
+        for info in archive.infolist():
+            if info.filename != _RUN:
+                with archive.open(info) as member:
+                    dtype, shape, order, _ = npy.read_header(member, info.file_size)
+                    content = np.frombuffer(member.read(), dtype)
+                    yield info.filename.removesuffix(".npy"), content.reshape(shape, order=order)
 
 
 def shapes(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the arrays of a state, without reading the arrays."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name != _RUN:
-                with archive.open(name) as member:
-                    np.lib.format.read_magic(member)
-                    yield name.removesuffix(".npy"), np.lib.format.read_array_header_1_0(member)[0]
+    """Names and shapes of the arrays of a state that `load` has found undamaged, without reading the arrays."""
+    with _open(path) as archive:
+        for info in archive.infolist():
+            if info.filename != _RUN:
+                with archive.open(info) as member:
+                    yield info.filename.removesuffix(".npy"), npy.read_header(member, info.file_size)[1]
+
+
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
+    """The zip of a state. Nothing in it is compressed, so that it cannot hold more than its own size.
+
+    Raises:
+        ValueError: it is not a zip that `save` would write.
+    """
+    with open_regular(path, "a training state") as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        is_stored = all(m.compress_type == zipfile.ZIP_STORED and m.file_size == m.compress_size for m in members)
+        total, size = sum(member.file_size for member in members), os.fstat(file.fileno()).st_size
+        if not is_stored or total > size:
+            raise ValueError(f"expected {size} bytes of uncompressed arrays at most, found {total} or compressed ones")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("expected each array once, found one twice")
+        yield archive
 
 
 @contextlib.contextmanager

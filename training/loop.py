@@ -240,7 +240,7 @@ def _resume(run: Run) -> Progress | None:
     Raises:
         InputError: as `checkpoints.load`, or the state belongs to another network.
     """
-    state = checkpoints.load(run.settings.folder)
+    state = checkpoints.load(run.settings.folder, _check_state)
     if state is None:
         return None
     for line in state.damaged:
@@ -261,6 +261,33 @@ def _resume(run: Run) -> Progress | None:
     if not dataclasses.replace(run, progress=progress).is_complete:
         print(f"Going on from {state.path} (epoch {progress.epoch + 1}, step {progress.step})")
     return progress
+
+
+def _check_state(state: dict) -> None:
+    """Refuse a state whose entries are not what `_save_state` has written.
+
+    Raises:
+        ValueError: naming the entry.
+    """
+
+    def is_of(kind: str, value: object) -> bool:
+        if kind == "int":
+            return type(value) is int and 0 <= value < 2**53
+        if kind == "float":
+            return type(value) in (int, float)
+        if kind.startswith("dict"):
+            return isinstance(value, dict) and all(is_of("float", number) for number in value.values())
+        return isinstance(value, list) and all(is_of("dict", row) and is_of("int", row.get("epoch")) for row in value)
+
+    progress = state.get("progress")
+    if not isinstance(state.get("identity"), dict) or not isinstance(progress, dict):
+        raise ValueError("expected the entries identity and progress")
+    if not is_of("int", state["identity"].get("batch_size", 1)) or not state["identity"].get("batch_size", 1):
+        raise ValueError(f"expected a batch size, found {str(state['identity']['batch_size'])[:100]}")
+    kinds = {field.name: field.type for field in dataclasses.fields(Progress)}
+    for name, value in progress.items():
+        if name not in kinds or not is_of(kinds[name], value):
+            raise ValueError(f"expected {name} as in training, found {str(value)[:100]}")
 
 
 def _restore_variables(run: Run, path: pathlib.Path, earlier: dict) -> None:

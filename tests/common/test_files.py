@@ -83,11 +83,11 @@ def test_json_and_arrays_come_back(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.arange(6).reshape(2, 3))
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "{", None])
+@pytest.mark.parametrize("content", ["[1, 2]", "{", None, '{"a": ' * 200_000, "9" * 5000, " " * (2**24 + 1)])
 def test_a_file_without_a_json_object_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "a.json").write_text(content)
-    with pytest.raises(InputError, match=r"a\.json: expected a JSON"):
+    with pytest.raises(InputError, match=r"a\.json: expected .*JSON"):
         read_json(tmp_path / "a.json")
 
 

@@ -1,5 +1,7 @@
 """Feature files without NumPy's parser: the same arrays as ``np.load``, and nothing else is taken for one."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -51,4 +53,23 @@ def test_anything_else_is_refused(tmp_path, read, content):
 def test_pickled_objects_are_not_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[{}]], object))
     with pytest.raises(ValueError, match="expected"):
+        npy.read_array(tmp_path / "a.npy")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("read", [npy.read_array, npy.map_array])
+def test_pipes_and_devices_are_refused(tmp_path, read):
+    os.mkfifo(tmp_path / "a.npy")
+    (tmp_path / "b.npy").symlink_to("/dev/zero")
+    for name in ("a.npy", "b.npy"):
+        with pytest.raises(ValueError, match="expected"):
+            read(tmp_path / name)
+
+
+def test_an_array_without_samples_on_the_disk_is_refused(tmp_path):
+    """A file may have a gap of any length that takes no space on the disk."""
+    start = header(shape=b"(1000000, 1000)")
+    (tmp_path / "a.npy").write_bytes(start)
+    os.truncate(tmp_path / "a.npy", len(start) + 4 * 10**9)
+    with pytest.raises(ValueError, match="expected up to"):
         npy.read_array(tmp_path / "a.npy")

@@ -123,6 +123,91 @@ def test_foreign_files_are_refused(tmp_path):
         checkpoints.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["state-000000002 (1).npz", "state-final.npz", "state-000000002 copy.npz", "state-2.npz"]
+)
+def test_copies_beside_states_are_left_alone(tmp_path, name):
+    copy = tmp_path / checkpoints.FOLDER / name
+    shutil.copy(save(tmp_path, 2), copy)
+    for step in (3, 4, 5):
+        save(tmp_path, step)
+    assert [path.name for path in checkpoints.states(tmp_path)] == ["state-000000004.npz", "state-000000005.npz"]
+    assert copy.exists()
+    assert checkpoints.load(tmp_path).run["step"] == 5
+
+
+def write_zip(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+
+
+def npy(shape="(2,)", descr="<f4", n_bytes=8):
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(n_bytes)
+
+
+GOOD = ("run.json", b'{"format": 1, "step": 20}')
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("run.json", b" " * (2**24 + 1))],
+        [("run.json", b"[" * 200_000)],
+        [("run.json", b'{"step": 3}')],
+        [("run.json", b'{"format": "1"}')],
+        [("run.json", b"[1]")],
+        [("run.json", b"\xff{}")],
+        [GOOD, ("a.npy", npy("(1000000000000,)"))],
+        [GOOD, ("a.npy", npy("(True, True, True)", n_bytes=4))],
+        [GOOD, ("a.npy", npy("(-2,)"))],
+        [GOOD, ("a.npy", npy("(3,)"))],
+        [GOOD, ("a.npy", npy("(1,)", "|O"))],
+        [GOOD, ("a.npy", npy("(1,)", "|V8"))],
+        [GOOD, ("a.npy", npy("(" * 3000))],
+        [GOOD, ("a.npy", b"no array")],
+    ],
+)
+def test_a_whole_zip_with_wrong_content_is_damaged(tmp_path, members):
+    older, newest = save(tmp_path, 10), save(tmp_path, 20)
+    write_zip(newest, members)
+    state = checkpoints.load(tmp_path)
+    assert (state.path, len(state.damaged)) == (older, 1)
+
+
+def test_a_state_does_not_hold_more_than_its_size(tmp_path):
+    older, newest = save(tmp_path, 10), save(tmp_path, 20)
+    write_zip(newest, [("run.json", b'{"format": 1, "step": 20' + b" " * 2**20 + b"}")], zipfile.ZIP_DEFLATED)
+    assert checkpoints.load(tmp_path).path == older
+    write_zip(newest, [GOOD, ("a.npy", npy(n_bytes=0)), ("b.npy", npy(n_bytes=0))])
+    content = newest.read_bytes()  # both entries of the directory for the same array
+    newest.write_bytes(content[:-200] + content[-200:].replace(b"b.npy", b"a.npy"))
+    assert checkpoints.load(tmp_path).path == older
+
+
+def test_a_state_that_its_run_does_not_accept_is_damaged(tmp_path):
+    older, newest = save(tmp_path, 10), save(tmp_path, 20)
+
+    def check(run):
+        if run["step"] == 20:
+            raise ValueError("another step")
+
+    state = checkpoints.load(tmp_path, check)
+    assert state.path == older
+    assert str(newest) in state.damaged[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_state_that_is_no_regular_file_is_damaged(tmp_path):
+    older = save(tmp_path, 10)
+    os.mkfifo(older.with_name("state-000000020.npz"))
+    older.with_name("state-000000030.npz").symlink_to("/dev/zero")
+    older.with_name("state-000000040.npz").mkdir()
+    state = checkpoints.load(tmp_path)
+    assert (state.path, len(state.damaged)) == (older, 3)
+
+
 def test_full_disk_leaves_the_older_state(tmp_path, monkeypatch):
     kept = save(tmp_path, 10)
     content, written = kept.read_bytes(), zipfile.ZipFile.open
