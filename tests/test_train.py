@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+import data
 import train
 import train_generator
 import train_multitarget
@@ -58,6 +59,30 @@ def test_faulty_values_name_the_flag(refused, flag, value, expected):
 
 def test_patience_without_validation(refused):
     assert "--patience" in refused("train", batch_size=1, patience=3, validation_split=0)
+
+
+def test_epoch_offset_beyond_the_last_epoch(refused):
+    said = refused("train", batch_size=1, epoch_offset=20, epochs=2)
+    assert "--epochs: " in said
+    assert "--epoch_offset 20" in said
+    assert "found 2" in said
+
+
+@pytest.mark.parametrize(("settings", "flags", "expected"), [
+    ({"base_filters": 4}, {"base_filters": 2}, "--base_filters 2, found --base_filters 4"),
+    ({"in_channels": 2}, {}, "one pair of instruments, found one for several targets"),
+    ({"representation": {**data.PUBLISHED.to_dict(), "hop_length": 256}}, {}, "for the spectrograms of --dataset_path"),
+    ({}, {"epoch_offset": 3}, "--epoch_offset: expected only without --init"),
+])  # fmt: skip
+def test_initial_weights_that_do_not_fit(refused, tmp_path, write_generator, settings, flags, expected):
+    path = write_generator(tmp_path / "generator.h5", **settings)
+    assert expected in refused("train", **{"batch_size": 1, "base_filters": 4, "init": path, **flags})
+
+
+def test_initial_weights_that_are_no_generator(refused, tmp_path, write_hum2guitar):
+    assert "found nothing" in refused("train", batch_size=1, init=tmp_path / "missing.h5")
+    path = write_hum2guitar(tmp_path / "hum.h5")
+    assert "--init: expected the weights of a Pix2Pix generator" in refused("train", batch_size=1, init=path)
 
 
 def test_unknown_flags_are_not_guessed(refused):

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 import losses
 import model
+from common import weights
 from common.errors import InputError
 from training import checkpoints
 from training.batches import Batches, iterate_batches, stream_batches
@@ -78,6 +79,7 @@ class Settings:
         folder: the model's folder, which this process has claimed (`start.claim_folder`).
         description: is stored in the weights files.
         identity: the settings that define the run, by flag; a resumed run prints those that have changed.
+        epoch_offset: epochs that bare weights in the folder were trained for; None takes the number in the file.
         after_step: is called after each step with the number of steps that the run has done.
     """
 
@@ -87,7 +89,7 @@ class Settings:
     generator_rate: float
     discriminator_rate: float = 0.0
     epochs: int = 100
-    epoch_offset: int = 0
+    epoch_offset: int | None = None
     max_steps: int | None = None
     seed: int = 0
     lr_schedule: str = "constant"
@@ -256,7 +258,7 @@ def _resume(run: Run) -> Progress | None:
     for flag, value in identity.items():
         if flag in earlier and earlier[flag] != value:
             print(f"Going on with other settings: {flag} {value} (started with {earlier[flag]})")
-    if progress.epoch_offset != run.settings.epoch_offset:
+    if run.settings.epoch_offset not in (None, progress.epoch_offset):
         print(f"--epoch_offset is for bare weights: this run goes on with its own, {progress.epoch_offset}")
     if not dataclasses.replace(run, progress=progress).is_complete:
         print(f"Going on from {state.path} (epoch {progress.epoch + 1}, step {progress.step})")
@@ -309,28 +311,45 @@ def _restore_variables(run: Run, path: pathlib.Path, earlier: dict) -> None:
 
 
 def _begin(run: Run) -> Progress:
-    """Begin with random weights or, with ``--epoch_offset``, with the bare weights in the folder.
+    """Begin with the weights that the networks have or, if there are bare weights in the folder, with those.
 
     Raises:
-        InputError: there are weights without ``--epoch_offset``, or the other way round.
+        InputError: ``--epoch_offset`` without weights, weights without a number of epochs, or no epoch left to train.
     """
     networks, settings = run.networks, run.settings
     generator, discriminator = settings.folder / "generator.h5", settings.folder / "discriminator.h5"
-    if settings.epoch_offset:
-        if not generator.exists():
-            raise InputError(f"--epoch_offset: expected weights to go on from, found no {generator}")
+    offset = 0
+    if generator.exists():
+        offset = _stored_epoch(generator) if settings.epoch_offset is None else settings.epoch_offset
+        if offset >= settings.epochs:
+            raise InputError(
+                f"--epochs: expected the number of the last epoch, above the {offset} that {generator} was trained "
+                f"for, found {settings.epochs}"
+            )
         model.load_into(networks.generator, generator)
         if networks.discriminator is not None and discriminator.exists():
             model.load_into(networks.discriminator, discriminator)
-        print(f"Going on from the bare weights {generator} as epoch {settings.epoch_offset + 1}")
-    elif generator.exists():
-        raise InputError(
-            f"{settings.folder}: expected a training state beside generator.h5, found none: --epoch_offset N goes on "
-            "from these weights, --fresh starts over and keeps them under another name"
-        )
+        print(f"Going on from the bare weights {generator} as epoch {offset + 1}")
+    elif settings.epoch_offset:
+        raise InputError(f"--epoch_offset: expected weights to go on from, found no {generator}")
     settings.folder.mkdir(parents=True, exist_ok=True)
     _warn_if_disk_is_small(networks, settings.folder)
-    return Progress(epoch=settings.epoch_offset, epoch_offset=settings.epoch_offset)
+    return Progress(epoch=offset, epoch_offset=offset)
+
+
+def _stored_epoch(path: pathlib.Path) -> int:
+    """The number of epochs that the weights file at `path` says it was trained for.
+
+    Raises:
+        InputError: the file does not say it, as published ones do not.
+    """
+    epoch = weights.describe(path).settings.get("epoch")
+    if not isinstance(epoch, int) or epoch < 0:
+        raise InputError(
+            f"{path}: expected a training state beside these weights, or the number of their epochs in them, found "
+            "neither: --epoch_offset N goes on from them, --fresh starts over and keeps them under another name"
+        )
+    return epoch
 
 
 def _warn_if_disk_is_small(networks: Networks, folder: pathlib.Path) -> None:

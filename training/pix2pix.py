@@ -13,15 +13,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import data
-from common import cli
+from common import cli, weights
 from common.audio import write_audio
 from common.errors import InputError
 from common.files import read_json
 from data import Representation
-from training import dataset, start
+from training import checkpoints, dataset, start
 from training.augmentation import Augmentation
 from training.batches import Batches
-from training.checkpoints import LR_FINDER
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
 PUBLISHED_RATES = {
@@ -59,9 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     add(
         "--epoch_offset",
         type=cli.number(int, minimum=0),
-        default=0,
-        help="epochs that weights without a training state in the model's folder were trained for; continues from them",
+        help="epochs that weights without a training state in the model's folder were trained for; continues from them "
+        "(default: the number in the weights file)",
     )
+    add("--init", help="weights (.h5, or a model's folder) to start from, of any instruments; epochs begin at 1")
     add("--batch_size", type=positive, default=8, help="slices in a batch")
     rate = cli.number(float, above=0, word="auto")
     rate_help = "a number, auto for the suggestion of --findlr, or nothing for the published one of the target"
@@ -109,6 +109,13 @@ def train(
         identity: whether to train on pairs of an instrument with itself.
     """
     start.check_arguments(arguments)
+    if arguments.epoch_offset is not None and arguments.epochs <= arguments.epoch_offset:
+        raise InputError(
+            f"--epochs: expected the number of the last epoch, above --epoch_offset {arguments.epoch_offset}, found "
+            f"{arguments.epochs}"
+        )
+    if arguments.init and arguments.epoch_offset is not None:
+        raise InputError("--epoch_offset: expected only without --init, whose epochs begin at 1")
     pairs = dataset.find_pairs(arguments.dataset_path, origins, targets, identity)
     if not style and len(pairs.targets) > 1:
         raise InputError(
@@ -138,6 +145,7 @@ def train(
     origin, target = model_names(origins, targets, style)
     folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
     rates = choose_learning_rates(arguments, target, folder, adversarial)
+    initial = _find_initial_weights(arguments, folder, 1 + style, pairs.representation) if arguments.init else []
     _print_left_out(pairs, identity)
     print(f"{len(training_rows)} slices to train on; {split}")
 
@@ -145,6 +153,7 @@ def train(
         if strategy.num_replicas_in_sync > 1:
             batches = make_batches(drop_remainder=True)
         networks, precision = _build(arguments, batches.in_channels, adversarial)
+        _load_initial_weights(networks, initial)
         if arguments.findlr:
             find_rates(networks, batches, folder, arguments.findlr_steps, arguments.seed)
         else:
@@ -253,7 +262,7 @@ def choose_learning_rates(
     for index, flag in enumerate(("gen_lr", "disc_lr")):
         rate = getattr(arguments, flag, published[index])
         if rate == "auto":
-            path = folder / f"{LR_FINDER}.json"
+            path = folder / f"{checkpoints.LR_FINDER}.json"
             suggestion = read_json(path).get(flag) if path.exists() else None
             if not isinstance(suggestion, float):
                 shown = flag if adversarial else "lr"
@@ -261,6 +270,62 @@ def choose_learning_rates(
             rate = suggestion
         rates.append(rate)
     return rates[0], rates[1]
+
+
+def _find_initial_weights(
+    arguments: argparse.Namespace, folder: pathlib.Path, in_channels: int, representation: Representation
+) -> list[weights.Description]:
+    """The weights files that ``--init`` names: the generator, and the discriminator beside it if it has the same size.
+
+    Empty if the run in `folder` has a state, because it goes on from that.
+
+    Raises:
+        InputError: they do not fit the run, or the folder holds other weights to go on from.
+    """
+    if not arguments.fresh and not arguments.findlr:
+        if checkpoints.states(folder):
+            return []
+        if (folder / "generator.h5").exists():
+            raise InputError(
+                f"--init: expected a folder without weights of its own, found {folder / 'generator.h5'}; without "
+                "--init training goes on from those, and --fresh sets them aside"
+            )
+    path = pathlib.Path(arguments.init)
+    if path.is_dir():
+        names = ("generator_best.h5", "generator.h5")
+        path = next((path / name for name in names if (path / name).exists()), path)
+    found = weights.describe(path)
+    if found.network != weights.UNET:
+        raise InputError(f"--init: expected the weights of a Pix2Pix generator, found a {found.network} in {path}")
+    if found.in_channels != in_channels:
+        kinds = {1: "one pair of instruments", 2: "several targets (train_multitarget.py)"}
+        raise InputError(
+            f"--init: expected a generator for {kinds[in_channels]}, found one for "
+            f"{kinds.get(found.in_channels, f'{found.in_channels} channels')} in {path}"
+        )
+    if found.base_filters != arguments.base_filters:
+        raise InputError(
+            f"--init: expected weights of --base_filters {arguments.base_filters}, found --base_filters "
+            f"{found.base_filters} in {path}"
+        )
+    if found.representation != representation:
+        raise InputError(f"--init: expected weights for the spectrograms of --dataset_path, found others in {path}")
+    discriminator = path.with_name("discriminator.h5")
+    if not discriminator.exists():
+        return [found]
+    other = weights.describe(discriminator)
+    fits = (other.network, other.base_filters) == (weights.PATCHGAN, found.base_filters)
+    return [found, other] if fits else [found]
+
+
+def _load_initial_weights(networks, initial: Sequence[weights.Description]) -> None:
+    """Set the weights of `networks` to those of `_find_initial_weights`."""
+    import model
+
+    for network, description in zip((networks.generator, networks.discriminator), initial, strict=False):
+        if network is not None:
+            model.load_into(network, description.path)
+            print(f"Starting from {description.path} ({description.summary})")
 
 
 def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool):

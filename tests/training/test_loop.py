@@ -341,8 +341,10 @@ def test_bare_weights_and_epoch_offset(trainer, tmp_path, capsys):
         trainer.fit(folder, epoch_offset=5, epochs=6)
     folder.mkdir(exist_ok=True)
     model.save(model.build_generator(1, 2, seed=77), folder / "generator.h5", {})
-    with pytest.raises(InputError, match=r"expected a training state beside generator\.h5.*--fresh"):
-        trainer.fit(folder)
+    with pytest.raises(InputError, match=r"expected a training state beside these weights.*--epoch_offset N.*--fresh"):
+        trainer.fit(folder)  # nothing says how long they were trained for
+    with pytest.raises(InputError, match=r"--epochs: .* above the 5 that .*generator\.h5 was trained for, found 2"):
+        trainer.fit(folder, epoch_offset=5, epochs=2)
     started_from = []
 
     def around(number, call):
@@ -357,9 +359,19 @@ def test_bare_weights_and_epoch_offset(trainer, tmp_path, capsys):
     found = [value for name, value in started_from[0].items() if name.startswith("generator/")]
     assert all(np.array_equal(a, b) for a, b in zip([v for v in found if v.dtype == np.float32], expected, strict=True))
     assert [(row["epoch"], row["step"]) for row in history_of(folder)] == [("6", "18")]
-    trainer.fit(folder, epochs=7)  # the state knows where it is
+    trainer.fit(folder, epoch_offset=4, epochs=7)  # the state knows where it is
     assert "goes on with its own, 5" in capsys.readouterr().out
     assert [row["epoch"] for row in history_of(folder)] == ["6", "7"]
+
+
+def test_the_epoch_in_the_weights_file_is_the_default_of_epoch_offset(trainer, tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    model.save(model.build_generator(1, 2, seed=77), folder / "generator.h5", {"epoch": 3})
+    with pytest.raises(InputError, match=r"--epochs: .* above the 3 that"):
+        trainer.fit(folder, epochs=3)
+    trainer.fit(folder, epochs=4, max_steps=1)
+    assert [(row["epoch"], row["step"]) for row in history_of(folder)] == [("4", "10")]  # 3 epochs of 3 steps before
 
 
 def test_fresh_keeps_the_old_folder(trainer, whole, tmp_path, capsys):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, needs_peak_memory
 
+import model
 import train
 import train_generator
 from common import weights
 from common.files import write_json
-from training import pix2pix
+from training import checkpoints, pix2pix
 
 
 @pytest.mark.parametrize(("name", "rates"), [
@@ -31,6 +32,33 @@ def test_auto_reads_the_suggestion(monkeypatch, tmp_path):
     monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
     train.main(["--dataset_path", "d", "--origin", "a", "--target", "b", "--gen_lr", "auto", "--disc_lr", "auto"])
     assert pix2pix.choose_learning_rates(seen[0], "b", tmp_path) == (0.25, 0.5)
+
+
+def test_init_starts_from_weights_of_other_instruments(voices, write_generator, tmp_path, monkeypatch):
+    """The best weights of a folder, with the discriminator beside them, and epochs from 1; a state goes before them."""
+    started, source = [], tmp_path / "flute_2_harp"
+    last = write_generator(source / "generator.h5", base_filters=2, seed=1)
+    best = write_generator(source / "generator_best.h5", base_filters=2, seed=2, origin="flute", epoch=90)
+    judge = model.build_discriminator(2, seed=7)
+    model.save(judge, source / "discriminator.h5", {})
+    monkeypatch.setattr("training.loop.fit", started.append)
+    argv = (
+        f"--dataset_path {voices} --origin piano --target guitar --gpu -1 --base_filters 2 --batch_size 2 "
+        f"--precision float32 --models_path {tmp_path / 'models'} --epochs 2 --init"
+    ).split()
+    for init, expected in ((source, best), (last, last)):
+        assert train.main([*argv, str(init)]) == 0
+        networks = started[-1].networks
+        assert_same_weights(networks.generator, [array for _, arrays in weights.read(expected) for array in arrays])
+        assert_same_weights(networks.discriminator, judge.get_weights())
+        assert started[-1].settings.epoch_offset is None
+    checkpoints.save(started[-1].settings.folder, 1, [], {})
+    assert train.main([*argv, str(tmp_path / "deleted.h5")]) == 0  # the same command again goes on from the state
+
+
+def assert_same_weights(network, expected):
+    found = [weight.numpy() for weight in network.weights if "seed_generator" not in weight.path]
+    assert all(np.array_equal(array, other) for array, other in zip(found, expected, strict=True))
 
 
 # Trains and prints after each epoch's samples how much memory the process holds, in KiB.
