@@ -1,9 +1,9 @@
 """Learning-rate range test (Smith, 2017) on the same compiled step that training uses.
 
-Step by step the learning rate grows geometrically from 1e-9 to 1. The suggested rate is the one at which the loss falls
-most steeply over the logarithm of the rate, which is lower than the rate with the lowest loss. There are three tests,
-each from the same weights: the generator alone (the discriminator's rate is 0), the discriminator alone, and both
-together.
+Step by step the learning rate grows geometrically from 1e-9 to 1. The rate at which the loss falls most steeply over
+the logarithm of the rate is lower than the one with the lowest loss, but still too high for a whole run. A third of it
+is suggested (docs/training.md). There are three tests, each from the same weights: the generator alone (the rate of the
+discriminator is 0), the discriminator alone, and both together.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MIN_RATE, MAX_RATE = 1e-9, 1.0
 MIN_STEPS = 7  # fewer points give no slope to suggest a rate from
 DEFAULT_MIN_STEPS = 100  # if --findlr_steps is not given
+DIVISOR = 3.0  # of the steepest rate, if --findlr_divisor is not given
 DIVERGED = 100.0  # a test stops when the loss is this many times the lowest so far
 SKIPPED_FIRST, SKIPPED_LAST = 10, 5  # points left out of the plots, as published
 
@@ -63,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=cli.number(int, minimum=MIN_STEPS),
         help=f"steps of each test (default: one pass over the data, at least {DEFAULT_MIN_STEPS})",
     )
+    parser.add_argument(
+        "--findlr_divisor",
+        type=cli.number(float, minimum=1),
+        default=DIVISOR,
+        help="suggest the rate at which the loss falls most steeply, divided by this; 1 as published",
+    )
 
 
 def _parse_bool(text: str) -> bool:
@@ -73,7 +80,14 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
-def find(networks: Networks, batches: Batches, folder: pathlib.Path, n_steps: int | None, seed: int) -> dict:
+def find(
+    networks: Networks,
+    batches: Batches,
+    folder: pathlib.Path,
+    n_steps: int | None,
+    seed: int,
+    divisor: float = DIVISOR,
+) -> dict:
     """Test `networks` on `batches`; print the suggested rates and write them, the curves and plots into `folder`.
 
     Args:
@@ -81,6 +95,7 @@ def find(networks: Networks, batches: Batches, folder: pathlib.Path, n_steps: in
         batches: are repeated from the start if they are fewer than `n_steps`.
         n_steps: of each test; None is one pass over the data, at least 100 steps.
         seed: of the noise in the step.
+        divisor: of the rates at which the losses fall most steeply.
 
     Returns:
         The content of ``lr_finder.json``: gen_lr and, with a discriminator, disc_lr and (if the loss of the joint test
@@ -94,8 +109,8 @@ def find(networks: Networks, batches: Batches, folder: pathlib.Path, n_steps: in
     write_curves(folder / f"{LR_FINDER}.csv", curves)  # first, so that a long test is kept if no rate can be suggested
     print(f"Curves: {folder / f'{LR_FINDER}.csv'}")
     has_discriminator = networks.discriminator is not None
-    suggestions = suggest_rates(curves, folder)
-    suggestions |= {"steps": n_steps, "batch_size": batches.batch_size}
+    suggestions = suggest_rates(curves, folder, divisor)
+    suggestions |= {"divisor": divisor, "steps": n_steps, "batch_size": batches.batch_size}
     write_json(folder / f"{LR_FINDER}.json", suggestions)
     flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if has_discriminator else {"gen_lr": "--lr"}
     print("Suggested: " + " ".join(f"{flag} {suggestions[key]:.2g}" for key, flag in flags.items()))
@@ -188,8 +203,10 @@ def write_curves(path: pathlib.Path, curves: dict[str, Curve]) -> None:
 # --- suggestions ------------------------------------------------------------------------------------------------------
 
 
-def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path) -> dict[str, float]:
+def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path, divisor: float = DIVISOR) -> dict[str, float]:
     """The rates that `curves` suggest: gen_lr and, with a discriminator, disc_lr and joint_lr; their plots in `folder`.
+
+    Each is the rate of the steepest fall divided by `divisor`.
 
     A generator alone is trained on the MAE itself, so that one plot shows both. The plot of the MAE and joint_lr are
     left out if these losses never fall: no other rate depends on them.
@@ -214,8 +231,9 @@ def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path) -> dict[str, f
             joint = curves["joint"]
             suggestions["joint_lr"], _ = suggest(joint.rates, joint.losses["generator_loss"])
     for title, (curve, loss, rate, smoothed) in plotted.items():
-        _save_plot(folder / f"{LR_FINDER}_{title}.png", curve.rates, curve.losses[loss], smoothed, rate, title)
-    return suggestions
+        path = folder / f"{LR_FINDER}_{title}.png"
+        _save_plot(path, curve.rates, curve.losses[loss], smoothed, rate / divisor, title)
+    return {name: rate / divisor for name, rate in suggestions.items()}
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:

@@ -160,6 +160,16 @@ def test_a_rate_for_both_is_suggested_only_if_their_loss_falls(tmp_path):
         lr_finder.suggest_rates(curves_of(generator=FALLING, discriminator=RISING, joint=FALLING), tmp_path)
 
 
+def test_a_part_of_the_steepest_rate_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.setattr(lr_finder, "_save_plot", lambda *_: None)
+    curves = curves_of(generator=FALLING, discriminator=FALLING, joint=FALLING)
+    steepest, _ = lr_finder.suggest(curves["generator"].rates, FALLING)
+    as_published = lr_finder.suggest_rates(curves, tmp_path, divisor=1)
+    assert as_published == {"gen_lr": steepest, "disc_lr": steepest, "joint_lr": steepest}
+    for name, rate in lr_finder.suggest_rates(curves, tmp_path).items():
+        assert rate == pytest.approx(as_published[name] / 3)
+
+
 def test_a_generator_alone_has_one_rate(tmp_path):
     assert sorted(lr_finder.suggest_rates(curves_of(generator=FALLING), tmp_path)) == ["gen_lr"]
 

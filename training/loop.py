@@ -28,7 +28,7 @@ from training import checkpoints
 from training.batches import Batches, iterate_batches, stream_batches
 from training.distribution import is_chief, wait_for_all
 from training.optimizers import Schedule
-from training.progress import Status, summary, warnings, write_csv
+from training.progress import Status, outcome, summary, warnings, write_csv
 
 keras = tf.keras
 MAX_FRAMES = 200  # of an animation: all its frames are held in memory while it is written
@@ -81,6 +81,7 @@ class Settings:
         identity: the settings that define the run, by flag; a resumed run prints those that have changed.
         epoch_offset: epochs that bare weights in the folder were trained for; None takes the number in the file.
         after_step: is called after each step with the number of steps that the run has done.
+        advice: what to do if the run ends worse than copying its input.
     """
 
     folder: pathlib.Path
@@ -98,6 +99,7 @@ class Settings:
     tensorboard: bool = False
     jit: bool = False
     after_step: Callable[[int], None] | None = None
+    advice: str = "raise the learning rates"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +216,7 @@ def fit(run: Run) -> Progress:
         if run.is_complete:
             flag = "--patience" if run.is_out_of_patience else "--epochs or --max_steps"
             print(f"{run.settings.folder}: this run is complete; a larger {flag} extends it")
+            _print_outcome(run)
             return run.progress
         if run.validation_batches is not None and not math.isfinite(run.progress.copy_mae):
             run.progress.copy_mae = _copy_mae(run.validation_batches)
@@ -229,6 +232,7 @@ def fit(run: Run) -> Progress:
                 _write_animations(run.settings.folder)  # before the state: a complete run writes nothing any more
             _save_state(run)
             interruption.check()
+        _print_outcome(run)
         wait_for_all()  # the next run in this folder finds everything written
     return run.progress
 
@@ -680,6 +684,18 @@ def _save_state(run: Run) -> None:
     arrays = ((name, variable.numpy()) for name, variable in run.networks.variables())
     state = {"identity": run.settings.identity, "progress": dataclasses.asdict(run.progress)}
     checkpoints.save(run.settings.folder, run.next_step, arrays, state)
+
+
+def _print_outcome(run: Run) -> None:
+    """Print which weights are the best and how good they are, the last line of a run."""
+    if not is_chief():
+        return
+    path, is_best = run.settings.folder / "generator_best.h5", True
+    if not path.exists():
+        path, is_best = run.settings.folder / "generator.h5", False
+    settings = weights.describe(path).settings
+    epoch, mae = settings["epoch"], settings["validation_mae"] if is_best else math.nan
+    print(outcome(path, epoch, mae, run.progress.copy_mae, run.settings.advice), flush=True)
 
 
 # --- interruption -----------------------------------------------------------------------------------------------------

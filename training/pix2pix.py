@@ -16,20 +16,11 @@ import data
 from common import cli, weights
 from common.audio import write_audio
 from common.errors import InputError
-from common.files import read_json
 from data import Representation
-from training import checkpoints, dataset, start
+from training import checkpoints, dataset, rates, start
 from training.augmentation import Augmentation
 from training.batches import Batches
 
-# Learning rates of generator and discriminator that the published weights were trained with, by target.
-PUBLISHED_RATES = {
-    "guitar_acoustic": (5e-5, 5e-6),
-    "string_acoustic": (1e-5, 1e-5),
-    "synth_lead_synthetic": (1e-4, 1e-5),
-    "any": (1e-5, 5e-6),
-}
-OTHER_RATES = PUBLISHED_RATES["guitar_acoustic"]
 SAMPLE_SLICES = 4
 
 
@@ -64,12 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     add("--init", help="weights (.h5, or a model's folder) to start from, of any instruments; epochs begin at 1")
     add("--batch_size", type=positive, default=8, help="slices in a batch")
     rate = cli.number(float, above=0, word="auto")
-    rate_help = "a number, auto for the suggestion of --findlr, or nothing for the published one of the target"
-    if adversarial:
-        add("--gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate of the generator: {rate_help}")
-        add("--disc_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate of the discriminator: {rate_help}")
-    else:
-        add("--lr", dest="gen_lr", type=rate, default=argparse.SUPPRESS, help=f"learning rate: {rate_help}")
+    rates.add_arguments(parser, rate, adversarial)
     add(
         "--validation_split",
         type=fraction,
@@ -80,10 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     add(
         "--lr_schedule",
         choices=["constant", "linear"],
-        default="constant",
-        help="linear: rises over the first 5 %% of the steps, stays until the middle, falls to zero at the end",
+        help="linear: rises over the first 5 %% of the steps, stays until the middle, falls to zero at the end "
+        "(default: constant, linear with --preset small)",
     )
-    add("--beta_1", type=cli.number(float, minimum=0, maximum=0.999), default=0.9, help="of Adam; pix2pix uses 0.5")
+    add(
+        "--beta_1",
+        type=cli.number(float, minimum=0, maximum=0.999),
+        help="of Adam; pix2pix uses 0.5 (default: 0.9, with --preset small 0.5)",
+    )
     add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
     cli.add_training(parser)
 
@@ -144,7 +134,7 @@ def train(
         raise InputError("--patience: expected slices held out for validation (--validation_split), found none")
     origin, target = model_names(origins, targets, style)
     folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
-    rates = choose_learning_rates(arguments, target, folder, adversarial)
+    chosen = rates.choose_rates(arguments, target, folder, len(training_rows), adversarial)
     initial = _find_initial_weights(arguments, folder, 1 + style, pairs.representation) if arguments.init else []
     _print_left_out(pairs, identity)
     print(f"{len(training_rows)} slices to train on; {split}")
@@ -152,13 +142,13 @@ def train(
     with start.start_run(arguments) as strategy:
         if strategy.num_replicas_in_sync > 1:
             batches = make_batches(drop_remainder=True)
-        networks, precision = _build(arguments, batches.in_channels, adversarial)
+        networks, precision = _build(arguments, batches.in_channels, adversarial, chosen.beta_1)
         _load_initial_weights(networks, initial)
         if arguments.findlr:
-            find_rates(networks, batches, folder, arguments.findlr_steps, arguments.seed)
+            find_rates(networks, batches, folder, arguments.findlr_steps, arguments.seed, arguments.findlr_divisor)
         else:
             with start.claim_folder(folder, arguments.fresh):
-                _train(arguments, origin, batches, held_out, folder, rates, networks, precision, identity)
+                _train(arguments, origin, batches, held_out, folder, chosen, networks, precision, identity)
     return 0
 
 
@@ -182,7 +172,7 @@ def _train(
     batches: Batches,
     held_out,
     folder: pathlib.Path,
-    rates,
+    chosen: rates.Rates,
     networks,
     precision,
     with_itself: bool,
@@ -203,12 +193,12 @@ def _train(
         "dataset_path": str(pairs.folder.resolve()),
         "slices": len(batches.samples),
         "precision": precision,
-        "lr_schedule": arguments.lr_schedule,
-        "beta_1": arguments.beta_1,
-        "gen_lr": rates[0],
+        "lr_schedule": chosen.lr_schedule,
+        "beta_1": chosen.beta_1,
+        "gen_lr": chosen.gen_lr,
     }
     if adversarial:
-        identity["disc_lr"] = rates[1]
+        identity["disc_lr"] = chosen.disc_lr
     description = {
         "system": "pix2pix",
         "representation": pairs.representation.to_dict(),
@@ -221,24 +211,27 @@ def _train(
         "validation_split": arguments.validation_split,
         "seed": arguments.seed,
     }
+    flag = "--gen_lr" if hasattr(arguments, "disc_lr") else "--lr"
     settings = loop.Settings(
         folder,
         description=description,
         identity=identity,
-        generator_rate=rates[0],
-        discriminator_rate=rates[1] if adversarial else 0.0,
+        generator_rate=chosen.gen_lr,
+        discriminator_rate=chosen.disc_lr if adversarial else 0.0,
         epochs=arguments.epochs,
         epoch_offset=arguments.epoch_offset,
         max_steps=arguments.max_steps,
         seed=arguments.seed,
-        lr_schedule=arguments.lr_schedule,
+        lr_schedule=chosen.lr_schedule,
         patience=arguments.patience,
         checkpoint_minutes=arguments.checkpoint_minutes,
         tensorboard=arguments.tensorboard,
         jit=arguments.jit,
+        advice=f"run the same command with --findlr, or raise {flag}",
     )
-    shown_rates = rates if adversarial else rates[:1]
-    print(f"Training {folder} ({precision}), learning rates {', '.join(f'{rate:g}' for rate in shown_rates)}")
+    shown = f"{chosen.gen_lr:g}, {chosen.disc_lr:g}" if adversarial else f"{chosen.gen_lr:g}"
+    print(f"Training {folder} ({precision})")
+    print(f"Learning rates {shown} ({chosen.lr_schedule}, beta_1 {chosen.beta_1:g}): {chosen.reason}")
     sampler = make_sampler(networks.generator, held_out or batches)
     loop.fit(loop.Run(networks, settings, batches, held_out, sampler))
 
@@ -247,29 +240,6 @@ def model_names(origins: Sequence[str], targets: Sequence[str], style: bool) -> 
     """The names of origin and target in a model's folder: of several, "any"; the voice of an instrument is left out."""
     origin = dataset.instrument_of(origins[0]) if len(origins) == 1 else dataset.ANY
     return origin, dataset.ANY if style else dataset.instrument_of(targets[0])
-
-
-def choose_learning_rates(
-    arguments: argparse.Namespace, name: str, folder: pathlib.Path, adversarial: bool = True
-) -> tuple[float, float]:
-    """Learning rates of generator and discriminator: given, suggested by the finder, or the published ones.
-
-    Raises:
-        InputError: auto, and no suggestion in the model's folder.
-    """
-    rates = []
-    published = PUBLISHED_RATES.get(name, OTHER_RATES)
-    for index, flag in enumerate(("gen_lr", "disc_lr")):
-        rate = getattr(arguments, flag, published[index])
-        if rate == "auto":
-            path = folder / f"{checkpoints.LR_FINDER}.json"
-            suggestion = read_json(path).get(flag) if path.exists() else None
-            if not isinstance(suggestion, float):
-                shown = flag if adversarial else "lr"
-                raise InputError(f"--{shown}: expected the suggestion of --findlr in {path}, found none")
-            rate = suggestion
-        rates.append(rate)
-    return rates[0], rates[1]
 
 
 def _find_initial_weights(
@@ -328,7 +298,7 @@ def _load_initial_weights(networks, initial: Sequence[weights.Description]) -> N
             print(f"Starting from {description.path} ({description.summary})")
 
 
-def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool):
+def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool, beta_1: float):
     """The `loop.Networks` of the arguments and the precision that they compute in."""
     import tensorflow as tf
 
@@ -339,7 +309,7 @@ def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool):
     precision = model.choose_precision(arguments.precision)
 
     def adam():
-        optimizer = optimizers.Adam(beta_1=arguments.beta_1)
+        optimizer = optimizers.Adam(beta_1=beta_1)
         return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
     generator = model.build_generator(in_channels, arguments.base_filters, precision, arguments.seed)

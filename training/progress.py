@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import pathlib
 import sys
 import time
 
@@ -76,6 +77,23 @@ def summary(row: dict, n_epochs: int) -> str:
     return "  ".join(parts)
 
 
+def outcome(path: pathlib.Path, epoch: int, mae: float, copy_mae: float, advice: str) -> str:
+    """One line for a run that has ended.
+
+    Args:
+        path: the best weights or, if nothing was held out, the last ones.
+        epoch: they were written after.
+        mae, copy_mae: validation MAE of the weights and of copying the input; NaN if nothing was held out.
+        advice: what to do if copying the input is better.
+    """
+    if not math.isfinite(mae):
+        return f"Weights: {path} (epoch {epoch}); nothing was held out to find the best epoch with"
+    best = f"Best: {path} (epoch {epoch}), validation MAE {mae:.4f}"
+    if mae < copy_mae:
+        return f"{best}; copying the input: {copy_mae:.4f}"
+    return f"{best}, worse than copying the input ({copy_mae:.4f}): {advice} (docs/training.md)"
+
+
 def warnings(rows: list[dict]) -> list[str]:
     """Warnings that apply after the last of `rows` and did not before it; docs/training.md explains each."""
     before = _find_problems(rows[:-1])
@@ -87,18 +105,20 @@ def _find_problems(rows: list[dict]) -> list[str]:
     if not rows:
         return []
     problems, last = [], rows[-1]
+    is_worse = last.get("val_mae", math.nan) >= last.get("val_copy_mae", math.nan)  # than copying; False for NaN
     if last.get("discriminator_loss", math.nan) < 0.01:
         problems.append(
             "the discriminator's loss was near 0 for the whole epoch: it recognises every output as generated and "
             "teaches the generator nothing; try a smaller --disc_lr (docs/training.md)"
         )
     if len(rows) > 1 and all(abs(row.get("adversarial", math.nan) - math.log(2)) < 0.005 for row in rows[-2:]):
+        remedy = "the learning rates may be too low, both" if is_worse else "try a larger --disc_lr"
         problems.append(
-            "the generator's adversarial loss stays near log 2: the discriminator is guessing; try a larger --disc_lr "
+            f"the generator's adversarial loss stays near log 2: the discriminator is guessing; {remedy} "
             "(docs/training.md)"
         )
     errors = [row.get("val_mae", math.nan) for row in rows[-N_RISING_EPOCHS - 1 :]]
-    if len(errors) > N_RISING_EPOCHS and all(a < b for a, b in itertools.pairwise(errors)):
+    if len(errors) > N_RISING_EPOCHS and all(a < b for a, b in itertools.pairwise(errors)) and not is_worse:
         problems.append(
             f"the validation MAE has risen for {N_RISING_EPOCHS} epochs: the network memorises the training "
             "pieces; generator_best.h5 keeps the best epoch, --patience stops in time (docs/training.md)"

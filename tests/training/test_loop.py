@@ -328,11 +328,15 @@ def test_patience_and_the_best_weights(trainer, tmp_path, monkeypatch, capsys):
     best, last = (weights.describe(folder / name).settings for name in ("generator_best.h5", "generator.h5"))
     assert (best["epoch"], best["validation_mae"]) == (2, 0.25)
     assert (last["epoch"], last["validation_mae"]) == (4, 0.375)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].startswith(f"Best: {folder / 'generator_best.h5'} (epoch 2), validation MAE 0.2500")
+    assert f"{progress.copy_mae:.4f}" in said[-1]
     trained = [value for name, value in kept[1].items() if name.startswith("generator/") and value.dtype == np.float32]
     assert all(np.array_equal(a, b) for a, b in zip(arrays_of(folder / "generator_best.h5"), trained, strict=True))
-    capsys.readouterr()
     trainer.fit(folder, **options)
-    assert "is complete; a larger --patience" in capsys.readouterr().out
+    again = capsys.readouterr().out.splitlines()
+    assert "is complete; a larger --patience" in again[0]
+    assert again[-1] == said[-1]
 
 
 def test_bare_weights_and_epoch_offset(trainer, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The Pix2Pix models put together: rates, voices, exact resume with augmentation, bounded memory."""
+"""The Pix2Pix models put together: initial weights, voices, exact resume with augmentation, bounded memory."""
 
 import subprocess
 import sys
@@ -11,27 +11,7 @@ import model
 import train
 import train_generator
 from common import weights
-from common.files import write_json
-from training import checkpoints, pix2pix
-
-
-@pytest.mark.parametrize(("name", "rates"), [
-    ("guitar_acoustic", (5e-5, 5e-6)), ("string_acoustic", (1e-5, 1e-5)), ("synth_lead_synthetic", (1e-4, 1e-5)),
-    ("any", (1e-5, 5e-6)),
-])  # fmt: skip
-def test_published_rates_are_the_defaults(monkeypatch, tmp_path, name, rates):
-    seen = []
-    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
-    train.main(["--dataset_path", "d", "--origin", "a", "--target", name])
-    assert pix2pix.choose_learning_rates(seen[0], name, tmp_path) == rates
-
-
-def test_auto_reads_the_suggestion(monkeypatch, tmp_path):
-    write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
-    seen = []
-    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
-    train.main(["--dataset_path", "d", "--origin", "a", "--target", "b", "--gen_lr", "auto", "--disc_lr", "auto"])
-    assert pix2pix.choose_learning_rates(seen[0], "b", tmp_path) == (0.25, 0.5)
+from training import checkpoints
 
 
 def test_init_starts_from_weights_of_other_instruments(voices, write_generator, tmp_path, monkeypatch):

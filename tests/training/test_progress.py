@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from training.progress import Status, summary, time, warnings, write_csv
+from training.progress import Status, outcome, summary, time, warnings, write_csv
 
 
 class Terminal(io.StringIO):
@@ -79,6 +79,9 @@ def test_discriminator_that_guesses():
     assert warnings([row(1, adversarial=1.2), row(2, adversarial=log2)]) == []
     [text] = warnings([row(1, adversarial=log2 + 0.003), row(2, adversarial=log2 - 0.003)])
     assert "log 2" in text
+    assert "--disc_lr" in text
+    [text] = warnings([row(i, adversarial=log2, val_mae=0.5, val_copy_mae=0.125) for i in (1, 2)])
+    assert "--disc_lr" not in text  # both are too low where copying is better
 
 
 @pytest.mark.parametrize(("errors", "n_warnings"), [
@@ -92,3 +95,16 @@ def test_validation_error_that_rises(errors, n_warnings):
     found = warnings([row(i, val_mae=error) for i, error in enumerate(errors)])
     assert len(found) == n_warnings
     assert all("generator_best.h5" in text for text in found)
+    worse = [row(i, val_mae=error, val_copy_mae=0.05) for i, error in enumerate(errors)]
+    assert warnings(worse) == []  # nothing was learnt that could be memorised
+
+
+def test_outcome_of_a_run():
+    good = outcome("m/generator_best.h5", 3, 0.0625, 0.125, "raise --lr")
+    assert good == "Best: m/generator_best.h5 (epoch 3), validation MAE 0.0625; copying the input: 0.1250"
+    for mae in (0.125, 0.5):
+        text = outcome("m/generator_best.h5", 3, mae, 0.125, "raise --lr")
+        assert f"validation MAE {mae:.4f}, worse than copying the input (0.1250): raise --lr" in text
+    text = outcome("m/generator.h5", 3, math.nan, math.nan, "raise --lr")
+    assert "m/generator.h5 (epoch 3)" in text
+    assert "nan" not in text
