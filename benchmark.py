@@ -10,6 +10,8 @@ called, so that a timing includes what a user waits for.
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import csv
 import functools

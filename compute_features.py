@@ -6,6 +6,8 @@ Reads <audios_path>/<instrument>/<piece>.<wav, flac, mp3, m4a ...> as predict.py
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import contextlib
 import pathlib

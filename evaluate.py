@@ -6,6 +6,8 @@ Three uses: two recordings or folders (--origin_audio, --target_audio), the vali
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import pathlib
 from collections.abc import Sequence

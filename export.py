@@ -5,6 +5,8 @@ docs/export.md describes what goes into the network and what comes out of it.
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import importlib.util
 import os

@@ -6,6 +6,8 @@ format that ffmpeg reads, if it is installed.
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 from collections.abc import Sequence
 

@@ -5,6 +5,8 @@ The rest is as in predict.py.
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import functools
 from collections.abc import Sequence

@@ -8,6 +8,8 @@ pieces (--etudes) are etude_000 and so on, and variations (--variations) of a pi
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import collections
 import contextlib

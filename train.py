@@ -6,6 +6,8 @@ where it stopped.
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 from collections.abc import Sequence
 

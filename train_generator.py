@@ -5,6 +5,8 @@ Writes ``models/<origin>_2_<target>_generator/``; otherwise as train.py.
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 from collections.abc import Sequence
 

@@ -6,6 +6,8 @@ Cuts the recordings into segments of 5 s, trains a global generator and then a l
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import re
 from collections.abc import Sequence

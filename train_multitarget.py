@@ -5,6 +5,8 @@ Several origins are allowed too. Writes ``models/<origin>_2_any/``, or ``any_2_a
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import re
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from common.errors import InputError
+from common.packages import describe_missing, is_missing
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
 SOME_LEFT_OUT = 1
@@ -72,6 +73,11 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         if error.errno not in _FIXABLE:
             raise
         message = f"{error.filename or 'writing'}: {error.strerror}"
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or not is_missing(package):
+            raise
+        message = describe_missing(package)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
