@@ -180,12 +180,13 @@ def check_tensorflow() -> Iterator[Finding]:
 
 def check_ffmpeg() -> Iterator[Finding]:
     """ffmpeg, which reads what libsndfile does not."""
-    if path := shutil.which("ffmpeg"):
+    from common.audio import find_ffmpeg
+
+    if path := find_ffmpeg():
         yield Finding("ffmpeg", OK, path)
     else:
         detail = "not installed, needed for m4a, wma and other formats only"
-        remedies = {"Darwin": "brew install ffmpeg", "Windows": "winget install ffmpeg"}
-        yield Finding("ffmpeg", OPTIONAL, detail, remedies.get(platform.system(), "apt-get install ffmpeg"))
+        yield Finding("ffmpeg", OPTIONAL, detail, f"{sys.executable} -m pip install imageio-ffmpeg")
 
 
 def check_soundfont() -> Iterator[Finding]:

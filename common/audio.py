@@ -151,17 +151,29 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).strip().rstrip(".")
 
 
+def find_ffmpeg() -> str | None:
+    """The path of ffmpeg: on the PATH, or that of the package imageio-ffmpeg; None if there is neither."""
+    if found := shutil.which("ffmpeg"):
+        return found
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):  # RuntimeError: the package has no ffmpeg for this system
+        return None
+
+
 def _decode(path: str | os.PathLike, reason: str, folder: str) -> str:
     """Decode a recording with ffmpeg to a file in `folder`, all channels, float32; the path of that file.
 
     Args:
         reason: why libsndfile did not open it, for the error where there is no ffmpeg.
     """
-    ffmpeg = shutil.which("ffmpeg")
+    ffmpeg = find_ffmpeg()
     if ffmpeg is None:
         raise InputError(
-            f"{path}: expected audio (wav, flac, ogg, mp3, aiff): {reason}; other formats need ffmpeg, and found none "
-            "on the PATH"
+            f"{path}: expected audio (wav, flac, ogg, mp3, aiff): {reason}; other formats need ffmpeg, and found none: "
+            "pip install imageio-ffmpeg"
         )
     # caf has no limit of 4 GB. libsndfile would read the float samples of ffmpeg's w64 as integers.
     decoded = os.path.join(folder, "decoded.caf")

@@ -186,12 +186,13 @@ def _show_progress(
     """Pass `blocks` on unchanged; show a bar in seconds of audio on stderr if that is a terminal."""
     from tqdm import tqdm
 
-    total = recording.n_samples / recording.sample_rate
+    total = round(recording.n_samples / recording.sample_rate * sample_rate)
     bar_format = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
-    with tqdm(total=total, desc=recording.source.name, bar_format=bar_format, disable=None, leave=False) as bar:
+    shown = {"desc": recording.source.name, "bar_format": bar_format, "unit_scale": 1 / sample_rate}
+    with tqdm(total=total, disable=None, leave=False, **shown) as bar:
         for block in blocks:
             yield block
-            bar.update(len(block) / sample_rate)
+            bar.update(min(len(block), total - bar.n))  # whole samples: tqdm warns of more than the total
 
 
 def _compute_gain(

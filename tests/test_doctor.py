@@ -106,6 +106,7 @@ def test_little_space_and_memory_are_wrong_a_missing_ffmpeg_is_not(tmp_path, cap
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**10, 10**10, 10**7))
     monkeypatch.setattr(doctor, "MIN_MEMORY_GB", 10**6)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     status, findings = examine(capsys, "--models_path", tmp_path)
     assert status == 1
     assert findings["disk"]["state"] == findings["temporary files"]["state"] == findings["memory"]["state"] == "wrong"

@@ -149,6 +149,7 @@ class Run:
         validation_batches: the same for the slices that are held out; None if there are none.
         save_samples: writes pictures and audio of the present generator into a folder and returns them.
         progress: is set by `fit` from the folder's state.
+        end_seconds: what the end of the last epoch took: validation, samples, files.
     """
 
     networks: Networks
@@ -157,6 +158,7 @@ class Run:
     validation_batches: Batches | None
     save_samples: Callable[[pathlib.Path], list[Sample]]
     progress: Progress = dataclasses.field(default_factory=Progress)
+    end_seconds: float = 0.0
 
     # Steps are numbered from the first one of epoch 0, which `epoch_offset` may place before this run.
 
@@ -227,10 +229,12 @@ def fit(run: Run) -> Progress:
         training_stream, validation_stream = _stream_training(run), _stream_validation(run)
         while not run.is_complete:
             _train_epoch(run, step, training_stream, interruption)
+            trained = time.monotonic()
             _end_epoch(run, _validate(run, evaluation, validation_stream))
             if run.is_complete and is_chief():
                 _write_animations(run.settings.folder)  # before the state: a complete run writes nothing any more
             _save_state(run)
+            run.end_seconds = time.monotonic() - trained
             interruption.check()
         _print_outcome(run)
         wait_for_all()  # the next run in this folder finds everything written
@@ -471,7 +475,10 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
     saved = clock = time.monotonic()
     pending: list[tuple[int, dict]] = []
     batches = itertools.islice(training_stream, stop - first)
-    with contextlib.closing(Status(label, stop - first_of_epoch, progress.step)) as status:
+    later_steps = run.first_step + run.n_steps - stop
+    ends = run.end_seconds * (1 + math.ceil(later_steps / run.steps_per_epoch))
+    status = Status(label, stop - first_of_epoch, progress.step, later_steps=later_steps, later_seconds=ends)
+    with contextlib.closing(status):
         for number, (inputs, target) in enumerate(batches, first):
             rates = map(tf.constant, run.learning_rates(number))
             pending.append((number, step(inputs, target, *rates, tf.constant(number, tf.int32))))

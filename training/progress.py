@@ -23,10 +23,21 @@ class Status:
         n_steps: steps of the whole epoch.
         first: steps that were done before.
         stream: a text file; None is standard output.
+        later_steps: steps of the run after this epoch; None for work that is not an epoch of a run.
+        later_seconds: what the ends of this epoch and of the later ones take together, in seconds.
     """
 
-    def __init__(self, label: str, n_steps: int, first: int = 0, stream=None) -> None:
+    def __init__(
+        self,
+        label: str,
+        n_steps: int,
+        first: int = 0,
+        stream=None,
+        later_steps: int | None = None,
+        later_seconds: float = 0.0,
+    ) -> None:
         self.label, self.n_steps, self.step = label, n_steps, first
+        self.later_steps, self.later_seconds = later_steps, later_seconds
         self.stream = stream or sys.stdout
         self.started = self.printed = time.monotonic()
         self.first = first
@@ -40,22 +51,32 @@ class Status:
         """Count `n` more steps; `values` are the latest losses."""
         self.step += n
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        now = time.monotonic()
+        seconds_per_step = (now - self.started) / max(1, self.step - self.first)
+        left = seconds_per_step * (self.n_steps - self.step)
+        of_run = ""
+        if self.later_steps is not None:
+            of_run = f"{duration(left + seconds_per_step * self.later_steps + self.later_seconds)} of the run"
         if self.bar is not None:
-            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.set_postfix_str(f"{text}  {of_run} left" if of_run else text, refresh=False)
             self.bar.update(n)
-        elif time.monotonic() - self.printed > STATUS_SECONDS:
-            self.printed = time.monotonic()
-            left = (self.printed - self.started) / max(1, self.step - self.first) * (self.n_steps - self.step)
-            print(
-                f"{self.label}  step {self.step}/{self.n_steps}  {text}  {left:.0f} s left",
-                file=self.stream,
-                flush=True,
-            )
+        elif now - self.printed > STATUS_SECONDS:
+            self.printed = now
+            shown = f"{left:.0f} s left" + (f" of the epoch, {of_run}" if of_run else "")
+            print(f"{self.label}  step {self.step}/{self.n_steps}  {text}  {shown}", file=self.stream, flush=True)
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
         if self.bar is not None:
             self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """A time in text, such as "95 s", "12 min" or "3 h 05 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def write_csv(path, rows: list[dict]) -> None:

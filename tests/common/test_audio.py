@@ -3,13 +3,14 @@
 import os
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
 import soundfile
 from made_sounds import write_alac
 
-from common.audio import BLOCK, CountedBlocks, find_audio, read_audio, read_blocks, to_pcm, write_audio
+from common.audio import BLOCK, CountedBlocks, find_audio, find_ffmpeg, read_audio, read_blocks, to_pcm, write_audio
 from common.errors import InputError
 
 RATE = 44100
@@ -141,8 +142,28 @@ def test_what_ffmpeg_decodes_has_the_samples_that_were_encoded(tmp_path, monkeyp
 def test_without_ffmpeg_the_error_says_what_would_help(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
-    with pytest.raises(InputError, match=r"a\.m4a: expected audio .*need ffmpeg, and found none on the PATH"):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # not installed
+    with pytest.raises(InputError, match=r"a\.m4a: expected audio .*need ffmpeg, .*: pip install imageio-ffmpeg"):
         read_audio(tmp_path / "a.m4a")
+
+
+def test_ffmpeg_may_come_from_pip(tmp_path, monkeypatch):
+    """The system's goes before that of the package, which may have none for this system."""
+    package = types.ModuleType("imageio_ffmpeg")
+    package.get_ffmpeg_exe = lambda: "ffmpeg of the package"
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", package)
+    system = tmp_path / ("ffmpeg.exe" if os.name == "nt" else "ffmpeg")
+    system.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_ffmpeg() == str(system)
+    system.unlink()
+    assert find_ffmpeg() == "ffmpeg of the package"
+
+    def has_none():
+        raise RuntimeError("No ffmpeg exe could be found")
+
+    package.get_ffmpeg_exe = has_none
+    assert find_ffmpeg() is None
 
 
 def test_what_is_made_of_counted_blocks_is_cut_to_their_length():

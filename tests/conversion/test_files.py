@@ -1,19 +1,45 @@
 """Conversion of whole files: length, sample rate, channels and level, with networks whose output is known."""
 
 import errno
+import functools
+import io
+import pathlib
+import sys
+import types
 
 import numpy as np
 import pytest
 import soundfile
+import tqdm
 from made_conversions import RATE, decibels, identity, make_converter, make_music, make_sine
 
 from common import recordings, weights
 from common.errors import InputError
+from conversion import files
 from conversion.files import convert_audio, convert_file, load_converter
 from conversion.network import load_network
 from conversion.phase import PHASES
 from conversion.settings import HIGH_BANDS, LEVELS, STEREO, Settings
 from data import amplitude_to_db
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", [44100, 22050])
+def test_the_progress_bar_ends_at_the_length_without_a_warning(monkeypatch, rate):
+    """Three blocks of 0.1 s, whose sum in seconds is above 0.3, and one more sample than the recording has."""
+    monkeypatch.setattr("tqdm.tqdm", functools.partial(tqdm.tqdm, mininterval=0, miniters=1))
+    monkeypatch.setattr("sys.stderr", Terminal())
+    recording = types.SimpleNamespace(n_samples=13230, sample_rate=44100, source=pathlib.Path("a.wav"))
+    blocks = [np.zeros(rate // 10)] * 3 + [np.zeros(1)]
+    assert len(list(files._show_progress(blocks, recording, rate))) == 4
+    last = sys.stderr.getvalue().rpartition("a.wav")[2]
+    assert "100 %" in last
+    assert " 0/0 s of audio" in last
 
 
 def frequency_of(audio, rate):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from training.progress import Status, outcome, summary, time, warnings, write_csv
+from training.progress import Status, duration, outcome, summary, time, warnings, write_csv
 
 
 class Terminal(io.StringIO):
@@ -39,6 +39,30 @@ def test_status_line_in_a_log_file_has_no_control_characters(monkeypatch):
     assert all(character.isprintable() for line in lines for character in line)
     # 20 steps took 40 s, 60 are left
     assert lines[0].split("  ") == ["epoch 1/2", "step 40/100", "generator_loss 12.5", "mae 0.125", "120 s left"]
+
+
+def test_time_left_of_the_whole_run(monkeypatch):
+    """40 steps in 80 s, 60 are left of the epoch, then 400 of the run and what its ends take."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    log, terminal = io.StringIO(), Terminal()
+    for stream in (log, terminal):
+        now[0] = 0.0
+        status = Status("epoch 1/5", 100, stream=stream, later_steps=400, later_seconds=280)
+        now[0] = 80.0
+        status.advance(40, {"mae": 0.125})
+        if status.bar is not None:
+            status.bar.refresh()
+        status.close()
+    assert "120 s left of the epoch, 20 min of the run" in log.getvalue()
+    assert "20 min of the run left" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0.4, "0 s"), (99.4, "99 s"), (101, "2 min"), (3600, "60 min"), (99 * 60, "99 min"), (7500, "2 h 05 min"),
+])  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_progress_bar_on_a_terminal():
