@@ -12,7 +12,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from common import cli
+from common import cli, plots
 from common.errors import InputError
 from common.files import writable_folder
 from conversion.phase import PHASES
@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--phase", choices=PHASES, default="input", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
     add("--reference_iterations", type=count, default=32, help="iterations of Griffin-Lim in the reference row")
+    plots.add_arguments(parser)
     cli.add_gpu(parser, default=None)
     return cli.run(parser, evaluate, argv)
 
@@ -116,6 +117,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         models={model.name: {"path": str(model.path), "summary": model.summary} for model in models},
         left_out=left_out,
         page_pairs=arguments.page_pairs,
+        plot_scale=arguments.plot_scale,
     )
     results = comparison.evaluate(
         pairs,

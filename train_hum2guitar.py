@@ -12,7 +12,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from common import cli
+from common import cli, plots
 from hum2guitar import stages
 from hum2guitar.pitch import F0_METHODS
 
@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="number of processes that compute them; 0: one for each processor core",
     )
     cli.add_training(parser)
+    plots.add_arguments(parser)
     return cli.run(parser, stages.train, argv)
 
 

@@ -6,6 +6,7 @@ drawn in any thread and within any program. Files are written whole or not at al
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +17,22 @@ from common.files import replacing
 from data import PUBLISHED
 
 COLOUR_MAP = "magma"  # perceptually uniform, readable in grey and by the colour-blind
-MAX_COLUMNS = 2000  # of a picture; more frames are thinned, because no screen shows the 310 000 of an hour
-
+SCALES = ("mel", "log", "linear")  # of the frequency axis of spectrograms
+DPI = 300  # of the files for people; what is shown on a screen or animated has SCREEN_DPI
+SCREEN_DPI = 100
+MAX_COLUMNS = 14 * DPI  # more than the widest picture has; no picture shows the 310 000 frames of an hour
 
 Panels = Sequence[tuple[str, np.ndarray]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of all commands that draw spectrograms."""
+    parser.add_argument(
+        "--plot_scale",
+        choices=SCALES,
+        default=SCALES[0],
+        help="frequency axis of spectrograms; linear, as published, shows the bins that the network works on",
+    )
 
 
 def save_spectrograms(
@@ -34,10 +47,10 @@ def spectrogram_frame(
 ) -> np.ndarray:
     """`spectrogram_figure` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
 
-    Panels are placed side by side. Panels of the same shapes give pictures of the same size. With `decibels`, pass
-    `vmin` and `vmax`, so that all frames have the same colour scale.
+    An inch has 100 pixels. Panels are placed side by side. Panels of the same shapes give pictures of the same size.
+    With `decibels`, pass `vmin` and `vmax`, so that all frames have the same colour scale.
     """
-    figure = spectrogram_figure(panels, seconds_per_frame, hz_per_bin, beside=True, **appearance)
+    figure = spectrogram_figure(panels, seconds_per_frame, hz_per_bin, beside=True, dpi=SCREEN_DPI, **appearance)
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
 
@@ -50,10 +63,11 @@ def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(beside)
 
 
-def spectrogram_png(level: np.ndarray, seconds_per_frame: float, hz_per_bin: float) -> bytes:
+def spectrogram_png(level: np.ndarray, seconds_per_frame: float, hz_per_bin: float, scale: str = SCALES[0]) -> bytes:
     """One log level [0, 1] ``(n_bins, n_frames)`` as PNG for a web page, 640 pixels wide, on the whole colour scale."""
-    figure = spectrogram_figure([("", level)], seconds_per_frame, hz_per_bin)
-    figure.set_size_inches(6.4, 2.7)
+    figure = spectrogram_figure(
+        [("", level)], seconds_per_frame, hz_per_bin, scale=scale, size=(6.4, 2.7), dpi=SCREEN_DPI
+    )
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
@@ -196,12 +210,12 @@ def save_lr_curve(
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def _figure(width: float, height: float, title: str | None):
-    """An empty figure with an Agg canvas; width and height in inches of 100 pixels."""
+def _figure(width: float, height: float, title: str | None, dpi: int = DPI):
+    """An empty figure with an Agg canvas; width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, parse_math=False)
@@ -220,30 +234,41 @@ def spectrogram_figure(
     seconds_per_frame: float,
     hz_per_bin: float | None = None,
     frequencies: np.ndarray | None = None,
+    scale: str = SCALES[0],
     title: str | None = None,
     decibels: bool = False,
     vmin: float | None = None,
     vmax: float | None = None,
     beside: bool = False,
+    size: tuple[float, float] | None = None,
+    dpi: int = DPI,
 ):
     """A figure of spectrograms, one above the other, with one colour scale in dB.
+
+    Where a panel has fewer pixels than the spectrogram has frames or bins, a pixel shows the maximum of those that it
+    covers, so that no onset and no partial is lost.
 
     Args:
         panels: (title, level ``(n_bins, n_frames)``) each; lengths and bins may differ.
         seconds_per_frame: hop length over sample rate.
         hz_per_bin: distance of evenly spaced bins (`Representation.bin_hz`). Give either this or `frequencies`.
         frequencies: centre of each bin in Hz, ``(n_bins,)``, ascending, for example of mel bands.
+        scale: of the frequency axis: one of `SCALES`. A logarithmic axis begins at 20 Hz or above.
         title: of the whole figure.
         decibels: the levels are in dB; otherwise they are log levels in [0, 1], as from `data.amplitude_to_db`.
         vmin, vmax: ends of the colour scale in dB. By default the whole log scale (-96 to 0 dB of full scale), or with
             `decibels` the smallest and greatest finite value of all panels.
         beside: place the panels side by side instead.
+        size: width and height in inches; by default as the number of panels and their length need it.
+        dpi: pixels an inch, also of the spectrograms in a PDF or SVG file.
 
     Raises:
-        ValueError: no panels, or not exactly one of `hz_per_bin` and `frequencies`.
+        ValueError: no panels, an unknown scale, or not exactly one of `hz_per_bin` and `frequencies`.
     """
     if not panels:
         raise ValueError("expected at least one panel")
+    if scale not in SCALES:
+        raise ValueError(f"expected a scale of {', '.join(SCALES)}, found {scale}")
     if (hz_per_bin is None) == (frequencies is None):
         raise ValueError("either hz_per_bin or frequencies is expected")
     levels = [np.asarray(level, np.float32) for _, level in panels]
@@ -262,52 +287,141 @@ def spectrogram_figure(
     n = len(panels)
     width = float(np.clip(4 + seconds / 2, 4.5, 14))
     if beside:
-        figure = _figure(1 + 3.2 * n, 3.6, title)
+        figure = _figure(*(size or (1 + 3.2 * n, 3.6)), title, dpi)
         axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
     else:
-        figure = _figure(width, 0.6 + 2.3 * n, title)
+        figure = _figure(*(size or (width, 0.6 + 2.3 * n)), title, dpi)
         axes = figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
+    images, bin_edges = [], []
+    half_frame = seconds_per_frame / 2
     for axis, (name, _), level in zip(axes, panels, levels, strict=True):
-        n_bins, n_frames = level.shape
-        # Frame t and bin k are centred on their time and frequency, so the image begins half a step earlier.
-        half_frame = seconds_per_frame / 2
-        times = (-half_frame, n_frames * seconds_per_frame - half_frame)
-        hertz = (-hz_per_bin / 2, (n_bins - 0.5) * hz_per_bin) if hz_per_bin is not None else (-0.5, n_bins - 0.5)
-        image = axis.imshow(
-            _thinned(level), origin="lower", aspect="auto", interpolation="nearest", extent=(*times, *hertz),
-            vmin=vmin, vmax=vmax, cmap=COLOUR_MAP,
+        edges = _bin_edges(len(level), hz_per_bin, frequencies)
+        low, high = _to_scale(_shown_range(edges, scale), scale)
+        # Frame t is centred on its time, so the image begins half a step earlier.
+        times = (-half_frame, level.shape[1] * seconds_per_frame - half_frame)
+        images.append(
+            axis.imshow(
+                np.full((1, 1), np.nan), origin="lower", aspect="auto", interpolation="nearest",
+                extent=(*times, low, high), vmin=vmin, vmax=vmax, cmap=COLOUR_MAP,
+            )
         )  # fmt: skip
+        bin_edges.append(edges)
         axis.set_title(name, fontsize="medium", parse_math=False)
+        axis.spines[:].set_visible(False)  # a frame would cover the outermost pixels
         axis.set_xlim(-half_frame, max(seconds - half_frame, half_frame))
-        if frequencies is not None:
-            _mark_frequencies(axis, np.asarray(frequencies, float))
+        _mark_frequencies(axis, scale)
     for axis in axes if beside else axes[-1:]:
-        axis.set_xlabel("time (s)")
+        _mark_times(axis, seconds, max_ticks=4 if beside else 8)
     for axis in axes[:1] if beside else axes:
         axis.set_ylabel("frequency (Hz)")
-    figure.colorbar(image, ax=list(axes), label="level (dB)", aspect=12 * (1 if beside else n), pad=0.02)
+    figure.colorbar(images[-1], ax=list(axes), label="level (dB)", aspect=12 * (1 if beside else n), pad=0.02)
+    # The pixels of the panels are known once everything around them has its place.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis, image, level, edges in zip(axes, images, levels, bin_edges, strict=True):
+        n_columns, n_rows = _snap_to_pixels(axis)
+        n_columns = max(1, int(n_columns * level.shape[1] * seconds_per_frame / seconds))
+        image.set_data(_thin_bins(_thin_frames(level, n_columns), edges, scale, n_rows))
     return figure
 
 
-def _thinned(level: np.ndarray) -> np.ndarray:
-    """`level` with at most `MAX_COLUMNS` frames: the maximum of neighbours, so that no onset is lost."""
-    n_bins, n_frames = level.shape
-    factor = -(-n_frames // MAX_COLUMNS)
-    if factor <= 1:
+def _snap_to_pixels(axis) -> tuple[int, int]:
+    """Width and height of a panel in pixels; moves it so that it begins and ends between two pixels."""
+    box = axis.get_window_extent()
+    left, bottom, right, top = np.round([box.x0, box.y0, box.x1, box.y1]).astype(int)
+    n_columns, n_rows = max(1, right - left), max(1, top - bottom)
+    width, height = axis.figure.bbox.width, axis.figure.bbox.height
+    axis.set_position((left / width, bottom / height, n_columns / width, n_rows / height))
+    return n_columns, n_rows
+
+
+def _thin_frames(level: np.ndarray, n_columns: int) -> np.ndarray:
+    """`level` with at most `n_columns` frames: the maximum of neighbours, so that no onset is lost."""
+    n_frames = level.shape[1]
+    if n_frames <= n_columns:
         return level
-    # Padded with the last frame rather than with silence.
-    level = np.pad(level, ((0, 0), (0, -n_frames % factor)), mode="edge")
-    return level.reshape(n_bins, -1, factor).max(axis=2)
+    return np.fmax.reduceat(level, np.arange(n_columns) * n_frames // n_columns, axis=1)
 
 
-def _mark_frequencies(axis, frequencies: np.ndarray) -> None:
-    """Put ticks at round frequencies on an axis in bins, as far as there is room for their labels."""
-    n_bins = len(frequencies)
-    marks, places = [frequencies[0], frequencies[-1]], [0.0, n_bins - 1.0]
-    if inside := [f for f in (20000, 10000, 5000, 2000, 1000, 500, 200, 100) if frequencies[0] <= f <= frequencies[-1]]:
-        marks, places = [], []
-        for mark, place in zip(inside, np.interp(inside, frequencies, np.arange(n_bins)), strict=True):
-            if not places or places[-1] - place > n_bins / 20:
-                marks.append(mark)
-                places.append(place)
-    axis.set_yticks(places, [f"{mark:.0f}" for mark in marks])
+def _thin_bins(level: np.ndarray, edges: np.ndarray, scale: str, n_rows: int) -> np.ndarray:
+    """`level` on a frequency axis of `scale` with `n_rows` rows: the maximum of the bins that each row overlaps."""
+    n_bins = len(level)
+    if scale == "linear" and n_bins <= n_rows and np.allclose(np.diff(edges), edges[1] - edges[0]):
+        return level
+    low, high = _to_scale(_shown_range(edges, scale), scale)
+    rows = _from_scale(np.linspace(low, high, n_rows + 1), scale)
+    tolerance = 1e-6 * (edges[-1] - edges[0])  # rows that end at the border of a bin do not overlap the next one
+    first = np.clip(np.searchsorted(edges, rows[:-1] + tolerance, side="right") - 1, 0, n_bins - 1)
+    end = np.clip(np.searchsorted(edges, rows[1:] - tolerance, side="left"), first + 1, n_bins)
+    # One more row, because reduceat does not take the end of the array as an index.
+    padded = np.concatenate([level, np.full((1, level.shape[1]), np.nan, level.dtype)])
+    return np.fmax.reduceat(padded, np.stack([first, end], axis=1).ravel(), axis=0)[::2]
+
+
+def _bin_edges(n_bins: int, hz_per_bin: float | None, frequencies: np.ndarray | None) -> np.ndarray:
+    """Where bins begin and end in Hz, ``(n_bins + 1,)``: halfway between their centres."""
+    if hz_per_bin is not None:
+        return (np.arange(n_bins + 1) - 0.5) * hz_per_bin
+    centres = np.asarray(frequencies, float)
+    if n_bins == 1:
+        return np.array([centres[0] - 1, centres[0] + 1])
+    between = (centres[:-1] + centres[1:]) / 2
+    return np.concatenate([2 * centres[:1] - between[:1], between, 2 * centres[-1:] - between[-1:]])
+
+
+def _shown_range(edges: np.ndarray, scale: str) -> np.ndarray:
+    """The lowest and highest frequency of an axis in Hz, ``(2,)``."""
+    lowest = edges[0]
+    if scale == "mel":
+        lowest = max(lowest, 0.0)
+    elif scale == "log":  # the bin of 0 Hz has no place on this axis
+        lowest = max(20.0, lowest if lowest > 0 else edges[1])
+    return np.array([lowest, max(edges[-1], lowest + 1)])
+
+
+def _to_scale(frequencies: np.ndarray, scale: str) -> np.ndarray:
+    """Places on an axis of frequencies in Hz; mel after O'Shaughnessy (1987)."""
+    if scale == "mel":
+        return 2595 * np.log10(1 + np.asarray(frequencies) / 700)
+    return np.log2(frequencies) if scale == "log" else np.asarray(frequencies)
+
+
+def _from_scale(places: np.ndarray, scale: str) -> np.ndarray:
+    """Frequencies in Hz of places on an axis: the inverse of `_to_scale`."""
+    if scale == "mel":
+        return 700 * (10 ** (np.asarray(places) / 2595) - 1)
+    return np.exp2(places) if scale == "log" else np.asarray(places)
+
+
+def _mark_frequencies(axis, scale: str) -> None:
+    """Put ticks at round frequencies, as far as there is room for their labels; a linear axis has its own."""
+    if scale == "linear":
+        return
+    low, high = axis.get_ylim()
+    marks: list[int] = []
+    for mark in (20000, 10000, 5000, 2000, 1000, 500, 200, 100, *((50, 20) if scale == "log" else ())):
+        place = _to_scale(mark, scale)
+        if low <= place <= high and (not marks or _to_scale(marks[-1], scale) - place > (high - low) / 20):
+            marks.append(mark)
+    if len(marks) < 2:  # a narrow band
+        marks = [round(_from_scale(place, scale)) for place in np.linspace(low, high, 4)]
+    axis.set_yticks(_to_scale(marks, scale), [str(mark) for mark in marks])
+
+
+def _mark_times(axis, seconds: float, max_ticks: int) -> None:
+    """Label the time axis in seconds, or in minutes and seconds if it is longer than a minute."""
+    axis.set_xlabel("time (s)")
+    if seconds <= 60:
+        return
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    steps = [10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600]
+    step = next((step for step in steps if seconds / step <= max_ticks), 3600 * -(-seconds // (3600 * max_ticks)))
+    axis.xaxis.set_major_locator(MultipleLocator(step))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda time, _: _clock(time, with_hours=seconds > 3600)))
+    axis.set_xlabel("time (h:min:s)" if seconds > 3600 else "time (min:s)")
+
+
+def _clock(seconds: float, with_hours: bool) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if with_hours else f"{minutes}:{rest:02d}"

@@ -97,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bits of a sample (default: the format's usual, wav 16)",
     )
     add("--plot", help="picture to write of the spectrograms of input and output, for a single recording")
+    plots.add_arguments(parser)
     add("--overwrite", action="store_true", help="convert recordings again whose output is already in the folder")
 
 
@@ -354,7 +355,7 @@ def convert(
         convert_file(source, output, load, settings)
         print(output)
         if arguments.plot:
-            _save_plot(arguments.plot, source, output, all_bins=settings.high_band == "keep")
+            _save_plot(arguments.plot, source, output, arguments.plot_scale, all_bins=settings.high_band == "keep")
         return 0
     left_out = []
     todo = jobs if arguments.overwrite else [job for job in jobs if not job[1].exists()]
@@ -379,10 +380,11 @@ def _check_plot(plot: str | None, is_many: bool) -> None:
         raise InputError(f"--plot: expected an extension of {' '.join(PLOT_EXTENSIONS)}, found {plot}")
 
 
-def _save_plot(path: str, source: pathlib.Path, output: pathlib.Path, all_bins: bool) -> None:
+def _save_plot(path: str, source: pathlib.Path, output: pathlib.Path, scale: str, all_bins: bool) -> None:
     """Write the spectrograms of input and output, one above the other.
 
     Args:
+        scale: of the frequency axis, as in `plots.spectrogram_figure`.
         all_bins: show all frequencies, not only the network's band.
     """
     representation = PUBLISHED
@@ -393,4 +395,4 @@ def _save_plot(path: str, source: pathlib.Path, output: pathlib.Path, all_bins: 
         level, seconds = spectrogram(recording, plots.MAX_COLUMNS, representation)
         name = recording.name.encode("utf-8", "backslashreplace").decode()  # file names may hold any bytes
         panels.append((f"{title}: {name}", level))
-    plots.save_spectrograms(path, panels, seconds, hz_per_bin=representation.bin_hz)
+    plots.save_spectrograms(path, panels, seconds, hz_per_bin=representation.bin_hz, scale=scale)

@@ -50,6 +50,7 @@ class Report:
         left_out: (file, reason) of what could not be evaluated.
         sounds: pair: {"origin", "target", each model: `Sound`} of the pairs on the page.
         page_pairs: maximum number of pairs on the page; those with the greatest MAE are shown.
+        plot_scale: frequency axis of the spectrograms, as in `plots.spectrogram_figure`.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Report:
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     sounds: dict[str, dict[str, Sound]] = dataclasses.field(default_factory=dict)
     page_pairs: int = 12
+    plot_scale: str = plots.SCALES[0]
 
     @property
     def ranking_column(self) -> str:
@@ -90,7 +92,9 @@ class Report:
         self.results.append(dataclasses.replace(result, audios={}))
         shown = comparison.find_worst(self.names, self.values, self.ranking_column, self.page_pairs)
         if result.pair.name in shown:
-            self.sounds[result.pair.name] = make_sounds(result, ["origin", *self.models, "target"], representation)
+            self.sounds[result.pair.name] = make_sounds(
+                result, ["origin", *self.models, "target"], representation, self.plot_scale
+            )
         self.sounds = {name: self.sounds[name] for name in shown}
 
     def summary(self) -> dict[str, dict[str, comparison.Statistics]]:
@@ -108,7 +112,10 @@ def _summarise(results: Sequence[comparison.Result]) -> dict[str, dict[str, comp
 
 
 def make_sounds(
-    result: comparison.Result, names: Sequence[str], representation: Representation = PUBLISHED
+    result: comparison.Result,
+    names: Sequence[str],
+    representation: Representation = PUBLISHED,
+    plot_scale: str = plots.SCALES[0],
 ) -> dict[str, Sound]:
     """Excerpts of at most 30 s of a result's audios, encoded, with their spectrograms, by name.
 
@@ -126,7 +133,7 @@ def make_sounds(
     sounds = {}
     for name, cut in cuts.items():
         media_type, audio = encode(cut * (common_rms / rms[name] if name in audible else 1.0), rate)
-        sounds[name] = Sound(media_type, audio, _draw_spectrogram(cut, representation))
+        sounds[name] = Sound(media_type, audio, _draw_spectrogram(cut, representation, plot_scale))
     return sounds
 
 
@@ -151,12 +158,12 @@ def encode(audio: np.ndarray, sample_rate: int) -> tuple[str, bytes]:
     return "audio/wav", file.getvalue()
 
 
-def _draw_spectrogram(audio: np.ndarray, representation: Representation) -> bytes:
+def _draw_spectrogram(audio: np.ndarray, representation: Representation, plot_scale: str) -> bytes:
     """Spectrogram of audio ``(n_samples,)`` as a PNG; the colour scale is the whole log scale for all of them."""
     magnitude, _ = forward_transform(audio, representation)
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
     seconds_per_frame = representation.hop_length / representation.sample_rate
-    return plots.spectrogram_png(level, seconds_per_frame, representation.bin_hz)
+    return plots.spectrogram_png(level, seconds_per_frame, representation.bin_hz, plot_scale)
 
 
 # --- text and tables --------------------------------------------------------------------------------------------------

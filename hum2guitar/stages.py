@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common import cli
+from common import cli, plots
 from common.audio import find_audio, write_audio
 from common.errors import InputError
 from common.files import replacing, writable_folder
@@ -170,7 +170,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         "l1": arguments.l1,
         **({"augment": True} if arguments.augment else {}),
     }
-    sampler = make_sampler(networks.generator, stage, representation, examples)
+    sampler = make_sampler(networks.generator, stage, representation, examples, arguments.plot_scale)
     pictures = pathlib.Path(arguments.out_dir, folder.name, stage.name)
     epochs = getattr(arguments, stage.flag)
 
@@ -296,12 +296,13 @@ def _humming_example(hums: list[pathlib.Path], method: str, representation) -> d
     return {"humming": Example(f"humming: {name}", harmonics.harmonics_level(f0, energy, representation), level)}
 
 
-def make_sampler(generator, stage: Stage, representation, examples: dict[str, Example]) -> Callable:
+def make_sampler(
+    generator, stage: Stage, representation, examples: dict[str, Example], plot_scale: str = plots.SCALES[0]
+) -> Callable:
     """A function of (folder, time) that writes picture and audio of each example to a folder and returns them."""
     import librosa
     import tensorflow as tf
 
-    from common import plots
     from training.loop import Sample
 
     r = representation
@@ -319,6 +320,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
                 [(title, (level - 1) / 2 * r.mel_top_db + r.mel_ref_db) for title, level in levels.items()],
                 r.hop_length / r.sample_rate,
                 frequencies=frequencies,
+                scale=plot_scale,
                 title=f"{example.title}, {stage.name}, {time}",
                 decibels=True,
                 vmin=r.mel_ref_db - r.mel_top_db,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import data
-from common import cli, weights
+from common import cli, plots, weights
 from common.audio import write_audio
 from common.errors import InputError
 from data import Representation
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     )
     add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
     cli.add_training(parser)
+    plots.add_arguments(parser)
 
 
 def train(
@@ -232,7 +233,7 @@ def _train(
     shown = f"{chosen.gen_lr:g}, {chosen.disc_lr:g}" if adversarial else f"{chosen.gen_lr:g}"
     print(f"Training {folder} ({precision})")
     print(f"Learning rates {shown} ({chosen.lr_schedule}, beta_1 {chosen.beta_1:g}): {chosen.reason}")
-    sampler = make_sampler(networks.generator, held_out or batches)
+    sampler = make_sampler(networks.generator, held_out or batches, arguments.plot_scale)
     loop.fit(loop.Run(networks, settings, batches, held_out, sampler))
 
 
@@ -319,14 +320,13 @@ def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool, b
     return loop.Networks(generator, discriminator, losses.PIX2PIX, adam(), adam()), precision
 
 
-def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list]:
+def make_sampler(generator, batches: Batches, plot_scale: str = plots.SCALES[0]) -> Callable[[pathlib.Path], list]:
     """The samples of an epoch: the start of the first piece of `batches`, a picture and an audio for each target.
 
     Features hold no phase, so the audio has one that Griffin-Lim finds for the input, the same in every epoch.
     """
     import tensorflow as tf
 
-    from common import plots
     from training.loop import Sample
 
     pairs, representation = batches.pairs, batches.pairs.representation
@@ -356,6 +356,7 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list]:
                 list(joined.items()),
                 representation.hop_length / representation.sample_rate,
                 representation.bin_hz,
+                scale=plot_scale,
                 title=f"{pairs.piece_names[first_piece]}: {origin} to {target}, epoch {int(folder.name)}",
             )
             plots.save_png(folder / f"spectrogram{suffix}.png", picture)

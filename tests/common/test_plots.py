@@ -1,5 +1,6 @@
 """Pictures: they open, have sensible sizes, and the same level has the same colour everywhere."""
 
+import functools
 import io
 import sys
 
@@ -33,7 +34,7 @@ def share_of(image, colour):
 
 def test_one_level_has_one_colour_in_every_panel(tmp_path):
     panels = [("quiet", np.full((256, 100), 0.25)), ("loud", np.full((256, 100), 0.75))]
-    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz)
+    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, dpi=plots.SCREEN_DPI)
     image = read_picture(tmp_path / "a.png")
     # A scale fitted to each panel would give neither of these colours.
     assert share_of(image, colour_of(0.25)) > 0.15
@@ -53,6 +54,7 @@ def test_decibels_are_coloured_between_vmin_and_vmax(tmp_path):
         decibels=True,
         vmin=-80,
         vmax=0,
+        dpi=plots.SCREEN_DPI,
     )
     assert share_of(read_picture(tmp_path / "mel.png"), colour_of(0.75)) > 0.3
 
@@ -60,7 +62,7 @@ def test_decibels_are_coloured_between_vmin_and_vmax(tmp_path):
 def test_low_frequencies_are_at_the_bottom_and_time_runs_right(tmp_path):
     level = np.zeros((256, 100))
     level[:64, 75:] = 1.0
-    plots.save_spectrograms(tmp_path / "a.png", [("corner", level)], SECONDS, PUBLISHED.bin_hz)
+    plots.save_spectrograms(tmp_path / "a.png", [("corner", level)], SECONDS, PUBLISHED.bin_hz, dpi=plots.SCREEN_DPI)
     image = read_picture(tmp_path / "a.png")
     bright = np.abs(image - colour_of(1.0)).max(axis=-1) <= 2
     bright[:, int(image.shape[1] * 0.82) :] = False  # the colour bar
@@ -84,7 +86,8 @@ def drawn(monkeypatch):
 
 def test_axes_say_hertz_seconds_and_decibels(tmp_path, drawn):
     panels = [("input", np.zeros((256, 87))), ("output", np.zeros((256, 173)))]
-    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, title="a piece")
+    appearance = {"scale": "linear", "title": "a piece", "dpi": 50}
+    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, **appearance)
     upper, lower, bar = drawn[0].axes
     assert (upper.get_title(), lower.get_title()) == ("input", "output")
     assert upper.get_ylabel() == lower.get_ylabel() == "frequency (Hz)"
@@ -98,26 +101,106 @@ def test_axes_say_hertz_seconds_and_decibels(tmp_path, drawn):
     np.testing.assert_allclose(bar.get_ylim(), (-96.33, 0), atol=0.01)  # 20*log10(1 + 2**16)
 
 
-def test_ticks_of_a_mel_axis_stand_at_their_frequencies(tmp_path, drawn):
-    frequencies = np.linspace(0, 10000, 101)  # bin k is at 100*k Hz
-    panels = [("mel", np.zeros((101, 50)))]
-    plots.save_spectrograms(tmp_path / "a.png", panels, 0.01, frequencies=frequencies, decibels=True)
-    axis = drawn[0].axes[0]
+@pytest.fixture(scope="module")
+def staircase():
+    """Bin after bin sounds alone, in frames 4k to 4k + 3; drawn in fewer rows than bins, with each scale.
+
+    Gives a function of the scale: the figure's first axis, and whether a pixel of its panel is bright."""
+    level = np.kron(np.eye(256), np.ones((1, 4)))
+
+    @functools.cache
+    def draw(scale):
+        figure = plots.spectrogram_figure(
+            [("", level)], SECONDS, PUBLISHED.bin_hz, scale=scale, size=(6.4, 2.4), dpi=plots.SCREEN_DPI
+        )
+        figure.canvas.draw()
+        picture = np.array(figure.canvas.buffer_rgba())[..., :3].astype(int)
+        axis = figure.axes[0]
+        box = axis.get_window_extent()
+        rows = slice(round(len(picture) - box.y1), round(len(picture) - box.y0))
+        panel = picture[rows, round(box.x0) : round(box.x1)]
+        return axis, np.abs(panel - colour_of(1.0)).max(axis=-1) <= 20  # tick marks blend into outermost pixels
+
+    return draw
+
+
+@pytest.mark.parametrize("scale", plots.SCALES)
+def test_each_single_bin_is_seen_in_fewer_rows_than_bins(staircase, scale):
+    _, bright = staircase(scale)
+    assert len(bright) < 200
+    seen = bright.any(axis=0)
+    # 0 Hz has no place on a logarithmic axis.
+    first = round(len(seen) / 256) + 1 if scale == "log" else 0
+    assert seen[first:].all()
+
+
+@pytest.mark.parametrize(("scale", "place"), [
+    ("linear", lambda hz: hz), ("log", np.log), ("mel", lambda hz: np.log(1 + hz / 700)),
+])  # fmt: skip
+def test_bins_and_ticks_stand_at_their_frequencies(staircase, scale, place):
+    axis, bright = staircase(scale)
+    low, high = 21.533203125 if scale == "log" else -21.533203125 if scale == "linear" else 0.0, 11003.466796875
+    height = (place(np.array([100.0, 1000.0, 5000.0, 10000.0])) - place(low)) / (place(high) - place(low))
+    for hz, expected in zip((100, 1000, 5000, 10000), height, strict=True):
+        bin_number = round(hz / PUBLISHED.bin_hz)
+        column = round((bin_number + 0.5) / 256 * bright.shape[1])
+        rows = len(bright) - np.flatnonzero(bright[:, column])
+        assert rows.min() / len(bright) - 0.01 <= expected <= rows.max() / len(bright) + 0.02
+    bottom, top = axis.get_ylim()
     ticks = {
-        label.get_text(): position for label, position in zip(axis.get_yticklabels(), axis.get_yticks(), strict=True)
+        label.get_text(): (position - bottom) / (top - bottom)
+        for label, position in zip(axis.get_yticklabels(), axis.get_yticks(), strict=True)
     }
-    assert {"1000", "2000", "5000", "10000"} <= ticks.keys()
-    assert all(position == int(label) / 100 for label, position in ticks.items())
-    assert min(np.diff(sorted(ticks.values()))) > 5  # of 101: room for a label
+    assert ticks["10000"] == pytest.approx(height[-1], abs=1e-6)
+    assert scale == "linear" or ticks["1000"] == pytest.approx(height[1], abs=1e-6)
+    if scale != "linear":
+        assert min(np.diff(sorted(ticks.values()))) > 0.05  # room for a label
+
+
+def test_mel_bands_stand_at_their_frequencies():
+    frequencies = np.geomspace(20, 10000, 512)
+    level = np.full((512, 8), -80.0)
+    level[np.argmin(np.abs(frequencies - 1000))] = 0
+    figure = plots.spectrogram_figure(
+        [("", level)], 0.01, frequencies=frequencies, decibels=True, scale="log", size=(4, 3), dpi=plots.SCREEN_DPI
+    )
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    low, high = frequencies[0] / 1.006, frequencies[-1] * 1.006  # half a band beyond the outer centres
+    expected = np.log(1000 / low) / np.log(high / low)
+    assert np.flatnonzero(shown[:, 0] == 0).mean() / len(shown) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", plots.SCALES)
+def test_59_clicks_in_ten_minutes_are_59_lines(scale):
+    level = np.zeros((256, round(600 / SECONDS)), np.float32)
+    level[:, (np.arange(1, 60) * level.shape[1]) // 60] = 1.0
+    png = plots.spectrogram_png(level, SECONDS, PUBLISHED.bin_hz, scale)
+    middle = read_picture(io.BytesIO(png))[100]
+    bright = (np.abs(middle - colour_of(1.0)).max(axis=-1) <= 2).astype(int)
+    assert (np.diff(bright) == 1).sum() == 59
+
+
+@pytest.mark.parametrize(("seconds", "label", "ticks"), [
+    (40, "time (s)", {"0": 0, "20": 20}),
+    (200, "time (min:s)", {"0:00": 0, "1:30": 90, "3:00": 180}),
+    (5400, "time (h:min:s)", {"0:00:00": 0, "1:15:00": 4500}),
+])  # fmt: skip
+def test_long_recordings_have_minutes_and_seconds(seconds, label, ticks):
+    figure = plots.spectrogram_figure([("", np.zeros((4, 100)))], seconds / 100, 1000.0, dpi=50)
+    axis = figure.axes[0]
+    figure.draw_without_rendering()
+    shown = {text.get_text(): at for text, at in zip(axis.get_xticklabels(), axis.get_xticks(), strict=True)}
+    assert axis.get_xlabel() == label
+    assert ticks.items() <= shown.items()
 
 
 @pytest.mark.parametrize("n_frames", [1, 30, 2584, 310_000])  # a frame, a third of a second, 30 s, an hour
 def test_any_length_gives_a_picture_of_sensible_size(tmp_path, n_frames):
     level = np.zeros((8, n_frames), np.float32)
-    plots.save_spectrograms(tmp_path / "a.png", [("long", level)], SECONDS, 1000.0)
-    height, width, _ = read_picture(tmp_path / "a.png").shape
-    assert 400 <= width <= 1500
-    assert 200 <= height <= 1000
+    plots.save_spectrograms(tmp_path / "a.png", [("long", level)], SECONDS, 1000.0, dpi=50)
+    height, width = np.array(read_picture(tmp_path / "a.png").shape[:2]) / 50
+    assert 4 <= width <= 15
+    assert 2 <= height <= 10
     assert (tmp_path / "a.png").stat().st_size < 200_000
 
 
@@ -127,15 +210,16 @@ def test_a_single_loud_frame_of_an_hour_is_seen():
     (image,) = plots.spectrogram_figure([("an hour", level)], SECONDS, 1000.0).axes[0].images
     shown = np.asarray(image.get_array())
     assert shown.shape[1] <= plots.MAX_COLUMNS
-    assert np.argmax(shown[2]) / shown.shape[1] == pytest.approx(123_456 / 310_000, abs=1e-3)
-    assert shown[2].max() - shown[1].max() == pytest.approx(96.33, abs=0.01)  # the whole scale in dB
+    assert np.argmax(shown.max(axis=0)) / shown.shape[1] == pytest.approx(123_456 / 310_000, abs=1e-3)
+    assert shown.max() - shown.min() == pytest.approx(96.33, abs=0.01)  # the whole scale in dB
 
 
 def test_constant_and_not_finite_levels_are_drawn(tmp_path):
     level = np.full((4, 4), -30.0)
     level[0, 0] = np.nan
-    plots.save_spectrograms(tmp_path / "a.png", [("constant", level)], 0.1, 10.0, decibels=True)
-    plots.save_spectrograms(tmp_path / "b.png", [("nothing", np.full((4, 4), np.nan))], 0.1, 10.0, decibels=True)
+    nothing = np.full((4, 4), np.nan)
+    plots.save_spectrograms(tmp_path / "a.png", [("constant", level)], 0.1, 10.0, decibels=True, dpi=50)
+    plots.save_spectrograms(tmp_path / "b.png", [("nothing", nothing)], 0.1, 10.0, decibels=True, dpi=50)
     assert read_picture(tmp_path / "a.png").size
     assert read_picture(tmp_path / "b.png").size
 
@@ -164,7 +248,7 @@ def test_the_png_for_a_page_has_one_size_and_the_whole_scale():
 
 def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path, drawn):
     name = r"c$^$d_{e"
-    plots.save_spectrograms(tmp_path / "a.png", [(name, np.zeros((4, 4)))], SECONDS, 43.0, title=name)
+    plots.save_spectrograms(tmp_path / "a.png", [(name, np.zeros((4, 4)))], SECONDS, 43.0, title=name, dpi=50)
     assert (drawn[0].get_suptitle(), drawn[0].axes[0].get_title()) == (name, name)
 
 
