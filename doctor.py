@@ -231,7 +231,7 @@ def check_memory() -> Iterator[Finding]:
 
 def check_models(models_path: str | os.PathLike) -> Iterator[Finding]:
     """The weights files at or below a folder."""
-    from conversion.command import find_weights
+    from conversion.models import find_weights
     from conversion.network import describe
 
     try:
@@ -250,8 +250,8 @@ def check_conversion(models_path: str | os.PathLike) -> Iterator[Finding]:
     """A conversion with the smallest generator found, or with a small one of random weights."""
     import numpy as np
 
-    from conversion.command import find_weights
     from conversion.files import convert_audio, load_converter
+    from conversion.models import find_weights
     from conversion.network import BUILDERS, describe
 
     def is_generator(path: pathlib.Path) -> bool:

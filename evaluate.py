@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=0.25,
         help="share of a slice blended with the next; 0 as published",
     )
-    add("--phase", choices=PHASES, default="input", help="as in predict.py")
+    add("--phase", choices=("auto", *PHASES), default="auto", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
     add("--reference_iterations", type=count, default=32, help="iterations of Griffin-Lim in the reference row")
     plots.add_arguments(parser)

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 from common import cli
 from common.errors import InputError
-from conversion import command
+from conversion import command, models
 from conversion.pix2pix import read_style
+
+SHIPPED = models.MODELS / "keyboard_acoustic_2_any"  # without --model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def predict_multitarget(arguments: argparse.Namespace) -> int:
     """Convert or list what the arguments name; the exit status."""
     if arguments.input is None:
-        return command.list_models(arguments)
-    description = command.find_generator(arguments.model, n_inputs=2)
+        return models.list_models(arguments)
+    description = models.find_generator(arguments.model or SHIPPED, n_inputs=2)
     if arguments.style is None:
         raise InputError("--style: expected a recording of the target instrument, found nothing")
     settings = command.read_settings(arguments)

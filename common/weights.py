@@ -3,8 +3,9 @@
 The layout is that of Keras 2's ``save_weights``: root attributes ``layer_names``, ``backend`` and ``keras_version``,
 one group for each layer with the attribute ``weight_names``, and the arrays in it. The original program reads our files
 and vice versa. The root attributes of our files also hold a description: ``system``, ``network``,
-``representation``, ``origin``, ``targets``, ``base_filters``, ``epoch``, ``validation_mae``; of pix2pix also
-``validation_split`` and ``seed``. A published file has none, which means the published settings.
+``representation``, ``origin``, ``targets``, ``base_filters``, ``epoch``, ``validation_mae``, ``copy_mae``; of pix2pix
+also ``validation_split`` and ``seed``; of exported files ``exported`` and perhaps ``phase``. A published file has none,
+which means the published settings.
 
 A *layout* is a list of ``(group, [(weight name, shape), ...])`` in the order of the file.
 """
@@ -91,7 +92,10 @@ class Description:
         parts += [f"{self.base_filters} base filters"] if self.base_filters else []
         parts += [f"epoch {self.settings['epoch']}"] if "epoch" in self.settings else []
         mae = self.settings.get("validation_mae")
-        parts += [f"validation MAE {mae:.4f}"] if isinstance(mae, float) and np.isfinite(mae) else []
+        if isinstance(mae, float) and np.isfinite(mae):
+            copy_mae = self.settings.get("copy_mae")
+            beside = f" (copying the input: {copy_mae:.4f})" if isinstance(copy_mae, float) else ""
+            parts.append(f"validation MAE {mae:.4f}{beside}")
         return ", ".join(parts)
 
 
@@ -181,13 +185,19 @@ def _block(index: int, kind: str, number: int, kernel: tuple, filters: int, norm
 # --- reading and writing ----------------------------------------------------------------------------------------------
 
 
-def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.ndarray]]]], settings: dict) -> None:
+def write(
+    path: str | os.PathLike,
+    groups: list[tuple[str, list[tuple[str, np.ndarray]]]],
+    settings: dict,
+    float16: bool = False,
+) -> None:
     """Write a weights file, whole or not at all, with a checksum for each array.
 
     Args:
         path: ends in .h5.
         groups: ``(layer name, [(weight name, array), ...])``, layers without weights included.
         settings: the description; numbers and strings become attributes, anything else JSON in an attribute.
+        float16: store the kernels in half the size; one-dimensional arrays stay float32.
     """
     import h5py
 
@@ -204,9 +214,34 @@ def write(path: str | os.PathLike, groups: list[tuple[str, list[tuple[str, np.nd
             for weight, array in arrays:
                 # HDF5 keeps checksums only of chunked arrays, and chunks cannot be empty.
                 checked = {"chunks": np.shape(array), "fletcher32": True} if np.ndim(array) and np.size(array) else {}
-                group.create_dataset(weight, data=np.asarray(array, np.float32), **checked)
+                dtype = np.float16 if float16 and np.ndim(array) > 1 else np.float32
+                group.create_dataset(weight, data=np.asarray(array, dtype), **checked)
     with replacing(path) as beside:
         beside.write_bytes(buffer.getbuffer())
+
+
+def copy(description: Description, path: str | os.PathLike, settings: dict, float16: bool = False) -> None:
+    """Copy the weights file of a generator, as `write` writes it.
+
+    Args:
+        description: of the file, from `describe`.
+        path: of the copy.
+        settings: added to the description.
+        float16: as for `write`.
+
+    Raises:
+        InputError: as `read`, or a weight is out of the range of float16.
+    """
+    if description.network == UNET:
+        layout = unet_layout(description.in_channels, description.base_filters)
+    else:
+        layout = hum2guitar_layout(description.network, description.base_filters)
+    arrays = [array for _, of_layer in read(description.path) for array in of_layer]
+    if float16 and max(np.abs(array).max(initial=0) for array in arrays) > np.finfo(np.float16).max:
+        raise InputError(f"{description.path}: expected weights within the range of float16, found larger ones")
+    arrays = iter(arrays)
+    groups = [(name, [(weight, next(arrays)) for weight, _ in named]) for name, named in layout]
+    write(path, groups, {**description.settings, **settings}, float16)
 
 
 def read(path: str | os.PathLike) -> Groups:

@@ -1,4 +1,4 @@
-"""What the two predict commands share: their arguments, finding models and recordings, and the conversion.
+"""What the two predict commands share: their arguments, finding recordings, and the conversion.
 
 The arguments, the recording and the output are checked before a network is loaded.
 """
@@ -20,7 +20,7 @@ from common.audio import AUDIO_EXTENSIONS
 from common.errors import InputError
 from common.files import find_files
 from conversion.files import convert_file, load_converter
-from conversion.network import describe
+from conversion.models import short_name
 from conversion.phase import PHASES
 from conversion.settings import HIGH_BANDS, LEVELS, STEREO, Settings
 from conversion.streaming import spectrogram
@@ -30,8 +30,6 @@ from hum2guitar.mel_inverse import MEL_INVERSES
 from hum2guitar.pitch import F0_METHODS
 
 PLOT_EXTENSIONS = (".png", ".pdf", ".svg", ".jpg")
-MODEL_EXTENSIONS = (".h5", ".onnx")
-COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the number of channels of the network's input
 
 Job = tuple[pathlib.Path, pathlib.Path]
 
@@ -41,13 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--model",
-        required=True,
-        help="weights file, or a folder with one; without --input, the generators in the folder are listed",
+        help="weights file, or a folder with one, where the best weights are taken; without --input, the generators in "
+        "the folder are listed",
     )
     add("--input", help="recording, folder of recordings, or quoted pattern such as 'takes/*.flac'")
     add(
         "--output",
-        help="recording to write, whose extension decides the format; for several inputs, a folder",
+        help="recording to write, whose extension decides the format; for several inputs, a folder (default: beside "
+        "the input, with the instrument in the name)",
     )
     cli.add_gpu(parser, default=None)
     add(
@@ -58,9 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--phase",
-        choices=PHASES,
+        choices=("auto", *PHASES),
         default=Settings.phase,
-        help="phase of the input, refined by Griffin-Lim, or refined only where the prediction differs from the input",
+        help="phase of the input, refined by Griffin-Lim, or refined only where the prediction differs from the input; "
+        "auto: what the model recommends, the input's if it says nothing",
     )
     add(
         "--griffinlim_iterations",
@@ -171,102 +171,25 @@ def _check_used(settings: Settings, description: weights.Description) -> None:
             )
 
 
-# --- models -----------------------------------------------------------------------------------------------------------
-
-
-def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
-    """The weights files at or below `path`, sorted, without hidden ones.
-
-    Raises:
-        InputError: there are none.
-    """
-    path, extensions = pathlib.Path(path), " or ".join(MODEL_EXTENSIONS)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(
-            f"--model: expected a weights file ({extensions}) or a folder with one, found nothing at {path}"
-        )
-    files = find_files(path, MODEL_EXTENSIONS)
-    if not files:
-        raise InputError(f"--model: expected weights ({extensions}) in the folder, found none in {path}")
-    return files
-
-
-def list_models(arguments: argparse.Namespace) -> int:
-    """Print a line about each generator at or below ``--model``; the exit status.
-
-    Raises:
-        InputError: ``--output`` was given without ``--input``, or ``--model`` is a file that holds no weights.
-    """
-    if arguments.output is not None:
-        raise InputError("--input: expected with --output, found nothing")
-    left_out = []
-    for path in find_weights(arguments.model):
-        try:
-            description = describe(path)
-            if description.network not in weights.DISCRIMINATORS:
-                print(f"{path}: {description.summary} ({COMMANDS[_count_inputs(description)]})")
-        except InputError as error:
-            if path == pathlib.Path(arguments.model):
-                raise
-            left_out.append((str(path), str(error)))
-    return cli.report_left_out(left_out)
-
-
-def describe_generator(path: str | os.PathLike) -> weights.Description:
-    """The description of the generator at `path`.
-
-    In a folder this is the generator.h5 directly in it, or else the only generator.h5 below it, or else the only
-    weights file in it or below it.
-
-    Raises:
-        InputError: there is no weights file, there are several, or it holds no generator that converts recordings.
-    """
-    files = find_weights(path)
-    candidates = [file for file in files if file.name == "generator.h5"] or files
-    candidates = [file for file in candidates if file.parent == pathlib.Path(path)] or candidates
-    if len(candidates) > 1:
-        raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, candidates))}")
-    description = describe(candidates[0])
-    if description.network in weights.DISCRIMINATORS:
-        raise InputError(f"{candidates[0]}: expected the weights of a generator, found those of a discriminator")
-    _count_inputs(description)
-    return description
-
-
-def find_generator(path: str | os.PathLike, n_inputs: int) -> weights.Description:
-    """The description of the generator at `path`, which must have `n_inputs` input channels.
-
-    Raises:
-        InputError: as `describe_generator`, or the generator is one for the other command.
-    """
-    description = describe_generator(path)
-    n_found = _count_inputs(description)
-    if n_found != n_inputs:
-        kinds = {1: "a network without style input", 2: "multitarget weights (two input channels)"}
-        raise InputError(
-            f"{description.path}: expected {kinds[n_inputs]}, found {kinds[n_found]}: use {COMMANDS[n_found]}"
-        )
-    return description
-
-
-def _count_inputs(description: weights.Description) -> int:
-    """Number of recordings that a generator takes: 1, or 2 if one of them is the style.
-
-    Raises:
-        InputError: another number of input channels.
-    """
-    n_inputs = 1 if description.in_channels is None else description.in_channels
-    if n_inputs not in COMMANDS:
-        raise InputError(f"{description.path}: expected 1 or 2 input channels, found {n_inputs}")
-    return n_inputs
-
-
 # --- recordings -------------------------------------------------------------------------------------------------------
 
 
-def find_jobs(source: str, destination: str | None) -> tuple[list[Job], bool]:
+def name_output(source: str, instrument: str) -> str:
+    """Where the output goes if nothing else is asked for: ``piano.guitar.wav`` beside ``piano.mp3``.
+
+    For a folder it is a folder beside it, ``takes.guitar``.
+
+    Raises:
+        InputError: `source` is a pattern.
+    """
+    if os.path.isdir(source):
+        return f"{os.path.normpath(source)}.{instrument}"
+    if glob.has_magic(source) and not os.path.lexists(source):
+        raise InputError("--output: expected a folder where --input is a pattern, found nothing")
+    return str(pathlib.Path(source).with_suffix(f".{instrument}.wav"))
+
+
+def find_jobs(source: str, destination: str) -> tuple[list[Job], bool]:
     """The recordings to convert, and where each output goes.
 
     Args:
@@ -280,8 +203,6 @@ def find_jobs(source: str, destination: str | None) -> tuple[list[Job], bool]:
     Raises:
         InputError: there are no recordings, or `destination` does not suit `source`.
     """
-    if destination is None:
-        raise InputError("--output: expected with --input, found nothing")
     target = pathlib.Path(destination)
     is_pattern = glob.has_magic(source) and not os.path.lexists(source)
     if not is_pattern and not os.path.isdir(source):
@@ -334,7 +255,7 @@ def convert(
 
     Args:
         arguments: those of `add_arguments`, with ``--input``.
-        description: of the generator, from `find_generator`.
+        description: of the generator, from `models.find_generator`.
         settings: from `read_settings`.
         load_style: returns the style slice of a multitarget generator; called after all other checks.
 
@@ -342,8 +263,11 @@ def convert(
         InputError: an argument, the weights or the only recording is not what is expected.
     """
     _check_used(settings, description)
-    jobs, is_many = find_jobs(arguments.input, arguments.output)
+    output = arguments.output or name_output(arguments.input, short_name(description))
+    jobs, is_many = find_jobs(arguments.input, output)
     _check_plot(arguments.plot, is_many)
+    if arguments.model is None or os.path.isdir(arguments.model):
+        print(f"Model: {description.path}: {description.summary}")
 
     @functools.cache
     def load():
@@ -351,22 +275,22 @@ def convert(
         return load_converter(description, settings, arguments.gpu, style)
 
     if not is_many:
-        ((source, output),) = jobs
-        convert_file(source, output, load, settings)
-        print(output)
+        ((source, destination),) = jobs
+        convert_file(source, destination, load, settings)
+        print(destination)
         if arguments.plot:
-            _save_plot(arguments.plot, source, output, arguments.plot_scale, all_bins=settings.high_band == "keep")
+            _save_plot(arguments.plot, source, destination, arguments.plot_scale, all_bins=settings.high_band == "keep")
         return 0
     left_out = []
     todo = jobs if arguments.overwrite else [job for job in jobs if not job[1].exists()]
     if len(todo) < len(jobs):
-        print(f"{len(jobs) - len(todo)} of {len(jobs)} already in {arguments.output} (--overwrite converts them again)")
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} already in {output} (--overwrite converts them again)")
     if todo:
         load()  # before the loop, so that bad weights are not blamed on a recording
-    for source, output in todo:
+    for source, destination in todo:
         try:
-            convert_file(source, output, load, settings)
-            print(output)
+            convert_file(source, destination, load, settings)
+            print(destination)
         except InputError as error:
             left_out.append((str(source), str(error)))
     return cli.report_left_out(left_out)

@@ -76,7 +76,10 @@ def load_converter(
         )
     elif description.system == "pix2pix":
         make = functools.partial(
-            Pix2PixConverter, representation=description.representation, style=style, settings=settings
+            Pix2PixConverter,
+            representation=description.representation,
+            style=style,
+            settings=settings.choose_phase(description),
         )
     else:
         raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")

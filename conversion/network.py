@@ -169,7 +169,7 @@ def _start(model: pathlib.Path | bytes, network: str, providers: list) -> onnxru
         return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
-def build_graph(path: str | os.PathLike, float16: bool = False) -> onnx.ModelProto:
+def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict | None = None) -> onnx.ModelProto:
     """The generator of a weights file (.h5) as an ONNX model.
 
     Batch normalisation is folded into the convolutions. Input ``(batch, bins, frames, channels)`` and output ``(batch,
@@ -180,6 +180,7 @@ def build_graph(path: str | os.PathLike, float16: bool = False) -> onnx.ModelPro
     Args:
         path: weights of a generator, published or ours.
         float16: store the kernels as float16 (of hum2guitar, the largest ones); the network still computes in float32.
+        settings: added to the description.
 
     Raises:
         InputError: as `weights.describe`, if the file holds no generator, or if its weights are not finite numbers.
@@ -188,7 +189,7 @@ def build_graph(path: str | os.PathLike, float16: bool = False) -> onnx.ModelPro
     model = _build(description, layers, float16)
     import onnx
 
-    onnx.helper.set_model_props(model, {DESCRIPTION: json.dumps(_describe_model(description))})
+    onnx.helper.set_model_props(model, {DESCRIPTION: json.dumps({**_describe_model(description), **(settings or {})})})
     return model
 
 

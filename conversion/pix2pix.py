@@ -70,7 +70,8 @@ class Pix2PixConverter:
         settings, representation = self._settings, self._representation
         counted = CountedBlocks(blocks)
         predicted = self._predict(stft_blocks(counted, representation))
-        converted = apply_phase(predicted, settings.phase, settings.griffinlim_iterations, representation)
+        phase = "input" if settings.phase == "auto" else settings.phase
+        converted = apply_phase(predicted, phase, settings.griffinlim_iterations, representation)
         if self.residual:
             crossover = _crossover(representation)
             spectra = (crossover * (output - original) for output, original in converted)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from common import weights
+from common.errors import InputError
+from conversion.phase import PHASES
 from hum2guitar.converter import HumSettings
 
 HIGH_BANDS = ("zero", "keep")
@@ -19,7 +22,8 @@ class Settings:
 
     Attributes:
         overlap: share of a slice that is blended with the next one, 0 (as published) to 0.5.
-        phase: one of `phase.PHASES`; see `phase.apply_phase`.
+        phase: one of `phase.PHASES` (see `phase.apply_phase`), or "auto" for what the model's description recommends,
+            "input" if it recommends nothing.
         griffinlim_iterations: iterations of Griffin-Lim.
         high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
             input's own sound.
@@ -31,7 +35,7 @@ class Settings:
     """
 
     overlap: float = 0.25
-    phase: str = "input"
+    phase: str = "auto"
     griffinlim_iterations: int = 16
     high_band: str = "zero"
     level: str = "normalize"
@@ -39,3 +43,16 @@ class Settings:
     sample_rate: int | None = None
     subtype: str | None = None
     hum: HumSettings = dataclasses.field(default_factory=HumSettings)
+
+    def choose_phase(self, description: weights.Description) -> Settings:
+        """These settings with the phase that the model recommends, if they leave it to the model.
+
+        Raises:
+            InputError: it recommends an unknown one.
+        """
+        if self.phase != "auto":
+            return self
+        phase = description.settings.get("phase", "input")
+        if phase not in PHASES:
+            raise InputError(f"{description.path}: expected a phase of {', '.join(PHASES)}, found {phase!r}")
+        return dataclasses.replace(self, phase=phase)

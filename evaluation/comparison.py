@@ -19,8 +19,8 @@ import numpy as np
 from common import weights
 from common.audio import read_audio
 from common.errors import InputError
-from conversion import command
 from conversion.files import convert_audio, load_converter
+from conversion.models import describe_generator
 from conversion.network import load_network
 from conversion.phase import Chunk, apply_phase
 from conversion.pix2pix import Pix2PixConverter, read_style
@@ -91,14 +91,14 @@ class Statistics:
 
 
 def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weights.Description]]:
-    """Column name and description of each model, as `conversion.command.describe_generator` returns it.
+    """Column name and description of each model, as `conversion.models.describe_generator` returns it.
 
     The name is that of the model's folder, with more of the path where two models would have the same name.
 
     Raises:
         InputError: no such generator, or the same one twice.
     """
-    descriptions = [command.describe_generator(path) for path in paths]
+    descriptions = [describe_generator(path) for path in paths]
     files = [description.path.resolve() for description in descriptions]
     if len(set(files)) < len(files):
         raise InputError(f"--model: expected different models, found one of {', '.join(map(str, paths))} twice")
@@ -164,7 +164,8 @@ def load_models(
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
             styled = read_style(style or following[pair], description.representation)
-            converter = Pix2PixConverter(network, description.representation, styled, settings)
+            chosen = settings.choose_phase(description)
+            converter = Pix2PixConverter(network, description.representation, styled, chosen)
             return convert_audio(audio, converter, sample_rate)
 
         return Model(name, description.path, description.summary, convert)

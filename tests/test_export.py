@@ -56,7 +56,7 @@ def test_the_file_runs_in_onnxruntime_alone_and_describes_itself(tmp_path, gener
 @pytest.mark.parametrize("kind", ["unet", "local_enhancer", "global_generator"])
 def test_check_compares_with_keras(tmp_path, generator, write_hum2guitar, capsys, kind):
     path = generator if kind == "unet" else write_hum2guitar(tmp_path / "hum.h5", kind)
-    for flags, tolerance in (([], 1e-5), (["--float16"], 5e-3)):
+    for flags, tolerance in (([], 1e-5 if kind == "unet" else 1e-4), (["--float16"], 5e-3)):
         assert run("--model", path, "--output", tmp_path / "out.onnx", "--check", *flags) == 0
         line = capsys.readouterr().out.splitlines()[0]
         assert float(line.split()[-1]) <= tolerance
@@ -68,6 +68,30 @@ def test_a_network_that_differs_from_keras_is_not_written(tmp_path, generator, c
     said = refusal(capsys, "--model", generator, "--output", tmp_path / "out.onnx", "--check")
     assert "found a difference of 1.0e-04" in said
     assert [path.name for path in tmp_path.iterdir()] == ["generator.h5"]
+
+
+def test_a_weights_file_of_half_the_size_is_the_same_network(tmp_path, write_generator):
+    path = write_generator(tmp_path / "generator.h5", base_filters=16, origin="piano", targets=["guitar"])
+    assert run("--model", path, "--output", tmp_path / "small.h5", "--float16", "--phase", "hybrid") == 0
+    assert (tmp_path / "small.h5").stat().st_size < 0.52 * path.stat().st_size
+    description = weights.describe(tmp_path / "small.h5")
+    added = {"exported": 1, "phase": "hybrid"}
+    assert description.settings == {**weights.describe(path).settings, **added}
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, 1)).astype(np.float32)
+    difference = network.load_network(tmp_path / "small.h5")(x) - network.load_network(path)(x)
+    assert 0 < np.abs(difference).max() < 5e-3
+
+
+@pytest.mark.parametrize("kind", ["local_enhancer", "global_generator"])
+def test_a_copy_of_a_hum2guitar_file_holds_the_same_arrays(tmp_path, write_hum2guitar, kind):
+    path = write_hum2guitar(tmp_path / "hum.h5", kind)
+    assert run("--model", path, "--output", tmp_path / "copy.h5") == 0
+    for (name, arrays), (copied_name, copies) in zip(
+        weights.read(path), weights.read(tmp_path / "copy.h5"), strict=True
+    ):
+        assert name == copied_name
+        for array, copied in zip(arrays, copies, strict=True):
+            np.testing.assert_array_equal(array, copied)
 
 
 def test_float16_halves_the_file(tmp_path, write_generator):
@@ -100,7 +124,7 @@ def test_predict_and_evaluate_take_the_file_as_model(tmp_path, generator, write_
 
 
 def test_mistakes_are_one_line(tmp_path, generator, capsys, monkeypatch):
-    assert "ends in .onnx" in refusal(capsys, "--model", generator, "--output", tmp_path / "out.h5")
+    assert "ends in .onnx or .h5" in refusal(capsys, "--model", generator, "--output", tmp_path / "out.pb")
     output = tmp_path / "out.onnx"
     assert "found nothing" in refusal(capsys, "--model", tmp_path / "none.h5", "--output", output)
     assert run("--model", generator, "--output", tmp_path / "made.onnx") == 0
@@ -110,9 +134,10 @@ def test_mistakes_are_one_line(tmp_path, generator, capsys, monkeypatch):
     groups = [(name, [(f"{i}/w:0", a) for i, a in enumerate(arrays)]) for name, arrays in weights.read(generator)]
     groups[3][1][0][1][0, 0, 0, 0] = 1e6
     weights.write(tmp_path / "large.h5", groups, {})
-    said = refusal(capsys, "--model", tmp_path / "large.h5", "--output", output, "--float16")
-    assert "range of float16" in said
-    assert not output.exists()
+    for large in (output, tmp_path / "out.h5"):
+        said = refusal(capsys, "--model", tmp_path / "large.h5", "--output", large, "--float16")
+        assert "range of float16" in said
+        assert not large.exists()
 
 
 # --- files that were tampered with ------------------------------------------------------------------------------------
@@ -203,7 +228,7 @@ def test_other_files_and_absurd_sizes_are_refused(tmp_path, capsys):
     assert "another kind of file" in refusal(capsys, "--model", tmp_path / "text.onnx", command=predict)
     with (tmp_path / "large.onnx").open("wb") as file:
         file.truncate(3 * 10**9)  # takes no space on most file systems
-    assert "up to 2 GB, found 3.0 GB" in refusal(capsys, "--model", tmp_path / "large.onnx", command=predict)
+    assert "up to 1 GB, found 3.0 GB" in refusal(capsys, "--model", tmp_path / "large.onnx", command=predict)
 
 
 def test_it_exports_without_tensorflow(tmp_path, generator):

@@ -62,7 +62,6 @@ def test_the_style_is_read_after_all_other_checks(tmp_path, weights_path, monkey
     ends = ["--model", weights_path, "--style", "style.wav", "--input", write_tone(tmp_path / "in.wav")]
     for options, expected in (
         (["--output", tmp_path / "o.xyz"], "found .xyz"),
-        ([], "--output: expected"),
         (["--output", tmp_path / "o.wav", "--input", "none.wav"], "--input: expected"),
         (["--output", tmp_path / "o.wav", "--plot", "o.gif"], "--plot: expected"),
     ):

@@ -328,6 +328,11 @@ def _begin(run: Run) -> Progress:
     generator, discriminator = settings.folder / "generator.h5", settings.folder / "discriminator.h5"
     offset = 0
     if generator.exists():
+        if weights.describe(generator).settings.get("exported"):
+            raise InputError(
+                f"{settings.folder}: expected a folder for this training, found an exported model: give another "
+                f"--models_path (--init {generator} starts from it), or --fresh to keep it under another name"
+            )
         offset = _stored_epoch(generator) if settings.epoch_offset is None else settings.epoch_offset
         if offset >= settings.epochs:
             raise InputError(
@@ -628,6 +633,7 @@ def _write_epoch(run: Run, is_best: bool) -> None:
         **run.settings.description,
         "epoch": row["epoch"],
         "validation_mae": row.get("val_mae", math.nan),
+        "copy_mae": row.get("val_copy_mae", math.nan),
     }
     model.save(networks.generator, folder / "generator.h5", description)
     if is_best:

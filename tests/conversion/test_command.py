@@ -1,7 +1,6 @@
 """What both predict commands find, list, skip and refuse, and how flags become settings."""
 
 import os
-import pathlib
 import shutil
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import soundfile
 from made_conversions import RATE, read_refusal, run, write_discriminator, write_tone
 
-import predict_multitarget
 from common import cli, weights
 from conversion import command
 from conversion.files import load_converter
@@ -40,81 +38,6 @@ def pair(models):
 @pytest.fixture
 def anything(models):
     return str(models / "keyboard_2_any/generator.h5")
-
-
-# --- models -----------------------------------------------------------------------------------------------------------
-
-
-def test_without_input_it_lists_the_models(models, capsys):
-    assert run("--model", models) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3  # the discriminator is left out
-    assert lines[0].startswith(str(models / "keyboard_2_any/generator.h5"))
-    for word in ("keyboard_acoustic to guitar_acoustic, string", "epoch 7", "0.0456", "predict_multitarget.py"):
-        assert word in lines[0]
-    assert lines[1].endswith("(predict.py)")
-    assert "published" in lines[2]
-
-
-def test_damaged_models_are_reported_and_the_rest_is_listed(tmp_path, write_generator, capsys):
-    write_generator(tmp_path / "a.h5")
-    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:3000])
-    write_generator(tmp_path / "c.h5", 3)
-    write_generator(tmp_path / "d.h5")
-    assert run("--model", tmp_path) == 1
-    captured = capsys.readouterr()
-    assert [line.split(":")[0] for line in captured.out.splitlines()] == [
-        str(tmp_path / "a.h5"),
-        str(tmp_path / "d.h5"),
-    ]
-    assert "b.h5" in captured.err
-    assert "c.h5: expected 1 or 2 input channels, found 3" in captured.err
-
-
-def test_a_folder_with_one_generator_stands_for_it(tmp_path, models, capsys):
-    source = write_tone(tmp_path / "in.wav")
-    assert run("--model", models / "keyboard_2_guitar", "--input", source, "--output", tmp_path / "out.wav") == 0
-    message = read_refusal(capsys, "--model", models, "--input", source, "--output", tmp_path / "other.wav")
-    assert "expected one generator, found several" in message
-
-
-def test_the_generator_directly_in_a_folder_is_preferred_to_those_below(tmp_path, write_generator, capsys):
-    """The folder of a hum2guitar model also holds the generators of its stages."""
-    for stage in ("1_global", "2_local", "."):
-        write_generator(tmp_path / "m" / stage / "generator.h5", origin=stage, targets=["guitar"])
-    write_generator(tmp_path / "m/generator_best.h5")
-    assert command.describe_generator(tmp_path / "m").path == tmp_path / "m/generator.h5"
-    (tmp_path / "m/generator.h5").unlink()
-    assert "found several" in read_refusal(capsys, "--model", tmp_path / "m", "--input", write_tone(tmp_path / "a.wav"))
-
-
-def test_weights_for_the_other_command_are_refused_with_its_name(tmp_path, pair, anything, models, capsys):
-    ends = ["--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
-    assert "use predict_multitarget.py" in read_refusal(capsys, "--model", anything, *ends)
-    style = ["--style", tmp_path / "in.wav"]
-    assert "use predict.py" in read_refusal(capsys, "--model", pair, *ends, *style, command=predict_multitarget)
-    discriminator = models / "keyboard_2_guitar/discriminator.h5"
-    assert "found those of a discriminator" in read_refusal(capsys, "--model", discriminator, *ends)
-    assert not (tmp_path / "out.wav").exists()
-
-
-def test_bad_weights_are_named(tmp_path, pair, write_generator, capsys):
-    ends = ["--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
-    (tmp_path / "text.h5").write_text("weights")
-    (tmp_path / "cut.h5").write_bytes(pathlib.Path(pair).read_bytes()[:-50_000])
-    write_generator(tmp_path / "three.h5", 3)
-    weights.write(tmp_path / "other.h5", [("dense", [("dense/kernel:0", np.zeros((4, 4)))])], {})
-    for name, expected in (
-        ("none.h5", "found nothing"), ("text.h5", "another kind of file"), ("cut.h5", "truncated or damaged"),
-        ("three.h5", "1 or 2 input channels, found 3"), ("other.h5", "network of this project"),
-    ):  # fmt: skip
-        message = read_refusal(capsys, "--model", tmp_path / name, *ends)
-        assert name in message
-        assert expected in message
-    assert "another kind of file" in read_refusal(capsys, "--model", tmp_path / "in.wav")
-    (tmp_path / "empty").mkdir()
-    assert "none in" in read_refusal(capsys, "--model", tmp_path / "empty")
-    assert not (tmp_path / "out.wav").exists()
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -160,7 +83,7 @@ def test_a_missing_cuda_device_is_reported_in_one_line(tmp_path, pair, monkeypat
 
 
 def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pair, capsys):
-    good = write_tone(tmp_path / "good.wav")
+    write_tone(tmp_path / "good.wav")
     (tmp_path / "text.wav").write_text("no audio")
     (tmp_path / "text.m4a").write_text("no audio")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
@@ -193,7 +116,6 @@ def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pai
     ):
         ends = ["--input", tmp_path / source, "--output", tmp_path / output]
         assert expected in read_refusal(capsys, "--model", pair, *ends, *options), (source, output)
-    assert "--output: expected" in read_refusal(capsys, "--model", pair, "--input", good)
     assert "--input: expected with --output" in read_refusal(capsys, "--model", pair, "--output", tmp_path / "o.wav")
     assert sorted(tmp_path.iterdir()) == before
 

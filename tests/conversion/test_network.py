@@ -50,6 +50,7 @@ def run(graph, x):
     return session.run(None, {"input": x})[0]
 
 
+ATOL_HUM2GUITAR = 3e-5  # instance normalisation amplifies Keras' rounding, which differs with the number of threads
 HUM2GUITAR = (weights.GLOBAL_GENERATOR, weights.LOCAL_ENHANCER)
 
 
@@ -70,7 +71,7 @@ def test_the_unet_equals_keras(tmp_path, write_generator, in_channels, base_filt
 def test_the_hum2guitar_networks_equal_keras(tmp_path, write_hum2guitar, kind, base_filters, shape):
     path = write_hum2guitar(tmp_path / "generator.h5", kind, base_filters)
     x = slices(shape)
-    np.testing.assert_allclose(network.load_network(path)(x), keras_output(path, x), atol=1e-5)
+    np.testing.assert_allclose(network.load_network(path)(x), keras_output(path, x), atol=ATOL_HUM2GUITAR)
 
 
 def test_on_a_whole_segment_the_enhancer_is_closer_than_keras_to_double_precision(
@@ -101,7 +102,7 @@ def test_weights_stored_as_float16_serve_every_network(tmp_path, write_generator
         path = write_hum2guitar(tmp_path / "hum.h5", kind, 4)
         half, x = with_float16(path, tmp_path / "hum_half.h5"), slices((1, 32, 13, 1))
         output = network.load_network(half)(x)
-        np.testing.assert_allclose(output, keras_output(half, x), atol=1e-5)
+        np.testing.assert_allclose(output, keras_output(half, x), atol=ATOL_HUM2GUITAR)
         # Instance normalisation raises the rounding of weak channels: up to 0.01 in single values.
         assert np.abs(output - keras_output(path, x)).mean() < 2e-3
 

@@ -378,6 +378,18 @@ def test_the_epoch_in_the_weights_file_is_the_default_of_epoch_offset(trainer, t
     assert [(row["epoch"], row["step"]) for row in history_of(folder)] == [("4", "10")]  # 3 epochs of 3 steps before
 
 
+def test_training_does_not_write_over_an_exported_model(trainer, tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    model.save(model.build_generator(1, 2, seed=77), folder / "generator.h5", {"epoch": 1, "exported": True})
+    before = (folder / "generator.h5").read_bytes()
+    with pytest.raises(InputError, match=r"--models_path .*--init .*--fresh"):
+        trainer.fit(folder)
+    assert (folder / "generator.h5").read_bytes() == before
+    trainer.fit(folder, fresh=True, max_steps=1)
+    assert any(path.read_bytes() == before for path in tmp_path.glob("*/generator.h5"))
+
+
 def test_fresh_keeps_the_old_folder(trainer, whole, tmp_path, capsys):
     folder = tmp_path / "m"
     trainer.fit(folder, epochs=1)
