@@ -26,7 +26,7 @@ from common.errors import InputError
 from common.files import check_names, piece_names, read_json, remove_files, write_json
 from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
 from synthesis.midi import find_midi, read_midi
-from synthesis.mixing import Playing, pitches_needed, write_piece
+from synthesis.mixing import ENDINGS, Playing, pitches_needed, write_piece
 from synthesis.notes import NOTES_NAME, PITCHES, SAMPLE_RATE, Instrument, NoteBank, find_notes, has_pitch
 from synthesis.recorded import find_recorded_notes, fingerprint_notes, recorded_instrument
 from synthesis.soundfonts import (
@@ -89,7 +89,13 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     names = _plain_names(arguments, voices)
     _check_notes_arguments(arguments, names, voices)
     audios = pathlib.Path(arguments.audios_path).resolve()
-    playing = Playing(arguments.playback_speed, arguments.duration_rate, arguments.transpose, arguments.sustain_pedal)
+    playing = Playing(
+        arguments.playback_speed,
+        arguments.duration_rate,
+        arguments.transpose,
+        arguments.sustain_pedal,
+        arguments.ending,
+    )
     with contextlib.ExitStack() as stack:
         if not os.path.lexists(audios / PARAMETERS_NAME):
             stack.callback(_remove_if_alone, audios / PARAMETERS_NAME)
@@ -310,6 +316,8 @@ def _keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite:
         InputError: naming `flag`, if a parameter has changed and `overwrite` is off; or the file is damaged.
     """
     kept = _read_parameters(path) if os.path.lexists(path) else parameters
+    if "ending" in parameters:
+        kept = {"ending": "cut", **kept}  # older versions knew no other
     old, new = kept.get("instruments", {}), parameters["instruments"]
     growing = ("variations", "etudes")
     common = {
@@ -442,6 +450,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--audios_path", required=True, help="folder to write the recordings to")
     add("--playback_speed", type=cli.positive_float, default=1, help="divides all times of a piece")
     add("--duration_rate", type=cli.positive_float, default=4, help="multiplies each note's length")
+    add(
+        "--ending",
+        choices=ENDINGS,
+        default=ENDINGS[0],
+        help="ring: until the last note has rung out, as long for every instrument; cut: where the piece ends, as "
+        "published",
+    )
     add("--transpose", type=cli.number(int, -127, 127), default=0, help="semitones added to every pitch")
     add("--sustain_pedal", action="store_true", help="lengthen notes while the pedal (CC 64) is down")
     add(

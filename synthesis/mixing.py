@@ -15,11 +15,12 @@ from common.audio import resample_blocks, write_audio
 from common.errors import InputError
 from data import PUBLISHED
 from synthesis.midi import MAX_SECONDS, Piece
-from synthesis.notes import PITCHES, NoteBank
+from synthesis.notes import NOTE_SECONDS, PITCHES, NoteBank
 
 PEAK = 32000 / 32768  # of every recording
 RELEASE_SECONDS = 3000 / 16000  # time constant of the release
 BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
+ENDINGS = ("ring", "cut")
 WHOLE_SECONDS = 1800  # samples of a longer piece wait on disk until its peak is known
 
 
@@ -32,12 +33,14 @@ class Playing:
         duration_rate: multiplies each note's length, so that notes ring on.
         transpose: semitones added to every pitch.
         sustain_pedal: whether the sustain pedal of the piece lengthens notes.
+        ending: "ring": the recording ends when its last note has rung out; "cut": where the piece ends, as published.
     """
 
     playback_speed: float = 1
     duration_rate: float = 4
     transpose: int = 0
     sustain_pedal: bool = False
+    ending: str = ENDINGS[0]
 
 
 def pitches_needed(piece: Piece, transpose: int = 0) -> set[int]:
@@ -56,11 +59,11 @@ def synthesize(
     """The piece played with the notes of `bank`.
 
     A note sounds for its length times `duration_rate`, but not longer than the recorded note. Its last tenth is
-    multiplied by `release_envelope`. The recording ends where the piece ends, even if notes still ring. The mix has the
-    sample rate of the notes, is resampled once if `sample_rate` is another, and scaled to a peak of 32000 / 32768.
+    multiplied by `release_envelope`. The mix has the sample rate of the notes, is resampled once if `sample_rate` is
+    another, and scaled to a peak of 32000 / 32768.
 
     Returns:
-        audio: float32 ``(n_samples,)`` at `sample_rate`; its length depends only on the piece and on `playing`.
+        audio: float32 ``(n_samples,)`` at `sample_rate`, as long as `recording_seconds`.
         counts: the number of notes ("played"), and how many of them were replaced by another "velocity" or "pitch", or
             are "silent".
 
@@ -83,7 +86,7 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
         InputError: as `synthesize`, or the instrument can play no note of the piece.
     """
     silent = f"expected notes that {bank.name} can play, found none among {len(piece.notes)}"
-    if piece.seconds / playing.playback_speed <= WHOLE_SECONDS:
+    if recording_seconds(piece, playing) <= WHOLE_SECONDS:
         audio, counts = synthesize(piece, bank, playing)
         if not audio.any():
             raise InputError(silent)
@@ -99,11 +102,26 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     return counts
 
 
+def recording_seconds(piece: Piece, playing: Playing) -> float:
+    """Length of a piece's recording in seconds, which depends only on the piece and on `playing`.
+
+    It is the same for every instrument: with the ending "ring", each note counts as if it were recorded in full.
+    """
+    seconds = piece.seconds / playing.playback_speed
+    if playing.ending == "cut":
+        return seconds
+    ends = (
+        start + min((end - start) * playing.duration_rate, NOTE_SECONDS * playing.playback_speed)
+        for start, end, _, _ in piece.notes
+    )
+    return max(seconds, max(ends, default=0) / playing.playback_speed)
+
+
 def _mix_piece(
     piece: Piece, bank: NoteBank, playing: Playing, sample_rate: int, counts: collections.Counter
 ) -> Iterator[np.ndarray]:
     """The mix at `sample_rate`, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
-    seconds = piece.seconds / playing.playback_speed
+    seconds = recording_seconds(piece, playing)
     if seconds > MAX_SECONDS:
         raise InputError(
             f"--playback_speed: expected recordings that end within a day (24 h), found {seconds / 3600:.1f} h "

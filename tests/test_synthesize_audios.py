@@ -69,7 +69,8 @@ def test_every_instrument_gets_every_piece_at_the_same_length(run, tmp_path):
     assert sorted(written(tmp_path / "audios")) == [
         f"{instrument}/{piece}.wav" for instrument in TWO for piece in ("bach_two", "one")
     ]
-    for piece, seconds in (("one", 1.5), ("bach_two", 0.8)):
+    # The last notes ring four times as long as they are written: 0.75 + 4 x 0.75 and 0.2 + 4 x 0.6.
+    for piece, seconds in (("one", 3.75), ("bach_two", 2.6)):
         for instrument in TWO:
             info = soundfile.info(tmp_path / "audios" / instrument / f"{piece}.wav")
             assert (info.samplerate, info.channels, info.subtype) == (44100, 1, "PCM_16")
@@ -121,7 +122,7 @@ def test_a_second_run_does_only_what_is_missing(run, tmp_path, midis):
     write_midi(midis / "one.mid", [(0, 0.25, 60, 100)])
     os.utime(midis / "one.mid", ns=(2**61, 2**61))
     run()
-    assert soundfile.info(tmp_path / "audios/guitar_acoustic/one.wav").frames == 11025
+    assert soundfile.info(tmp_path / "audios/guitar_acoustic/one.wav").frames == 44100
 
 
 def test_other_parameters_are_refused_unless_overwritten(run, tmp_path):
@@ -248,6 +249,21 @@ def test_nothing_is_left_behind_where_nothing_could_be_read(run, tmp_path):
     assert not (tmp_path / "audios").exists()
 
 
+def test_recordings_that_end_with_the_piece_are_not_mixed_with_those_that_ring_out(run, tmp_path):
+    assert run("--ending", "cut")[0] == 0
+    before = written(tmp_path / "audios")
+    assert soundfile.info(tmp_path / "audios/guitar_acoustic/one.wav").frames == round(1.5 * 44100)
+    for _ in range(2):
+        status, _, err = run()
+        assert status == 2
+        assert "ending cut (now ring)" in err
+        assert written(tmp_path / "audios") == before
+        parameters = json.loads((tmp_path / "audios/synthesis.json").read_text())
+        parameters.pop("ending", None)  # as an earlier version wrote it
+        (tmp_path / "audios/synthesis.json").write_text(json.dumps(parameters))
+    assert run("--ending", "cut")[0] == 0
+
+
 def test_sustain_pedal_is_off_unless_asked_for(run, tmp_path):
     extra = [(0.1, mido.Message("control_change", control=64, value=127))]
     extra += [(1.0, mido.Message("control_change", control=64, value=0))]
@@ -255,7 +271,7 @@ def test_sustain_pedal_is_off_unless_asked_for(run, tmp_path):
     run(midi=tmp_path / "m", audios="off")
     run("--sustain_pedal", midi=tmp_path / "m", audios="on")
     seconds = {a: soundfile.info(tmp_path / a / "guitar_acoustic/a.wav").duration for a in ("off", "on")}
-    assert seconds == {"off": pytest.approx(0.75, abs=1e-4), "on": pytest.approx(1, abs=1e-4)}
+    assert seconds == {"off": pytest.approx(1.5, abs=1e-4), "on": pytest.approx(4, abs=1e-4)}
 
 
 @pytest.mark.parametrize(
@@ -487,7 +503,7 @@ def test_generated_pieces_need_no_midi_and_two_processes_write_what_one_writes(r
     assert found == written(tmp_path / "two")
     seconds = {name: soundfile.info(tmp_path / "one" / name).frames / 44100 for name in found}
     plain = seconds["guitar_acoustic@wide/etude_000.wav"]
-    assert 4 < plain <= 5
+    assert 4 < plain <= 5 + 4
     assert 0.8 <= plain / seconds["guitar_acoustic@wide/etude_000_v01.wav"] <= 1.25
 
 
@@ -548,7 +564,7 @@ def test_etudes_are_played_beside_midi_files(run, tmp_path, midis, wide):
     assert "etude_001.mid: expected a piece name of its own, found 'etude_001' taken by an etude" in err
     names = ["bach_two", "etude_000", "etude_001", "one"]
     assert sorted(written(tmp_path / "audios")) == [f"guitar_acoustic@wide/{name}.wav" for name in names]
-    assert 4 < soundfile.info(tmp_path / "audios/guitar_acoustic@wide/etude_001.wav").duration <= 5
+    assert 4 < soundfile.info(tmp_path / "audios/guitar_acoustic@wide/etude_001.wav").duration <= 5 + 4
 
 
 def test_variations_do_not_take_another_piece_s_name(run, midis):

@@ -8,7 +8,7 @@ from made_notes import measured_f0, piece_of, write_notes
 
 from common.audio import read_audio
 from common.errors import InputError
-from synthesis.mixing import Playing, release_envelope, synthesize, write_piece
+from synthesis.mixing import Playing, recording_seconds, release_envelope, synthesize, write_piece
 from synthesis.notes import NSYNTH_RATE, NoteBank, find_notes
 
 RATE = NSYNTH_RATE
@@ -41,7 +41,8 @@ def test_a_note_is_cut_and_released_by_the_published_formula(bank):
 
 
 def test_notes_add_up(bank):
-    together, _ = synthesize(piece_of((0, 1, 60, 127), (0.5, 1, 64, 25)), bank, sample_rate=RATE)
+    piece = piece_of((0, 1, 60, 127), (0.5, 1, 64, 25))
+    together, _ = synthesize(piece, bank, Playing(ending="cut"), sample_rate=RATE)
     first, second = bank.note(60, 127)[0], bank.note(64, 25)[0]
     expected = first[:16000].astype(np.float64)
     expected[8000:] += second[:8000]
@@ -50,7 +51,7 @@ def test_notes_add_up(bank):
 
 def test_duration_rate_and_playback_speed(bank):
     def sounding(piece, **playing):
-        audio, _ = synthesize(piece, bank, Playing(**playing), sample_rate=RATE)
+        audio, _ = synthesize(piece, bank, Playing(**playing, ending="cut"), sample_rate=RATE)
         return len(audio) / RATE, np.flatnonzero(np.abs(audio[: int(0.9 * len(audio))]) > 1e-4)[[0, -1]] / RATE
 
     piece = piece_of((0.5, 0.75, 60, 100), (7.9, 8, 60, 25))
@@ -66,10 +67,38 @@ def test_duration_rate_and_playback_speed(bank):
         np.testing.assert_allclose(sound, (start, end), atol=0.005)
 
 
-def test_what_rings_past_the_end_is_cut_there(bank):
-    audio, _ = synthesize(piece_of((0, 0.5, 60, 100), (0.25, 0.5, 64, 100)), bank, sample_rate=RATE)
+RINGING = piece_of((0, 0.5, 60, 100), (0.25, 0.5, 64, 100))  # for 2 s and for 1 s, from 0 and from 0.25 s on
+
+
+def test_what_rings_past_the_end_is_cut_there_as_published(bank):
+    audio, _ = synthesize(RINGING, bank, Playing(ending="cut"), sample_rate=RATE)
     assert len(audio) == RATE // 2
     assert np.abs(audio[-100:]).max() > 0.1
+
+
+def test_the_last_note_rings_out(bank):
+    audio, _ = synthesize(RINGING, bank, sample_rate=RATE)
+    expected = np.zeros(2 * RATE)
+    for first, seconds, pitch in ((0, 2, 60), (RATE // 4, 1, 64)):
+        sound = bank.note(pitch, 100)[0][: seconds * RATE].astype(np.float64)
+        n_release = len(sound) // 10
+        sound[-n_release:] *= np.exp(-np.arange(n_release) / 3000)
+        expected[first : first + len(sound)] += sound
+    np.testing.assert_allclose(audio, expected * (32000 / 32768 / np.abs(expected).max()), atol=1e-6)
+
+
+@pytest.mark.parametrize(("notes", "playing", "seconds"), [
+    ([(0, 0.5), (0.25, 0.5)], {}, 2),  # the first note rings longest
+    ([(0, 0.5), (0.25, 0.5)], {"playback_speed": 2}, 1),
+    ([(0, 0.5)], {"duration_rate": 0.5}, 0.5),  # the piece itself is longer
+    ([(1, 6)], {}, 6),  # no longer than a recorded note: 4 s
+    ([(1, 3)], {}, 5),
+    ([(1, 3)], {"playback_speed": 2}, 4.5),
+    ([(1, 3)], {"ending": "cut"}, 3),
+])  # fmt: skip
+def test_length_of_a_recording(notes, playing, seconds):
+    piece = piece_of(*((start, end, 60, 100) for start, end in notes))
+    assert recording_seconds(piece, Playing(**playing)) == pytest.approx(seconds)
 
 
 def test_transposing_an_octave_doubles_the_pitch(bank):
@@ -122,5 +151,6 @@ def test_notes_of_two_sample_rates_give_recordings_of_one_length(bank_folder, tm
     (tmp_path / "notes.json").write_text('{"sample_rate": 44100}')
     (fast,) = find_notes(tmp_path, ["keyboard_acoustic"])
     piece = piece_of((0, seconds, 60, 100))
-    lengths = {len(synthesize(piece, NoteBank(instrument))[0]) for instrument in (slow, fast)}
-    assert lengths == {round(seconds * 44100)}
+    for playing, expected in ((Playing(), min(4 * seconds, 4)), (Playing(ending="cut"), seconds)):
+        lengths = {len(synthesize(piece, NoteBank(instrument), playing)[0]) for instrument in (slow, fast)}
+        assert lengths == {round(expected * 44100)}
