@@ -653,15 +653,19 @@ def _write_epoch(run: Run, is_best: bool) -> None:
 
 
 def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -> None:
-    """Write scalars, pictures and audio of one epoch."""
+    """Write scalars, pictures and audio of one epoch.
+
+    Each kind has tags of its own: TensorBoard shows neither of two kinds that share a tag.
+    """
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(step=row["epoch"]):
         for name, value in row.items():
             if name not in ("epoch", "step"):
                 tf.summary.scalar(name, value)
         for example in samples:
-            tf.summary.image(example.name, example.picture[np.newaxis])
-            tf.summary.audio(example.name, example.audio[np.newaxis, :, np.newaxis], example.sample_rate)
+            tf.summary.image(f"spectrogram/{example.name}", example.picture[np.newaxis])
+            audio = example.audio[np.newaxis, :, np.newaxis]
+            tf.summary.audio(f"audio/{example.name}", audio, example.sample_rate)
     writer.close()
 
 

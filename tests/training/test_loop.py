@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import random
 import re
@@ -14,6 +15,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from conftest import ROOT
 from made_runs import RATES, Trainer, arrays_of, history_of, make_networks, untimed
@@ -496,6 +498,32 @@ def test_training_losses_are_means_over_slices(trainer, tmp_path):
     trainer.around_step = around
     trainer.fit(tmp_path / "m", epochs=1)
     assert float(history_of(tmp_path / "m")[0]["mae"]) == pytest.approx((2 * seen[0] + 2 * seen[1] + seen[2]) / 5)
+
+
+def test_tensorboard_reads_scalars_pictures_and_audio(trainer, tmp_path):
+    """Read with TensorBoard's own reader: tags of one kind each, with what was written under them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    audio = np.sin(np.arange(8000) / 8).astype(np.float32) / 2
+    samples = [loop.Sample(name, picture, audio, 8000) for name in ("guitar", "flute")]
+    trainer.fit(tmp_path / "m", lambda _: samples, max_steps=1, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "m" / "tensorboard"), {"tensors": 0}).Reload()
+    kinds = {tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in events.Tags()["tensors"]}
+    found = {kind: {tag for tag, other in kinds.items() if other == kind} for kind in ("images", "audio", "scalars")}
+    assert found["images"] == {"spectrogram/guitar", "spectrogram/flute"}
+    assert found["audio"] == {"audio/guitar", "audio/flute"}
+    assert {"mae", "val_mae", "generator_lr"} < found["scalars"]
+    [event] = events.Tensors("spectrogram/guitar")
+    width, height, png = event.tensor_proto.string_val
+    assert (event.step, int(width), int(height)) == (1, 30, 20)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png))), picture)
+    [event] = events.Tensors("audio/flute")
+    samples, rate = soundfile.read(io.BytesIO(event.tensor_proto.string_val[0]))
+    assert rate == 8000
+    np.testing.assert_allclose(samples, audio, atol=2**-14)
+    [event] = events.Tensors("mae")
+    assert tf.make_ndarray(event.tensor_proto) == pytest.approx(float(history_of(tmp_path / "m")[0]["mae"]))
 
 
 def test_disk_that_is_too_small_is_foreseen(trainer, tmp_path, monkeypatch, capsys):
