@@ -30,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--origin_audio", help="recording, or folder of recordings, to convert; with its voices <folder>@<voice>")
     add("--target_audio", help="the true target; for a folder, a folder with recordings of the same names")
-    add("--dataset", help="features, a folder for each instrument: evaluate the pieces that training has held out")
+    add(
+        "--dataset",
+        "--dataset_path",
+        dest="dataset",
+        help="features, a folder for each instrument: evaluate the pieces that training has held out",
+    )
     add("--audios_path", help="with --dataset: the recordings of its pieces, a folder for each instrument")
     add("--origin", help="with --dataset: instrument, of which all voices are evaluated (default: the model's)")
     add("--target", help="with --dataset: instrument (default: the model's)")

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 import data
+import evaluate
 import train
 import train_generator
 import train_multitarget
@@ -55,6 +56,15 @@ def test_faulty_values_name_the_flag(refused, flag, value, expected):
     said = refused("train", **{flag: value})
     assert f"--{flag}" in said
     assert expected in said
+
+
+@pytest.mark.parametrize("flag", ["--dataset", "--dataset_path"])
+def test_features_have_one_name_in_training_and_evaluation(flag, tmp_path, capsys):
+    missing = str(tmp_path / "missing")
+    flags = [flag, missing, "--origin", "a", "--target", "b"]
+    for command, others in ((train, ["--models_path", str(tmp_path)]), (evaluate, ["--audios_path", str(tmp_path)])):
+        assert command.main([*flags, *others]) == 2
+        assert missing in capsys.readouterr().err
 
 
 def test_patience_without_validation(refused):

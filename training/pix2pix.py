@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         origin_help += "; several, or any for all that the data set has"
     positive, fraction = cli.positive_int, cli.number(float, minimum=0, maximum=0.9)
     add = parser.add_argument
-    add("--dataset_path", required=True, help="features, with a folder for each instrument (compute_features.py)")
+    add(
+        "--dataset_path",
+        "--dataset",
+        required=True,
+        help="features, with a folder for each instrument (compute_features.py)",
+    )
     add("--origin", required=True, nargs="+" if several_origins else None, help=origin_help)
     add(
         "--augment",
