@@ -1,5 +1,6 @@
-# make demo       go the whole way with the example pieces: audio, features, training, a converted recording (a few minutes)
+# make demo       a piano becomes a guitar; then the whole way with a model of your own: audio, features, training (minutes)
 # make demo-hum   the same for the second system: a hum becomes a guitar
+# make models     train the models in models/ again (hours)
 # make test       all tests
 # make test-fast  the tests that take seconds
 # make lint       the linter, and the formatter's check
@@ -13,12 +14,22 @@ PYTHON := $(VENV)/bin/python
 # If bytecode is switched off in the environment, every command would compile all of TensorFlow again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo demo-hum test test-fast lint clean
+.PHONY: demo demo-hum models test test-fast lint clean
 
 # The piece that the split with seed 0 holds out, so that the network is not trained on it (tests/test_demo.py).
 PIECE := beethoven_ode_to_joy
 
+EXAMPLE := docs/examples/audio/keyboard_acoustic/bach_prelude_c_major.wav
+
 demo: $(VENV)/installed
+	$(PYTHON) predict.py --to guitar --input $(EXAMPLE) --output demo/piano.guitar.wav --plot demo/piano.guitar.png
+	@echo
+	@echo "Input:    $(EXAMPLE)"
+	@echo "Output:   demo/piano.guitar.wav; the spectrograms of both are in demo/piano.guitar.png"
+	@echo "Yours:    $(PYTHON) predict.py --to guitar --input RECORDING"
+	@echo
+	@echo "Now a small model of your own, from the data to the result. This takes some minutes."
+	@echo
 	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios \
 	  --instruments keyboard_acoustic guitar_acoustic
 	$(PYTHON) compute_features.py --audios_path demo/audios --features_path demo/features
@@ -41,6 +52,7 @@ demo: $(VENV)/installed
 	  row = list(csv.DictReader(open('demo/models/keyboard_acoustic_2_guitar_acoustic/history.csv')))[-1]; \
 	  print('Quality:  validation MAE {:.4f}; copying the input gives {:.4f}'.format( \
 	  float(row['val_mae']), float(row['val_copy_mae'])))"
+	@echo "Yours:    $(PYTHON) predict.py --to guitar --input RECORDING converts with the large model"
 
 demo-hum: $(VENV)/installed
 	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios --instruments guitar_acoustic
@@ -54,6 +66,9 @@ demo-hum: $(VENV)/installed
 	@echo "Output:   demo/hum_as_guitar.wav"
 	@echo "Pictures: demo/hum_as_guitar.png; more in demo/output"
 	@echo "Weights:  demo/models/hum2guitar/generator.h5"
+
+models: $(VENV)/installed
+	PYTHON=$(PYTHON) bash models/train.sh
 
 test: $(VENV)/installed-dev
 	$(PYTHON) -m pytest --durations=20

