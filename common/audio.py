@@ -24,6 +24,10 @@ AUDIO_EXTENSIONS = (
     ".m4a", ".aac", ".mp4", ".wma", ".webm", ".mka", ".amr", ".ac3",
 )  # fmt: skip
 BLOCK = 2**16  # samples read at a time
+MIN_RATE, MAX_RATE = 100, 10**7  # Hz, of a recording
+MAX_BLOCK = 2**23  # values of all channels that are read at a time
+MAX_RESAMPLED = 2**20  # values that are resampled to at a time
+MAX_AUDIO = 2**28  # values of a recording that is read whole: 1 GB, or 101 minutes at 44.1 kHz
 
 
 def find_audio(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
@@ -49,13 +53,28 @@ def read_audio(
         mono: give the mean of the channels, ``(n_samples,)``; otherwise ``(n_channels, n_samples)``.
 
     Raises:
-        InputError: no such file, not audio, no samples, or samples that are NaN or infinite.
+        InputError: no such file, not audio, no samples, samples that are NaN or infinite, or more than `MAX_AUDIO`.
     """
     with open_audio(path) as file:
         warn_if_truncated(file, path)
-        (audio,) = iterate_blocks(file, path, -1)
-        audio, file_rate = mean_of_channels(audio) if mono else audio.T, file.samplerate
-    return resample(audio, file_rate, sample_rate or file_rate)
+        blocks = iterate_blocks(file, path, MAX_BLOCK)
+        blocks = map(mean_of_channels, blocks) if mono else blocks
+        n_channels = None if mono else file.channels
+        blocks = resample_blocks(blocks, file.samplerate, sample_rate or file.samplerate, n_channels)
+        audio = list(_bounded(blocks, path))
+    return (audio[0] if len(audio) == 1 else np.concatenate(audio)).T
+
+
+def _bounded(blocks: Iterable[np.ndarray], path: str | os.PathLike) -> Iterator[np.ndarray]:
+    """`blocks` unchanged, up to `MAX_AUDIO` values in total."""
+    n_values = 0
+    for block in blocks:
+        n_values += block.size
+        if n_values > MAX_AUDIO:
+            raise InputError(
+                f"{path}: expected a recording of up to {MAX_AUDIO} samples at this sample rate, found more"
+            )
+        yield block
 
 
 def read_blocks(
@@ -85,7 +104,7 @@ def open_audio(path: str | os.PathLike) -> Iterator:
     and removed when the block ends. The ``name`` of the ``SoundFile`` is the file that was opened.
 
     Raises:
-        InputError: no such file, not audio, or found to be damaged while it is read.
+        InputError: no such file, not audio, a sample rate out of range, or found to be damaged while it is read.
     """
     import soundfile
 
@@ -99,6 +118,10 @@ def open_audio(path: str | os.PathLike) -> Iterator:
             decoded = _decode(path, _reason(error), stack.enter_context(tempfile.TemporaryDirectory()))
             file = soundfile.SoundFile(soundfile_name(decoded))
         stack.enter_context(file)
+        if not MIN_RATE <= file.samplerate <= MAX_RATE:
+            raise InputError(
+                f"{path}: expected a sample rate of {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate} Hz"
+            )
         try:
             yield file
         except soundfile.LibsndfileError as error:
@@ -192,7 +215,7 @@ def iterate_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Ite
     Args:
         file: the open ``SoundFile`` of `open_audio`.
         path: of the recording, for the errors.
-        n_samples: read at a time; -1 for all at once.
+        n_samples: read at a time; fewer of a recording with very many channels.
 
     Yields:
         float32 ``(n, n_channels)``.
@@ -200,7 +223,7 @@ def iterate_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Ite
     Raises:
         InputError: no samples, or a sample that is NaN or infinite, with its position.
     """
-    n_read = 0
+    n_read, n_samples = 0, max(1, min(n_samples, MAX_BLOCK // file.channels))
     while len(block := _read(file, n_samples)):
         if not np.isfinite(block).all():
             sample, channel = np.argwhere(~np.isfinite(block))[0]
@@ -269,27 +292,39 @@ def to_pcm(audio: np.ndarray, bits: int) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """`audio` at another sample rate (soxr, quality HQ), along the last axis; a new array."""
+    """`audio` at another sample rate (soxr, quality HQ), along the last axis; a new array, of one sample at least."""
     if from_rate == to_rate:
         return np.array(audio)
     import soxr
 
-    return np.ascontiguousarray(soxr.resample(audio.T, from_rate, to_rate).T)
+    resampled = soxr.resample(audio.T, from_rate, to_rate)
+    if not len(resampled) and audio.shape[-1]:
+        return np.zeros((*audio.shape[:-1], 1), audio.dtype)
+    return np.ascontiguousarray(resampled.T)
 
 
 def resample_blocks(
     blocks: Iterable[np.ndarray], from_rate: float, to_rate: float, n_channels: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate; joined, they are what `resample` gives."""
+    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate; joined, they are what `resample` gives.
+
+    A long block is resampled in parts, so that memory is bounded whatever the rates are.
+    """
     if from_rate == to_rate:
         yield from blocks
         return
     import soxr
 
     stream = soxr.ResampleStream(from_rate, to_rate, n_channels or 1, dtype="float32", quality="HQ")
+    n_part = max(1, int(MAX_RESAMPLED / (n_channels or 1) * min(1, from_rate / to_rate)))
+    n_given = n_made = 0
     for block in blocks:
-        yield stream.resample_chunk(np.ascontiguousarray(block))
-    yield stream.resample_chunk(np.zeros((0, n_channels) if n_channels else 0, np.float32), last=True)
+        for start in range(0, len(block), n_part):
+            made = stream.resample_chunk(np.ascontiguousarray(block[start : start + n_part]))
+            n_given, n_made = n_given + len(block), n_made + len(made)
+            yield made
+    made = stream.resample_chunk(np.zeros((0, n_channels) if n_channels else 0, np.float32), last=True)
+    yield made if n_made or len(made) or not n_given else np.zeros((1, *made.shape[1:]), np.float32)
 
 
 class CountedBlocks:

@@ -30,6 +30,7 @@ from conversion.settings import Settings
 from hum2guitar.converter import make_converter
 
 WARN_GAIN_DB = 60.0  # normalising by more than this is reported
+MAX_CHANNELS = 64  # that are converted one by one; ambisonics of the seventh order has as many
 
 
 class Converter(Protocol):
@@ -134,6 +135,11 @@ def convert_file(
             raise InputError(f"{destination}: expected an output that is not the input itself")
         sample_rate = settings.sample_rate or recording.sample_rate
         n_channels = 1 if settings.stereo == "mono" else recording.n_channels
+        if n_channels > MAX_CHANNELS:
+            raise InputError(
+                f"{source}: expected up to {MAX_CHANNELS} channels to convert one by one, found {n_channels}; --stereo "
+                "mono converts their mean"
+            )
         recordings.check_writable(destination, sample_rate, n_channels, settings.subtype)
         blocks = _convert_blocks(recording, load(), settings, sample_rate, n_channels)
         blocks = _show_progress(blocks, recording, sample_rate)

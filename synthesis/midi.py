@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
+import re
 from typing import NamedTuple
 
 from common.errors import InputError
-from common.files import existing_folder, find_files
+from common.files import existing_folder, find_files, open_regular
 
 MAX_SECONDS = 24 * 3600
+MAX_TICKS = 2**62  # between two messages; more is no number of MIDI, and no floating-point number
+MAX_BYTES = 2**23  # of a file; in memory, its messages take up to 200 times as much
+# Bytes that all say that a number goes on in the next one; MIDI's numbers have four bytes at most, but mido reads on.
+_LONG_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
 MIDI_EXTENSIONS = (".mid", ".midi")
 DRUM_CHANNEL = 9
 SUSTAIN = 64  # control change number
@@ -59,8 +65,17 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
     import mido
 
     try:
-        midi = mido.MidiFile(path, clip=True)
-    except (OSError, EOFError, ValueError, LookupError, TypeError, mido.KeySignatureError) as error:
+        with open_regular(path, "a MIDI file") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES / 1e6:.0f} MB")
+        if _LONG_NUMBER.search(content):
+            raise ValueError("a number of too many bytes")
+        # From memory, because mido asks for as many bytes as a header announces.
+        midi = mido.MidiFile(file=io.BytesIO(content), clip=True)
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, mido.KeySignatureError) as error:
         reason = error if str(error) else type(error).__name__
         raise InputError(f"{path}: expected a MIDI file, found a broken one ({reason})") from None
     if midi.type == 2 or midi.ticks_per_beat <= 0:
@@ -77,7 +92,7 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
     reader = _NoteReader(sustain_pedal)
     seconds, last_tick, seconds_per_tick = 0.0, 0, 0.5 / midi.ticks_per_beat
     for tick, message in events:
-        seconds += (tick - last_tick) * seconds_per_tick
+        seconds += min(tick - last_tick, MAX_TICKS) * seconds_per_tick
         last_tick = tick
         if seconds > MAX_SECONDS:
             raise InputError(

@@ -10,7 +10,21 @@ import pytest
 import soundfile
 from made_sounds import write_alac
 
-from common.audio import BLOCK, CountedBlocks, find_audio, find_ffmpeg, read_audio, read_blocks, to_pcm, write_audio
+from common import audio
+from common.audio import (
+    BLOCK,
+    CountedBlocks,
+    find_audio,
+    find_ffmpeg,
+    iterate_blocks,
+    open_audio,
+    read_audio,
+    read_blocks,
+    resample,
+    resample_blocks,
+    to_pcm,
+    write_audio,
+)
 from common.errors import InputError
 
 RATE = 44100
@@ -171,3 +185,45 @@ def test_what_is_made_of_counted_blocks_is_cut_to_their_length():
     made = ([*block, 9, 9] for block in counted)  # two samples more a block
     assert [len(block) for block in counted.trim(made)] == [3, 4]
     assert counted.n_samples == 7
+
+
+# --- files that are not trusted ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [1, 99, 10**7 + 1, 2**31 - 1])
+def test_a_sample_rate_that_no_sound_has_is_refused(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", np.zeros(4000), rate)
+    with pytest.raises(InputError, match=rf"a\.wav: expected a sample rate .* found {rate} Hz"):
+        read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rates", [(100, 44100), (44100, 10**7), (10**7, 44100)])
+def test_resampled_blocks_are_small_whatever_the_rates_are(rates):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 5000).astype(np.float32)
+    blocks = list(resample_blocks([sound], *rates))
+    assert max(map(len, blocks)) < 1.5 * 2**20
+    np.testing.assert_array_equal(np.concatenate(blocks), resample(sound, *rates))
+
+
+def test_one_sample_stays_one_at_least(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.5]), 192000)
+    assert read_audio(tmp_path / "a.wav", 44100).shape == (1,)
+    assert read_audio(tmp_path / "a.wav", 22050, mono=False).shape == (1, 1)
+    assert [block.shape for block in read_blocks(tmp_path / "a.wav", 22050)] == [(0,), (1,)]
+
+
+def test_a_recording_that_is_too_long_to_be_read_whole_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "MAX_AUDIO", 4000)
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 1000)
+    assert len(read_audio(tmp_path / "a.wav", 4000)) == 4000
+    with pytest.raises(InputError, match=r"a\.wav: expected .* up to 4000 samples"):
+        read_audio(tmp_path / "a.wav", 4001)
+
+
+def test_many_channels_are_read_in_smaller_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "MAX_BLOCK", 1024)
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 256)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, 44100, subtype="FLOAT")
+    with open_audio(tmp_path / "a.wav") as file:
+        assert [len(block) for block in iterate_blocks(file, "a.wav")] == [4] * 5
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", None, mono=False), sound.T)

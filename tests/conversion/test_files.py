@@ -264,3 +264,11 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
         convert_file(tmp_path / "in.wav", tmp_path / "out.wav", make_converter)
     assert caught.value.errno == errno.ENOSPC
     assert [p.name for p in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_very_many_channels_are_converted_as_their_mean_only(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full((20, 65), 0.25), RATE)
+    with pytest.raises(InputError, match="found 65; --stereo mono"):
+        convert_file(tmp_path / "a.wav", tmp_path / "b.wav", make_converter)
+    convert_file(tmp_path / "a.wav", tmp_path / "b.wav", make_converter, Settings(stereo="mono"))
+    assert soundfile.read(tmp_path / "b.wav", always_2d=True)[0].shape == (20, 1)

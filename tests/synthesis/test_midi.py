@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+
 import mido
 import numpy as np
 import pretty_midi
@@ -105,3 +108,34 @@ def test_midi_is_found_in_subfolders(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"--midi_path: expected MIDI files \(\.mid \.midi\), found none"):
         find_midi(tmp_path / "empty", "--midi_path")
+
+
+# --- files that are not trusted ---------------------------------------------------------------------------------------
+
+
+def midi_of(track: bytes, announced: int = 6) -> bytes:
+    header = b"MThd" + struct.pack(">LHHH", announced, 0, 1, 480)
+    return header + b"MTrk" + struct.pack(">L", len(track)) + track
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        midi_of(b"\0\x90\x40\x40", announced=2**32 - 1),
+        midi_of(b"\xff" * 2**20),  # a time of 2**20 bytes: mido would read it, in a time that grows with its square
+        midi_of(b"\x81" * 4000 + b"\0\x90\x40\x40\x01\x80\x40\0"),  # a time beyond floating point
+        b"",
+        bytes(2**23 + 1),
+    ],
+)
+def test_numbers_that_ask_for_much_memory_or_time_are_refused(tmp_path, content):
+    (tmp_path / "a.mid").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.mid: expected"):
+        read_midi(tmp_path / "a.mid")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_no_midi_file(tmp_path):
+    os.mkfifo(tmp_path / "a.mid")
+    with pytest.raises(InputError, match="a pipe"):
+        read_midi(tmp_path / "a.mid")
