@@ -208,10 +208,13 @@ def forward_transform(audio: np.ndarray, representation: Representation = PUBLIS
 
 
 def unit(spectrum: np.ndarray) -> np.ndarray:
-    """The phase of a spectrum as complex numbers of absolute value 1; 1 where the spectrum is 0."""
+    """The phase of a spectrum as complex numbers of absolute value 1; 1 where the spectrum is 0 or subnormal.
+
+    The reciprocal of a subnormal number (below 1e-38, as at the end of a reverb in floating point) may be infinite.
+    """
     absolute = np.abs(spectrum)
     phase = np.ones_like(spectrum)
-    return np.divide(spectrum, absolute, out=phase, where=absolute > 0)
+    return np.divide(spectrum, absolute, out=phase, where=absolute >= np.finfo(absolute.dtype).tiny)
 
 
 def peak_offset(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:

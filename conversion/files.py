@@ -30,6 +30,7 @@ from conversion.settings import Settings
 from hum2guitar.converter import make_converter
 
 WARN_GAIN_DB = 60.0  # normalising by more than this is reported
+SILENT = 1e-30  # a peak below it is silence, which cannot be raised to full scale in float32
 MAX_CHANNELS = 64  # that are converted one by one; ambisonics of the seventh order has as many
 
 
@@ -217,7 +218,7 @@ def _compute_gain(
     """
     if not np.isfinite(rendering.power):
         raise InputError(f"{destination}: expected finite samples from the network, found NaN (damaged weights?)")
-    if not rendering.peak:
+    if rendering.peak < SILENT:
         return 1.0
     if settings.level == "normalize":
         gain = 1 / rendering.peak

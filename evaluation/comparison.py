@@ -36,6 +36,7 @@ REFERENCES = {
     "bypass": "target through the transform",
 }
 N_RESAMPLES = 2000  # of the bootstrap
+LONG_SECONDS, MIN_BYTES = 300, 500  # 500 bytes a second are 4 kbit/s; the lowest rates of opus are above
 CHUNK_FRAMES = 1024  # frames that Griffin-Lim refines at a time
 
 
@@ -227,7 +228,7 @@ def evaluate_pair(
     import threadpoolctl
 
     rate = representation.sample_rate
-    origin, target = read_audio(pair.origin, rate), read_audio(pair.target, rate)
+    origin, target = _read(pair.origin, rate), _read(pair.target, rate)
     notes = _describe_oddities(origin, target, rate)
     n_target = len(target)
     origin, target = metrics.pad_to_longest(origin, target)
@@ -250,6 +251,23 @@ def evaluate_pair(
             columns = [*REFERENCES, *outputs]
             values = dict(zip(columns, threads.map(compare, columns), strict=True))
     return Result(pair, n_target / rate, values, notes, audios)
+
+
+def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:
+    """The recording at `path` at `sample_rate`, whole.
+
+    Raises:
+        InputError: as `read_audio`, or it is long and its file so small that it can hold little but silence. Each
+            second takes 5 MB here.
+    """
+    audio = read_audio(path, sample_rate)
+    seconds, size = len(audio) / sample_rate, path.stat().st_size
+    if seconds > LONG_SECONDS and size < MIN_BYTES * seconds:
+        raise InputError(
+            f"{path}: expected {MIN_BYTES} bytes or more for each second of a recording longer than {LONG_SECONDS} s, "
+            f"found {size} bytes for {seconds:.0f} s"
+        )
+    return audio
 
 
 def _convert(model: Model, origin: np.ndarray, pair: Pair) -> np.ndarray:

@@ -132,3 +132,12 @@ def test_a_fade_and_its_mirror_image_sum_to_one():
     assert data.fade_in(0).shape == (0,)
     np.testing.assert_allclose(data.fade_in(2), [np.sin(np.pi / 8) ** 2, np.cos(np.pi / 8) ** 2], rtol=1e-6)
     np.testing.assert_allclose(data.fade_in(65) + data.fade_in(65)[::-1], 1, atol=1e-6)
+
+
+def test_the_phase_of_subnormal_numbers_is_finite():
+    """A reverb in floating point ends in them; their reciprocal may be infinite."""
+    spectrum = np.array([1e-45, 1e-40 + 1e-41j, 3e-39j, 1e-38, 2e-38j, -1e-30, 0], np.complex64)
+    with np.errstate(all="raise", under="ignore"):
+        phase = data.unit(spectrum)
+    np.testing.assert_allclose(np.abs(phase), 1, rtol=1e-6)
+    np.testing.assert_allclose(phase[4:], [1j, -1, 1], rtol=1e-6)

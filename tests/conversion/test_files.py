@@ -272,3 +272,16 @@ def test_very_many_channels_are_converted_as_their_mean_only(tmp_path):
         convert_file(tmp_path / "a.wav", tmp_path / "b.wav", make_converter)
     convert_file(tmp_path / "a.wav", tmp_path / "b.wav", make_converter, Settings(stereo="mono"))
     assert soundfile.read(tmp_path / "b.wav", always_2d=True)[0].shape == (20, 1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("stereo", STEREO)
+def test_a_recording_that_decays_into_subnormal_numbers_is_converted(tmp_path, phase, stereo):
+    noise = np.random.default_rng(0).standard_normal((RATE, 2)) * 10.0 ** -np.linspace(0, 44, RATE)[:, np.newaxis]
+    soundfile.write(tmp_path / "a.wav", 0.3 * noise, RATE, subtype="FLOAT")
+    settings = Settings(phase=phase, stereo=stereo, griffinlim_iterations=2)
+    convert_file(
+        tmp_path / "a.wav", tmp_path / "b.wav", lambda: make_converter(phase=phase, griffinlim_iterations=2), settings
+    )
+    assert np.isfinite(soundfile.read(tmp_path / "b.wav")[0]).all()

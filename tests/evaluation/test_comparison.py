@@ -186,6 +186,12 @@ def _values(maes):
     return [{"copy": {"mae": mae}, "double": {"mae": 2 * mae}} for mae in maes]
 
 
+def test_a_small_file_of_a_long_recording_is_refused(tmp_path):
+    write(tmp_path / "a.wav", np.zeros(100 * 301), 100)
+    with pytest.raises(InputError, match=r"a\.wav: expected 500 bytes or more for each second .* for 301 s"):
+        comparison.evaluate_pair(Pair("a", tmp_path / "a.wav", tmp_path / "a.wav"), [])
+
+
 def test_mean_median_and_interval():
     maes = [0.1, 0.2, 0.2, 0.3, 0.9, 0.4, 0.15, 0.25]
     found = comparison.summarise(_values(maes))["copy"]["mae"]
