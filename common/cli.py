@@ -6,12 +6,15 @@ Imports nothing heavy, so that ``--help`` and argument errors answer at once.
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import importlib.util
 import io
 import math
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 from common.errors import InputError
@@ -61,7 +64,9 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     try:
         try:
-            return work(parser.parse_args(argv))
+            arguments = parser.parse_args(argv)
+            find_caches()
+            return work(arguments)
         finally:
             sys.stdout.flush()  # so that a closed pipe raises here and not at exit
     except InputError as error:
@@ -83,6 +88,42 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         return INTERRUPTED
     print(f"{parser.prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
+
+
+def find_caches() -> None:
+    """Give Numba (of librosa) and Matplotlib a temporary folder for their caches if the user has none to write to.
+
+    In a container or a service there may be no home. Numba then fails, and Matplotlib warns. The folder belongs to this
+    process and is removed at its end: what Numba finds in its cache is code.
+    """
+    if _can_make(_home("XDG_CACHE_HOME", ".cache")) and _can_make(_home("XDG_CONFIG_HOME", ".config")):
+        return
+    if "NUMBA_CACHE_DIR" in os.environ and "MPLCONFIGDIR" in os.environ:
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix="caches-")
+    except OSError:  # there is nowhere to write
+        return
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ.setdefault("MPLCONFIGDIR", folder)
+    librosa = importlib.util.find_spec("librosa")
+    if not (librosa and librosa.origin and _can_make(os.path.join(os.path.dirname(librosa.origin), "__pycache__"))):
+        os.environ.setdefault("NUMBA_CACHE_DIR", folder)
+
+
+def _home(variable: str, name: str) -> str:
+    return os.environ.get(variable) or os.path.join(os.path.expanduser("~"), name)
+
+
+def _can_make(folder: str) -> bool:
+    """Whether `folder` is there and can be written to, or can be made."""
+    while not os.path.lexists(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def report_left_out(left_out: Sequence[tuple[str, str]]) -> int:

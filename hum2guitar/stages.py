@@ -180,7 +180,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
 
     def after_step(number: int) -> None:
         if number % arguments.plot_interval == 0:
-            sampler(pictures / f"step_{number:07d}", f"step {number}")
+            loop.attempt("samples", lambda: sampler(pictures / f"step_{number:07d}", f"step {number}"), [])
 
     settings = loop.Settings(
         folder / stage.name,

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import stat
 import struct
 import zipfile
@@ -25,6 +26,7 @@ from common.files import open_regular, parse_json, replacing
 
 FOLDER = "checkpoints"
 LR_FINDER = "lr_finder"  # first part of the names of the learning-rate finder's files
+REHEARSAL = ".rehearsal-"  # first part of the name of a folder that is used before the first step
 N_KEPT = 2
 _LOCK, _OWNER = ".lock", ".pid"
 _RUN = "run.json"
@@ -200,6 +202,8 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             beside.write_text(f"{os.getpid()}\n")
         for unfinished in folder.rglob(".*.part.*"):
             unfinished.unlink()
+        for rehearsal in folder.rglob(f"{REHEARSAL}*"):
+            shutil.rmtree(rehearsal, ignore_errors=True)
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import math
 import pathlib
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +34,7 @@ from training.optimizers import Schedule
 from training.progress import Status, outcome, summary, warnings, write_csv
 
 keras = tf.keras
+T = TypeVar("T")
 MAX_FRAMES = 200  # of an animation: all its frames are held in memory while it is written
 CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits for the device
 
@@ -224,6 +228,8 @@ def fit(run: Run) -> Progress:
             run.progress.copy_mae = _copy_mae(run.validation_batches)
         if not checkpoints.states(run.settings.folder):
             _save_state(run)  # before any weights file: weights without a state cannot be resumed
+        if is_chief():
+            _rehearse_drawing(run)
         step = make_step(run.networks, run.settings.seed, run.settings.jit)
         evaluation = make_evaluation(run.networks)
         training_stream, validation_stream = _stream_training(run), _stream_validation(run)
@@ -374,6 +380,14 @@ def _warn_if_disk_is_small(networks: Networks, folder: pathlib.Path) -> None:
             f"Warning: {folder} has {free / 1e9:.1f} GB free, this run needs about {needed / 1e9:.1f} GB: "
             "it will stop when the disk is full (docs/training.md)"
         )
+
+
+def _rehearse_drawing(run: Run) -> None:
+    """Draw once what the end of each epoch draws, so that what fails there is known before the first step."""
+    with tempfile.TemporaryDirectory(
+        prefix=checkpoints.REHEARSAL, dir=run.settings.folder, ignore_cleanup_errors=True
+    ) as folder:
+        _draw(run, pathlib.Path(folder, "000"), pathlib.Path(folder, "history.png"))
 
 
 def _copy_mae(batches: Batches) -> float:
@@ -624,8 +638,6 @@ def _history_row(run: Run, validation_losses: dict[str, float]) -> dict:
 
 def _write_epoch(run: Run, is_best: bool) -> None:
     """Write history, weights and samples of the epoch that has ended, and print its summary and warnings."""
-    from common import plots
-
     networks, folder, rows = run.networks, run.settings.folder, run.progress.rows
     row = rows[-1]
     write_csv(folder / "history.csv", rows)
@@ -640,16 +652,46 @@ def _write_epoch(run: Run, is_best: bool) -> None:
         model.save(networks.generator, folder / "generator_best.h5", description)
     if networks.discriminator is not None:
         model.save(networks.discriminator, folder / "discriminator.h5", description)
-    samples = run.save_samples(folder / "samples" / f"{row['epoch']:03d}")
-    columns = ["mae", "generator_loss"]
-    if networks.discriminator is not None:
-        columns.append("discriminator_loss")
-    plots.save_history(folder / "history.png", rows, columns)
+    samples = _draw(run, folder / "samples" / f"{row['epoch']:03d}", folder / "history.png")
     if run.settings.tensorboard:
         _write_tensorboard(folder / "tensorboard", row, samples)
     print(summary(row, run.settings.epochs), flush=True)
     for warning in warnings(rows):
         print(f"Warning: {warning}", flush=True)
+
+
+def attempt(what: str, work: Callable[[], T], otherwise: T) -> T:
+    """The result of `work`, which draws something; if it fails, a warning about `what`, and `otherwise`.
+
+    A package may find no place for its cache, or no font. A full disk still stops the run, in one line.
+    """
+    try:
+        return work()
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        print(f"Warning: {what} could not be drawn, training goes on without: {reason}", flush=True)
+        return otherwise
+
+
+def _draw(run: Run, samples_folder: pathlib.Path, history_path: pathlib.Path) -> list[Sample]:
+    """Write the samples of an epoch and the plot of the history; the samples.
+
+    What cannot be drawn is a warning (`attempt`), because it must not cost the epoch.
+    """
+
+    def draw_history() -> None:
+        from common import plots
+
+        columns = ["mae", "generator_loss"]
+        if run.networks.discriminator is not None:
+            columns.append("discriminator_loss")
+        plots.save_history(history_path, run.progress.rows, columns)
+
+    samples = attempt("samples", lambda: run.save_samples(samples_folder), [])
+    attempt("the history", draw_history, None)
+    return samples
 
 
 def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -> None:

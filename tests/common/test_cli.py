@@ -111,3 +111,21 @@ def test_what_was_left_out_is_listed_and_counts(capsys):
     assert cli.report_left_out([]) == 0
     assert cli.report_left_out([("a.wav", "too short"), ("b.wav", "b.wav: no audio")]) == cli.SOME_LEFT_OUT
     assert capsys.readouterr().err == "2 left out:\n  a.wav: too short\n  b.wav: no audio\n"
+
+
+@pytest.mark.parametrize("has_home", [True, False])
+def test_caches_have_a_place_without_a_home(tmp_path, monkeypatch, has_home):
+    home = tmp_path / "home"
+    home.mkdir() if has_home else home.touch()
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")  # so that it is restored, whatever happens
+        monkeypatch.delenv(name)
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    cli.find_caches()
+    for name in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
+        assert (name in os.environ) != has_home
+        assert has_home or os.stat(os.environ[name]).st_mode & 0o777 == 0o700
+    assert list(tmp_path.rglob("*")) == [home]

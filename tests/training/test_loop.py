@@ -272,6 +272,18 @@ def small_disk(folder, kilobytes):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no locator available\nfor file"), PermissionError(13, "no")], ids=str)
+def test_a_sample_that_cannot_be_drawn_costs_no_epoch(trainer, tmp_path, capsys, error):
+    def save_samples(folder):
+        raise error
+
+    trainer.fit(tmp_path, save_samples=save_samples)
+    said = capsys.readouterr().out.splitlines()
+    first = next(i for i, line in enumerate(said) if "samples could not be drawn" in line)
+    assert first < next(i for i, line in enumerate(said) if line.startswith("epoch 1"))
+    assert not any(".rehearsal" in path.name for path in tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
 @pytest.mark.parametrize("kilobytes", [600, 1100, 1600])
