@@ -13,6 +13,7 @@ import errno
 import itertools
 import math
 import pathlib
+import re
 import shutil
 import signal
 import tempfile
@@ -27,6 +28,7 @@ import losses
 import model
 from common import weights
 from common.errors import InputError
+from common.files import open_regular
 from training import checkpoints
 from training.batches import Batches, iterate_batches, stream_batches
 from training.distribution import is_chief, wait_for_all
@@ -36,6 +38,7 @@ from training.progress import Status, outcome, summary, warnings, write_csv
 keras = tf.keras
 T = TypeVar("T")
 MAX_FRAMES = 200  # of an animation: all its frames are held in memory while it is written
+_BROKEN_PICTURE = (OSError, ValueError, SyntaxError, ArithmeticError, EOFError)  # what Pillow raises
 CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits for the device
 
 
@@ -716,24 +719,32 @@ def _write_animations(folder: pathlib.Path) -> None:
     from common import plots
 
     by_name: dict[str, list[pathlib.Path]] = {}
-    for path in sorted((folder / "samples").glob("[0-9]*/*.png"), key=lambda path: int(path.parent.name)):
+    pictures = [path for path in (folder / "samples").glob("*/*.png") if re.fullmatch("[0-9]{1,9}", path.parent.name)]
+    for path in sorted(pictures, key=lambda path: int(path.parent.name)):
         by_name.setdefault(path.stem, []).append(path)
     for name, paths in by_name.items():
         chosen = np.linspace(0, len(paths) - 1, min(len(paths), MAX_FRAMES)).round().astype(int)
         frames = _read_frames([paths[index] for index in chosen])
-        plots.save_gif(folder / f"{name}.gif", frames, seconds_per_frame=0.5)
+        attempt(f"{name}.gif", lambda n=name, f=frames: plots.save_gif(folder / f"{n}.gif", f, 0.5), None)
 
 
 def _read_frames(paths: list[pathlib.Path]) -> Iterator[np.ndarray]:
-    """The pictures at `paths` that have the size of the last one, RGB, one at a time."""
+    """The pictures at `paths` that have the size of the last one, RGB, one at a time; damaged ones are left out."""
     from PIL import Image
 
-    with Image.open(paths[-1]) as last:
-        size = last.size
+    size = None
+    for path in reversed(paths):  # the size of the last one that can be read
+        with contextlib.suppress(*_BROKEN_PICTURE), open_regular(path) as file, Image.open(file) as last:
+            last.load()
+            size = last.size
+            break
     for path in paths:
-        with Image.open(path) as image:
+        frame = None
+        with contextlib.suppress(*_BROKEN_PICTURE), open_regular(path) as file, Image.open(file) as image:
             if image.size == size:
-                yield np.asarray(image.convert("RGB"))
+                frame = np.asarray(image.convert("RGB"))
+        if frame is not None:
+            yield frame
 
 
 def _save_state(run: Run) -> None:

@@ -564,6 +564,21 @@ def test_animations_of_many_epochs_take_evenly_chosen_ones_of_the_last_ones_size
     np.testing.assert_allclose(greys, [75, 125, 175, 225], atol=10)  # epochs 1 (another size), 3, 5, 7, 9
 
 
+def test_broken_pictures_among_the_samples_are_left_out_of_the_animation(tmp_path, capsys):
+    for epoch in ("001", "002", "003", "003 (copy)", "004", "005", "6a"):
+        (tmp_path / "samples" / epoch).mkdir(parents=True)
+        Image.new("RGB", (20, 10), (40 * int(epoch[0:3].strip("a")),) * 3).save(tmp_path / "samples" / epoch / "a.png")
+    content = (tmp_path / "samples/002/a.png").read_bytes()
+    (tmp_path / "samples/002/a.png").write_bytes(content[:-30])
+    (tmp_path / "samples/005/a.png").write_bytes(b"no picture")
+    (tmp_path / "samples/005/b.png").write_bytes(b"no picture")
+    loop._write_animations(tmp_path)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert (animation.n_frames, animation.size) == (3, (20, 10))
+    assert not (tmp_path / "b.gif").exists()
+    assert "b.gif could not be drawn" in capsys.readouterr().out
+
+
 # --- killed processes -------------------------------------------------------------------------------------------------
 
 # Trains in a process of its own until it is killed, with a state after each step.
