@@ -64,7 +64,7 @@ def write_features(path: str, folder: str, piece: str) -> int:
         for content in slices:
             write_array(slice_path(folder, piece, n_slices), content)
             n_slices += 1
-    except InputError:
+    except (InputError, OSError):
         _remove_from(folder, piece, 1)
         raise
     _remove_from(folder, piece, n_slices)  # left over from a longer recording of this name
@@ -123,7 +123,8 @@ def compute_folder(arguments: argparse.Namespace) -> int:
     for instrument, piece, path in recordings:
         folder = str(features / instrument)
         if arguments.overwrite:  # remove now, so that an interrupted run leaves only complete pieces of its own
-            slice_path(folder, piece, 0).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
+                slice_path(folder, piece, 0).unlink(missing_ok=True)
         if not jobs.up_to_date(slice_path(folder, piece, 0), path):
             work.append((str(path), folder, piece))
     n_there = len(recordings) - len(work)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from common import cli, jobs
 from common.errors import InputError
-from common.files import check_names, piece_names, read_json, remove_files, write_json
+from common.files import check_names, concerning_one_file, piece_names, read_json, remove_files, write_json
 from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
 from synthesis.midi import find_midi, read_midi
 from synthesis.mixing import ENDINGS, Playing, pitches_needed, write_piece
@@ -77,7 +77,10 @@ def synthesize_piece(
     for instrument in instruments:
         if instrument.name in outputs:
             try:
-                counts[instrument.name] = write_piece(outputs[instrument.name], piece, NoteBank(instrument), playing)
+                with concerning_one_file(outputs[instrument.name]):
+                    counts[instrument.name] = write_piece(
+                        outputs[instrument.name], piece, NoteBank(instrument), playing
+                    )
             except InputError as error:
                 failures.append(str(error))
     return counts, failures
@@ -109,7 +112,8 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             outputs = {name: audios / name / f"{piece}.wav" for name in descriptions}
             if arguments.overwrite:  # remove now, so that an interrupted run leaves only recordings of its own
                 for path in outputs.values():
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
+                        path.unlink(missing_ok=True)
             missing = {n: str(path) for n, path in outputs.items() if not jobs.up_to_date(path, score.midi_path)}
             if missing:
                 work.append((score, missing, instruments, playing))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from common.errors import InputError
-from common.files import existing_folder, find_files, replacing
+from common.files import existing_folder, find_files, open_regular, replacing
 from data import PUBLISHED
 
 # Files that count as recordings in a folder: first what libsndfile reads, then what ffmpeg decodes.
@@ -108,8 +108,10 @@ def open_audio(path: str | os.PathLike) -> Iterator:
     """
     import soundfile
 
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: expected a recording, found {'a folder' if os.path.isdir(path) else 'no such file'}")
+    with open_regular(
+        path, "a recording"
+    ):  # says what is wrong, which libsndfile would not, and does not wait for pipes
+        pass
     with contextlib.ExitStack() as stack:
         try:
             with silence_stderr():  # libmpg123 writes warnings there
@@ -267,6 +269,7 @@ def write_audio(
     if subtype == "PCM_16" or (subtype is None and str(path).lower().endswith((".wav", ".flac", ".aif", ".aiff"))):
         subtype, audio = "PCM_16", to_pcm(audio, 16)
     with replacing(path) as beside:
+        beside.touch()  # tells why there can be no such file, which libsndfile would not
         try:
             soundfile.write(soundfile_name(beside), audio.T, sample_rate, subtype=subtype)
         except (TypeError, ValueError) as error:

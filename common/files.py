@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import itertools
 import json
@@ -17,6 +18,12 @@ import numpy as np
 
 from common.errors import InputError
 
+MAX_STEM = 100  # bytes of a name that its temporary name begins with
+# System errors that concern one file; after any other, such as a full disk, the next file would fail as well.
+_OF_ONE_FILE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+    errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EILSEQ,
+}  # fmt: skip
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -26,11 +33,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A temporary path beside `path` to write to: renamed to `path` if the block succeeds, removed if it fails.
 
     The folder is made if it is missing. The temporary name is hidden, keeps the extension and is unique, so that
-    threads, processes and machines may write the same file at the same time.
+    threads, processes and machines may write the same file at the same time. It may be shorter than that of `path`,
+    which may be as long as a file system allows.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{secrets.token_hex(3)}.part{path.suffix}")
+    stem = os.fsdecode(os.fsencode(path.stem)[:MAX_STEM])
+    beside = path.with_name(f".{stem}.{os.getpid()}{secrets.token_hex(3)}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -40,6 +49,22 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+@contextlib.contextmanager
+def concerning_one_file(path: str | os.PathLike) -> Iterator[None]:
+    """Turn a system error that concerns one file, such as a missing permission, into an InputError: for work on many
+    files, which goes on with the next one.
+
+    Args:
+        path: is named where the error names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_ONE_FILE:
+            raise
+        raise InputError(f"{error.filename or path}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 
 from common import cli
 from common.errors import InputError
+from common.files import concerning_one_file
 
 CONNECT_SECONDS = 10
 
@@ -46,10 +47,13 @@ def _address(text: str) -> str:
 
 
 def up_to_date(result: str | os.PathLike, source: str | os.PathLike) -> bool:
-    """Whether `result` exists and is not older than `source`, by the modification times."""
+    """Whether `result` exists and is not older than `source`, by the modification times.
+
+    Also false where that cannot be found out: writing the result then tells why.
+    """
     try:
         return os.stat(result).st_mtime_ns >= os.stat(source).st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -63,7 +67,8 @@ def run(
     """Call ``work(*job)`` for every job, with a progress bar if stderr is a terminal.
 
     Args:
-        work: a function of a module, not a lambda; raises InputError for a job that cannot be done.
+        work: a function of a module, not a lambda; raises InputError for a job that cannot be done, or a system error
+            that concerns one file.
         jobs: the arguments of each call.
         n_processes: 0: one for each processor core; 1: work in this process.
         dask: address of a Dask scheduler to use instead. If a worker dies, another one repeats its jobs.
@@ -109,7 +114,8 @@ def _run_joblib(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: in
 
 def _attempt(work: Callable[..., Any], index: int, job: tuple) -> tuple[int, Any, str | None]:
     try:
-        return index, work(*job), None
+        with concerning_one_file(str(job[0]) if job else ""):
+            return index, work(*job), None
     except InputError as error:
         return index, None, str(error)
 

@@ -237,6 +237,7 @@ def write(
     n_written = 0
     with replacing(path) as beside:
         name = soundfile_name(beside)
+        beside.touch()  # tells why there can be no such file, which libsndfile would not
         try:
             with soundfile.SoundFile(name, "w", sample_rate, rendering.n_channels, code, format=form) as file:
                 for block in rendering.blocks(gain):

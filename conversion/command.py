@@ -18,7 +18,7 @@ import numpy as np
 from common import cli, plots, recordings, weights
 from common.audio import AUDIO_EXTENSIONS
 from common.errors import InputError
-from common.files import find_files
+from common.files import concerning_one_file, find_files
 from conversion.files import convert_file, load_converter
 from conversion.models import short_name
 from conversion.phase import PHASES
@@ -282,14 +282,15 @@ def convert(
             _save_plot(arguments.plot, source, destination, arguments.plot_scale, all_bins=settings.high_band == "keep")
         return 0
     left_out = []
-    todo = jobs if arguments.overwrite else [job for job in jobs if not job[1].exists()]
+    todo = jobs if arguments.overwrite else [job for job in jobs if not os.path.exists(job[1])]
     if len(todo) < len(jobs):
         print(f"{len(jobs) - len(todo)} of {len(jobs)} already in {output} (--overwrite converts them again)")
     if todo:
         load()  # before the loop, so that bad weights are not blamed on a recording
     for source, destination in todo:
         try:
-            convert_file(source, destination, load, settings)
+            with concerning_one_file(destination):
+                convert_file(source, destination, load, settings)
             print(destination)
         except InputError as error:
             left_out.append((str(source), str(error)))

@@ -19,6 +19,7 @@ import numpy as np
 from common import weights
 from common.audio import read_audio
 from common.errors import InputError
+from common.files import concerning_one_file
 from conversion.files import convert_audio, load_converter
 from conversion.models import describe_generator
 from conversion.network import load_network
@@ -205,7 +206,9 @@ def evaluate(
 
     for pair in tqdm(pairs, desc="evaluating", unit="pair", disable=None, leave=False):
         try:
-            yield evaluate_pair(pair, models, representation, griffinlim_iterations, seed, n_overlap)
+            with concerning_one_file(pair.name):
+                result = evaluate_pair(pair, models, representation, griffinlim_iterations, seed, n_overlap)
+            yield result
         except InputError as error:
             if left_out is None:
                 raise

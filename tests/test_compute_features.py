@@ -194,6 +194,23 @@ def test_outdated_features_behind_a_link_are_not_deleted(run, tmp_path):
     assert (tmp_path / "victim/mine_000.npy").read_bytes() == b"mine"
 
 
+def test_an_output_that_cannot_be_written_costs_no_other(run, tmp_path, audios):
+    """A name that leaves no room for the number of a slice, and a file in the place of an instrument's folder."""
+    soundfile.write(audios / "piano" / f"{'a' * 248}.wav", np.zeros(2000), 44100)
+    (audios / "zither").mkdir()
+    soundfile.write(audios / "zither/a.wav", np.zeros(2000), 44100)
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features/zither").touch()
+    for overwrite in ((), ("--overwrite",)):
+        status, _, err = run(*overwrite)
+        assert status == 1
+        assert err.startswith("2 left out:")
+        assert "Traceback" not in err
+    names = {path.name for path in (tmp_path / "features").rglob("*.npy")}
+    assert names
+    assert not any(name.startswith("a" * 100) for name in names)
+
+
 def test_names_that_are_no_text_become_some(run, tmp_path, audios):
     try:
         os.rename(audios / "piano/piece.wav", os.fsencode(audios) + b"/piano/caf\xe9.wav")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from made_sounds import write_alac
 
-from common import audio
+from common import audio, recordings
 from common.audio import (
     BLOCK,
     CountedBlocks,
@@ -28,6 +28,11 @@ from common.audio import (
 from common.errors import InputError
 
 RATE = 44100
+
+
+def write_in_blocks(path, sound):
+    with recordings.render_to_disk([sound[:, np.newaxis]], 1, path) as rendering:
+        recordings.write(path, rendering, 1.0, RATE)
 
 
 def test_recordings_are_found_by_their_extension(tmp_path):
@@ -83,7 +88,7 @@ def test_what_is_no_sound_recording_is_said_with_its_place(tmp_path):
         ("empty.wav", "without samples"),
         ("text.wav", "expected audio"),
         ("samples.raw", "expected audio"),
-        ("none.wav", "no such file"),
+        ("none.wav", "found nothing"),
         ("", "found a folder"),
     ):
         with pytest.raises(InputError, match=reason):
@@ -227,3 +232,28 @@ def test_many_channels_are_read_in_smaller_blocks(tmp_path, monkeypatch):
     with open_audio(tmp_path / "a.wav") as file:
         assert [len(block) for block in iterate_blocks(file, "a.wav")] == [4] * 5
     np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", None, mono=False), sound.T)
+
+
+def test_an_mp3_that_cannot_be_searched_is_read(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.mp3", np.zeros(3000), 44100)
+    expected = len(read_audio(tmp_path / "a.mp3"))
+    monkeypatch.setattr(soundfile.SoundFile, "seekable", lambda file: False)
+    assert len(read_audio(tmp_path / "a.mp3")) == expected
+    assert sum(map(len, read_blocks(tmp_path / "a.mp3"))) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_recording_that_may_not_be_read_is_said_to_be_so(tmp_path):
+    write_audio(tmp_path / "a.wav", np.zeros(3000), 44100)
+    (tmp_path / "a.wav").chmod(0)
+    with pytest.raises(InputError, match="Permission denied"):
+        read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("write", [write_audio, write_in_blocks])
+def test_what_cannot_be_written_says_why(tmp_path, write):
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path / "file/a.wav", "file"), (tmp_path / f"{'a' * 256}.wav", "File name too long")):
+        with pytest.raises(OSError, match=reason):
+            write(path, np.zeros(300, np.float32))
+    write(tmp_path / f"{'a' * 251}.wav", np.zeros(300, np.float32))

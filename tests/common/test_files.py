@@ -1,5 +1,6 @@
 """Files and folders: what is found, what they are called, and files that are written whole or not at all."""
 
+import errno
 import os
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from common.errors import InputError
 from common.files import (
+    concerning_one_file,
     find_files,
     open_regular,
     piece_names,
@@ -115,3 +117,20 @@ def test_only_regular_files_are_opened_and_links_to_them(tmp_path):
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "endless", tmp_path / "none", "a\0b"):
         with pytest.raises(InputError, match="expected weights, found"), open_regular(path, "weights"):
             pass
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".wav", "\u4e16" * 83 + ".wav", "a" * 255])
+def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path, name):
+    with replacing(tmp_path / name) as beside:
+        beside.write_text("content")
+    assert (tmp_path / name).read_text() == "content"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not(tmp_path):
+    with pytest.raises(InputError, match="none: No such file"), concerning_one_file("a"):
+        (tmp_path / "none").read_text()
+    with pytest.raises(InputError, match="a: File name too long"), concerning_one_file("a"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    with pytest.raises(OSError, match="No space"), concerning_one_file("a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

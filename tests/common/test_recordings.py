@@ -86,7 +86,7 @@ def test_what_is_no_sound_recording_is_refused_before_any_work(tmp_path):
         ("inf.wav", "found inf at 0.000 s .sample 1, channel 0"),
         ("empty.wav", "without samples"),
         ("text.wav", "expected audio"),
-        ("none.wav", "no such file"),
+        ("none.wav", "found nothing"),
         ("", "found a folder"),
     ):
         with pytest.raises(InputError, match=reason), recordings.open_recording(tmp_path / name):

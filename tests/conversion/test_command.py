@@ -191,3 +191,16 @@ def test_formats_that_cannot_be_written_become_wav_under_another_name(tmp_path, 
     assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.opus.wav", "a.wav"]
     assert soundfile.info(tmp_path / "out/a.opus.wav").samplerate == 48000
+
+
+def test_an_output_that_cannot_be_written_costs_no_other(tmp_path, pair, capsys):
+    for name in ("a/tone", "b/tone", "tone", "n" * 251):
+        write_tone(tmp_path / "in" / f"{name}.wav", 0.01)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/b").touch()  # a file in the place of a folder
+    assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == cli.SOME_LEFT_OUT
+    said = capsys.readouterr().err
+    assert said.startswith("1 left out:")
+    assert str(tmp_path / "out/b") in said
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.wav"))
+    assert found == ["a/tone.wav", f"{'n' * 251}.wav", "tone.wav"]
