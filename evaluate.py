@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
     add("--output", default="report", help="folder for report.html, report.json and report.csv")
+    add("--latex", action="store_true", help="also write the table as report.tex, for a paper")
     add(
         "--page_pairs",
         type=cli.positive_int,
@@ -138,7 +139,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if not written.results:
         raise InputError(f"expected a pair that can be read, found none: {left_out[0][1]}")
     print("\n".join([title, *written.remarks, "", report.as_text(written), ""]))
-    for path in report.write(written, arguments.output):
+    for path in report.write(written, arguments.output, arguments.latex):
         print(path)
     return cli.report_left_out(left_out)
 

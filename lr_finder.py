@@ -87,6 +87,7 @@ def find(
     n_steps: int | None,
     seed: int,
     divisor: float = DIVISOR,
+    plot_format: str = "png",
 ) -> dict:
     """Test `networks` on `batches`; print the suggested rates and write them, the curves and plots into `folder`.
 
@@ -96,6 +97,7 @@ def find(
         n_steps: of each test; None is one pass over the data, at least 100 steps.
         seed: of the noise in the step.
         divisor: of the rates at which the losses fall most steeply.
+        plot_format: extension of the plots' files: one of `plots.FORMATS`.
 
     Returns:
         The content of ``lr_finder.json``: gen_lr and, with a discriminator, disc_lr and (if the loss of the joint test
@@ -109,7 +111,7 @@ def find(
     write_curves(folder / f"{LR_FINDER}.csv", curves)  # first, so that a long test is kept if no rate can be suggested
     print(f"Curves: {folder / f'{LR_FINDER}.csv'}")
     has_discriminator = networks.discriminator is not None
-    suggestions = suggest_rates(curves, folder, divisor)
+    suggestions = suggest_rates(curves, folder, divisor, plot_format)
     suggestions |= {"divisor": divisor, "steps": n_steps, "batch_size": batches.batch_size}
     write_json(folder / f"{LR_FINDER}.json", suggestions)
     flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if has_discriminator else {"gen_lr": "--lr"}
@@ -203,7 +205,9 @@ def write_curves(path: pathlib.Path, curves: dict[str, Curve]) -> None:
 # --- suggestions ------------------------------------------------------------------------------------------------------
 
 
-def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path, divisor: float = DIVISOR) -> dict[str, float]:
+def suggest_rates(
+    curves: dict[str, Curve], folder: pathlib.Path, divisor: float = DIVISOR, plot_format: str = "png"
+) -> dict[str, float]:
     """The rates that `curves` suggest: gen_lr and, with a discriminator, disc_lr and joint_lr; their plots in `folder`.
 
     Each is the rate of the steepest fall divided by `divisor`.
@@ -231,7 +235,7 @@ def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path, divisor: float
             joint = curves["joint"]
             suggestions["joint_lr"], _ = suggest(joint.rates, joint.losses["generator_loss"])
     for title, (curve, loss, rate, smoothed) in plotted.items():
-        path = folder / f"{LR_FINDER}_{title}.png"
+        path = folder / f"{LR_FINDER}_{title}.{plot_format}"
         _save_plot(path, curve.rates, curve.losses[loss], smoothed, rate / divisor, title)
     return {name: rate / divisor for name, rate in suggestions.items()}
 
@@ -240,11 +244,13 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     """The rate at which the smoothed loss falls most steeply over log(rate), and the smoothed loss (n,).
 
     The loss is smoothed by a second-order polynomial in a window of about one factor of 10 in the rate (Savitzky &
-    Golay, 1964). Rates after the loss has risen again are not considered: there it falls back from its divergence.
+    Golay, 1964), and limited to the values that the loss has in this window, because the polynomial overshoots where
+    the loss diverges. Rates after the loss has risen again are not considered: there it falls back from its divergence.
 
     Raises:
         InputError: too few points, or a loss that never falls.
     """
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d
     from scipy.signal import savgol_filter
 
     n = len(losses)
@@ -261,7 +267,8 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     best = int(np.argmin(slope[: _count_until_rise(losses, smoothed, window)]))
     if slope[best] >= 0:
         raise InputError("--findlr: expected a loss that falls at some rate, found none: try more --findlr_steps")
-    return float(rates[best]), smoothed
+    lowest, highest = minimum_filter1d(losses, window), maximum_filter1d(losses, window)
+    return float(rates[best]), np.clip(smoothed, lowest, highest)
 
 
 def _count_until_rise(losses: np.ndarray, smoothed: np.ndarray, window: int) -> int:

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="number of processes that compute them; 0: one for each processor core",
     )
     cli.add_training(parser)
-    plots.add_arguments(parser)
+    plots.add_arguments(parser, plot_format=True)
     return cli.run(parser, stages.train, argv)
 
 

@@ -20,13 +20,21 @@ COLOUR_MAP = "magma"  # perceptually uniform, readable in grey and by the colour
 SCALES = ("mel", "log", "linear")  # of the frequency axis of spectrograms
 DPI = 300  # of the files for people; what is shown on a screen or animated has SCREEN_DPI
 SCREEN_DPI = 100
+FORMATS = ("png", "pdf", "svg")
 MAX_COLUMNS = 14 * DPI  # more than the widest picture has; no picture shows the 310 000 frames of an hour
 
 Panels = Sequence[tuple[str, np.ndarray]]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of all commands that draw spectrograms."""
+def add_arguments(parser: argparse.ArgumentParser, plot_format: bool = False) -> None:
+    """The arguments of all commands that draw spectrograms; with `plot_format`, those of the train commands."""
+    if plot_format:
+        parser.add_argument(
+            "--plot_format",
+            choices=FORMATS,
+            default=FORMATS[0],
+            help="of the plots of history and learning rates; pdf and svg for papers, with text as text",
+        )
     parser.add_argument(
         "--plot_scale",
         choices=SCALES,
@@ -120,28 +128,10 @@ def save_curves(
         log: True for a logarithmic value axis in every panel, or the titles of the panels that get one. A panel without
             any positive value stays linear.
     """
-    figure = _figure(8, 0.6 + 2.4 * max(1, len(curves)), title)
-    axes = figure.subplots(max(1, len(curves)), 1, sharex=True, squeeze=False)[:, 0]
-    x = np.asarray(x, float)
-    for axis, (name, group) in zip(axes, curves.items(), strict=False):
-        positive = False
-        for label, values in group.items():
-            y = np.array([np.nan if value in (None, "") else value for value in values], float)
-            y[~np.isfinite(y)] = np.nan
-            positive |= bool((y > 0).any())
-            # Mark the points of a short curve, because a single point draws no line.
-            axis.plot(x, y, label=label, linewidth=1.4, marker="o" if len(x) <= 30 else None, markersize=3)
-        if positive and (log is True or (log is not False and name in log)):
-            axis.set_yscale("log")
-        axis.set_ylabel(name)
-        axis.grid(alpha=0.3, which="both")
+    figure, axes = _draw_curves(x, curves, x_label, title, log)
+    for axis, group in zip(axes, curves.values(), strict=False):
         if len(group) > 1:
             axis.legend(loc="upper right", fontsize="small")
-    axes[-1].set_xlabel(x_label)
-    if x_label == "epoch":
-        from matplotlib.ticker import MaxNLocator
-
-        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, path)
 
 
@@ -155,19 +145,111 @@ def save_history(
 ) -> None:
     """Write the plot of a training history: one panel for each of `columns`, with training and validation.
 
+    The panel of the MAE also shows that of copying the input, and the epoch with the lowest validation MAE. If the
+    first epoch is far above all others, it is left out of the value axis and written as a number.
+
     Args:
         rows: of history.csv, as `csv.DictReader` or the training loop gives them; a missing or empty value leaves a
             gap.
         columns: names without ``val_``; a column ``val_<name>`` is drawn in the panel of ``<name>``.
         x: column of the horizontal axis.
-        log: as in `save_curves`.
+        log: True, or the columns that get a logarithmic value axis.
     """
     present = {name for row in rows for name in row}
-    curves = {}
+    curves, labels = {}, {name: COLUMN_LABELS.get(name, name.replace("_", " ")) for name in columns}
     for name in columns:
         group = {"training": name, "validation": f"val_{name}"}
-        curves[name] = {label: [row.get(key) for row in rows] for label, key in group.items() if key in present}
-    save_curves(path, [float(row[x]) for row in rows], curves, x, title, log)
+        curves[labels[name]] = {label: [row.get(key) for row in rows] for label, key in group.items() if key in present}
+    epochs = [float(row[x]) for row in rows]
+    log = log if isinstance(log, bool) else [labels[name] for name in log]
+    figure, axes = _draw_curves(epochs, curves, x, title, log)
+    for axis, name in zip(axes, columns, strict=False):
+        if name == "mae":
+            _mark_copying_and_best(axis, epochs, rows)
+        _leave_out_first(axis, epochs)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="upper right", fontsize="small")
+    _save(figure, path)
+
+
+COLUMN_LABELS = {
+    "mae": "mean absolute error\n(level from -1 to 1)",
+    "generator_mae": "mean absolute error\n(level from -1 to 1)",
+    "generator_loss": "generator's loss",
+    "discriminator_loss": "discriminator's loss",
+    "feature_matching": "feature matching",
+}
+
+
+def _draw_curves(x: Sequence[float], curves: Mapping, x_label: str, title: str | None, log: bool | Sequence[str]):
+    """The figure of `save_curves` without legends, and its axes."""
+    figure = _figure(8, 0.6 + 2.4 * max(1, len(curves)), title)
+    axes = figure.subplots(max(1, len(curves)), 1, sharex=True, squeeze=False)[:, 0]
+    x = np.asarray(x, float)
+    for axis, (name, group) in zip(axes, curves.items(), strict=False):
+        positive = False
+        for label, values in group.items():
+            y = _finite(values)
+            positive |= bool((y > 0).any())
+            # Mark the points of a short curve, because a single point draws no line.
+            axis.plot(x, y, label=label, linewidth=1.4, marker="o" if len(x) <= 30 else None, markersize=3)
+        if positive and (log is True or (log is not False and name in log)):
+            axis.set_yscale("log")
+        axis.set_ylabel(name)
+        axis.grid(alpha=0.3, which="both")
+    axes[-1].set_xlabel(x_label)
+    if x_label == "epoch":
+        from matplotlib.ticker import MaxNLocator
+
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    return figure, axes
+
+
+def _finite(values: Sequence) -> np.ndarray:
+    """`values` as numbers; what is missing, empty or infinite becomes NaN."""
+    y = np.array([np.nan if value in (None, "") else value for value in values], float)
+    y[~np.isfinite(y)] = np.nan
+    return y
+
+
+def _mark_copying_and_best(axis, epochs: Sequence[float], rows: Sequence[Mapping[str, object]]) -> None:
+    """Draw the MAE of copying the input as a line, and mark the lowest validation MAE, in so far as they are known."""
+    copying = _finite([row.get("val_copy_mae") for row in rows])
+    if np.isfinite(copying).any():
+        value = copying[np.isfinite(copying)][-1]
+        axis.axhline(value, color="0.35", linestyle="--", linewidth=1.2, label=f"copying the input: {value:.3f}")
+    validation = _finite([row.get("val_mae") for row in rows])
+    if np.isfinite(validation).any():
+        best = int(np.nanargmin(validation))
+        label = f"best epoch {epochs[best]:g}: {validation[best]:.3f}"
+        axis.plot(
+            epochs[best],
+            validation[best],
+            "*",
+            color="C3",
+            markersize=12,
+            zorder=3,
+            markeredgecolor="white",
+            label=label,
+        )
+
+
+def _leave_out_first(axis, epochs: Sequence[float]) -> None:
+    """Limit a linear value axis to the later epochs, where the first one would flatten them."""
+    curves = [np.asarray(line.get_ydata(), float) for line in axis.lines]
+    later = np.concatenate([np.zeros(0), *(y[1:] if len(y) == len(epochs) else y for y in curves)])
+    first = np.array([y[0] for y in curves if len(y) == len(epochs)])
+    first, later = first[np.isfinite(first)], later[np.isfinite(later)]
+    if len(epochs) < 4 or not len(first) or not len(later) or axis.get_yscale() != "linear":
+        return
+    low, high = min(later.min(), first.min()), later.max()
+    if high > low and first.max() > high + 0.5 * (high - low):
+        axis.set_ylim(low - 0.06 * (high - low), high + 0.2 * (high - low))
+        numbers = " and ".join(f"{value:.3g}" for value in sorted(first, reverse=True) if value > axis.get_ylim()[1])
+        note = f"not shown: epoch {epochs[0]:g}, {numbers}"
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (6, -6), "textcoords": "offset points", "va": "top"}
+        axis.annotate(note, (epochs[1], 1.0), **place, fontsize="small", color="0.35", bbox=white)
 
 
 def save_lr_curve(
@@ -183,9 +265,10 @@ def save_lr_curve(
     Args:
         rates, losses, smoothed: ``(n,)`` each; values that are NaN or infinite leave gaps.
         suggestion: the rate to mark, or None if the test found none.
-        name: of the loss, for the axis.
+        name: of the loss, a column of history.csv, for the axis.
     """
-    figure = _figure(7, 4.2, f"Learning-rate range test: {name}")
+    label = COLUMN_LABELS.get(name, name.replace("_", " "))
+    figure = _figure(7, 4.2, f"Learning-rate range test: {label.splitlines()[0]}")
     axis = figure.subplots()
     losses, smoothed = (np.where(np.isfinite(v), v, np.nan) for v in (np.asarray(losses), np.asarray(smoothed)))
     axis.plot(rates, losses, color="0.7", linewidth=0.8, label="each batch")
@@ -198,10 +281,11 @@ def save_lr_curve(
         top = min(known.max(), known[0] + 1.5 * (known[0] - known.min()) + 0.1 * abs(known[0]))
         margin = 0.08 * (top - known.min())
         if margin > 0:
-            axis.set_ylim(known.min() - margin, top + margin)
+            bottom = known.min() - margin
+            axis.set_ylim(max(0.0, bottom) if known.min() >= 0 else bottom, top + margin)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
-    axis.set_ylabel(name)
+    axis.set_ylabel(label)
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize="small")
     _save(figure, path)
@@ -223,10 +307,15 @@ def _figure(width: float, height: float, title: str | None, dpi: int = DPI):
 
 
 def _save(figure, path: str | os.PathLike) -> None:
-    """Write a figure, whole or not at all, without metadata, so that equal figures give equal files."""
-    with replacing(path) as beside:
-        metadata = {"Software": None} if beside.suffix.lower() == ".png" else None
-        figure.savefig(beside, metadata=metadata)
+    """Write a figure, whole or not at all, without metadata, so that equal figures give equal files.
+
+    PDF and SVG files hold text as text, which can be searched, selected and edited.
+    """
+    from matplotlib import rc_context
+
+    dates = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    with replacing(path) as beside, rc_context({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plot"}):
+        figure.savefig(beside, metadata=dates.get(beside.suffix.lower()))
 
 
 def spectrogram_figure(

@@ -290,8 +290,67 @@ def _means(summary: Mapping[str, Mapping[str, comparison.Statistics]]) -> dict[s
     }
 
 
-def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Write report.json, report.csv and report.html into `folder`; their paths."""
+LATEX_ESCAPES = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def as_latex(report: Report) -> str:
+    """The means of all pairs as a LaTeX table for the package booktabs: a row for each metric, a column for each way.
+
+    With several pairs, the 95 % interval of each mean is below it. The best of several models is bold.
+    """
+    summary, n_pairs = report.summary(), len(report.results)
+    titles = [_latex(title) for title in report.columns.values()]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
+        "\\toprule",
+        " & ".join(["", *(f"\\shortstack[r]{{{_break(title)}}}" for title in titles)]) + r" \\",
+        "\\midrule",
+    ]
+    for metric in metrics.METRICS:
+        best = _best_model(report, {name: of_column[metric.name].mean for name, of_column in summary.items()}, metric)
+        arrow = r"$\uparrow$" if metric.better == "higher" else r"$\downarrow$"
+        cells, intervals = [f"{_latex(_label(metric))} {arrow}"], [""]
+        for name, of_column in summary.items():
+            statistics = of_column[metric.name]
+            number = _number(statistics.mean) if np.isfinite(statistics.mean) else "--"
+            cells.append(f"\\textbf{{{number}}}" if name in report.models and statistics.mean == best else number)
+            is_known = np.isfinite(statistics.low)
+            interval = f"{_number(statistics.low)}--{_number(statistics.high)}"
+            intervals.append(f"\\footnotesize {interval}" if is_known else "")
+        lines.append(" & ".join(cells) + r" \\")
+        if n_pairs > 1:
+            lines.append(" & ".join(intervals) + r" \\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def _latex(text: str) -> str:
+    """`text` with LaTeX's special characters escaped."""
+    return "".join(LATEX_ESCAPES.get(sign, sign) for sign in text)
+
+
+def _break(title: str) -> str:
+    """A column's title on two lines: after the comma, or else at the space nearest to its middle."""
+    if ", " in title:
+        return title.replace(", ", r",\\", 1)
+    spaces = [i for i, sign in enumerate(title) if sign == " "]
+    if not spaces:
+        return title
+    middle = min(spaces, key=lambda i: abs(i - len(title) / 2))
+    return title[:middle] + r"\\" + title[middle + 1 :]
+
+
+def _best_model(report: Report, values: Mapping[str, float], metric: metrics.Metric) -> float | None:
+    """The best value that a model has in one metric; None where there are not several models."""
+    of_models = [values[name] for name in report.models if np.isfinite(values[name])]
+    return (max if metric.better == "higher" else min)(of_models) if len(of_models) > 1 else None
+
+
+def write(report: Report, folder: str | os.PathLike, latex: bool = False) -> list[pathlib.Path]:
+    """Write report.json, report.csv, report.html and with `latex` report.tex into `folder`; their paths."""
     import csv
 
     folder = pathlib.Path(folder)
@@ -302,7 +361,12 @@ def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
         csv.writer(file).writerows(as_rows(report))
     with replacing(html_path) as beside:
         beside.write_text(as_html(report), **text)
-    return [json_path, csv_path, html_path]
+    paths = [json_path, csv_path, html_path]
+    if latex:
+        paths.append(folder / "report.tex")
+        with replacing(paths[-1]) as beside:
+            beside.write_text(as_latex(report), **text)
+    return paths
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -350,8 +414,7 @@ def _html_table(
 
 def _html_cells(report: Report, values: Mapping[str, Mapping[str, float]], metric: metrics.Metric) -> str:
     """The cells of one metric; the best model is marked."""
-    of_models = [value for name in report.models if np.isfinite(value := values[name][metric.name])]
-    best = (max if metric.better == "higher" else min)(of_models) if len(of_models) > 1 else None
+    best = _best_model(report, {name: row[metric.name] for name, row in values.items()}, metric)
     return "".join(
         f"<td{' class=best' if name in report.models and row[metric.name] == best else ''}>"
         f"{_number(row[metric.name])}</td>"

@@ -203,6 +203,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         seed=arguments.seed,
         checkpoint_minutes=arguments.checkpoint_minutes,
         tensorboard=arguments.tensorboard,
+        plot_format=arguments.plot_format,
         jit=arguments.jit,
         after_step=after_step if distribution.is_chief() else None,
         advice="raise --lr",

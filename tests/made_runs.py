@@ -91,7 +91,7 @@ class Trainer:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("training.loop.make_step", lambda *_: step)
             patch.setattr("training.loop.make_evaluation", lambda _: self.evaluation)
-            patch.setattr("common.plots.save_history", lambda *_: None)  # takes most of the time of so short a run
+            patch.setattr("common.plots.save_history", lambda *_, **__: None)  # most of the time of so short a run
             yield
 
 

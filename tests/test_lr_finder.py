@@ -170,6 +170,22 @@ def test_a_part_of_the_steepest_rate_is_suggested(tmp_path, monkeypatch):
         assert rate == pytest.approx(as_published[name] / 3)
 
 
+def test_the_smoothed_loss_stays_within_the_losses_where_they_diverge():
+    rates = lr_finder.geometric_rates(300)
+    losses = np.where(rates < 0.1, 0.05 + 0.45 / (1 + rates / 1e-4), 0.0)
+    losses[rates >= 0.1] = 0.05 * np.geomspace(1, 1000, (rates >= 0.1).sum())
+    _, smoothed = lr_finder.suggest(rates, losses)
+    assert smoothed.min() >= losses.min() > 0
+    assert np.abs(smoothed - losses)[:100].max() < 0.02  # where the loss is smooth, it is followed
+
+
+def test_plots_have_the_format_asked_for(tmp_path):
+    lr_finder.suggest_rates(curves_of(generator=FALLING), tmp_path, plot_format="svg")
+    assert [path.name for path in tmp_path.iterdir()] == []
+    lr_finder.suggest_rates(curves_of(generator=FALLING, discriminator=FALLING), tmp_path, plot_format="svg")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".svg"}
+
+
 def test_a_generator_alone_has_one_rate(tmp_path):
     assert sorted(lr_finder.suggest_rates(curves_of(generator=FALLING), tmp_path)) == ["gen_lr"]
 

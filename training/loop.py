@@ -104,6 +104,7 @@ class Settings:
     patience: int | None = None
     checkpoint_minutes: float = 10.0
     tensorboard: bool = False
+    plot_format: str = "png"
     jit: bool = False
     after_step: Callable[[int], None] | None = None
     advice: str = "raise the learning rates"
@@ -390,7 +391,7 @@ def _rehearse_drawing(run: Run) -> None:
     with tempfile.TemporaryDirectory(
         prefix=checkpoints.REHEARSAL, dir=run.settings.folder, ignore_cleanup_errors=True
     ) as folder:
-        _draw(run, pathlib.Path(folder, "000"), pathlib.Path(folder, "history.png"))
+        _draw(run, pathlib.Path(folder, "000"), pathlib.Path(folder))
 
 
 def _copy_mae(batches: Batches) -> float:
@@ -655,7 +656,7 @@ def _write_epoch(run: Run, is_best: bool) -> None:
         model.save(networks.generator, folder / "generator_best.h5", description)
     if networks.discriminator is not None:
         model.save(networks.discriminator, folder / "discriminator.h5", description)
-    samples = _draw(run, folder / "samples" / f"{row['epoch']:03d}", folder / "history.png")
+    samples = _draw(run, folder / "samples" / f"{row['epoch']:03d}", folder)
     if run.settings.tensorboard:
         _write_tensorboard(folder / "tensorboard", row, samples)
     print(summary(row, run.settings.epochs), flush=True)
@@ -678,7 +679,7 @@ def attempt(what: str, work: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _draw(run: Run, samples_folder: pathlib.Path, history_path: pathlib.Path) -> list[Sample]:
+def _draw(run: Run, samples_folder: pathlib.Path, history_folder: pathlib.Path) -> list[Sample]:
     """Write the samples of an epoch and the plot of the history; the samples.
 
     What cannot be drawn is a warning (`attempt`), because it must not cost the epoch.
@@ -687,10 +688,11 @@ def _draw(run: Run, samples_folder: pathlib.Path, history_path: pathlib.Path) ->
     def draw_history() -> None:
         from common import plots
 
-        columns = ["mae", "generator_loss"]
+        columns = ["mae"]  # which is the loss of a generator alone
         if run.networks.discriminator is not None:
-            columns.append("discriminator_loss")
-        plots.save_history(history_path, run.progress.rows, columns)
+            columns += ["generator_loss", "discriminator_loss"]
+        path = history_folder / f"history.{run.settings.plot_format}"
+        plots.save_history(path, run.progress.rows, columns, title=run.settings.folder.name)
 
     samples = attempt("samples", lambda: run.save_samples(samples_folder), [])
     attempt("the history", draw_history, None)

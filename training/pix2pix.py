@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     )
     add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
     cli.add_training(parser)
-    plots.add_arguments(parser)
+    plots.add_arguments(parser, plot_format=True)
 
 
 def train(
@@ -151,7 +151,8 @@ def train(
         networks, precision = _build(arguments, batches.in_channels, adversarial, chosen.beta_1)
         _load_initial_weights(networks, initial)
         if arguments.findlr:
-            find_rates(networks, batches, folder, arguments.findlr_steps, arguments.seed, arguments.findlr_divisor)
+            flags = (arguments.findlr_steps, arguments.seed, arguments.findlr_divisor, arguments.plot_format)
+            find_rates(networks, batches, folder, *flags)
         else:
             with start.claim_folder(folder, arguments.fresh):
                 _train(arguments, origin, batches, held_out, folder, chosen, networks, precision, identity)
@@ -232,6 +233,7 @@ def _train(
         patience=arguments.patience,
         checkpoint_minutes=arguments.checkpoint_minutes,
         tensorboard=arguments.tensorboard,
+        plot_format=arguments.plot_format,
         jit=arguments.jit,
         advice=f"run the same command with --findlr, or raise {flag}",
     )

@@ -2,7 +2,9 @@
 
 import functools
 import io
+import re
 import sys
+import zlib
 
 import matplotlib
 import numpy as np
@@ -286,20 +288,63 @@ def test_frames_of_different_sizes_and_none_are_refused(tmp_path):
 
 def test_history_draws_training_and_validation_into_one_panel(tmp_path, drawn):
     rows = [
-        {"epoch": "1", "mae": "0.4", "val_mae": "0.5", "loss": "10"},
-        {"epoch": "2", "mae": "nan", "val_mae": "", "loss": "5"},
-        {"epoch": "3", "mae": "0.2", "val_mae": "0.3", "loss": "2"},
+        {"epoch": "1", "mae": "0.4", "val_mae": "0.5", "some_loss": "10"},
+        {"epoch": "2", "mae": "nan", "val_mae": "", "some_loss": "5"},
+        {"epoch": "3", "mae": "0.2", "val_mae": "0.3", "some_loss": "2"},
     ]
-    plots.save_history(tmp_path / "h.png", rows, ["mae", "loss"], log=["loss"])
+    plots.save_history(tmp_path / "h.png", rows, ["mae", "some_loss"], log=["some_loss"])
     mae, loss = drawn[0].axes
-    assert [line.get_label() for line in mae.lines] == ["training", "validation"]
-    np.testing.assert_array_equal(mae.lines[0].get_ydata(), [0.4, np.nan, 0.2])
-    np.testing.assert_array_equal(mae.lines[1].get_ydata(), [0.5, np.nan, 0.3])
-    np.testing.assert_array_equal(mae.lines[1].get_xdata(), [1, 2, 3])
+    training, validation, best = mae.lines
+    np.testing.assert_array_equal(training.get_ydata(), [0.4, np.nan, 0.2])
+    np.testing.assert_array_equal(validation.get_ydata(), [0.5, np.nan, 0.3])
+    np.testing.assert_array_equal(validation.get_xdata(), [1, 2, 3])
+    assert (best.get_xdata()[0], best.get_ydata()[0]) == (3, 0.3)
     assert (mae.get_yscale(), loss.get_yscale()) == ("linear", "log")
-    assert (mae.get_ylabel(), loss.get_ylabel(), loss.get_xlabel()) == ("mae", "loss", "epoch")
+    assert (loss.get_ylabel(), loss.get_xlabel()) == ("some loss", "epoch")
     assert len(loss.lines) == 1
     assert read_picture(tmp_path / "h.png").size
+
+
+def test_history_shows_copying_and_a_first_epoch_does_not_flatten_the_others(tmp_path, drawn):
+    maes = [3.5, 0.2, 0.16, 0.12, 0.13]
+    rows = [{"epoch": i, "mae": mae, "val_mae": mae, "val_copy_mae": 0.135} for i, mae in enumerate(maes, 1)]
+    plots.save_history(tmp_path / "h.png", rows, ["mae"])
+    (axis,) = drawn[0].axes
+    low, high = axis.get_ylim()
+    assert 0 < low < 0.12
+    assert 0.2 < high < 0.3
+    (copying,) = [line for line in axis.lines if len(line.get_ydata()) == 2]
+    assert list(copying.get_ydata()) == [0.135, 0.135]
+    labels = axis.get_legend_handles_labels()[1]
+    assert any("0.135" in label for label in labels)
+    assert any("epoch 4" in label and "0.120" in label for label in labels)
+    assert "3.5" in axis.texts[0].get_text()  # what the axis leaves out
+    plots.save_history(tmp_path / "all.png", [{**row, "mae": row["epoch"]} for row in rows[1:]], ["mae"])
+    assert drawn[1].axes[0].get_ylim()[1] > 5
+
+
+def test_the_text_of_pdf_and_svg_is_text(tmp_path):
+    rows = [{"epoch": i, "mae": 1 / i, "val_mae": 1 / i} for i in (1, 2)]
+    for name in ("h.pdf", "h.svg"):
+        plots.save_history(tmp_path / name, rows, ["mae"], title="piano to guitar")
+    svg = (tmp_path / "h.svg").read_text()
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert {"epoch", "piano to guitar", "validation"} <= set(shown)
+    pdf = (tmp_path / "h.pdf").read_bytes()
+    streams = b"".join(_inflated(part) for part in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.S))
+    # Strings may be in pieces with kerning between them, and have one or two bytes for each character.
+    texts = [b"".join(re.findall(rb"\((.*?)\)", shown)) for shown in re.findall(rb"(.*?)T[jJ]", streams, re.S)]
+    assert {b"epoch", b"piano to guitar", b"validation"} <= {text.replace(b"\0", b"") for text in texts}
+    assert b"/FontFile2" in pdf  # TrueType (Type 42); journals refuse Type 3
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
+
+
+def _inflated(stream):
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:  # not compressed
+        return stream
 
 
 def test_curves_without_a_finite_or_positive_value_are_drawn(tmp_path, drawn):
@@ -313,11 +358,11 @@ def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
     rates = np.geomspace(1e-9, 1, 200)
     losses = 1 / (1 + (rates / 1e-4)) + (rates / 0.1) ** 2
     losses[-1] = np.inf
-    plots.save_lr_curve(tmp_path / "lr.png", rates, losses, losses, 1e-4, "generator loss")
+    plots.save_lr_curve(tmp_path / "lr.png", rates, losses, losses, 1e-4, "some_loss")
     axis = drawn[0].axes[0]
     assert axis.get_xscale() == "log"
     assert axis.get_xlabel() == "learning rate"
-    assert axis.get_ylabel() == "generator loss"
+    assert axis.get_ylabel() == "some loss"
     marked = [line for line in axis.lines if "suggested" in str(line.get_label())]
     assert marked[0].get_label() == "suggested 1.0e-04"
     assert marked[0].get_xdata()[0] == 1e-4

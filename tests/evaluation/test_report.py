@@ -147,6 +147,27 @@ def test_json_and_csv_hold_every_value(tmp_path, no_pictures):
     assert single["summary"]["copy"]["mae"]["low"] is None
 
 
+def test_the_latex_table_has_a_cell_for_each_column_and_escapes_names(tmp_path, no_pictures):
+    made = made_report((0.25, 0.375), model="50% of a_b\\c")
+    made.columns["other"], made.models["other"] = "other", {}
+    for result in made.results:
+        result.values["other"] = {**result.values["copy"], "mae": 0.2}
+    text = report.write(made, tmp_path, latex=True)[-1].read_text()
+    assert r"50\% of\\a\_b\textbackslash{}c" in text
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    rows = [re.split(r" & |(?<=r) &", line.removesuffix(r" \\")) for line in body.splitlines()[1:]]
+    assert len(rows) == 2 * len(metrics.METRICS)
+    assert {len(row) for row in rows} == {4}
+    (mae, interval) = rows[:2]
+    assert mae[0].startswith("MAE")
+    assert mae[0].endswith(r"$\downarrow$")
+    assert mae[1:] == ["0.500", "0.312", r"\textbf{0.200}"]
+    assert interval[1:] == [rf"\footnotesize {low}" for low in ("0.500--0.500", "0.250--0.375", "0.200--0.200")]
+    single = report.as_latex(made_report((0.25,)))
+    assert "footnotesize" not in single
+    assert "textbf" not in single  # the best of one
+
+
 def test_a_name_that_is_no_text_is_written_escaped(tmp_path, no_pictures):
     for path in report.write(made_report([0.25], names=["caf\udce9"]), tmp_path):
         assert "caf\\udce9" in path.read_text(encoding="utf-8")
