@@ -1,10 +1,12 @@
 # make demo       a piano becomes a guitar; then the whole way with a model of your own: audio, features, training (minutes)
 # make demo-hum   the same for the second system: a hum becomes a guitar
 # make models     train the models in models/ again (hours)
+# make web        convert in the browser: http://127.0.0.1:8000/ (PORT=8001 for another port)
+# make web-dist   the folder web/dist, which any static host can serve
 # make test       all tests
 # make test-fast  the tests that take seconds
 # make lint       the linter, and the formatter's check
-# make clean      remove .venv, caches and what the demos made
+# make clean      remove .venv, caches, and what the demos and web made
 #
 # README.md gives the commands for machines without make.
 
@@ -14,7 +16,7 @@ PYTHON := $(VENV)/bin/python
 # If bytecode is switched off in the environment, every command would compile all of TensorFlow again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo demo-hum models test test-fast lint clean
+.PHONY: demo demo-hum models web web-dist test test-fast lint clean
 
 # The piece that the split with seed 0 holds out, so that the network is not trained on it (tests/test_demo.py).
 PIECE := beethoven_ode_to_joy
@@ -70,7 +72,17 @@ demo-hum: $(VENV)/installed
 models: $(VENV)/installed
 	PYTHON=$(PYTHON) bash models/train.sh
 
+PORT := 8000
+
+web: $(VENV)/installed web/node_modules/installed
+	$(PYTHON) -m web.serve --port $(PORT)
+
+web-dist: $(VENV)/installed web/node_modules/installed
+	$(PYTHON) -m web.serve --build_only
+
+# Without npm or its registry, the tests of the page are skipped.
 test: $(VENV)/installed-dev
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory web/node_modules/installed || true; fi
 	$(PYTHON) -m pytest --durations=20
 
 test-fast: $(VENV)/installed-dev
@@ -81,7 +93,7 @@ lint: $(VENV)/installed-dev
 	$(PYTHON) -m ruff format --check .
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo web/dist web/node_modules .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of 3.10 to 3.13 that can make virtual environments.
@@ -103,4 +115,9 @@ $(VENV)/installed: requirements.txt requirements-convert.txt | $(PYTHON)
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	$(PYTHON) -m pip install --quiet --no-compile -r requirements-dev.txt
+	@touch $@
+
+# ONNX Runtime for the browser.
+web/node_modules/installed: web/package.json web/package-lock.json
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund
 	@touch $@

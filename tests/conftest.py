@@ -13,6 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+from made_browser import browsers
 
 import data
 from common import weights
@@ -25,6 +26,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 # from, which for a child of pytest is more than a gigabyte.
 PEAK_MEMORY = "int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
 needs_peak_memory = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux' /proc")
+
+
+@pytest.fixture(scope="module")
+def start_browser():
+    """A function that starts headless Chromium with a window of some size; all are closed in the end."""
+    with browsers() as start:
+        yield start
 
 
 @pytest.fixture

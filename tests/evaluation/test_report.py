@@ -8,12 +8,11 @@ import io
 import json
 import pathlib
 import re
-import shutil
-import tempfile
 
 import numpy as np
 import pytest
 import soundfile
+from made_browser import needs_browser
 from made_sounds import RATE, tone
 from PIL import Image
 
@@ -230,47 +229,6 @@ def test_the_page_asks_for_nothing_and_escapes_names(no_pictures):
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
-
-
-def _missing():
-    """Why there is no browser to test with; empty where there is one."""
-    try:
-        import selenium  # noqa: F401
-    except ImportError:
-        return "selenium is not installed"
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    return "" if browser and driver else "no Chromium with its driver (Debian: chromium chromium-driver)"
-
-
-needs_browser = pytest.mark.skipif(bool(_missing()), reason=_missing() or "there is a browser")
-
-
-@pytest.fixture(scope="module")
-def start_browser():
-    """A function that starts headless Chromium with a window of some size; all are closed in the end."""
-    from selenium import webdriver
-
-    browsers = []
-    with tempfile.TemporaryDirectory() as profile:
-
-        def start(width, height):
-            options = webdriver.ChromeOptions()
-            options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or ""
-            flags = (
-                "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-                f"--disable-component-update --disable-sync --disable-dev-shm-usage --window-size={width},{height}"
-            )
-            for flag in [*flags.split(), f"--user-data-dir={profile}/{len(browsers)}"]:
-                options.add_argument(flag)
-            options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-            service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-            browsers.append(webdriver.Chrome(options=options, service=service))
-            return browsers[-1]
-
-        yield start
-        for browser in browsers:
-            browser.quit()
 
 
 @needs_browser

@@ -1,0 +1,166 @@
+"""The folder of the page, and the server for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from made_weights import write_model
+
+from conversion.network import load_network
+from web import serve
+
+
+@pytest.fixture
+def runtime(tmp_path, monkeypatch):
+    """ONNX Runtime for the browser, as far as building is concerned."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    for name in serve.RUNTIME_FILES:
+        (folder / name).write_text(name)
+    monkeypatch.setattr(serve, "RUNTIME", folder)
+    return folder
+
+
+@pytest.fixture
+def models(tmp_path):
+    for name, in_channels in (("keyboard_acoustic_2_any", 2), ("keyboard_acoustic_2_guitar_acoustic", 1)):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        write_model(tmp_path / "models" / name / "generator.h5", in_channels, origin="keyboard_acoustic")
+    return tmp_path / "models"
+
+
+def test_the_folder_holds_the_page_and_the_networks_of_the_weights(runtime, models, tmp_path):
+    folder = serve.build(models, tmp_path / "page")
+    manifest = json.loads((folder / "models.json").read_text())
+    assert [(m["title"], m["origin"], m["in_channels"]) for m in manifest["models"]] == [
+        ("acoustic guitar", "piano", 1),
+        ("any instrument", "piano", 2),
+    ]
+    for model in manifest["models"]:
+        path = folder / model["file"]
+        assert model["bytes"] == path.stat().st_size
+        slices = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, model["in_channels"])).astype(np.float32)
+        expected = load_network(models / model["name"] / "generator.h5")(slices)
+        np.testing.assert_allclose(load_network(path)(slices), expected, atol=5e-3)
+    for name in manifest["files"]:
+        assert (folder / name).exists()
+    assert {path.name for path in folder.iterdir()} == {*serve.PAGE, "ort", "models", "examples", "models.json"}
+
+
+def test_only_changed_models_are_exported_again_and_those_that_are_gone_removed(runtime, models, tmp_path):
+    folder = serve.build(models, tmp_path / "page")
+    kept, gone = (folder / "models" / f"keyboard_acoustic_2_{target}.onnx" for target in ("guitar_acoustic", "any"))
+    kept.write_bytes(b"not written again")
+    os.utime(kept, ns=(0, (models / kept.stem / "generator.h5").stat().st_mtime_ns))
+    (models / gone.stem / "generator.h5").unlink()
+    serve.build(models, folder)
+    assert kept.read_bytes() == b"not written again"
+    assert not gone.exists()
+    os.utime(models / kept.stem / "generator.h5", ns=(0, 10**9))
+    serve.build(models, folder)
+    assert len(kept.read_bytes()) > 1000
+
+
+def test_what_the_page_does_not_run_is_left_out(models, write_hum2guitar, capsys):
+    (models / "hum2guitar").mkdir()
+    write_hum2guitar(models / "hum2guitar" / "generator.h5")
+    assert list(serve.find_models(models)) == ["keyboard_acoustic_2_any", "keyboard_acoustic_2_guitar_acoustic"]
+    assert "hum2guitar" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--models_path", "nothing"], "--models_path"),
+        (["--models_path", "empty"], "generator.h5"),
+        (["--folder", "foreign"], "foreign"),
+        (["--port", "70000"], "--port"),
+    ],
+)
+def test_a_mistake_is_one_line_and_changes_nothing(runtime, models, tmp_path, monkeypatch, capsys, flags, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "letter.txt").write_text("mine")
+    try:
+        status = serve.main(["--models_path", "models", "--folder", "page", "--build_only", *flags])
+    except SystemExit as stopped:
+        status = stopped.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.count("\n") == 1
+    assert expected in error
+    assert not (tmp_path / "page").exists()
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["letter.txt"]
+
+
+def test_without_onnx_runtime_it_says_how_to_install_it(runtime, models, tmp_path, capsys):
+    (runtime / serve.RUNTIME_FILES[-1]).unlink()
+    argv = ["--models_path", str(models), "--folder", str(tmp_path / "page"), "--build_only"]
+    assert serve.main(argv) == 2
+    assert "npm ci --prefix web" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+
+
+@pytest.fixture
+def address(tmp_path):
+    (tmp_path / "page" / "ort").mkdir(parents=True)
+    for name in ("index.html", "ort/x.wasm", "ort/x.mjs"):
+        (tmp_path / "page" / name).write_text(name)
+    (tmp_path / "secret").write_text("not in the folder")
+    with serve.make_server(tmp_path / "page", 0) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_files_have_their_types_and_the_headers_for_isolation(address):
+    types = {
+        "/": "text/html; charset=utf-8",
+        "/ort/x.wasm": "application/wasm",
+        "/ort/x.mjs": "text/javascript; charset=utf-8",
+    }
+    for path, expected in types.items():
+        with urllib.request.urlopen(address + path) as response:
+            assert response.headers["Content-Type"] == expected
+            assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert "'unsafe-inline'" not in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/ort/", "/../secret", "/%2e%2e/secret", "/missing"])
+def test_folders_and_what_is_outside_are_not_shown(address, path):
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(address + path)
+
+
+def test_a_port_that_is_taken_is_reported(address):
+    with pytest.raises(serve.InputError, match="free port"):
+        serve.make_server(".", int(address.rpartition(":")[2]))
+
+
+def test_the_policy_names_no_other_origin_and_the_page_repeats_it():
+    page = (serve.WEB / "index.html").read_text()
+    assert f'content="{serve.POLICY}"' in page
+    allowed = {"'none'", "'self'", "'wasm-unsafe-eval'", "blob:"}
+    assert {word for part in serve.POLICY.split("; ") for word in part.split()[1:]} == allowed
+
+
+def test_every_script_is_part_of_the_page_and_the_runtime_is_pinned():
+    scripts = {path.name for path in serve.WEB.iterdir() if path.suffix in (".js", ".css", ".html", ".svg")}
+    assert scripts == set(serve.PAGE)
+    package = json.loads((serve.WEB / "package.json").read_text())
+    lock = json.loads((serve.WEB / "package-lock.json").read_text())
+    for name, version in package["dependencies"].items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+        assert lock["packages"][f"node_modules/{name}"]["version"] == version
+    others = [entry for path, entry in lock["packages"].items() if path]
+    assert all("integrity" in entry and "resolved" not in entry for entry in others)

@@ -1,0 +1,116 @@
+"""The page's signal processing in Node.js against data.py and conversion/ on the same arrays."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+from made_conversions import RATE, make_converter, make_music
+
+from common.audio import resample
+from conversion.files import convert_audio
+from conversion.pix2pix import read_style
+from conversion.streaming import istft_blocks, spectrogram, stft_blocks
+from data import PUBLISHED, amplitude_to_db, db_to_amplitude, fade_in
+from web.serve import WEB
+
+needs_node = pytest.mark.skipif(not shutil.which("node"), reason="no Node.js (Debian: nodejs)")
+
+# Settings of a conversion in the page, and the same ones of predict.py. The first is the default.
+CONVERSIONS = {
+    "default": ({"overlap": 0.25, "phase": "input", "keepHighBand": False}, {}),
+    "no overlap": ({"overlap": 0, "phase": "input", "keepHighBand": False}, {"overlap": 0}),
+    "half overlap": ({"overlap": 0.5, "phase": "input", "keepHighBand": True}, {"overlap": 0.5, "high_band": "keep"}),
+    "Griffin-Lim": ({"overlap": 0.25, "phase": "griffinlim", "keepHighBand": False}, {"phase": "griffinlim"}),
+}
+
+
+class Fixtures:
+    """Arrays in raw files, with a list of them that the tests in JavaScript read."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder, self.list = folder, {}
+
+    def add(self, name: str, array: np.ndarray, **values) -> None:
+        array = np.ascontiguousarray(array, np.float32)
+        file = f"{len(self.list)}.f32"
+        array.tofile(self.folder / file)
+        self.list[name] = {"file": file, "shape": array.shape, **values}
+
+    def write(self) -> None:
+        content = {"representation": PUBLISHED.to_dict(), "arrays": self.list}
+        (self.folder / "fixtures.json").write_text(json.dumps(content))
+
+
+def bend(slices: np.ndarray) -> np.ndarray:
+    """A network whose output depends on the frame within the slice, so that wrong blending shows: level squared, and
+    fading in over the slice. The test in JavaScript has the same."""
+    level = (slices[..., :1] + 1) / 2
+    ramp = 0.5 + 0.5 * np.arange(slices.shape[2], dtype=np.float32)[:, np.newaxis] / slices.shape[2]
+    return (2 * level**2 * ramp - 1).astype(np.float32)
+
+
+def by_frame(array: np.ndarray) -> np.ndarray:
+    """``(n_bins, n)`` in the order of signal.js."""
+    return array.T
+
+
+@pytest.fixture(scope="module")
+def fixtures(tmp_path_factory):
+    made = Fixtures(tmp_path_factory.mktemp("fixtures"))
+    music = make_music(5)
+    music[70_000:220_000] = 0  # more than one slice of digital silence
+    made.add("music", music)
+    (spectrum,) = [np.concatenate(list(stft_blocks([music], PUBLISHED)), axis=1)]
+    bins = spectrum[: PUBLISHED.n_bins]
+    made.add("stft, real", by_frame(bins.real))
+    made.add("stft, imaginary", by_frame(bins.imag))
+    level = amplitude_to_db(np.abs(bins) * PUBLISHED.magnitude_scale)
+    made.add("level", by_frame(level))
+    made.add("magnitude", by_frame(db_to_amplitude(level)))
+    made.add("istft", np.concatenate(list(istft_blocks([bins], PUBLISHED))))
+    made.add("fade_in", fade_in(64))
+    for name, (settings, ours) in CONVERSIONS.items():
+        converter = make_converter(bend, **ours)
+        # All of it, and around the lengths at which another frame or slice begins.
+        for start, length in ((0, len(music)), (20_000, 1), (20_000, 700), (0, 512 * 192), (0, 512 * 255 + 40)):
+            made.add(
+                f"converted, {name}, {length} samples", convert_audio(music[start : start + length], converter),
+                settings=settings, start=start,
+            )  # fmt: skip
+    for name, seconds in {"long": 7, "short": 1}.items():
+        audio, path = make_music(seconds, seed=1), made.folder / f"{name}.wav"
+        audio[: len(audio) // 2] *= 0.1
+        soundfile.write(path, audio, RATE, subtype="FLOAT")
+        made.add(f"style, {name}", audio)
+        made.add(f"style slice, {name}", read_style(path))
+    level, seconds = spectrogram(made.folder / "long.wav", 200)
+    magnitude = np.maximum(db_to_amplitude(by_frame(level)), 1e-5)
+    made.add("spectrogram", 20 * np.log10(magnitude), seconds=seconds)
+    for rate in (96_000, 22_050, 44_056):
+        audio = make_music(1, seed=2, rate=rate)
+        made.add(f"at {rate} Hz", audio, rate=rate)
+        made.add(f"from {rate} Hz", resample(audio, rate, RATE))
+    channels = np.random.default_rng(0).uniform(-1, 1, (1000, 3))
+    for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"):
+        path = made.folder / f"{subtype}.wav"
+        soundfile.write(path, channels, 8000, subtype=subtype)
+        made.add(f"wav {subtype}", soundfile.read(path, dtype="float32")[0].T, wav=path.name)
+    made.write()
+    return made.folder
+
+
+@needs_node
+def test_the_page_computes_what_python_computes(fixtures):
+    done = subprocess.run(
+        [shutil.which("node"), "--test", WEB / "tests" / "signal.test.js"],
+        env={**os.environ, "FIXTURES": str(fixtures)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert int(done.stdout.split("# pass ")[1].split()[0]) > 20  # each array is a test of its own

@@ -1,0 +1,668 @@
+/* The page: recordings in, the work handed to worker.js, pictures and players out. */
+
+import {MARGIN, colour, draw} from "./picture.js";
+import {Player} from "./player.js";
+import {encodeWav, readHeader} from "./wav.js";
+
+const RATE = 44100; // of everything in the page, as of the networks; other recordings are resampled by the browser
+const MAX_MINUTES = 10;
+const MAX_BYTES = 1e9; // of memory
+const SILENCE = 1e-5; // peak below which a recording counts as silent
+
+const EMPTY = { // what the cards say while there is nothing on them
+  input: ["Drop a recording here", `Any audio file up to ${MAX_MINUTES} minutes`],
+  style: ["Drop the instrument here", "A few seconds of how the result should sound"],
+};
+
+const find = (id) => document.getElementById(id);
+const capitalize = (text) => text[0].toUpperCase() + text.slice(1);
+
+/** What a user can put right; its text is shown as it is. */
+class InputError extends Error {}
+
+const state = {
+  manifest: null,
+  worker: null,
+  task: 0, // number of the last task given to the worker
+  pending: {}, // by the number of the task: {about, resolve, reject, sources, onMessage}
+  input: null, // {buffer, name, peak, power, picture}
+  style: null, // the same
+  output: null, // the same without name, with settings and model
+  converting: false,
+  note: {text: "", isBad: false}, // how the last conversion ended
+  recorder: null,
+  loading: {input: 0, style: 0}, // number of the last recording whose loading began
+};
+const player = new Player(() => showTransport());
+
+// --- start ------------------------------------------------------------------------------------------------------------
+
+// A WebAssembly module with a single SIMD instruction.
+const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
+  253, 98, 11);
+
+start();
+
+async function start() {
+  try {
+    if (typeof WebAssembly !== "object") throw new InputError("This browser has no WebAssembly, or it is switched off.");
+    if (!WebAssembly.validate(SIMD)) throw new InputError("This browser is too old: its WebAssembly has no SIMD.");
+    const response = await fetch("models.json");
+    if (!response.ok) throw new InputError("The list of models is missing: build the page with “make web”.");
+    state.manifest = await response.json();
+  } catch (error) {
+    fail(error instanceof InputError ? error.message : "The list of models could not be loaded. Is the server running?");
+    return;
+  }
+  listTargets();
+  listen();
+  for (const kind of ["input", "style"]) showCard(kind);
+  find("starting").hidden = true;
+  find("main").hidden = false;
+  drawScale();
+  drawPlots();
+  showState();
+  navigator.serviceWorker?.register("offline.js").catch(() => {}); // without it the page works, but only online
+}
+
+/** Show why the page cannot be used. */
+function fail(message) {
+  const note = document.createElement("p");
+  note.className = "fatal";
+  note.setAttribute("role", "alert");
+  note.textContent = message;
+  find("starting").replaceWith(note);
+}
+
+function listTargets() {
+  state.manifest.models.forEach((model, index) => {
+    const label = document.createElement("label");
+    const input = document.createElement("input");
+    Object.assign(input, {type: "radio", name: "target", value: String(index), checked: index === 0});
+    const text = document.createElement("span");
+    text.textContent = capitalize(model.title);
+    label.append(input, text);
+    find("targets").append(label);
+  });
+}
+
+function chosenModel() {
+  return state.manifest.models[Number(document.querySelector("input[name=target]:checked").value)];
+}
+
+function listen() {
+  for (const [prefix, kind] of [["", "input"], ["style-", "style"]]) {
+    const field = find(`${prefix}file`);
+    find(`${prefix}choose`).addEventListener("click", () => field.click());
+    field.addEventListener("change", () => {
+      if (field.files.length) load(kind, field.files[0], field.files[0].name);
+      field.value = "";
+    });
+  }
+  find("example").addEventListener("click", () => loadExample("input", state.manifest.example));
+  find("style-example").addEventListener("click", () => loadExample("style", state.manifest.style_example));
+  find("record").addEventListener("click", () => (state.recorder ? state.recorder.stop() : record()));
+  listenToDrops();
+  find("targets").addEventListener("change", showState);
+  find("overlap").addEventListener("input", () => {
+    find("overlap-value").textContent = `${find("overlap").value} %`;
+    fillSlider(find("overlap"));
+  });
+  fillSlider(find("overlap"));
+  find("level").addEventListener("change", drawPlots);
+  find("convert").addEventListener("click", convert);
+  find("cancel").addEventListener("click", () => cancel("output"));
+  find("play").addEventListener("click", () => (player.playing ? player.stop() : player.play()));
+  for (const id of ["hear-input", "hear-output"]) {
+    find(id).addEventListener("change", () => player.choose(Number(find(id).value)));
+  }
+  find("position").addEventListener("input", () => player.seek(Number(find("position").value)));
+  for (const canvas of find("plots").querySelectorAll("canvas")) canvas.addEventListener("click", seekInPicture);
+  find("download").addEventListener("click", download);
+  new ResizeObserver(() => drawPlots()).observe(find("plots"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawPlots());
+}
+
+function listenToDrops() {
+  const areas = [["input", find("drop")], ["style", find("style")]];
+  const areaOf = (target) => areas.find(([, element]) => element.contains(target)) || areas[0];
+  const isFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+  const mark = (target) => areas.forEach(([, element]) => element.classList.toggle("over", element === target));
+  document.addEventListener("dragover", (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    mark(areaOf(event.target)[1]);
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) mark(null);
+  });
+  document.addEventListener("drop", (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    mark(null);
+    const [file] = event.dataTransfer.files;
+    if (file) load(areaOf(event.target)[0], file, file.name);
+  });
+}
+
+// --- recordings in ----------------------------------------------------------------------------------------------------
+
+async function loadExample(kind, {file, title}) {
+  try {
+    const response = await fetch(file);
+    if (!response.ok) throw new InputError(`The example is missing on the server (${response.status}).`);
+    await load(kind, await response.blob(), capitalize(title));
+  } catch (error) {
+    showError(kind, error instanceof InputError ? error.message : "The example could not be loaded. Is the server running?");
+  }
+}
+
+/** Take a file as the recording or as the style: decode it, check it, draw it. */
+async function load(kind, file, name) {
+  const number = ++state.loading[kind];
+  const isCurrent = () => number === state.loading[kind];
+  cancel(kind, "output");
+  showError(kind);
+  showCard(kind, name, "Reading …");
+  try {
+    const buffer = await decode(kind, file, () => isCurrent() && forget(kind));
+    if (!isCurrent()) return;
+    const sound = {buffer, name, ...measure(buffer), picture: null};
+    if (!Number.isFinite(sound.power)) throw new InputError(`“${name}” has samples that are no finite numbers.`);
+    if (!(sound.peak > SILENCE)) throw new InputError(`“${name}” is silent.`);
+    forget(kind);
+    state[kind] = sound;
+    showSounds();
+    announce(`${name} is ready`);
+    if (kind === "input") await drawPicture(sound, "input");
+  } catch (error) {
+    if (!isCurrent()) return;
+    showCard(kind);
+    if (!(error instanceof InputError)) throw error;
+    showError(kind, error.message);
+  }
+}
+
+/** Let go of a recording and of the result that was made of it. */
+function forget(kind) {
+  Object.assign(state, {[kind]: null, output: null, note: {text: "", isBad: false}});
+  player.setSounds([]);
+  showSounds();
+}
+
+/** Decode a file to an AudioBuffer at RATE with one or two channels.
+ *
+ * @param {() => void} makeRoom called when the file looks good, before it takes memory.
+ * @throws {InputError} it is no audio, too long or too large.
+ */
+async function decode(kind, file, makeRoom) {
+  if (!file.size) throw new InputError("This file is empty.");
+  const header = await readHeader(file);
+  if (header) {
+    if (!header.nSamples) throw new InputError("This file holds no sound.");
+    checkDuration(header.nSamples / header.sampleRate);
+    makeRoom();
+    return decodeWav(kind, file, header);
+  }
+  const seconds = await readDuration(file);
+  checkDuration(seconds);
+  await checkMemory(file, seconds);
+  if (!Number.isNaN(seconds)) makeRoom();
+  let buffer;
+  try {
+    buffer = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
+  } catch {
+    throw new InputError("This file is not audio, or is in a format that this browser does not decode. Try wav, flac or mp3.");
+  }
+  checkDuration(buffer.duration);
+  return buffer.numberOfChannels > 2 ? mixDown(buffer) : buffer;
+}
+
+/** Have the worker read a wav file. */
+async function decodeWav(kind, file, header) {
+  const nChannels = header.nChannels > 2 ? 1 : header.nChannels;
+  const length = Math.max(1, Math.round((header.nSamples * RATE) / header.sampleRate));
+  const buffer = new AudioBuffer({length, numberOfChannels: nChannels, sampleRate: RATE});
+  await ask(kind, {type: "decode", file, header, nChannels, sampleRate: RATE}, {}, ({channel, start, samples}) => {
+    buffer.copyToChannel(samples, channel, start);
+  });
+  return buffer;
+}
+
+function checkDuration(seconds) {
+  if (Number.isFinite(seconds) && seconds > 60 * MAX_MINUTES + 0.5) {
+    throw new InputError(`This recording lasts ${formatTime(seconds)} minutes. The page takes up to ${MAX_MINUTES}, because ` +
+      "everything has to fit into the memory of the browser. predict.py has no such limit.");
+  }
+}
+
+/** Refuse a file that the browser would need more than MAX_BYTES for, to decode it.
+ *
+ * It has all samples twice at the file's own sample rate, then once at RATE. Only flac files may have a high rate.
+ */
+async function checkMemory(file, seconds) {
+  const start = new DataView(await file.slice(0, 42).arrayBuffer());
+  const isFlac = start.byteLength === 42 && start.getUint32(0) === 0x664c6143; // "fLaC"
+  const sampleRate = isFlac ? start.getUint32(18) >>> 12 : 48_000;
+  const nChannels = isFlac ? ((start.getUint8(20) >> 1) & 7) + 1 : 2;
+  const decoded = Number.isFinite(seconds) ? 4 * nChannels * seconds * (2 * sampleRate + RATE) : 0;
+  if (file.size + decoded > MAX_BYTES) {
+    throw new InputError(`This file would take ${((file.size + decoded) / 1e9).toFixed(1)} GB of memory, and the page takes ` +
+      "up to 1 GB. Save it as wav, which takes less, or use predict.py.");
+  }
+}
+
+/** The duration in seconds that a media file announces, before it is decoded; NaN where it announces none. */
+function readDuration(file) {
+  return new Promise((resolve) => {
+    const audio = document.createElement("audio");
+    const url = URL.createObjectURL(file);
+    const finish = () => {
+      resolve(audio.duration);
+      URL.revokeObjectURL(url);
+      audio.removeAttribute("src");
+    };
+    audio.addEventListener("loadedmetadata", finish, {once: true});
+    audio.addEventListener("error", finish, {once: true});
+    audio.preload = "metadata";
+    audio.src = url;
+  });
+}
+
+/** The mean of all channels as a recording of one channel. */
+function mixDown(buffer) {
+  const mixed = new AudioBuffer({length: buffer.length, sampleRate: buffer.sampleRate});
+  const sum = mixed.getChannelData(0);
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    buffer.getChannelData(channel).forEach((value, i) => {
+      sum[i] += value / buffer.numberOfChannels;
+    });
+  }
+  return mixed;
+}
+
+/** Greatest absolute sample and mean square of a recording. */
+function measure(buffer) {
+  let peak = 0;
+  let square = 0;
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    const samples = buffer.getChannelData(channel);
+    for (let i = 0; i < samples.length; i++) {
+      const value = Math.abs(samples[i]);
+      if (value > peak) peak = value;
+      square += value * value;
+    }
+  }
+  return {peak, power: square / (buffer.length * buffer.numberOfChannels)};
+}
+
+/** Record from the microphone until the button is pressed again, then load what was recorded. */
+async function record() {
+  showError("input");
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({
+      audio: {echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1},
+    });
+  } catch (error) {
+    showError("input", error.name === "NotAllowedError"
+      ? "The browser does not allow this page to use the microphone." : "No microphone was found.");
+    return;
+  }
+  player.stop();
+  const chunks = [];
+  const recorder = new MediaRecorder(stream, {audioBitsPerSecond: 256_000});
+  const started = performance.now();
+  const showSeconds = () => {
+    const seconds = (performance.now() - started) / 1000;
+    find("record").textContent = `Stop ${formatTime(seconds)}`;
+    if (seconds > 60 * MAX_MINUTES) recorder.stop();
+  };
+  const timer = setInterval(showSeconds, 200);
+  recorder.addEventListener("dataavailable", ({data}) => chunks.push(data));
+  recorder.addEventListener("stop", () => {
+    clearInterval(timer);
+    stream.getTracks().forEach((track) => track.stop());
+    state.recorder = null;
+    find("record").classList.remove("on");
+    find("record").textContent = "Record";
+    load("input", new Blob(chunks, {type: recorder.mimeType}), "Recording from the microphone");
+  });
+  state.recorder = recorder;
+  recorder.start();
+  find("record").classList.add("on");
+  showSeconds();
+  announce("Recording");
+}
+
+// --- the worker -------------------------------------------------------------------------------------------------------
+
+/** Give the worker a task; what it answers, null if the task was cancelled.
+ *
+ * @param {"input" | "style" | "output"} about the sound that the task makes or reads.
+ * @param {object} order type and contents of the task; see worker.js.
+ * @param {object} sources the AudioBuffers that the worker may read, by name.
+ * @param {(message: object) => void} onMessage told of everything that is not the end.
+ */
+function ask(about, order, sources, onMessage = () => {}) {
+  if (!state.worker) {
+    state.worker = new Worker("worker.js", {type: "module"});
+    state.worker.addEventListener("message", ({data}) => receive(data));
+    state.worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      for (const task of Object.values(state.pending)) task.reject(new Error(event.message || "the worker did not start"));
+      state.worker.terminate();
+      Object.assign(state, {worker: null, pending: {}});
+    });
+  }
+  const task = ++state.task;
+  return new Promise((resolve, reject) => {
+    state.pending[task] = {about, resolve, reject, sources, onMessage};
+    state.worker.postMessage({...order, task});
+  });
+}
+
+function receive(message) {
+  const task = state.pending[message.task];
+  if (!task) return;
+  const end = (settle, value) => {
+    delete state.pending[message.task];
+    settle(value);
+  };
+  if (message.type === "read") {
+    const samples = readSamples(task.sources[message.source], message);
+    state.worker.postMessage({type: "samples", task: message.task, samples}, [samples.buffer]);
+  } else if (message.type === "failed") {
+    end(task.reject, new Error(message.message));
+  } else if (message.type === "cancelled") {
+    end(task.resolve, null);
+  } else if (message.type === "done" || message.type === "spectrogram") {
+    end(task.resolve, message);
+  } else {
+    task.onMessage(message);
+  }
+}
+
+/** Samples of a channel, or with channel null of the mean of all channels. */
+function readSamples(buffer, {channel, start, n}) {
+  if (channel !== null) return buffer.getChannelData(channel).slice(start, start + n);
+  const mean = buffer.getChannelData(0).slice(start, start + n);
+  for (let other = 1; other < buffer.numberOfChannels; other++) {
+    const samples = buffer.getChannelData(other);
+    for (let i = 0; i < mean.length; i++) mean[i] += samples[start + i];
+  }
+  return buffer.numberOfChannels > 1 ? mean.map((value) => value / buffer.numberOfChannels) : mean;
+}
+
+/** Compute the spectrogram of a sound and draw it. */
+async function drawPicture(sound, source) {
+  const settings = state.manifest.models[0].representation;
+  const order = {type: "spectrogram", source, nSamples: sound.buffer.length, settings};
+  try {
+    sound.picture = await ask(source, order, {[source]: sound.buffer});
+  } catch (error) {
+    showNote(`The pictures cannot be drawn: ${error.message}.`, true);
+  }
+  drawPlots();
+}
+
+// --- conversion -------------------------------------------------------------------------------------------------------
+
+async function convert() {
+  const {input, style} = state;
+  const model = chosenModel();
+  if (state.converting || !input) return;
+  const settings = {
+    overlap: Number(find("overlap").value) / 100, phase: find("phase").value, keepHighBand: find("high-band").checked,
+  };
+  const {length, numberOfChannels, duration} = input.buffer;
+  const made = new AudioBuffer({length, numberOfChannels, sampleRate: RATE});
+  const order = {
+    type: "convert", model, settings, nSamples: length, nChannels: numberOfChannels,
+    nStyleSamples: style ? style.buffer.length : 0,
+  };
+  const sources = {input: input.buffer, style: style?.buffer};
+  state.converting = true;
+  showNote("");
+  showProgress(0, "Loading the network");
+  announce(`Converting to ${model.title}`);
+  const started = performance.now();
+  let isCancelled = false;
+  try {
+    const answer = await ask("output", order, sources, (message) => {
+      if (message.type === "loading") {
+        showProgress(message.share, `Loading the network, ${Math.round(100 * message.share)} %`);
+      } else if (message.type === "loaded") {
+        keepOffline(model);
+        showProgress(0, `0 of ${duration.toFixed(0)} s`);
+      } else {
+        const {channel, start, samples} = message;
+        made.copyToChannel(samples, channel, start);
+        const seconds = (channel + (start + samples.length) / length) * duration / numberOfChannels;
+        showProgress(seconds / duration, `${seconds.toFixed(0)} of ${duration.toFixed(0)} s`);
+      }
+    });
+    isCancelled = !answer;
+    if (answer && input === state.input) {
+      if (settings.keepHighBand) addChannels(made, input.buffer);
+      const output = {buffer: made, ...measure(made), picture: null, model, settings};
+      if (!Number.isFinite(output.power)) throw new Error("it made no finite samples");
+      state.output = output;
+      const seconds = (performance.now() - started) / 1000;
+      showNote(`Done in ${seconds.toFixed(1)} s.`);
+      announce(`Done: ${formatTime(duration)} of ${model.title}`);
+    }
+  } catch (error) {
+    showNote(`The conversion failed: ${error.message}`, true);
+    announce(state.note.text);
+  } finally {
+    state.converting = false;
+  }
+  if (isCancelled) {
+    showNote("Cancelled.");
+    announce("Cancelled");
+  }
+  showSounds();
+  if (state.output && !state.output.picture) await drawPicture(state.output, "output");
+}
+
+/** End the worker's tasks about these sounds: "input", "style" or "output". */
+function cancel(...sounds) {
+  for (const [task, {about}] of Object.entries(state.pending)) {
+    if (sounds.includes(about)) state.worker.postMessage({type: "cancel", task: Number(task)});
+  }
+}
+
+/** Add the channels of `other` to those of `buffer`. */
+function addChannels(buffer, other) {
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    const [samples, added] = [buffer.getChannelData(channel), other.getChannelData(channel)];
+    for (let i = 0; i < samples.length; i++) samples[i] += added[i];
+  }
+}
+
+/** Have the model among the files that the service worker keeps. */
+async function keepOffline(model) {
+  try {
+    const cache = await caches.open("timbre-transfer");
+    if (!(await cache.match(model.file))) await cache.add(model.file);
+  } catch {
+    // The browser keeps no files for this page, which then works online only.
+  }
+}
+
+/** The factor that gives the result the level asked for, as conversion/files.py has it. */
+function levelGain() {
+  const {input, output} = state;
+  if (!output?.peak) return 1;
+  const level = find("level").value;
+  if (level === "normalize") return 1 / output.peak;
+  const gain = level === "match" ? Math.sqrt(input.power / output.power) : 1;
+  return gain * output.peak > 1 ? 1 / output.peak : gain;
+}
+
+function download() {
+  const {buffer, model} = state.output;
+  const channels = Array.from({length: buffer.numberOfChannels}, (_, channel) => buffer.getChannelData(channel));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(encodeWav(channels, RATE, levelGain()));
+  link.download = `${state.input.name.replace(/\.\w{1,5}$/, "")} - ${model.title}.wav`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+// --- what is shown ----------------------------------------------------------------------------------------------------
+
+function showState() {
+  const model = chosenModel();
+  const isMultitarget = model.in_channels === 2;
+  find("style").hidden = !isMultitarget;
+  find("convert").hidden = Boolean(state.converting);
+  find("work").hidden = !state.converting;
+  find("convert").textContent = isMultitarget ? "Convert to this instrument" : `Convert to ${model.title}`;
+  find("convert").disabled = !state.input || (isMultitarget && !state.style);
+  const hint = !state.input ? `The network expects ${withArticle(model.origin)}.`
+    : find("convert").disabled ? "Add a recording of the instrument first." : "";
+  find("convert-note").textContent = state.converting ? "" : hint || state.note.text;
+  find("convert-note").classList.toggle("bad", !hint && state.note.isBad);
+}
+
+function withArticle(instrument) {
+  return `a recording of ${/^[aeiou]/.test(instrument) ? "an" : "a"} ${instrument}`;
+}
+
+/** Show on the card of the recording or of the style what is there, or `name` and `facts`. */
+function showCard(kind, name, facts) {
+  const prefix = kind === "input" ? "sound" : "style";
+  const sound = state[kind];
+  if (!name && sound) {
+    name = sound.name;
+    facts = `${formatTime(sound.buffer.duration)} · ${sound.buffer.numberOfChannels === 1 ? "mono" : "stereo"}`;
+  }
+  const texts = name ? [name, facts] : EMPTY[kind];
+  [find(`${prefix}-name`).textContent, find(`${prefix}-facts`).textContent] = texts;
+  find(`${prefix}-name`).title = texts[0];
+}
+
+/** Give the player and the pictures the sounds there are. */
+function showSounds() {
+  const {input, output} = state;
+  for (const kind of ["input", "style"]) if (state[kind]) showCard(kind);
+  const sounds = [input, output].filter(Boolean);
+  player.setSounds(sounds);
+  for (const id of ["play", "position"]) find(id).disabled = !input;
+  find("hear-output").disabled = find("download").disabled = !output;
+  find("position").max = player.duration || 1;
+  find("hear-title").textContent = find("output-caption").textContent = output ? capitalize(output.model.title) : "Result";
+  if (output) player.choose(1);
+  find("plots").classList.toggle("ready", Boolean(input));
+  showState();
+  drawPlots();
+}
+
+function drawPlots() {
+  const {input, output} = state;
+  const maxHertz = output?.settings.keepHighBand ? RATE / 2 : 11025;
+  const seconds = input ? input.buffer.duration : 10;
+  const plots = [["plot-input", input, 0], ["plot-output", output, 20 * Math.log10(levelGain())]];
+  for (const [id, sound, offset] of plots) {
+    const canvas = find(id).querySelector("canvas");
+    if (!canvas.clientWidth) return;
+    draw(canvas, sound?.picture, {seconds, maxHertz, offset});
+    const what = id === "plot-input" ? "the recording" : "the result";
+    const extent = `0 to ${seconds.toFixed(0)} seconds, 0 to ${Math.round(maxHertz / 1000)} kHz`;
+    canvas.setAttribute("aria-label", `Spectrogram of ${what}: ${sound?.picture ? extent : "none yet"}`);
+  }
+  placePlayheads();
+}
+
+function drawScale() {
+  const canvas = find("scale");
+  Object.assign(canvas, {width: 256, height: 1});
+  const context = canvas.getContext("2d");
+  for (let x = 0; x < 256; x++) {
+    context.fillStyle = `rgb(${colour(x / 255).map(Math.round).join(" ")})`;
+    context.fillRect(x, 0, 1, 1);
+  }
+}
+
+function showTransport() {
+  const {playing, chosen} = player;
+  find("play").classList.toggle("playing", Boolean(playing));
+  find("play").setAttribute("aria-label", playing ? "Pause" : "Play");
+  find(chosen ? "hear-output" : "hear-input").checked = true;
+  find("plot-input").classList.toggle("heard", Boolean(state.input) && chosen === 0);
+  find("plot-output").classList.toggle("heard", Boolean(state.output) && chosen === 1);
+  placePlayheads();
+  if (playing) followPlaying(playing);
+}
+
+function followPlaying(playing) {
+  const step = () => {
+    if (player.playing !== playing) return;
+    placePlayheads();
+    requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+}
+
+function placePlayheads() {
+  const {position, duration} = player;
+  const text = `${formatTime(position)} / ${formatTime(duration)}`;
+  if (find("time").textContent !== text) find("time").textContent = text;
+  find("position").value = position;
+  fillSlider(find("position"));
+  find("position").setAttribute("aria-valuetext", `${formatTime(position)} of ${formatTime(duration)}`);
+  for (const element of find("plots").querySelectorAll(".playhead")) {
+    element.hidden = !position && !player.playing;
+    const width = element.parentElement.clientWidth - MARGIN.left - MARGIN.right;
+    element.style.transform = `translateX(${MARGIN.left + (duration ? (width * position) / duration : 0)}px)`;
+  }
+}
+
+function seekInPicture(event) {
+  const {width, left} = event.currentTarget.getBoundingClientRect();
+  const share = (event.clientX - left - MARGIN.left) / (width - MARGIN.left - MARGIN.right);
+  player.seek(share * player.duration);
+}
+
+/** Colour a slider from its start to its value. */
+function fillSlider(slider) {
+  slider.style.setProperty("--share", `${(100 * slider.value) / slider.max}%`);
+}
+
+function showProgress(share, text) {
+  find("progress").value = share;
+  find("work-text").textContent = text;
+}
+
+/** Show a message over the card of the recording or of the style, so that nothing moves; without one, take it away. */
+function showError(kind, message = "") {
+  const area = find(kind === "input" ? "sound-error" : "style-error");
+  area.replaceChildren();
+  if (!message) return;
+  const text = document.createElement("p");
+  text.textContent = message;
+  const button = document.createElement("button");
+  Object.assign(button, {type: "button", textContent: "Close"});
+  button.addEventListener("click", () => {
+    area.replaceChildren();
+    find(kind === "input" ? "choose" : "style-choose").focus();
+  });
+  area.append(text, button);
+}
+
+function showNote(text, isBad = false) {
+  state.note = {text, isBad};
+  showState();
+}
+
+/** Have a screen reader say something. */
+function announce(message) {
+  find("announcement").textContent = message;
+}
+
+function formatTime(seconds) {
+  const whole = Math.floor(seconds + 1e-6);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}

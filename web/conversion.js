@@ -1,0 +1,340 @@
+/* A recording to a new recording: a port of conversion/streaming.py, phase.py and pix2pix.py.
+ *
+ * Everything is a stream: each function takes an asynchronous iterable of pieces and yields pieces, so that memory does
+ * not grow with the length of the recording. Spectra and levels are those of signal.js.
+ */
+
+import {
+  amplitudeToLevel, emptySpectrum, fadeIn, levelToAmplitude, magnitudes, normalizeOverlap, overlapAdd, stft, unit,
+} from "./signal.js";
+
+const BATCH_SIZE = 2; // slices between two steps of the phase, as in conversion/network.py
+const CROSSOVER_BINS = 16; // at the top of the network's band, over which the output fades into the input
+const CONTEXT = 8; // frames on both sides of a chunk that are included when its phase is refined
+const MOMENTUM = 0.9; // of fast Griffin-Lim
+const ITERATIONS = 16; // of Griffin-Lim
+
+/** Convert mono audio to mono audio of the same length, at the sample rate of the representation.
+ *
+ * @param {AsyncIterable<Float32Array>} blocks the audio.
+ * @param {(slice: Float32Array) => Promise<Float32Array>} network log levels [0, 1] of a slice to those of the target;
+ *     both are nBins * nFrames values, all frames of the lowest bin first, as the network has them.
+ * @param {object} representation from `makeRepresentation`.
+ * @param {{overlap: number, phase: "input" | "griffinlim", keepHighBand: boolean}} settings overlap is the share of a
+ *     slice that is blended with the next one, 0 to 0.5.
+ * @yields {Float32Array} the converted audio. With keepHighBand, the difference that has to be added to the input.
+ */
+export async function* convert(blocks, network, representation, settings) {
+  let nSamples = 0;
+  async function* counted() {
+    for await (const block of blocks) {
+      nSamples += block.length;
+      yield block;
+    }
+  }
+  const predicted = predict(stftBlocks(counted(), representation), network, representation, settings.overlap);
+  const converted = applyPhase(predicted, settings.phase, ITERATIONS, representation);
+  const spectra = settings.keepHighBand ? residuals(converted, representation) : outputs(converted);
+  let nGiven = 0;
+  for await (const made of istftBlocks(spectra, representation)) {
+    const kept = made.subarray(0, nSamples - nGiven);
+    nGiven += kept.length;
+    if (kept.length) yield kept;
+  }
+}
+
+async function* outputs(converted) {
+  for await (const [output] of converted) yield output;
+}
+
+/** Output minus input, faded to zero at the top of the network's band. */
+async function* residuals(converted, representation) {
+  const {nBins} = representation;
+  const n = Math.min(CROSSOVER_BINS, nBins);
+  const weight = new Float32Array(nBins).fill(1);
+  weight.set(fadeIn(n).reverse(), nBins - n);
+  for await (const [output, original] of converted) {
+    for (const part of ["re", "im"]) {
+      output[part].forEach((value, i) => {
+        output[part][i] = weight[i % nBins] * (value - original[part][i]);
+      });
+    }
+    yield output;
+  }
+}
+
+// --- STFT and inverse ------------------------------------------------------------------------------------------------
+
+/** The centred STFT of a stream of audio, in pieces. One more frame is made if the last sample lies where the last
+ * window is almost zero, because the inverse divides by the window. */
+export async function* stftBlocks(blocks, representation, nBins = representation.nBins) {
+  const {nFft, hopLength, window} = representation;
+  let pending = new Float64Array(nFft / 2);
+  let nSamples = 0;
+  let nMade = 0;
+  for await (const block of blocks) {
+    nSamples += block.length;
+    pending = concatenate([pending, block], Float64Array);
+    const spectrum = stft(pending, representation, nBins);
+    if (spectrum.n) {
+      yield spectrum;
+      pending = pending.slice(spectrum.n * hopLength);
+      nMade += spectrum.n;
+    }
+  }
+  if (!nSamples) return;
+  let nFrames = 1 + Math.floor(nSamples / hopLength);
+  // The window's values at the last sample, in the last frame and in those before it.
+  let weight = 0;
+  for (let i = nFft / 2 + nSamples - 1 - (nFrames - 1) * hopLength; i < nFft; i += hopLength) weight += window[i] ** 2;
+  if (weight < 1 / 16) nFrames += 1;
+  if (nFrames > nMade) {
+    const padded = new Float64Array((nFrames - nMade - 1) * hopLength + nFft);
+    padded.set(pending.subarray(0, padded.length));
+    yield stft(padded, representation, nBins);
+  }
+}
+
+/** The inverse of the centred STFT of a stream: audio from sample 0 on. */
+export async function* istftBlocks(spectra, representation) {
+  const {nFft, hopLength} = representation;
+  let audioTail = new Float32Array(nFft - hopLength);
+  let weightTail = new Float32Array(nFft - hopLength);
+  let nSkipped = nFft / 2; // before sample 0
+  for await (const spectrum of spectra) {
+    if (!spectrum.n) continue;
+    const {audio, weight} = overlapAdd(spectrum, representation);
+    for (let i = 0; i < nFft - hopLength; i++) {
+      audio[i] += audioTail[i];
+      weight[i] += weightTail[i];
+    }
+    const nReady = spectrum.n * hopLength;
+    audioTail = audio.slice(nReady);
+    weightTail = weight.slice(nReady);
+    const skipped = Math.min(nSkipped, nReady);
+    nSkipped -= skipped;
+    yield normalizeOverlap(audio.subarray(skipped, nReady), weight.subarray(skipped, nReady));
+  }
+  yield normalizeOverlap(audioTail, weightTail).subarray(nSkipped);
+}
+
+/** Regroup a stream of frames into overlapping pieces of `advance + nShared` frames; the last one may be shorter.
+ *
+ * @yields {[object, boolean]} the spectrum, and whether it is the last piece.
+ */
+export async function* regroupFrames(spectra, advance, nShared) {
+  let waiting = null;
+  for await (const spectrum of spectra) {
+    waiting = waiting ? joinFrames([waiting, spectrum]) : spectrum;
+    while (waiting.n > advance + nShared) { // more frames than one piece, so this is not the last piece
+      yield [cutFrames(waiting, 0, advance + nShared), false];
+      waiting = cutFrames(waiting, advance, waiting.n);
+    }
+  }
+  if (waiting) yield [waiting, true];
+}
+
+/** Frames `start` to `end` of a spectrum, not copied. */
+function cutFrames(spectrum, start, end) {
+  const {nBins, re, im} = spectrum;
+  end = Math.min(end, spectrum.n);
+  start = Math.min(Math.max(start, 0), end);
+  const [from, to] = [start * nBins, end * nBins];
+  return {n: end - start, nBins, re: re.subarray(from, to), im: im.subarray(from, to)};
+}
+
+function joinFrames(spectra) {
+  return {
+    n: spectra.reduce((n, spectrum) => n + spectrum.n, 0),
+    nBins: spectra[0].nBins,
+    re: concatenate(spectra.map((spectrum) => spectrum.re), Float32Array),
+    im: concatenate(spectra.map((spectrum) => spectrum.im), Float32Array),
+  };
+}
+
+function concatenate(arrays, Type) {
+  const joined = new Type(arrays.reduce((length, array) => length + array.length, 0));
+  let at = 0;
+  for (const array of arrays) {
+    joined.set(array, at);
+    at += array.length;
+  }
+  return joined;
+}
+
+// --- the network ------------------------------------------------------------------------------------------------------
+
+/** Predict the magnitudes of a stream of spectra in overlapping slices, whose log levels are blended.
+ *
+ * @yields {[Float32Array, object]} the predicted magnitude, in the scale of the spectrum, and the input's spectrum.
+ */
+async function* predict(spectra, network, representation, overlap) {
+  const {nBins, nFrames, amin, magnitudeScale} = representation;
+  const nOverlap = roundHalfEven(overlap * nFrames);
+  const hop = nFrames - nOverlap;
+  const rising = fadeIn(nOverlap);
+  let carried = new Float32Array(nOverlap * nBins); // weighted end of the last slice; the next one adds to it
+  let isFirst = true;
+  for await (const [spectrum, isLast] of regroupFrames(spectra, BATCH_SIZE * hop, nOverlap)) {
+    const level = amplitudeToLevel(magnitudes(spectrum, magnitudeScale), amin);
+    const nSlices = Math.max(1, Math.ceil((spectrum.n - nOverlap) / hop));
+    const blended = new Float32Array(((nSlices - 1) * hop + nFrames) * nBins);
+    blended.set(carried);
+    for (let i = 0; i < nSlices; i++) {
+      const output = await runSlice(level, i * hop, network, representation);
+      const fadesIn = !(isFirst && i === 0);
+      const fadesOut = !(isLast && i === nSlices - 1);
+      for (let t = 0; t < nFrames; t++) {
+        let weight = 1;
+        if (fadesIn && t < nOverlap) weight *= rising[t];
+        if (fadesOut && t >= hop) weight *= rising[nFrames - 1 - t];
+        const at = (i * hop + t) * nBins;
+        for (let k = 0; k < nBins; k++) blended[at + k] += weight * output[k * nFrames + t];
+      }
+    }
+    const nFinal = isLast ? spectrum.n : nSlices * hop;
+    const magnitude = levelToAmplitude(blended.subarray(0, nFinal * nBins), amin);
+    yield [magnitude.map((value) => value / magnitudeScale), cutFrames(spectrum, 0, nFinal)];
+    carried = blended.slice(nFinal * nBins, (nFinal + nOverlap) * nBins);
+    isFirst = false;
+  }
+}
+
+/** The network's output for the slice that starts at frame `start`; digital silence is not given to the network. */
+async function runSlice(level, start, network, representation) {
+  const {nBins, nFrames} = representation;
+  const slice = new Float32Array(nBins * nFrames);
+  const part = level.subarray(start * nBins, (start + nFrames) * nBins);
+  if (!part.some((value) => value)) return slice;
+  part.forEach((value, i) => {
+    slice[(i % nBins) * nFrames + Math.floor(i / nBins)] = value;
+  });
+  return network(slice);
+}
+
+/** Python's round(): halves go to the even number. */
+function roundHalfEven(value) {
+  const rounded = Math.round(value);
+  return Math.abs(value % 1) === 0.5 && rounded % 2 ? rounded - 1 : rounded;
+}
+
+// --- phase ------------------------------------------------------------------------------------------------------------
+
+/** Give predicted magnitudes the phase of the input, or the one that Griffin-Lim makes of it.
+ *
+ * @yields {[object, object]} the output's and the input's spectrum of the same frames.
+ */
+async function* applyPhase(chunks, phase, iterations, representation) {
+  if (phase === "input") {
+    for await (const [target, spectrum] of chunks) yield [withPhase(target, unit(spectrum)), spectrum];
+    return;
+  }
+  const {nBins} = representation;
+  let before = emptySpectrum(0, nBins); // the last frames whose phase is final
+  let target = new Float32Array(0);
+  let spectrum = before;
+  async function* withEnd() {
+    yield* chunks;
+    yield null;
+  }
+  for await (const following of withEnd()) {
+    if (following) {
+      target = concatenate([target, following[0]], Float32Array);
+      spectrum = joinFrames([spectrum, following[1]]);
+    }
+    const nFinal = spectrum.n - (following ? CONTEXT : 0); // the last frames are refined again with the next chunk
+    if (nFinal <= 0) continue;
+    const refined = withPhase(target, griffinLim(target, unit(spectrum), before, iterations, representation));
+    const final = cutFrames(refined, 0, nFinal);
+    yield [joinFrames([final]), cutFrames(spectrum, 0, nFinal)];
+    before = joinFrames([before, final]);
+    before = cutFrames(before, before.n - CONTEXT, before.n);
+    target = target.slice(nFinal * nBins);
+    spectrum = cutFrames(spectrum, nFinal, spectrum.n);
+  }
+}
+
+/** The spectrum of a magnitude and a phase. */
+function withPhase(magnitude, phase) {
+  const {n, nBins} = phase;
+  return {n, nBins, re: phase.re.map((x, i) => x * magnitude[i]), im: phase.im.map((x, i) => x * magnitude[i])};
+}
+
+/** A refined phase for the magnitude `target`: fast Griffin-Lim (Perraudin, Balazs & Sondergaard, 2013).
+ *
+ * @param {Float32Array} target magnitude.
+ * @param {object} start first phase.
+ * @param {object} before spectrum of the preceding frames, which is not changed.
+ */
+function griffinLim(target, start, before, iterations, representation) {
+  const {nBins} = representation;
+  let phase = start;
+  let previous = null;
+  for (let i = 0; i < iterations; i++) {
+    const {audio, weight} = overlapAdd(joinFrames([before, withPhase(target, phase)]), representation);
+    const all = stft(normalizeOverlap(audio, weight), representation, nBins);
+    const spectrum = cutFrames(all, before.n, all.n);
+    phase = unit(previous ? accelerate(spectrum, previous) : spectrum);
+    previous = spectrum;
+  }
+  return phase;
+}
+
+function accelerate(spectrum, previous) {
+  const {n, nBins} = spectrum;
+  const further = (part) => spectrum[part].map((value, i) => value + MOMENTUM * (value - previous[part][i]));
+  return {n, nBins, re: further("re"), im: further("im")};
+}
+
+// --- style and pictures -----------------------------------------------------------------------------------------------
+
+/** The style slice of a recording for a multitarget network: its slice of the greatest mean log level.
+ *
+ * Only whole slices count, unless the recording is shorter than one: then it is repeated. The slice has nBins *
+ * nFrames values, all frames of the lowest bin first; null if the recording is silent.
+ */
+export async function chooseStyle(blocks, representation) {
+  const {nBins, nFrames, amin, magnitudeScale} = representation;
+  let loudest = 0;
+  let style = null;
+  let isFirst = true;
+  for await (const [spectrum] of regroupFrames(stftBlocks(blocks, representation), nFrames, 0)) {
+    if (spectrum.n < nFrames && !isFirst) break;
+    isFirst = false;
+    const level = amplitudeToLevel(magnitudes(spectrum, magnitudeScale), amin);
+    const slice = new Float32Array(nBins * nFrames);
+    for (let t = 0; t < nFrames; t++) {
+      for (let k = 0; k < nBins; k++) slice[k * nFrames + t] = level[(t % spectrum.n) * nBins + k];
+    }
+    const sum = slice.reduce((total, value) => total + value, 0);
+    if (sum > loudest) [loudest, style] = [sum, slice];
+  }
+  return style;
+}
+
+/** Spectrogram of audio of any length, reduced to about `nColumns` columns.
+ *
+ * Each column is the maximum of neighbouring frames, so that short onsets stay visible.
+ *
+ * @param {number} nSamples of all blocks.
+ * @returns {Promise<{decibels: Float32Array, nColumns: number, nBins: number, secondsPerColumn: number,
+ *     hertzPerBin: number}>} column after column, in dB of a full-scale sine, all n_fft / 2 + 1 bins.
+ */
+export async function spectrogram(blocks, nSamples, nColumns, representation) {
+  const {nFft, hopLength, sampleRate, magnitudeScale} = representation;
+  const nBins = nFft / 2 + 1;
+  const step = Math.max(1, Math.round(nSamples / hopLength / nColumns));
+  const columns = [];
+  for await (const [spectrum] of regroupFrames(stftBlocks(blocks, representation, nBins), step, 0)) {
+    const magnitude = magnitudes(spectrum, magnitudeScale);
+    const column = new Float32Array(nBins);
+    magnitude.forEach((value, i) => {
+      column[i % nBins] = Math.max(column[i % nBins], value);
+    });
+    columns.push(column.map((value) => 20 * Math.log10(value + 1e-10)));
+  }
+  return {
+    decibels: concatenate(columns, Float32Array), nColumns: columns.length, nBins,
+    secondsPerColumn: (step * hopLength) / sampleRate, hertzPerBin: sampleRate / nFft,
+  };
+}

@@ -1,0 +1,133 @@
+/* The work of the page, in a Web Worker, so that the page stays responsive.
+ *
+ * The page keeps the recordings and sends samples when it is asked for them; so this worker holds only a few seconds at
+ * a time. Tasks run one after the other.
+ *
+ * From the page:                                          To the page:
+ *   {type: "spectrogram", task, source, nSamples}           {type: "spectrogram", task, ...}
+ *   {type: "convert", task, model, settings, ...}           {type: "loading", task, share}, {type: "loaded", task}
+ *   {type: "decode", task, file, header, ...}
+ *   {type: "samples", task, samples}                        {type: "read", task, source, channel, start, n}
+ *   {type: "cancel", task}                                  {type: "made", task, channel, start, samples}
+ *                                                           {type: "done" | "cancelled" | "failed", task, message}
+ */
+
+import {chooseStyle, convert, spectrogram} from "./conversion.js";
+import {loadNetwork} from "./network.js";
+import {resample} from "./resample.js";
+import {makeRepresentation} from "./signal.js";
+import {readChannel} from "./wav.js";
+
+const BLOCK = 2 ** 16; // samples that are asked for at a time
+const N_COLUMNS = 1600; // of a picture: no screen shows more
+
+class Cancelled extends Error {}
+
+let network = null;
+let queue = Promise.resolve(); // ends with the last task
+let answer = null; // resolves the promise of the samples asked for
+const cancelled = new Set(); // tasks that have not ended yet
+
+self.addEventListener("message", ({data}) => {
+  if (data.type === "samples") {
+    answer(data.samples);
+  } else if (data.type === "cancel") {
+    cancelled.add(data.task);
+  } else {
+    queue = queue.then(() => run(data));
+  }
+});
+
+async function run(order) {
+  const {task} = order;
+  try {
+    await check(task);
+    const work = {decode: decodeWav, spectrogram: drawSpectrogram, convert: convertRecording}[order.type];
+    const result = await work(order);
+    post({...result, task});
+  } catch (error) {
+    if (error instanceof Cancelled) post({type: "cancelled", task});
+    else post({type: "failed", task, message: error.message || String(error)});
+  }
+  cancelled.delete(task);
+}
+
+function post(message, transfer = []) {
+  self.postMessage(message, transfer);
+}
+
+/** Stop here if the task was cancelled. Messages are only received between two turns of the event loop. */
+async function check(task) {
+  await new Promise((resolve) => {
+    const {port1, port2} = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+  if (cancelled.has(task)) throw new Cancelled();
+}
+
+/** The samples of one of the page's recordings, block by block; channel null is the mean of the channels. */
+async function* readBlocks(task, source, channel, nSamples) {
+  for (let start = 0; start < nSamples; start += BLOCK) {
+    const samples = await new Promise((resolve) => {
+      answer = resolve;
+      post({type: "read", task, source, channel, start, n: Math.min(BLOCK, nSamples - start)});
+    });
+    if (cancelled.has(task)) throw new Cancelled();
+    yield samples;
+  }
+}
+
+/** Send the samples of a channel to the page. */
+async function send(task, channel, blocks) {
+  let start = 0;
+  for await (const samples of blocks) {
+    await check(task);
+    const copy = samples.slice();
+    start += copy.length;
+    post({type: "made", task, channel, start: start - copy.length, samples: copy}, [copy.buffer]);
+  }
+}
+
+/** Read a wav file, at the page's sample rate; more than two channels become their mean. */
+async function decodeWav({task, file, header, nChannels, sampleRate}) {
+  for (let channel = 0; channel < nChannels; channel++) {
+    const blocks = readChannel(file, header, header.nChannels === nChannels ? channel : null);
+    await send(task, channel, resample(blocks, header.sampleRate, sampleRate));
+  }
+  return {type: "done"};
+}
+
+async function drawSpectrogram({task, source, nSamples, settings}) {
+  const representation = makeRepresentation(settings);
+  const picture = await spectrogram(readBlocks(task, source, null, nSamples), nSamples, N_COLUMNS, representation);
+  return {type: "spectrogram", ...picture};
+}
+
+async function convertRecording({task, model, settings, nSamples, nChannels, nStyleSamples}) {
+  if (network?.model.file !== model.file) {
+    await network?.release();
+    network = null;
+    network = await loadNetwork(model, (share) => post({type: "loading", task, share}));
+  }
+  await check(task);
+  post({type: "loaded", task});
+  const representation = makeRepresentation(model.representation);
+  let style = null;
+  if (model.in_channels === 2) {
+    style = await chooseStyle(readBlocks(task, "style", null, nStyleSamples), representation);
+    if (!style) throw new Error("The style recording is silent.");
+  }
+  const runNetwork = async (slice) => {
+    await check(task);
+    return network.run(slice, style);
+  };
+  for (let channel = 0; channel < nChannels; channel++) {
+    const blocks = readBlocks(task, "input", channel, nSamples);
+    await send(task, channel, convert(blocks, runNetwork, representation, settings));
+  }
+  return {type: "done"};
+}
