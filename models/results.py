@@ -1,4 +1,4 @@
-"""Make the sounds and pictures of docs/results with the models in this folder: ``python models/results.py WORK``.
+"""Make the sounds and pictures of docs/results with the models in this folder: ``python -m models.results WORK``.
 
 WORK is the folder of models/train.sh: its audios/ were trained on, its heldout/ were not. Each excerpt is an MP3 file
 of ten seconds; each picture shows input, output and target on one colour scale.
@@ -10,9 +10,6 @@ import pathlib
 import shutil
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 import soundfile
 
@@ -22,6 +19,7 @@ from conversion.files import convert_audio, load_converter
 from conversion.models import describe_generator
 from conversion.pix2pix import read_style
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 SECONDS = 10.0
 RATE = 44100
 RESULTS = ROOT / "docs" / "results"

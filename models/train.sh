@@ -110,4 +110,4 @@ for target in guitar_acoustic string_acoustic synth_lead_synthetic; do
         --origin_audio "$WORK/heldout/keyboard_acoustic" --target_audio "$WORK/heldout/$target" \
         --output "$WORK/report_$target"
 done
-"$PYTHON" models/results.py "$WORK"
+"$PYTHON" -m models.results "$WORK"

@@ -116,7 +116,7 @@ def test_description_of_the_features_is_read(tmp_path, noise_features):
     write_json(made / "features.json", other.to_dict())
     assert dataset.find_pairs(made, ["a"], ["b"]).representation == other
     (made / "features.json").write_text("{")
-    with pytest.raises(InputError, match=r"features\.json: expected a JSON file"):
+    with pytest.raises(InputError, match=r"features\.json: expected a JSON"):
         dataset.find_pairs(made, ["a"], ["b"])
 
 
