@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common.audio import BLOCK, iterate_blocks, open_audio, soundfile_name, to_pcm, warn_if_truncated
+from common.audio import BLOCK, TruePeak, iterate_blocks, open_audio, soundfile_name, to_pcm, warn_if_truncated
 from common.errors import InputError
 from common.files import replacing
 
@@ -157,12 +157,14 @@ class Rendering:
         file: the temporary file of float32 samples.
         n_channels: number of channels.
         n_samples, peak, power: of all samples, as in `Recording`.
+        true_peak: greatest absolute value between samples, too, as `audio.TruePeak` finds it.
     """
 
     file: io.IOBase
     n_channels: int
     n_samples: int = 0
     peak: float = 0.0
+    true_peak: float = 0.0
     power: float = 0.0
 
     def blocks(self, gain: float) -> Iterator[np.ndarray]:
@@ -187,12 +189,14 @@ def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.
         with _name_in_errors(path):
             file = stack.enter_context(tempfile.TemporaryFile(dir=path.parent, buffering=0))
         rendering = Rendering(file, n_channels)
-        square = 0.0
+        square, true_peak = 0.0, TruePeak()
         for block in blocks:
             _write_all(file, np.ascontiguousarray(block, np.float32), path)
             rendering.n_samples += len(block)
             rendering.peak = max(rendering.peak, float(np.abs(block).max()))
+            true_peak.add(block)
             square += float(np.sum(np.square(block, dtype=np.float64)))
+        rendering.true_peak = true_peak.value
         rendering.power = square / max(1, rendering.n_samples * n_channels)
         yield rendering
 

@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--level",
         choices=LEVELS,
         default=Settings.level,
-        help="peak 1, the input's RMS, or as the network makes it; lowered where it would clip",
+        help="normalize: true peak -1 dB, which no player clips; peak: greatest sample 1, as published; match: the "
+        "input's RMS; none: as the network makes it; the last two are lowered where they would clip",
     )
     add(
         "--stereo",
@@ -89,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--sample_rate",
         type=cli.number(int, minimum=1000, maximum=768000),
-        help="sample rate of the output in Hz (default: the input's)",
+        help="sample rate of the output in Hz (default: the input's, or more if the network's band needs it)",
     )
     add(
         "--subtype",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import pathlib
 import sys
@@ -29,6 +30,7 @@ from conversion.pix2pix import Pix2PixConverter
 from conversion.settings import Settings
 from hum2guitar.converter import make_converter
 
+TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
 WARN_GAIN_DB = 60.0  # normalising by more than this is reported
 SILENT = 1e-30  # a peak below it is silence, which cannot be raised to full scale in float32
 MAX_CHANNELS = 64  # that are converted one by one; ambisonics of the seventh order has as many
@@ -39,10 +41,12 @@ class Converter(Protocol):
 
     Attributes:
         sample_rate: of the blocks, in Hz.
+        band: highest frequency that the converter makes, in Hz.
         residual: whether the output is a difference that has to be added to the input.
     """
 
     sample_rate: int
+    band: float
     residual: bool
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
@@ -142,7 +146,11 @@ def convert_file(
                 "mono converts their mean"
             )
         recordings.check_writable(destination, sample_rate, n_channels, settings.subtype)
-        blocks = _convert_blocks(recording, load(), settings, sample_rate, n_channels)
+        converter = load()
+        if settings.sample_rate is None and sample_rate < 2 * converter.band:
+            sample_rate = math.ceil(2 * converter.band)
+            recordings.check_writable(destination, sample_rate, n_channels, settings.subtype)
+        blocks = _convert_blocks(recording, converter, settings, sample_rate, n_channels)
         blocks = _show_progress(blocks, recording, sample_rate)
         with recordings.render_to_disk(blocks, n_channels, destination) as rendering:
             gain = _compute_gain(recording, rendering, settings, destination)
@@ -220,10 +228,10 @@ def _compute_gain(
         raise InputError(f"{destination}: expected finite samples from the network, found NaN (damaged weights?)")
     if rendering.peak < SILENT:
         return 1.0
-    if settings.level == "normalize":
-        gain = 1 / rendering.peak
+    if settings.level in ("normalize", "peak"):
+        gain = TRUE_PEAK / rendering.true_peak if settings.level == "normalize" else 1 / rendering.peak
         if 20 * np.log10(gain) > WARN_GAIN_DB:
-            print(f"{destination}: raised by {20 * np.log10(gain):.0f} dB to peak 1", file=sys.stderr)
+            print(f"{destination}: raised by {20 * np.log10(gain):.0f} dB", file=sys.stderr)
         return gain
     gain = np.sqrt(recording.power / rendering.power) if settings.level == "match" else 1.0
     peak = gain * rendering.peak

@@ -57,6 +57,7 @@ class Pix2PixConverter:
         """
         settings = settings or Settings()
         self.sample_rate = representation.sample_rate
+        self.band = representation.n_bins * representation.bin_hz
         self.residual = settings.high_band == "keep"
         self._network = network
         self._representation = representation

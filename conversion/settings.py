@@ -10,7 +10,7 @@ from conversion.phase import PHASES
 from hum2guitar.converter import HumSettings
 
 HIGH_BANDS = ("zero", "keep")
-LEVELS = ("normalize", "match", "none")
+LEVELS = ("normalize", "peak", "match", "none")
 STEREO = ("per_channel", "mid_side", "mono")
 
 
@@ -27,9 +27,11 @@ class Settings:
         griffinlim_iterations: iterations of Griffin-Lim.
         high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
             input's own sound.
-        level: "normalize" to peak 1 (as published), "match" the input's RMS, or "none" to keep the network's level.
+        level: "normalize" to a true peak of -1 dB of full scale, which no player clips; "peak" to the greatest sample 1
+            (as published); "match" the input's RMS; or "none" to keep the network's level.
         stereo: convert "per_channel", sum and difference ("mid_side"), or the mean of the channels ("mono").
-        sample_rate: of the output in Hz; None for the input's own.
+        sample_rate: of the output in Hz; None for the input's own, or twice the band that the network makes if that is
+            higher.
         subtype: sample format, one of `recordings.SUBTYPES`; None for the usual one of the file format.
         hum: how a hum2guitar network analyses the hum; other networks do not use it.
     """

@@ -116,6 +116,7 @@ class HumConverter:
         self._method = settings.f0 or F0_METHODS[0]
         self._f0_range = search_range(self._method, settings.f0_min, settings.f0_max)
         self.sample_rate = representation.sample_rate
+        self.band = representation.sample_rate / 2
         self._network, self._halves = network, halves
         self._representation = representation
         self._n_overlap = round(overlap * representation.n_frames)

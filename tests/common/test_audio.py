@@ -257,3 +257,24 @@ def test_what_cannot_be_written_says_why(tmp_path, write):
         with pytest.raises(OSError, match=reason):
             write(path, np.zeros(300, np.float32))
     write(tmp_path / f"{'a' * 251}.wav", np.zeros(300, np.float32))
+
+
+def test_the_true_peak_lies_between_the_samples():
+    time = np.arange(4000)
+    quarter = np.sin(2 * np.pi * 0.25 * time + np.pi / 4).astype(np.float32)  # samples at 0.707 only
+    other = 0.9 * np.sin(2 * np.pi * 0.2 * time).astype(np.float32)
+    for channels, expected in (([quarter], 1), ([other, 0.5 * quarter], 0.9), ([0.01 * quarter], 0.01)):
+        whole, parts = audio.TruePeak(), audio.TruePeak()
+        stream = np.stack(channels, axis=1) * np.hanning(4000).astype(np.float32)[:, np.newaxis]
+        whole.add(stream)
+        for part in np.split(stream, [1, 5, 30, 1999, 2001]):
+            parts.add(part)
+        assert whole.value == pytest.approx(expected, rel=0.01)
+        assert parts.value == pytest.approx(whole.value, rel=1e-6)
+
+
+def test_the_true_peak_of_short_streams_is_at_least_that_of_the_samples():
+    for n in (0, 1, 23, 24, 25):
+        meter = audio.TruePeak()
+        meter.add(np.full((n, 2), -0.5, np.float32))
+        assert (0.5 if n else 0) <= meter.value < 0.75

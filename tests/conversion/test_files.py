@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 import tqdm
 from made_conversions import RATE, decibels, identity, make_converter, make_music, make_sine
@@ -52,7 +53,7 @@ def frequency_of(audio, rate):
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000, 192000])
 def test_a_sine_comes_back_at_its_frequency_and_rate(tmp_path, rate):
     soundfile.write(tmp_path / "in.wav", make_sine(1234.5, 1, rate), rate, "FLOAT")
-    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", make_converter)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", make_converter, Settings(sample_rate=rate, level="peak"))
     converted, out_rate = soundfile.read(tmp_path / "out.wav")
     assert (out_rate, len(converted)) == (rate, rate)
     assert frequency_of(converted, rate) == pytest.approx(1234.5, abs=0.2)
@@ -185,8 +186,8 @@ def test_very_quiet_and_very_loud_recordings_never_clip(tmp_path, capsys, gain_d
     message = capsys.readouterr().err
     assert np.isfinite(converted).all()
     at_limit = np.count_nonzero(np.abs(converted.astype(int)) >= 32766)
-    if level == "normalize":
-        assert 1 <= at_limit <= 3  # the peak, and no plateau
+    if level in ("normalize", "peak"):
+        assert at_limit == 0 if level == "normalize" else 1 <= at_limit <= 3  # the peak, and no plateau
         assert ("raised by" in message) == (gain_db == -120)
     elif gain_db == 20:
         assert 1 <= at_limit <= 3
@@ -194,6 +195,25 @@ def test_very_quiet_and_very_loud_recordings_never_clip(tmp_path, capsys, gain_d
     else:
         assert not converted.any()  # half a step of 16 bits is -96 dB
         assert message == ""
+
+
+def test_the_true_peak_of_a_normalised_output_is_one_decibel_below_full_scale(tmp_path):
+    audio = make_music(2)
+    soundfile.write(tmp_path / "in.wav", audio, RATE)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", make_converter, Settings(subtype="float"))
+    converted, _ = soundfile.read(tmp_path / "out.wav")
+    oversampled = scipy.signal.resample_poly(converted, 16, 1)
+    assert 20 * np.log10(np.abs(oversampled).max()) == pytest.approx(-1, abs=0.1)
+
+
+def test_the_rate_of_the_output_holds_the_band_of_the_network(tmp_path):
+    for rate, expected in ((8000, 22050), (22050, 22050), (48000, 48000)):
+        soundfile.write(tmp_path / "in.wav", make_music(1, rate=rate), rate)
+        convert_file(tmp_path / "in.wav", tmp_path / "out.wav", make_converter)
+        information = soundfile.info(tmp_path / "out.wav")
+        assert (information.samplerate, information.frames) == (expected, expected)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", make_converter, Settings(sample_rate=8000))
+    assert soundfile.info(tmp_path / "out.wav").samplerate == 8000
 
 
 def test_level_match_and_none(tmp_path):
