@@ -171,7 +171,7 @@ def test_predict_converts_a_hum_of_any_rate_to_the_same_length(weights_file, tmp
     found = read_audio(output, None)
     assert len(found) == round(len(hummed) * RATE / 8000)  # at the network's rate, which holds its band
     assert np.isfinite(found).all()
-    assert 0.7 < np.abs(found).max() <= 10 ** (-1 / 20)  # normalised
+    assert 0.7 < np.abs(found).max() < 0.892  # normalised
     assert str(output) in capsys.readouterr().out
 
 
