@@ -1,0 +1,90 @@
+"""The interface from Python, and the examples of docs/python.md, which run as they stand."""
+
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from made_conversions import RATE, make_music, write_tone
+
+import timbre_transfer
+from conversion import models
+
+ROOT = pathlib.Path(timbre_transfer.__file__).parent
+
+
+@pytest.fixture
+def shipped(tmp_path, write_generator, monkeypatch):
+    """A folder of tiny models in place of the shipped ones."""
+    write_generator(tmp_path / "models/keyboard_acoustic_2_guitar_acoustic/generator.h5", targets=["guitar_acoustic"])
+    write_generator(tmp_path / "models/keyboard_acoustic_2_any/generator.h5", 2, targets=["guitar_acoustic", "string"])
+    monkeypatch.setattr(models.find_by_name, "__defaults__", (tmp_path / "models",))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_page_run(shipped):
+    write_tone(shipped / "piano.wav", seconds=1)
+    write_tone(shipped / "guitar.wav", seconds=7)
+    shutil.copytree(ROOT / "docs/examples", "docs/examples", ignore=shutil.ignore_patterns("*.wav", "*.png"))
+    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S))
+    assert code.count("\n") > 10
+    exec(compile(code, "docs/python.md", "exec"), {})
+    lengths = {name: soundfile.info(name).duration for name in ("guitar.wav", "guitar.flac", "out.wav")}
+    assert lengths == pytest.approx({"guitar.wav": 1, "guitar.flac": 1, "out.wav": 1})
+    harp, rate = soundfile.read("harp.wav")
+    assert rate == 44100
+    assert len(harp) > 25 * rate
+    assert np.abs(harp).max() > 0.5
+
+
+def test_an_array_and_a_file_are_converted_alike(shipped):
+    model = timbre_transfer.load_model("guitar", level="none", subtype="float")
+    audio = make_music(2)
+    soundfile.write("in.wav", audio, RATE, "FLOAT")
+    model.convert_file("in.wav", "out.wav")
+    converted = model.convert(audio, RATE)
+    np.testing.assert_allclose(soundfile.read("out.wav")[0], converted, atol=1e-5)
+    stereo = model.convert(np.stack([audio, audio]), RATE)
+    np.testing.assert_allclose(stereo, np.stack([converted, converted]), atol=1e-6)
+
+
+def test_a_rendered_note_has_its_pitch(tmp_path):
+    from made_notes import measured_f0, write_midi
+
+    write_midi(tmp_path / "a.mid", [(0, 1, 69, 100)])
+    audio = timbre_transfer.render(tmp_path / "a.mid", "guitar_acoustic", duration_rate=1)
+    assert measured_f0(audio[4410:22050], 44100) == pytest.approx(440, rel=0.01)
+
+
+def test_a_recording_is_nearest_to_itself():
+    audio = make_music(2)
+    same = timbre_transfer.evaluate(audio, audio, RATE)
+    other = timbre_transfer.evaluate(make_music(2, seed=1), audio, RATE)
+    assert same["mae"] == 0
+    assert same["onset_f1"] == 1
+    assert other["mae"] > 0.01
+    assert other["lsd"] > 1
+
+
+def test_mistakes_are_errors_of_one_line(shipped):
+    tone = write_tone(shipped / "in.wav")
+    guitar, anything = (
+        timbre_transfer.load_model("guitar"),
+        timbre_transfer.load_model("models/keyboard_acoustic_2_any"),
+    )
+    for mistake, expected in (
+        (lambda: timbre_transfer.load_model("harp"), "found 'harp'"),
+        (lambda: anything.convert_file(tone, "out.wav"), "style: expected a recording"),
+        (lambda: guitar.convert_file(tone, "out.wav", style=tone), "multitarget model only"),
+        (lambda: guitar.convert_file("none.wav", "out.wav"), "none.wav"),
+        (lambda: timbre_transfer.render("none.mid"), "none.mid"),
+        (lambda: timbre_transfer.render(ROOT / "docs/examples/satie_gymnopedie_1.mid", "harp"), "found harp"),
+    ):
+        with pytest.raises(timbre_transfer.InputError, match=expected) as refusal:
+            mistake()
+        assert "\n" not in str(refusal.value)
+    assert not pathlib.Path("out.wav").exists()
