@@ -18,6 +18,7 @@ from common.errors import InputError
 from common.files import replacing
 from conversion.models import EXTENSIONS, describe_generator
 from conversion.phase import PHASES
+from conversion.settings import INPUT_LEVELS
 
 # Greatest differences from Keras. In hum2guitar, instance normalisation amplifies the rounding, which differs from one
 # number of threads to another: on whole segments up to 7e-5 were measured.
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output", required=True, help=".onnx or .h5 file to write")
     add("--float16", action="store_true", help="store the weights as float16: half the size, slightly different output")
     add("--phase", choices=PHASES, help="phase that predict.py uses with this model unless it is told otherwise")
+    add("--input_level", choices=INPUT_LEVELS, help="the same for --input_level; peak if it was trained on such levels")
     add("--check", action="store_true", help="compare the output with that of the Keras network; needs TensorFlow")
     return cli.run(parser, export, argv)
 
@@ -48,7 +50,8 @@ def export(arguments: argparse.Namespace) -> int:
     description = describe_generator(arguments.model)
     if description.path.suffix.lower() == ".onnx":
         raise InputError(f"--model: expected a weights file (.h5), found {description.path}")
-    recommended = {"phase": arguments.phase} if arguments.phase else {}
+    recommended = {"phase": arguments.phase, "input_level": arguments.input_level}
+    recommended = {name: value for name, value in recommended.items() if value}
     with replacing(output) as beside:
         if output.suffix.lower() == ".onnx":
             graph = build_graph(description.path, arguments.float16, recommended)

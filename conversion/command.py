@@ -22,7 +22,7 @@ from common.files import concerning_one_file, find_files
 from conversion.files import convert_file, load_converter
 from conversion.models import short_name
 from conversion.phase import PHASES
-from conversion.settings import HIGH_BANDS, LEVELS, STEREO, Settings
+from conversion.settings import HIGH_BANDS, INPUT_LEVELS, LEVELS, STEREO, Settings
 from conversion.streaming import spectrogram
 from data import PUBLISHED
 from hum2guitar.converter import HumSettings
@@ -67,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=cli.number(int, minimum=0),
         default=Settings.griffinlim_iterations,
         help="iterations of Griffin-Lim",
+    )
+    add(
+        "--input_level",
+        choices=("auto", *INPUT_LEVELS),
+        default=Settings.input_level,
+        help="peak: bring the recording to full scale for the network, as it was in training, and the output back; "
+        "keep: as published; auto: what the model recommends, keep if it says nothing",
     )
     add(
         "--high_band",
@@ -149,6 +156,7 @@ def read_settings(arguments: argparse.Namespace, hum: HumSettings | None = None)
         overlap=arguments.overlap,
         phase=arguments.phase,
         griffinlim_iterations=arguments.griffinlim_iterations,
+        input_level=arguments.input_level,
         high_band=arguments.high_band,
         level=arguments.level,
         stereo=arguments.stereo,
@@ -161,7 +169,7 @@ def read_settings(arguments: argparse.Namespace, hum: HumSettings | None = None)
 def _check_used(settings: Settings, description: weights.Description) -> None:
     """Refuse settings that the generator does not use, unless they have their default value."""
     if description.system == "hum2guitar":
-        unused, defaults, names = settings, Settings(), ("phase", "high_band")
+        unused, defaults, names = settings, Settings(), ("phase", "input_level", "high_band")
     else:
         unused, defaults = settings.hum, HumSettings()
         names = tuple(field.name for field in dataclasses.fields(HumSettings))

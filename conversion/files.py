@@ -31,6 +31,7 @@ from conversion.settings import Settings
 from hum2guitar.converter import make_converter
 
 TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
+MAX_INPUT_GAIN = 100.0  # 40 dB: more would convert the noise of an empty recording
 WARN_GAIN_DB = 60.0  # normalising by more than this is reported
 SILENT = 1e-30  # a peak below it is silence, which cannot be raised to full scale in float32
 MAX_CHANNELS = 64  # that are converted one by one; ambisonics of the seventh order has as many
@@ -43,11 +44,13 @@ class Converter(Protocol):
         sample_rate: of the blocks, in Hz.
         band: highest frequency that the converter makes, in Hz.
         residual: whether the output is a difference that has to be added to the input.
+        normalizes_input: whether the whole input is to be brought to peak 1 before, and the output back after.
     """
 
     sample_rate: int
     band: float
     residual: bool
+    normalizes_input: bool
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Convert mono float32 blocks ``(n,)`` to mono float32 blocks of the same total length.
@@ -85,7 +88,7 @@ def load_converter(
             Pix2PixConverter,
             representation=description.representation,
             style=style,
-            settings=settings.choose_phase(description),
+            settings=settings.for_model(description),
         )
     else:
         raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
@@ -100,12 +103,16 @@ def convert_audio(audio: np.ndarray, converter: Converter, sample_rate: int | No
         converter: from `load_converter`, or a `Pix2PixConverter` with any network.
         sample_rate: of `audio` and of the output in Hz; None for the converter's.
     """
-    if audio.ndim == 2:
-        return np.stack([convert_audio(channel, converter, sample_rate) for channel in audio])
+    audio, sample_rate = np.asarray(audio, np.float32), sample_rate or converter.sample_rate
+    gain = _input_gain(float(np.abs(audio).max(initial=0)), converter)
+    channels = [_convert_channel(channel * gain, converter, sample_rate) / gain for channel in np.atleast_2d(audio)]
+    return np.reshape(channels, audio.shape)
+
+
+def _convert_channel(audio: np.ndarray, converter: Converter, sample_rate: int) -> np.ndarray:
+    """Converted audio ``(n_samples,)``."""
     if not len(audio):
         return np.zeros(0, np.float32)
-    audio = np.asarray(audio, np.float32)
-    sample_rate = sample_rate or converter.sample_rate
     blocks = converter.convert([resample(audio, sample_rate, converter.sample_rate)])
     converted = np.concatenate([np.zeros(0, np.float32), *blocks])
     converted = resample(converted, converter.sample_rate, sample_rate)
@@ -163,7 +170,8 @@ def _convert_blocks(
     """The converted recording in blocks ``(n, n_channels)`` at `sample_rate`, before its level is adjusted."""
     n_samples = max(1, round(recording.n_samples * sample_rate / recording.sample_rate))
     mid_side = settings.stereo == "mid_side" and n_channels == 2
-    blocks = recordings.read(recording)
+    gain = _input_gain(recording.peak, converter)
+    blocks = (block * gain for block in recordings.read(recording))
     if settings.stereo == "mono":
         blocks = (mean_of_channels(block)[:, np.newaxis] for block in blocks)
     if mid_side:
@@ -184,7 +192,15 @@ def _convert_blocks(
         blocks = recordings.add_streams(blocks, recordings.trim_or_pad(originals, n_samples, n_channels))
     if mid_side:
         blocks = (_sum_and_difference(block) for block in blocks)
-    yield from blocks
+    for block in blocks:
+        yield block / gain
+
+
+def _input_gain(peak: float, converter: Converter) -> np.float32:
+    """The factor for a recording with this peak before it is converted."""
+    if not converter.normalizes_input or peak < SILENT:
+        return np.float32(1)
+    return np.float32(min(1 / peak, MAX_INPUT_GAIN))
 
 
 def _channel(blocks: Iterable[np.ndarray], index: int) -> Iterator[np.ndarray]:

@@ -52,13 +52,14 @@ class Pix2PixConverter:
             network: slices ``(n, n_bins, n_frames, channels)`` in [-1, 1] to ``(n, n_bins, n_frames, 1)``.
             representation: the spectrogram settings that the network was trained with.
             style: log level [0, 1] ``(n_bins, n_frames)``, the second channel of a multitarget network's input.
-            settings: overlap, phase, Griffin-Lim's iterations and high band are used here.
+            settings: overlap, phase, Griffin-Lim's iterations, input level and high band are used here.
             batch_size: maximum number of slices that the network gets at once.
         """
         settings = settings or Settings()
         self.sample_rate = representation.sample_rate
         self.band = representation.n_bins * representation.bin_hz
         self.residual = settings.high_band == "keep"
+        self.normalizes_input = settings.input_level == "peak"
         self._network = network
         self._representation = representation
         self._style = style

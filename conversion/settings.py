@@ -12,6 +12,7 @@ from hum2guitar.converter import HumSettings
 HIGH_BANDS = ("zero", "keep")
 LEVELS = ("normalize", "peak", "match", "none")
 STEREO = ("per_channel", "mid_side", "mono")
+INPUT_LEVELS = ("keep", "peak")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Settings:
         phase: one of `phase.PHASES` (see `phase.apply_phase`), or "auto" for what the model's description recommends,
             "input" if it recommends nothing.
         griffinlim_iterations: iterations of Griffin-Lim.
+        input_level: "keep" the recording's level for the network (as published), bring its "peak" to full scale before
+            the network and the output back to the level after it, or "auto" for what the model's description
+            recommends, "keep" if it recommends nothing.
         high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
             input's own sound.
         level: "normalize" to a true peak of -1 dB of full scale, which no player clips; "peak" to the greatest sample 1
@@ -39,6 +43,7 @@ class Settings:
     overlap: float = 0.25
     phase: str = "auto"
     griffinlim_iterations: int = 16
+    input_level: str = "auto"
     high_band: str = "zero"
     level: str = "normalize"
     stereo: str = "per_channel"
@@ -46,15 +51,19 @@ class Settings:
     subtype: str | None = None
     hum: HumSettings = dataclasses.field(default_factory=HumSettings)
 
-    def choose_phase(self, description: weights.Description) -> Settings:
-        """These settings with the phase that the model recommends, if they leave it to the model.
+    def for_model(self, description: weights.Description) -> Settings:
+        """These settings with what the model recommends where they leave it to the model.
 
         Raises:
-            InputError: it recommends an unknown one.
+            InputError: it recommends something unknown.
         """
-        if self.phase != "auto":
-            return self
-        phase = description.settings.get("phase", "input")
-        if phase not in PHASES:
-            raise InputError(f"{description.path}: expected a phase of {', '.join(PHASES)}, found {phase!r}")
-        return dataclasses.replace(self, phase=phase)
+        chosen = {}
+        for name, default, known in (("phase", "input", PHASES), ("input_level", "keep", INPUT_LEVELS)):
+            if getattr(self, name) != "auto":
+                continue
+            chosen[name] = description.settings.get(name, default)
+            if chosen[name] not in known:
+                raise InputError(
+                    f"{description.path}: expected as {name} one of {', '.join(known)}, found {chosen[name]!r}"
+                )
+        return dataclasses.replace(self, **chosen)

@@ -166,7 +166,7 @@ def load_models(
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
             styled = read_style(style or following[pair], description.representation)
-            chosen = settings.choose_phase(description)
+            chosen = settings.for_model(description)
             converter = Pix2PixConverter(network, description.representation, styled, chosen)
             return convert_audio(audio, converter, sample_rate)
 

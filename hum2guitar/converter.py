@@ -92,6 +92,7 @@ class HumConverter:
     """
 
     residual = False
+    normalizes_input = False
 
     def __init__(
         self,

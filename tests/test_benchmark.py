@@ -96,7 +96,12 @@ def test_plain_synthesis_is_that_of_the_command(tmp_path):
     (tmp_path / "notes" / "notes.json").write_text('{"sample_rate": 44100}')  # as the command keeps its notes
     write_midi(tmp_path / "midi" / "a.mid", [(0, 0.5, 60, 100), (0.25, 0.4, 64, 49), (0.3, 1.7, 60, 127)])
     flags = ["--midi_path", tmp_path / "midi", "--audios_path", tmp_path / "ours", "--instruments", "guitar_acoustic"]
-    assert synthesize_audios.main([*map(str, flags), "--nsynth_path", str(tmp_path / "notes"), "--jobs", "1"]) == 0
+    assert (
+        synthesize_audios.main(
+            [*map(str, flags), "--nsynth_path", str(tmp_path / "notes"), "--jobs", "1", "--ending", "cut"]
+        )
+        == 0
+    )
     benchmark.synthesize_audios_plainly(tmp_path / "midi", tmp_path / "notes", "guitar_acoustic", tmp_path / "plain")
     ours, rate = soundfile.read(tmp_path / "ours" / "guitar_acoustic" / "a.wav")
     plain, plain_rate = soundfile.read(tmp_path / "plain" / "a.wav")
@@ -110,7 +115,8 @@ def test_plain_conversion_is_that_of_the_command(write_generator, tmp_path):
     soundfile.write(tmp_path / "in.wav", audio, 44100)
     weights_path = write_generator(tmp_path / "generator.h5", base_filters=4)
     flags = ["--model", weights_path, "--input", tmp_path / "in.wav", "--output", tmp_path / "ours.wav"]
-    assert predict.main([*map(str, flags), "--overlap", "0", "--gpu", "-1", "--subtype", "float"]) == 0
+    flags += ["--overlap", "0", "--level", "peak", "--subtype", "float", "--gpu", "-1"]
+    assert predict.main([*map(str, flags)]) == 0
     benchmark.convert_plainly(str(tmp_path / "in.wav"), str(weights_path), str(tmp_path / "plain.wav"))
     ours, plain = (soundfile.read(tmp_path / f"{way}.wav")[0] for way in ("ours", "plain"))
     plain = np.pad(plain, (0, len(ours) - len(plain)))  # the inverse transform ends with the last whole hop

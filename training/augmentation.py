@@ -31,7 +31,7 @@ BAND_SD_DB = 4.0  # normal, each band on its own
 TILT_SD_DB = 3.0  # normal
 HIGH_PASS_HZ = (80.0, 350.0)  # log-uniform; telephone: 300 to 3400 Hz (ITU-T G.712)
 LOW_PASS_HZ = (3000.0, 7000.0)  # log-uniform; early electrical recordings: about 100 to 5000 Hz
-LEVEL_DB = (-9.0, 0.0)  # the target keeps its level, so much more would ask the network to guess how loud a slice was
+LEVEL_DB = (-4.0, 0.0)  # the target keeps its level, so much more would ask the network to guess how loud a slice was
 NOISE_DB = (-80.0, -50.0)
 NOISE_SLOPE_DB = (-6.0, 0.0)  # per octave: from brown to white
 

@@ -4,13 +4,16 @@ import pathlib
 
 import numpy as np
 import pytest
-from made_conversions import read_refusal, run, write_discriminator, write_tone
+import soundfile
+from made_conversions import RATE, make_music, read_refusal, run, write_discriminator, write_tone
 
 import predict_multitarget
 from common import weights
 from common.errors import InputError
 from conversion import models as models_module
+from conversion.files import convert_audio, convert_file, load_converter
 from conversion.models import describe_generator, find_by_name, short_name
+from conversion.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +210,26 @@ def test_the_phase_that_a_model_recommends_is_used(tmp_path, write_generator):
     assert outputs["recommended", "input"] == outputs["plain", "input"]
 
 
-def test_an_unknown_recommendation_is_refused(tmp_path, write_generator, capsys):
-    write_generator(tmp_path / "g.h5", phase="minimum")
+def test_a_model_may_ask_for_recordings_at_full_scale(tmp_path, write_generator):
+    """Then a quiet recording gives the output of a loud one, quieter by the same factor."""
+    models = {}
+    for name, settings in (("keep", {}), ("peak", {"input_level": "peak"})):
+        write_generator(tmp_path / f"{name}.h5", **settings)
+        models[name] = load_converter(weights.describe(tmp_path / f"{name}.h5"))
+    loud = make_music(2)
+    quiet = np.stack([loud / 10, loud / 100])
+    for name, model in models.items():
+        of_loud, of_quiet = convert_audio(loud, model), convert_audio(quiet, model)
+        error = np.abs(10 * of_quiet[0] - of_loud).max() / np.abs(of_loud).max()
+        assert (error < 1e-3) == (name == "peak")
+        soundfile.write(tmp_path / "in.wav", quiet.T, RATE, "FLOAT")
+        settings = Settings(level="none", subtype="float")
+        convert_file(tmp_path / "in.wav", tmp_path / "out.wav", lambda model=model: model, settings)
+        np.testing.assert_allclose(soundfile.read(tmp_path / "out.wav")[0].T, of_quiet, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "value"), [("phase", "minimum"), ("input_level", "loud")])
+def test_an_unknown_recommendation_is_refused(tmp_path, write_generator, capsys, name, value):
+    write_generator(tmp_path / "g.h5", **{name: value})
     ends = ["--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
-    assert "found 'minimum'" in read_refusal(capsys, "--model", tmp_path / "g.h5", *ends)
+    assert f"found '{value}'" in read_refusal(capsys, "--model", tmp_path / "g.h5", *ends)

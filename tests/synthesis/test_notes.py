@@ -7,7 +7,7 @@ import pytest
 from made_notes import made_note, measured_f0, piece_of, write_notes
 
 from common.errors import InputError
-from synthesis.mixing import synthesize
+from synthesis.mixing import Playing, synthesize
 from synthesis.notes import NSYNTH_RATE, NoteBank, NoteCache, Reading, align_onset, find_notes, remove_dc
 
 RATE = NSYNTH_RATE
@@ -72,7 +72,7 @@ def test_beyond_an_octave_there_is_silence_and_it_is_counted(bank):
     audio, counts = synthesize(piece_of((0, 1, 35, 100), (0, 1, 60, 80), (0, 1, 60, 100), (0, 1, 61, 100)), bank)
     assert counts == {"played": 4, "silent": 1, "velocity": 1, "pitch": 1}
     assert audio.any()
-    audio, counts = synthesize(piece_of((0, 1, 20, 100)), bank)
+    audio, counts = synthesize(piece_of((0, 1, 20, 100)), bank, Playing(ending="cut"))
     assert not audio.any()
     assert len(audio) == 44100
     assert counts == {"played": 1, "silent": 1}
