@@ -239,7 +239,7 @@ def test_it_exports_without_tensorflow(tmp_path, generator):
 
 
 def test_the_program_in_the_documentation_gives_what_predict_gives(tmp_path, generator):
-    """With --overlap 0 and --level peak, apart from rounding to 16 bits; the program knows neither this project nor librosa."""
+    """With --overlap 0 and --level peak, apart from rounding to 16 bits; the program knows nothing of this project."""
     page = (ROOT / "docs/export.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     rng = np.random.default_rng(0)
