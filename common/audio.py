@@ -23,6 +23,15 @@ AUDIO_EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".snd",
     ".m4a", ".aac", ".mp4", ".wma", ".webm", ".mka", ".amr", ".ac3",
 )  # fmt: skip
+# What ffmpeg may read: files and formats of single recordings. Others (playlists, lists of pictures, stream
+# descriptions) would lead it to other files and to the network.
+_ONLY_THIS_FILE = (
+    "-protocol_whitelist", "file",
+    "-format_whitelist", "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,"
+    "loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,ogg,shn,tak,truehd,tta,voc,w64,"
+    "wav,wv",
+)  # fmt: skip
+MAX_DECODER_BYTES = 2**29  # of one piece of memory
 BLOCK = 2**16  # samples read at a time
 MIN_RATE, MAX_RATE = 100, 10**7  # Hz, of a recording
 MAX_BLOCK = 2**23  # values of all channels that are read at a time
@@ -202,12 +211,16 @@ def _decode(path: str | os.PathLike, reason: str, folder: str) -> str:
         )
     # caf has no limit of 4 GB. libsndfile would read the float samples of ffmpeg's w64 as integers.
     decoded = os.path.join(folder, "decoded.caf")
-    source = f"file:{os.fspath(path)}"  # otherwise text before a colon would be taken as a protocol
-    command = [ffmpeg, "-v", "error", "-nostdin", "-i", source, "-vn", "-c:a", "pcm_f32le", decoded]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    # Without the file: in front, text before a colon would be taken as a protocol. Where there is /dev/stdin, ffmpeg
+    # does not even learn the file's name and folder. A pipe would not do: m4a may have its index at the end.
+    source = "file:/dev/stdin" if os.path.exists("/dev/stdin") else f"file:{os.fspath(path)}"
+    command = [ffmpeg, "-v", "error", "-nostdin", "-max_alloc", str(MAX_DECODER_BYTES), *_ONLY_THIS_FILE]
+    command += ["-i", source, "-vn", "-c:a", "pcm_f32le", decoded]
+    with open_regular(path, "a recording") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise InputError(f"{path}: expected audio, and ffmpeg found none: {lines[-1]}")
+        raise InputError(f"{path}: expected audio, and ffmpeg found none: {lines[-1].replace(source, 'the file')}")
     return decoded
 
 

@@ -278,3 +278,19 @@ def test_the_true_peak_of_short_streams_is_at_least_that_of_the_samples():
         meter = audio.TruePeak()
         meter.add(np.full((n, 2), -0.5, np.float32))
         assert (0.5 if n else 0) <= meter.value < 0.75
+
+
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{other}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{other}'\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 4000 RTP/AVP 0\nc=IN IP4 127.0.0.1\n",
+}
+
+
+@pytest.mark.skipif(find_ffmpeg() is None, reason="needs ffmpeg")
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_playlist_is_no_recording(tmp_path, kind):
+    write_audio(tmp_path / "other.wav", 0.1 * np.ones(3000), RATE)
+    (tmp_path / "a.m4a").write_text(PLAYLISTS[kind].format(other=tmp_path / "other.wav"))
+    with pytest.raises(InputError, match=r"a\.m4a: expected audio, and ffmpeg found none"):
+        read_audio(tmp_path / "a.m4a")
