@@ -29,7 +29,7 @@ CLOSED_PIPE = 141
 # System errors that the user can fix, reported in one line; any other keeps its traceback.
 _FIXABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG, errno.ENOENT, errno.EFBIG,
+    errno.ENAMETOOLONG, errno.ENOENT, errno.EFBIG, errno.ELOOP, errno.EILSEQ,
 }  # fmt: skip
 
 

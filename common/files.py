@@ -145,7 +145,7 @@ def remove_files(folder: str | os.PathLike, pattern: str, names: Iterable[str] |
         InputError: one of these folders is a link, so that the files lie elsewhere. Nothing has been removed then.
     """
     with os.scandir(folder) as entries:
-        chosen = [entry for entry in entries if entry.is_dir() and (names is None or entry.name in names)]
+        chosen = [entry for entry in entries if os.path.isdir(entry.path) and (names is None or entry.name in names)]
     found = {entry.path: list(pathlib.Path(entry.path).glob(pattern)) for entry in chosen}
     for entry in chosen:
         if entry.is_symlink() and found[entry.path]:

@@ -16,9 +16,10 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -39,6 +40,7 @@ LOCAL_ENHANCER = "local_enhancer"
 MULTISCALE_DISCRIMINATOR = "multiscale_discriminator"
 KERAS_ATTRIBUTES = ("layer_names", "backend", "keras_version", "model_config", "training_config")
 DISCRIMINATORS = (PATCHGAN, MULTISCALE_DISCRIMINATOR)
+MAX_NAME = 200  # characters of an instrument's name in a description
 MAX_NAMES = 200  # of layers in a file, and of arrays in a layer
 _NAMES = {UNET: "a U-Net generator", PATCHGAN: "a PatchGAN discriminator"}
 
@@ -276,7 +278,7 @@ def describe(path: str | os.PathLike) -> Description:
     if network not in (None, UNET, PATCHGAN):
         in_channels, base_filters = settings.get("in_channels"), settings.get("base_filters")
         if network in (GLOBAL_GENERATOR, LOCAL_ENHANCER):
-            _check_hum2guitar(path, network, base_filters, dict(groups))
+            _check_hum2guitar(path, network, in_channels, base_filters, dict(groups))
         return Description(path, network, in_channels, base_filters, settings)
     first = shapes[0] if shapes else ()
     if len(first) != 4 or first[:2] != (4, 4):
@@ -301,24 +303,53 @@ def describe(path: str | os.PathLike) -> Description:
 
 
 def check_settings(path: str | os.PathLike, settings: dict) -> None:
-    """Refuse a file's own description that holds other types than ours.
+    """Refuse a file's own description that holds other types than ours, or names that cannot be shown.
 
     Raises:
         InputError: naming the entry.
     """
-    kinds = {"system": str, "network": str, "origin": str, "targets": list, "representation": dict}
-    for key, kind in kinds.items():
-        if key in settings and not isinstance(settings[key], kind):
-            raise InputError(
-                f"{path}: expected {key} to be of type {kind.__name__}, found {type(settings[key]).__name__}"
-            )
-    if not all(isinstance(target, str) for target in settings.get("targets", [])):
-        raise InputError(f"{path}: expected targets to be names, found {settings['targets']}")
+    for key, (expected, is_valid) in _SETTINGS.items():
+        if key in settings and not is_valid(settings[key]):
+            raise InputError(f"{path}: expected {key} to be {expected}, found {repr(settings[key])[:100]}")
 
 
-def _check_hum2guitar(path: pathlib.Path, network: str, base_filters: int | None, found: dict[str, list]) -> None:
-    if not isinstance(base_filters, int) or base_filters < 1:
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_NAME and value.isprintable()
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_NAMES and all(map(_is_name, value))
+
+
+def _is_whole(value: object, maximum: int = 2**53) -> bool:
+    return type(value) is int and 0 <= value <= maximum
+
+
+def _is_number(value: object) -> bool:
+    is_nan = type(value) is float and math.isnan(value)  # if there was no validation
+    return is_nan or (type(value) in (int, float) and abs(value) <= 2**53)
+
+
+_NAME = f"a name of up to {MAX_NAME} printable characters"
+_SETTINGS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    **dict.fromkeys(("system", "network", "origin", "f0", "phase"), (_NAME, _is_name)),
+    **dict.fromkeys(("origins", "targets", "voices"), (f"a list of up to {MAX_NAMES} names", _are_names)),
+    "representation": ("a description", lambda value: isinstance(value, dict)),
+    **dict.fromkeys(("epoch", "in_channels", "base_filters"), ("a whole number", _is_whole)),
+    "seed": ("a whole number below 2**32", lambda value: _is_whole(value, 2**32 - 1)),
+    **dict.fromkeys(("validation_mae", "copy_mae"), ("a number", _is_number)),
+    "validation_split": ("a number from 0 to 0.9", lambda value: _is_number(value) and 0 <= value <= 0.9),
+    **dict.fromkeys(("identity", "augment"), ("true or false", lambda value: value in (True, False))),
+}
+
+
+def _check_hum2guitar(
+    path: pathlib.Path, network: str, in_channels: int | None, base_filters: int | None, found: dict[str, list]
+) -> None:
+    if not base_filters:
         raise InputError(f"{path}: expected a number of base filters, found {base_filters!r}")
+    if in_channels not in (None, 1):
+        raise InputError(f"{path}: expected one input channel of {network}, found {in_channels}")
     layout = hum2guitar_layout(network, base_filters)
     expected = {name: [shape for _, shape in arrays] for name, arrays in layout}
     for name in [*expected, *found]:

@@ -307,11 +307,11 @@ def _parse_description(path: pathlib.Path, metadata: dict[str, str]) -> weights.
     except (LookupError, InputError):
         raise InputError(f"{path}: expected a file written by export.py, found no description in it") from None
     weights.check_settings(path, settings)
-    numbers = isinstance(in_channels, int) and isinstance(base_filters, int)
-    if network not in BUILDERS or not numbers or not 0 < base_filters <= MAX_BASE_FILTERS or not 0 < in_channels <= 2:
+    channels = (1, 2) if network == weights.UNET else (1,)
+    if network not in BUILDERS or not 0 < base_filters <= MAX_BASE_FILTERS or in_channels not in channels:
         raise InputError(
-            f"{path}: expected {', '.join(BUILDERS)} with 1 or 2 input channels and up to {MAX_BASE_FILTERS} base "
-            f"filters, found {network!r} with {in_channels!r} and {base_filters!r}"
+            f"{path}: expected {', '.join(BUILDERS)} with 1 or (unet) 2 input channels and up to {MAX_BASE_FILTERS} "
+            f"base filters, found {network!r} with {in_channels!r} and {base_filters!r}"
         )
     settings = {key: value for key, value in settings.items() if key not in ("input", "output")}
     return weights.Description(path, network, in_channels, base_filters, settings)

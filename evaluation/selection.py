@@ -240,7 +240,7 @@ def _held_out_pieces(features: str | os.PathLike, origin: str, target: str, spli
     Training splits the pieces of all its instruments, so these have to be in the data set. If they are not, the split
     is that of a training run from `origin` to `target`.
     """
-    folders = {entry.name for entry in os.scandir(features) if entry.is_dir()}
+    folders = {entry.name for entry in os.scandir(features) if os.path.isdir(entry.path)}
     missing = {*split.origins, *split.targets} - folders - set(map(dataset.instrument_of, folders))
     remarks = []
     if missing:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.audio import read_audio, resample, write_audio
+from common.audio import MAX_RATE, MIN_RATE, read_audio, resample, write_audio
 from common.errors import InputError
 from common.files import existing_folder, read_json
 
@@ -130,6 +130,8 @@ def find_notes(
             raise InputError(f"{what}: expected some of those in {folder} ({listed(there)}), found {name}")
     kept = folder / NOTES_NAME
     kept_rate = read_json(kept).get("sample_rate") if kept.exists() else None
+    if kept_rate is not None and (type(kept_rate) is not int or not MIN_RATE <= kept_rate <= MAX_RATE):
+        raise InputError(f"{kept}: expected a sample rate of {MIN_RATE} to {MAX_RATE} Hz, found {str(kept_rate)[:100]}")
     rate, raw = kept_rate or NSYNTH_RATE, not kept_rate
     return [Instrument(name, notes[name, preset], rate, raw=raw) for name in names]
 

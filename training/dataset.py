@@ -78,7 +78,9 @@ def find_pairs(
         InputError: no such folder, an instrument that is not there, or nothing to pair.
     """
     folder = existing_folder(dataset_path, "--dataset_path")
-    present = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    present = sorted(
+        entry.name for entry in os.scandir(folder) if os.path.isdir(entry.path) and not entry.name.startswith(".")
+    )
     origin_folders = _voices(folder, present, origins, "--origin")
     target_folders = _voices(folder, present, targets, "--target")
     # The original program and its users also make sets of any slices; ours writes a piece's slice 0 last.

@@ -127,7 +127,12 @@ def _suggested(folder: pathlib.Path, flag: str, adversarial: bool) -> float:
     """The rate that ``--findlr`` wrote into `folder`."""
     path = folder / f"{LR_FINDER}.json"
     suggestion = read_json(path).get(flag) if path.exists() else None
-    if not isinstance(suggestion, float):
-        shown = flag if adversarial else "lr"
+    shown = flag if adversarial else "lr"
+    if suggestion is None:
         raise InputError(f"--{shown}: expected the suggestion of --findlr in {path}, found none")
+    if not isinstance(suggestion, float) or not 0 < suggestion <= 1:
+        raise InputError(
+            f"--{shown}: expected the suggestion of --findlr in {path}, above 0 and up to 1, "
+            f"found {repr(suggestion)[:100]}"
+        )
     return suggestion

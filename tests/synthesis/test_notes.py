@@ -149,3 +149,7 @@ def test_notes_of_another_sample_rate_are_told_by_their_description(tmp_path):
     (tmp_path / "notes.json").write_text('{"sample_rate": 44100}')
     (kept,) = find_notes(tmp_path, ["keyboard_acoustic"])
     assert (raw.sample_rate, raw.raw, kept.sample_rate, kept.raw) == (16000, True, 44100, False)
+    for rate in ("0", "1e9", '"44100"', "[1]", "true"):
+        (tmp_path / "notes.json").write_text(f'{{"sample_rate": {rate}}}')
+        with pytest.raises(InputError, match=r"notes\.json: expected a sample rate"):
+            find_notes(tmp_path, ["keyboard_acoustic"])

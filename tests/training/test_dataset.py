@@ -282,3 +282,12 @@ def test_a_million_feature_files_start_with_their_names_alone_in_memory(tmp_path
     assert n_samples == n_training + n_held_out == 500_000
     assert n_held_out == 50_000
     assert grown_mb < 600  # a name takes some hundred bytes; one slice alone is 128 KiB
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_folder_that_is_a_link_to_itself_is_no_instrument(tmp_path, noise_features):
+    folder = noise_features(tmp_path, {"piano": {"a": 2}, "guitar": {"a": 2}})
+    (folder / "endless").symlink_to(folder / "endless")
+    assert dataset.find_pairs(folder, ["any"], ["guitar"]).origins == ("guitar", "piano")
+    with pytest.raises(InputError, match="found 'endless'"):
+        dataset.find_pairs(folder, ["endless"], ["guitar"])

@@ -4,6 +4,7 @@ import pytest
 
 import train
 import train_generator
+from common.errors import InputError
 from common.files import write_json
 from training import rates
 
@@ -61,3 +62,10 @@ def test_auto_reads_the_suggestion(choose, tmp_path):
     chosen = choose("--gen_lr auto --disc_lr auto --base_filters 8")
     assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 0.5, 0.5, "linear")
     assert "--findlr" in chosen.reason
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.001, 1e300, float("nan"), "0.1", True, None, [0.1]])
+def test_a_suggestion_that_is_no_rate_is_refused(choose, tmp_path, rate):
+    write_json(tmp_path / "lr_finder.json", {"gen_lr": rate, "disc_lr": 0.5})
+    with pytest.raises(InputError, match=r"--gen_lr: expected .*lr_finder\.json"):
+        choose("--gen_lr auto --disc_lr auto --base_filters 8")
