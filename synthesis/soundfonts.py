@@ -8,12 +8,15 @@ import importlib.util
 import io
 import os
 import pathlib
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from common.audio import resample
 from common.errors import InputError
+from common.files import open_regular
 from synthesis.notes import (
     HELD_SECONDS,
     NOTE_SECONDS,
@@ -35,6 +38,8 @@ PACKAGES = {
     "timgm6mb": "the Python package pretty_midi or Debian's package timgm6mb-soundfont",
 }
 VOLUME, REVERB, CHORUS, ALL_SOUND_OFF = 7, 91, 93, 120  # control change numbers
+MAX_SECONDS = 300  # that one pitch may take to render
+MAX_BYTES = 2**30  # of memory beside four times the size of the SoundFont
 SPARE_SECONDS = 0.1  # rendered beyond a note's length, because aligning its onset removes what lies before
 # NSynth's families (rows) and sources to General MIDI programs, counted from 0.
 SOURCES = ("acoustic", "electronic", "synthetic")
@@ -151,7 +156,7 @@ def soundfont_programs(path: str | os.PathLike, flag: str = "--soundfont") -> se
     """
     if not os.path.isfile(path):
         raise InputError(f"{flag}: expected an .sf2 file, found none at {path}")
-    with open(path, "rb") as file:
+    with open_regular(path, "an .sf2 file") as file:
         header = file.read(12)
         end = os.path.getsize(path)
         while header[:4] == b"RIFF" and header[8:] == b"sfbk" and file.tell() < end:
@@ -159,6 +164,8 @@ def soundfont_programs(path: str | os.PathLike, flag: str = "--soundfont") -> se
             if kind == b"LIST" and file.read(4) == b"pdta":
                 continue  # its chunks follow
             if kind == b"phdr":
+                if size % 38 or file.tell() + size > end:  # bytes of a record
+                    break
                 records = np.frombuffer(file.read(size), np.dtype([("name", "S20"), ("at", "<u2", 2), ("rest", "S14")]))
                 return {int(program) for program, bank in records["at"][:-1] if bank == 0}  # the last one is a mark
             file.seek(size + size % 2 - 4 * (kind == b"LIST"), os.SEEK_CUR)
@@ -168,7 +175,7 @@ def soundfont_programs(path: str | os.PathLike, flag: str = "--soundfont") -> se
 @functools.lru_cache(16)
 def fingerprint(path: str | os.PathLike) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
+    with open_regular(path, "an .sf2 file") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
@@ -185,7 +192,6 @@ def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.n
     Raises:
         InputError: midirenderer cannot render this SoundFont.
     """
-    import midirenderer
     import mido
     import soundfile
 
@@ -215,14 +221,41 @@ def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.n
     midi = io.BytesIO()
     mido.MidiFile(tracks=[track], ticks_per_beat=480).save(file=midi)
     try:
-        rendered = midirenderer.render_wave_from(pathlib.Path(soundfont).read_bytes(), midi.getvalue())
-        audio, rate = soundfile.read(io.BytesIO(rendered), dtype="float32", always_2d=True)
+        audio, rate = soundfile.read(io.BytesIO(_render(soundfont, midi.getvalue())), dtype="float32", always_2d=True)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads ({error})") from None
     audio = audio.mean(axis=1)
     starts = [round(index * spacing * rate) for index in range(len(VELOCITIES))]
+    if len(audio) < round(end * rate) or not np.isfinite(audio).all():
+        raise InputError(f"{soundfont}: expected a SoundFont that sounds, found damaged audio in program {program}")
     notes = np.stack([audio[start : start + round((NOTE_SECONDS + SPARE_SECONDS) * rate)] for start in starts])
     return np.clip(resample(notes, rate, SAMPLE_RATE), -1, 1)
+
+
+def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
+    """The wav file that midirenderer makes of a MIDI file, in a process of its own (`synthesis.renderer`).
+
+    Raises:
+        InputError: that process fails, dies, or takes too long.
+    """
+    package = importlib.util.find_spec("midirenderer")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("No module named 'midirenderer'", name="midirenderer")
+    with open_regular(soundfont, "an .sf2 file") as file:
+        max_bytes = MAX_BYTES + 4 * os.fstat(file.fileno()).st_size
+    program, packages = pathlib.Path(__file__).with_name("renderer.py"), pathlib.Path(package.origin).parents[1]
+    # -I and -S leave out what takes time and is not needed; the folder of the package is passed on instead.
+    command = [sys.executable, "-I", "-S", str(program), str(packages), os.fspath(soundfont), str(max_bytes)]
+    try:
+        done = subprocess.run(command, input=midi, capture_output=True, timeout=MAX_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        reason = f"it takes more than {MAX_SECONDS} s for one pitch"
+    else:
+        if not done.returncode:
+            return done.stdout
+        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        reason = lines[-1].strip()[:200] if lines else f"exit status {done.returncode}"
+    raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads, found a damaged one ({reason})")
 
 
 def prepare_pitch(source: SoundFontProgram, pitch: int) -> list[np.ndarray]:

@@ -74,6 +74,29 @@ def test_what_is_no_soundfont_is_told(tmp_path, content):
         render_pitch(tmp_path / "a.sf2", 0, 60)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_soundfont_is_rendered_or_refused_in_one_line(tmp_path, soundfont, seed, capfd):
+    """On some of them the renderer panics: in a process of its own."""
+    content = bytearray(soundfont.read_bytes())
+    start, rng = content.rindex(b"pdta"), np.random.default_rng(seed)  # the tables of presets, instruments and samples
+    for place in rng.integers(start, len(content), 3000):
+        content[place] = rng.integers(256)
+    (tmp_path / "a.sf2").write_bytes(content)
+    said = ""
+    try:
+        assert np.isfinite(render_pitch(tmp_path / "a.sf2", 25, 60)).all()
+    except InputError as error:
+        said = str(error)
+    assert not said or ("a.sf2" in said and "\n" not in said)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_death_of_the_renderer_is_one_line(tmp_path, soundfont, monkeypatch):
+    monkeypatch.setattr(soundfonts, "MAX_BYTES", -4 * soundfont.stat().st_size + 2**20)  # not enough to start
+    with pytest.raises(InputError, match=r"\.sf2: expected a SoundFont that midirenderer reads, found a damaged one"):
+        render_pitch(soundfont, 25, 60)
+
+
 def test_a_soundfont_is_found_where_packages_put_it(tmp_path, monkeypatch):
     own, system = tmp_path / "own.sf2", tmp_path / "share" / "GeneralUser-v1.47.sf2"
     system.parent.mkdir()
