@@ -349,9 +349,12 @@ def _begin(run: Run) -> Progress:
                 f"--epochs: expected the number of the last epoch, above the {offset} that {generator} was trained "
                 f"for, found {settings.epochs}"
             )
-        model.load_into(networks.generator, generator)
-        if networks.discriminator is not None and discriminator.exists():
-            model.load_into(networks.discriminator, discriminator)
+        try:
+            model.load_into(networks.generator, generator)
+            if networks.discriminator is not None and discriminator.exists():
+                model.load_into(networks.discriminator, discriminator)
+        except InputError as error:
+            raise InputError(f"{error}; another --models_path leaves them alone, --fresh sets them aside") from None
         print(f"Going on from the bare weights {generator} as epoch {offset + 1}")
     elif settings.epoch_offset:
         raise InputError(f"--epoch_offset: expected weights to go on from, found no {generator}")
@@ -500,7 +503,14 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
     batches = itertools.islice(training_stream, stop - first)
     later_steps = run.first_step + run.n_steps - stop
     ends = run.end_seconds * (1 + math.ceil(later_steps / run.steps_per_epoch))
-    status = Status(label, stop - first_of_epoch, progress.step, later_steps=later_steps, later_seconds=ends)
+    status = Status(
+        label,
+        stop - first_of_epoch,
+        progress.step,
+        later_steps=later_steps,
+        later_seconds=ends,
+        is_first=not run.end_seconds,
+    )
     with contextlib.closing(status):
         for number, (inputs, target) in enumerate(batches, first):
             rates = map(tf.constant, run.learning_rates(number))

@@ -25,6 +25,7 @@ class Status:
         stream: a text file; None is standard output.
         later_steps: steps of the run after this epoch; None for work that is not an epoch of a run.
         later_seconds: what the ends of this epoch and of the later ones take together, in seconds.
+        is_first: whether the first call of `advance` includes the compilation of the step: no estimate rests on it.
     """
 
     def __init__(
@@ -35,12 +36,13 @@ class Status:
         stream=None,
         later_steps: int | None = None,
         later_seconds: float = 0.0,
+        is_first: bool = False,
     ) -> None:
         self.label, self.n_steps, self.step = label, n_steps, first
         self.later_steps, self.later_seconds = later_steps, later_seconds
         self.stream = stream or sys.stdout
         self.started = self.printed = time.monotonic()
-        self.first = first
+        self.first, self.is_first = first, is_first
         self.bar = None
         if self.stream.isatty():
             from tqdm import tqdm
@@ -52,18 +54,27 @@ class Status:
         self.step += n
         text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         now = time.monotonic()
-        seconds_per_step = (now - self.started) / max(1, self.step - self.first)
-        left = seconds_per_step * (self.n_steps - self.step)
-        of_run = ""
-        if self.later_steps is not None:
-            of_run = f"{duration(left + seconds_per_step * self.later_steps + self.later_seconds)} of the run"
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"{text}  {of_run} left" if of_run else text, refresh=False)
+        if self.is_first:
+            self.is_first, self.started, self.first = False, now, self.step
+        of_epoch, of_run = self._estimate(now)
+        if self.bar is not None:  # which shows the time left of the epoch itself
+            self.bar.set_postfix_str(f"{text}  {of_run} of the run left" if of_run else text, refresh=False)
             self.bar.update(n)
         elif now - self.printed > STATUS_SECONDS:
             self.printed = now
-            shown = f"{left:.0f} s left" + (f" of the epoch, {of_run}" if of_run else "")
-            print(f"{self.label}  step {self.step}/{self.n_steps}  {text}  {shown}", file=self.stream, flush=True)
+            left = f"  {of_epoch} left" if of_epoch else ""
+            left += f" of the epoch, {of_run} of the run" if of_run else ""
+            print(f"{self.label}  step {self.step}/{self.n_steps}  {text}{left}", file=self.stream, flush=True)
+
+    def _estimate(self, now: float) -> tuple[str, str]:
+        """The time left of the epoch and of the run as text; empty where nothing is known."""
+        if self.step == self.first:
+            return "", ""
+        seconds_per_step = (now - self.started) / (self.step - self.first)
+        left = seconds_per_step * (self.n_steps - self.step)
+        if self.later_steps is None:
+            return f"{left:.0f} s", ""
+        return f"{left:.0f} s", duration(left + seconds_per_step * self.later_steps + self.later_seconds)
 
     def close(self) -> None:
         """Remove the bar from the terminal."""

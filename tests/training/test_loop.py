@@ -389,6 +389,11 @@ def test_the_epoch_in_the_weights_file_is_the_default_of_epoch_offset(trainer, t
     model.save(model.build_generator(1, 2, seed=77), folder / "generator.h5", {"epoch": 3})
     with pytest.raises(InputError, match=r"--epochs: .* above the 3 that"):
         trainer.fit(folder, epochs=3)
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    model.save(model.build_generator(1, 1, seed=77), shipped / "generator.h5", {"epoch": 3})
+    with pytest.raises(InputError, match=r"another architecture; another --models_path leaves them alone"):
+        trainer.fit(shipped, epochs=4)
     trainer.fit(folder, epochs=4, max_steps=1)
     assert [(row["epoch"], row["step"]) for row in history_of(folder)] == [("4", "10")]  # 3 epochs of 3 steps before
 

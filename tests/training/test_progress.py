@@ -58,6 +58,20 @@ def test_time_left_of_the_whole_run(monkeypatch):
     assert "20 min of the run left" in terminal.getvalue()
 
 
+def test_compiling_the_step_is_not_counted(monkeypatch):
+    """The first 10 steps take 100 s, the next 10 take 40 s; 80 are left."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    log = io.StringIO()
+    status = Status("epoch 1/1", 100, stream=log, later_steps=0, is_first=True)
+    for at in (100.0, 140.0):
+        now[0] = at
+        status.advance(10, {"mae": 0.125})
+    first, second = log.getvalue().splitlines()
+    assert "left" not in first
+    assert second.endswith("320 s left of the epoch, 5 min of the run")
+
+
 @pytest.mark.parametrize(("seconds", "text"), [
     (0.4, "0 s"), (99.4, "99 s"), (101, "2 min"), (3600, "60 min"), (99 * 60, "99 min"), (7500, "2 h 05 min"),
 ])  # fmt: skip
