@@ -69,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--phase", choices=("auto", *PHASES), default="auto", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
     add("--reference_iterations", type=count, default=32, help="iterations of Griffin-Lim in the reference row")
+    add(
+        "--plot_format",
+        choices=plots.FORMATS,
+        help="also write the spectrograms of each pair as files; pdf and svg for papers, with text as text",
+    )
     plots.add_arguments(parser)
     cli.add_gpu(parser, default=None)
     return cli.run(parser, evaluate, argv)
@@ -97,7 +102,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     remarks: list[str] = []
     if pairwise:
         pairs, left_out = selection.find_pairs(arguments.origin_audio, arguments.target_audio)
-        title = f"{pathlib.Path(arguments.origin_audio).stem} to {pathlib.Path(arguments.target_audio).stem}"
+        title = _name_pair(pathlib.Path(arguments.origin_audio), pathlib.Path(arguments.target_audio))
     else:
         origin, target = selection.choose_instruments(described, arguments.origin, arguments.target)
         splits, unrecorded = selection.read_splits(
@@ -134,14 +139,27 @@ def evaluate(arguments: argparse.Namespace) -> int:
         shared_frames(arguments.overlap, representation),
         left_out if len(pairs) > 1 else None,  # a single pair that cannot be read is an error of the command
     )
+    names = [model.name for model in models]
     for result in results:
         written.add(result, representation)
+        if arguments.plot_format:
+            report.save_pictures(
+                result, names, arguments.output, arguments.plot_format, representation, arguments.plot_scale
+            )
     if not written.results:
         raise InputError(f"expected a pair that can be read, found none: {left_out[0][1]}")
     print("\n".join([title, *written.remarks, "", report.as_text(written), ""]))
     for path in report.write(written, arguments.output, arguments.latex):
         print(path)
     return cli.report_left_out(left_out)
+
+
+def _name_pair(origin: pathlib.Path, target: pathlib.Path) -> str:
+    """From what to what: the names of files or folders; for files of one name, those of their folders and the name."""
+    if origin.stem != target.stem:
+        return f"{origin.stem} to {target.stem}"
+    origin, target = origin.resolve(), target.resolve()
+    return f"{origin.parent.name} to {target.parent.name}, {origin.stem}"
 
 
 if __name__ == "__main__":

@@ -71,14 +71,31 @@ def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(beside)
 
 
-def spectrogram_png(level: np.ndarray, seconds_per_frame: float, hz_per_bin: float, scale: str = SCALES[0]) -> bytes:
-    """One log level [0, 1] ``(n_bins, n_frames)`` as PNG for a web page, 640 pixels wide, on the whole colour scale."""
-    figure = spectrogram_figure(
-        [("", level)], seconds_per_frame, hz_per_bin, scale=scale, size=(6.4, 2.7), dpi=SCREEN_DPI
-    )
+def spectrogram_png(
+    level: np.ndarray, hz_per_bin: float, scale: str = SCALES[0], size: tuple[int, int] = (1200, 420)
+) -> bytes:
+    """One log level [0, 1] ``(n_bins, n_frames)`` as PNG for a web page, on the whole colour scale, without axes.
+
+    The picture has at most `size` (columns, rows); `frequency_marks` says which frequency is where.
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    n_columns, n_rows = size
+    shown = _thin_bins(_thin_frames(level, n_columns), _bin_edges(len(level), hz_per_bin, None), scale, n_rows)
+    indices = np.clip(np.nan_to_num(shown) * 255, 0, 255).round().astype(np.uint8)[::-1]
+    image = Image.fromarray(indices, "P")
+    image.putpalette(colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
+    image.save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def frequency_marks(n_bins: int, hz_per_bin: float, scale: str = SCALES[0]) -> dict[int, float]:
+    """Round frequencies in Hz and their heights in a picture of `spectrogram_png`, 0 at the bottom to 1 at the top."""
+    low, high = _to_scale(_shown_range(_bin_edges(n_bins, hz_per_bin, None), scale), scale)
+    marks = _round_frequencies(low, high, scale)
+    return {mark: float((_to_scale(mark, scale) - low) / (high - low)) for mark in marks}
 
 
 def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_frame: float) -> None:
@@ -483,18 +500,27 @@ def _from_scale(places: np.ndarray, scale: str) -> np.ndarray:
 
 
 def _mark_frequencies(axis, scale: str) -> None:
-    """Put ticks at round frequencies, as far as there is room for their labels; a linear axis has its own."""
+    """Put ticks at round frequencies; a linear axis has its own."""
+    if scale != "linear":
+        marks = _round_frequencies(*axis.get_ylim(), scale)
+        axis.set_yticks(_to_scale(marks, scale), [str(mark) for mark in marks])
+
+
+def _round_frequencies(low: float, high: float, scale: str) -> list[int]:
+    """Round frequencies between two places on an axis, as far as there is room for their labels."""
+    candidates = [20000, 10000, 5000, 2000, 1000, 500, 200, 100]
     if scale == "linear":
-        return
-    low, high = axis.get_ylim()
+        candidates = list(range(20000, 0, -2000))
+    elif scale == "log":
+        candidates += [50, 20]
     marks: list[int] = []
-    for mark in (20000, 10000, 5000, 2000, 1000, 500, 200, 100, *((50, 20) if scale == "log" else ())):
+    for mark in candidates:
         place = _to_scale(mark, scale)
         if low <= place <= high and (not marks or _to_scale(marks[-1], scale) - place > (high - low) / 20):
             marks.append(mark)
     if len(marks) < 2:  # a narrow band
         marks = [round(_from_scale(place, scale)) for place in np.linspace(low, high, 4)]
-    axis.set_yticks(_to_scale(marks, scale), [str(mark) for mark in marks])
+    return marks
 
 
 def _mark_times(axis, seconds: float, max_ticks: int) -> None:

@@ -13,7 +13,9 @@ import io
 import json
 import os
 import pathlib
+import re
 import string
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -51,6 +53,7 @@ class Report:
         sounds: pair: {"origin", "target", each model: `Sound`} of the pairs on the page.
         page_pairs: maximum number of pairs on the page; those with the greatest MAE are shown.
         plot_scale: frequency axis of the spectrograms, as in `plots.spectrogram_figure`.
+        frequency_marks: frequency in Hz: its height in the pictures, 0 to 1.
     """
 
     title: str
@@ -62,6 +65,7 @@ class Report:
     sounds: dict[str, dict[str, Sound]] = dataclasses.field(default_factory=dict)
     page_pairs: int = 12
     plot_scale: str = plots.SCALES[0]
+    frequency_marks: dict[int, float] = dataclasses.field(default_factory=dict)
 
     @property
     def ranking_column(self) -> str:
@@ -90,6 +94,7 @@ class Report:
     def add(self, result: comparison.Result, representation: Representation = PUBLISHED) -> None:
         """Add a result: always its numbers, its sounds only while it is among the worst `page_pairs`."""
         self.results.append(dataclasses.replace(result, audios={}))
+        self.frequency_marks = plots.frequency_marks(representation.n_bins, representation.bin_hz, self.plot_scale)
         shown = comparison.find_worst(self.names, self.values, self.ranking_column, self.page_pairs)
         if result.pair.name in shown:
             self.sounds[result.pair.name] = make_sounds(
@@ -137,6 +142,32 @@ def make_sounds(
     return sounds
 
 
+def save_pictures(
+    result: comparison.Result,
+    models: Sequence[str],
+    folder: str | os.PathLike,
+    extension: str,
+    representation: Representation = PUBLISHED,
+    plot_scale: str = plots.SCALES[0],
+) -> pathlib.Path:
+    """Write the spectrograms of a result's input, outputs and target as one picture; the path.
+
+    Args:
+        models: columns of the outputs.
+        folder: gets ``spectrograms/<pair>.<extension>``.
+        extension: one of `plots.FORMATS`.
+    """
+    panels = []
+    for name in ("origin", *models, "target"):
+        magnitude, _ = forward_transform(np.asarray(result.audios[name], np.float32), representation)
+        level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
+        panels.append(("input" if name == "origin" else name, level))
+    path = pathlib.Path(folder, "spectrograms", f"{result.pair.name.replace('/', '_')}.{extension}")
+    seconds_per_frame = representation.hop_length / representation.sample_rate
+    plots.save_spectrograms(path, panels, seconds_per_frame, representation.bin_hz, scale=plot_scale)
+    return path
+
+
 def _find_loudest(audio: np.ndarray, n: int, step: int) -> int:
     """Start of the `n` samples with the greatest energy, in steps of `step`."""
     if len(audio) <= n:
@@ -162,8 +193,7 @@ def _draw_spectrogram(audio: np.ndarray, representation: Representation, plot_sc
     """Spectrogram of audio ``(n_samples,)`` as a PNG; the colour scale is the whole log scale for all of them."""
     magnitude, _ = forward_transform(audio, representation)
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
-    seconds_per_frame = representation.hop_length / representation.sample_rate
-    return plots.spectrogram_png(level, seconds_per_frame, representation.bin_hz, plot_scale)
+    return plots.spectrogram_png(level, representation.bin_hz, plot_scale)
 
 
 # --- text and tables --------------------------------------------------------------------------------------------------
@@ -184,7 +214,11 @@ def as_text(report: Report) -> str:
     def row(label: str, cells: Iterable[str]) -> str:
         return label.ljust(margin) + "".join(cell.rjust(width) for cell in cells)
 
-    lines = [f"{mark} {report.columns[name]}" for mark, name in numbers.items()]
+    lines = [
+        *textwrap.wrap(verdict(report)[0], 98),
+        "",
+        *(f"{mark} {report.columns[name]}" for mark, name in numbers.items()),
+    ]
     lines += ["", row("", numbers)]
     for metric in metrics.METRICS:
         of_metric = [of_column[metric.name] for of_column in summary.values()]
@@ -221,6 +255,7 @@ def as_json(report: Report) -> dict:
     """The content of report.json: everything except sounds and pictures. What is not a finite number is None."""
     return {
         "title": report.title,
+        "verdict": verdict(report)[0],
         "remarks": report.remarks,
         "columns": report.columns,
         "models": report.models,
@@ -375,11 +410,18 @@ def write(report: Report, folder: str | os.PathLike, latex: bool = False) -> lis
 def as_html(report: Report) -> str:
     """The page of a report."""
     n = len(report.results)
-    shown = f"The {len(report.sounds)} pairs with the greatest MAE of {n}" if len(report.sounds) < n else "All pairs"
+    shown = f"The {len(report.sounds)} pairs with the greatest MAE of {n}." if len(report.sounds) < n else ""
     by_voice = {voice: _means(summary) for voice, summary in report.summary_by_voice().items()}
-    caption = "Mean of all pairs, and of each voice" if by_voice else "Mean of all pairs" if n > 1 else "Metrics"
+    caption = "Mean of all pairs, and of each voice" if by_voice else f"Mean of {n} pairs" if n > 1 else ""
+    sentence, is_good = verdict(report)
+    key = '<span class="key worse">\u2717 worse than copying the input</span>'
+    if len(report.models) > 1:
+        key = f'<span class="key best">best model</span>, if it is better than copying the input; {key}'
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=html.escape(report.title),
+        title=html.escape(report.title.replace("_", " ")),
+        verdict=_breakable(sentence),
+        verdict_class="" if is_good else "bad",
+        key=key if report.models else "",
         remarks="".join(f"<p>{html.escape(line)}</p>" for line in report.remarks),
         summary=_html_table(report, _means(report.summary()), caption, by_voice),
         hidden_with_models="hidden" if report.models else "",
@@ -391,35 +433,82 @@ def as_html(report: Report) -> str:
     )
 
 
+def verdict(report: Report) -> tuple[str, bool]:
+    """One sentence about the best model, by its mean MAE beside that of copying the input, and whether it is better."""
+    means = _means(report.summary())
+    copying = means["copy"]
+    if not report.models:
+        return f"No model was given: copying the input has a mean absolute error (MAE) of {copying['mae']:.3f}.", True
+    best = min(report.models, key=lambda name: (not np.isfinite(means[name]["mae"]), means[name]["mae"]))
+    values, title = means[best], report.columns[best]
+    compared = [m for m in metrics.METRICS if np.isfinite(values[m.name]) and np.isfinite(copying[m.name])]
+    n_better = sum(_is_better(values[m.name], copying[m.name], m) for m in compared)
+    subject = (
+        f"Of {len(report.models)} models, {title} comes closest to the target" if len(report.models) > 1 else title
+    )
+    numbers = f"its MAE is {values['mae']:.3f}, that of copying the input {copying['mae']:.3f}"
+    metrics_won = f"better in {n_better} of {len(compared)} metrics"
+    if not values["mae"] < copying["mae"]:
+        verb = ", but is no better" if len(report.models) > 1 else " is no better"
+        return f"{subject}{verb} than copying the input: {numbers} ({metrics_won}).", False
+    less = 100 * (1 - values["mae"] / copying["mae"])
+    verb = "" if len(report.models) > 1 else " comes closer to the target than copying the input"
+    return f"{subject}{verb}: {numbers} ({less:.0f} % less; {metrics_won}).", True
+
+
+def _is_better(value: float, other: float, metric: metrics.Metric) -> bool:
+    """Whether one value of a metric is better than another one."""
+    return value > other if metric.better == "higher" else value < other
+
+
 def _html_table(
     report: Report,
     values: Mapping[str, Mapping[str, float]],
     caption: str,
     by_voice: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
 ) -> str:
-    """A row for each metric, and one below for each voice; a column for each of `values`."""
-    head = "".join(f'<th scope="col">{html.escape(report.columns[name])}</th>' for name in values)
+    """A row for each metric, and one below for each voice; a column for each of `values`, the models first."""
+    order = [*report.models, *(name for name in values if name not in report.models)]
+    head = "".join(
+        f'<th scope="col"{"" if name in report.models else " class=reference"}>{_breakable(report.columns[name])}</th>'
+        for name in order
+    )
     rows = []
     for metric in metrics.METRICS:
         label = f"{html.escape(_label(metric))} <small>{metric.better} is better, best {metric.best:g}</small>"
-        rows.append(f'<tr><th scope="row">{label}</th>{_html_cells(report, values, metric)}</tr>')
+        rows.append(f'<tr><th scope="row">{label}</th>{_html_cells(report, values, metric, order)}</tr>')
         for voice, of_voice in (by_voice or {}).items():
-            cells = _html_cells(report, of_voice, metric)
+            cells = _html_cells(report, of_voice, metric, order)
             rows.append(f'<tr class=voice><th scope="row">{html.escape(voice)}</th>{cells}</tr>')
+    shown_caption = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     return (
-        f'<div class="wide"><table><caption>{html.escape(caption)}</caption><thead><tr><td></td>{head}</tr></thead>'
+        f'<div class="wide"><table>{shown_caption}<thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _html_cells(report: Report, values: Mapping[str, Mapping[str, float]], metric: metrics.Metric) -> str:
-    """The cells of one metric; the best model is marked."""
+def _breakable(name: str) -> str:
+    """A name as HTML that may be broken after _, / and -, but not inside its words."""
+    return re.sub(r"([_/-]+)(?=.)", r"\1<wbr>", html.escape(name)).replace(" %", "&nbsp;%")
+
+
+def _html_cells(
+    report: Report, values: Mapping[str, Mapping[str, float]], metric: metrics.Metric, order: Sequence[str]
+) -> str:
+    """The cells of one metric, marked where a model is worse than copying the input, or else the best of several."""
     best = _best_model(report, {name: row[metric.name] for name, row in values.items()}, metric)
-    return "".join(
-        f"<td{' class=best' if name in report.models and row[metric.name] == best else ''}>"
-        f"{_number(row[metric.name])}</td>"
-        for name, row in values.items()
-    )
+    cells = []
+    for name in order:
+        value, copying = values[name][metric.name], values.get("copy", {}).get(metric.name, np.nan)
+        mark = ""
+        if name not in report.models:
+            mark = " class=reference"
+        elif _is_better(copying, value, metric):
+            mark = ' class=worse title="worse than copying the input"'
+        elif value == best and _is_better(value, copying, metric):
+            mark = " class=best"
+        cells.append(f"<td{mark}>{_number(value)}</td>")
+    return "".join(cells)
 
 
 def _html_pairs(report: Report) -> Iterator[str]:
@@ -427,19 +516,46 @@ def _html_pairs(report: Report) -> Iterator[str]:
     for number, (name, sounds) in enumerate(report.sounds.items()):
         result = results[name]
         notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in result.notes)
+        seconds = min(result.seconds, EXCERPT)
+        marks = "".join(
+            f'<span class="hz" style="bottom:{100 * height:.1f}%">{hertz}</span>'
+            for hertz, height in report.frequency_marks.items()
+            if height < 0.97
+        ) + "".join(
+            f'<span class="at{"" if time else " start"}" style="left:{100 * time / seconds:.2f}%">{_clock(time)}</span>'
+            for time in _round_times(seconds)
+        )
         players = []
         for key, sound in sounds.items():
-            title = {"origin": "input", "target": "target"}.get(key) or report.columns[key]
+            title = {"origin": "input", "target": "target"}.get(key)
+            title = title or ("output" if len(report.models) == 1 else report.columns[key])
             players.append(
-                f'<figure><figcaption>{html.escape(title)}</figcaption>'
+                f'<figure><figcaption>{_breakable(title)}</figcaption>'
                 f'<audio controls preload="metadata" id="{html.escape(_sound_id(report, number, key))}" '
                 f'src="{_data_url(sound.media_type, sound.audio)}"></audio>'
-                f'<img alt="spectrogram: {html.escape(title)}" src="{_data_url("image/png", sound.picture)}"></figure>'
+                f'<button type="button" class="picture"><img alt="spectrogram: {html.escape(title)}" '
+                f'src="{_data_url("image/png", sound.picture)}">{marks}<i></i></button></figure>'
             )  # fmt: skip
+        table = ""
+        if len(report.results) > 1:
+            table = (
+                f"<details><summary>Numbers of this pair</summary>{_html_table(report, result.values, '')}</details>"
+            )
         yield (
-            f"<section class=pair><h3>{html.escape(name)} <small>{result.seconds:.1f} s</small></h3>{notes}"
-            f'<div class="players">{"".join(players)}</div>{_html_table(report, result.values, "Metrics")}</section>'
+            f'<section class="pair card" data-seconds="{seconds:.2f}"><h3>{_breakable(name)} '
+            f'<small>{result.seconds:.1f} s</small></h3>{notes}<div class="transport"></div>'
+            f'<div class="players{" four" if len(players) == 4 else ""}">{"".join(players)}</div>{table}</section>'
         )
+
+
+def _round_times(seconds: float) -> list[int]:
+    """The seconds to mark below a picture: at most six, of which none is at the very end."""
+    step = next((step for step in (1, 2, 5) if seconds / step <= 6), 10)
+    return [time for time in range(0, int(seconds) + 1, step) if not time or time < 0.95 * seconds]
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 60}:{seconds % 60:02d}"
 
 
 def _sound_id(report: Report, number: int, key: str) -> str:

@@ -176,7 +176,7 @@ def test_mel_bands_stand_at_their_frequencies():
 def test_59_clicks_in_ten_minutes_are_59_lines(scale):
     level = np.zeros((256, round(600 / SECONDS)), np.float32)
     level[:, (np.arange(1, 60) * level.shape[1]) // 60] = 1.0
-    png = plots.spectrogram_png(level, SECONDS, PUBLISHED.bin_hz, scale)
+    png = plots.spectrogram_png(level, PUBLISHED.bin_hz, scale, (500, 200))
     middle = read_picture(io.BytesIO(png))[100]
     bright = (np.abs(middle - colour_of(1.0)).max(axis=-1) <= 2).astype(int)
     assert (np.diff(bright) == 1).sum() == 59
@@ -240,12 +240,22 @@ def test_either_bins_or_frequencies_and_a_panel_are_expected():
         plots.spectrogram_frame([], 0.1, 10.0)
 
 
-def test_the_png_for_a_page_has_one_size_and_the_whole_scale():
-    for n_frames in (10, 5000):
-        png = plots.spectrogram_png(np.full((256, n_frames), 0.5), SECONDS, PUBLISHED.bin_hz)
-        image = read_picture(io.BytesIO(png))
-        assert image.shape == (270, 640, 3)
-        assert share_of(image, colour_of(0.5)) > 0.3
+@pytest.mark.parametrize("scale", plots.SCALES)
+def test_the_png_for_a_page_is_one_panel_on_the_whole_scale(scale):
+    level = np.full((256, 5000), 0.5)
+    level[23:25] = 1.0  # 969 to 1055 Hz
+    image = read_picture(io.BytesIO(plots.spectrogram_png(level, PUBLISHED.bin_hz, scale)))
+    assert image.shape[1] == 1200
+    assert share_of(image, colour_of(0.5)) + share_of(image, colour_of(1.0)) == 1
+    rows = np.flatnonzero(
+        share_of(image[:, :1], colour_of(1.0)) and np.abs(image[:, 0] - colour_of(1.0)).max(axis=1) < 3
+    )
+    height = 1 - (rows.mean() + 0.5) / len(image)
+    marks = plots.frequency_marks(256, PUBLISHED.bin_hz, scale)
+    around = sorted(marks, key=lambda mark: abs(marks[mark] - height))[0]
+    assert around == (2000 if scale == "linear" else 1000)
+    if scale != "linear":
+        assert marks[1000] == pytest.approx(height, abs=0.01)
 
 
 def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path, drawn):

@@ -40,14 +40,14 @@ def made_result(name, mae, seconds=0.5, model="model one", voice=""):
     return comparison.Result(pair, seconds, values, ["something <odd>"] if mae > 0.35 else [], audios)
 
 
-def made_report(maes=(0.25, 0.375), page_pairs=12, model="model one", names=None, voices=None):
+def made_report(maes=(0.25, 0.375), page_pairs=12, model="model one", names=None, voices=None, seconds=0.5):
     made = report.Report(
         "piano to <guitar>", ["one line"], {"copy": "copy the input", model: model},
         {model: {"path": "m.h5", "summary": "a model"}}, page_pairs=page_pairs,
     )  # fmt: skip
     for i, mae in enumerate(maes):
         name, voice = names[i] if names else f"piece {i}", voices[i] if voices else ""
-        made.add(made_result(name, mae, model=model, voice=voice))
+        made.add(made_result(name, mae, seconds, model, voice))
     return made
 
 
@@ -71,7 +71,7 @@ def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_pa
         assert np.abs(audio[-RATE:]).max() > 5 * np.abs(audio[:RATE]).max()  # the end is loudest
         levels.append(20 * np.log10(np.sqrt(np.mean(audio**2))))
         with Image.open(io.BytesIO(sound.picture)) as picture:
-            assert picture.size == (640, 270)
+            assert picture.size == (259, 420)  # 3 s have 259 frames
     assert np.ptp(levels) < 0.5
     assert max(levels) > -30
 
@@ -97,7 +97,7 @@ def test_the_page_keeps_the_sounds_of_the_worst_pairs_only(no_pictures):
     assert len(made.results) == 4
     assert all(not result.audios for result in made.results)
     assert "The 2 pairs with the greatest MAE of 4" in report.as_html(made)
-    assert "All pairs" in report.as_html(made_report())
+    assert "with the greatest MAE of" not in report.as_html(made_report())
 
 
 # --- table and files --------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_several_voices_have_means_of_their_own(tmp_path, no_pictures):
     ]  # fmt: skip
 
     page = paths[2].read_text()
-    table = page[page.index("<table>") : page.index("</table>")]
+    table = page[page.index('id="numbers"') :]
     assert re.findall(r"<tr class=voice><th scope=\"row\">(.*?)</th>", table) == [
         "piano@grand", "piano@&lt;upright&gt;",
     ] * len(metrics.METRICS)  # fmt: skip
@@ -210,7 +210,7 @@ def test_several_voices_have_means_of_their_own(tmp_path, no_pictures):
 
 def test_the_page_asks_for_nothing_and_escapes_names(no_pictures):
     page = report.as_html(made_report(names=[NASTY, "b"], model=NASTY))
-    links = re.findall(r'\b(?:src|href)="([^"]*)"', page)
+    links = [link for link in re.findall(r'\b(?:src|href)="([^"]*)"', page) if not link.startswith("#")]
     assert len(links) == 1 + 2 * 3 * 2  # the icon; two pairs of three players with a picture each
     assert all(link.startswith("data:") for link in links)
     assert "http:" not in page
@@ -228,32 +228,105 @@ def test_the_page_asks_for_nothing_and_escapes_names(no_pictures):
         assert picture.format == "PNG"
 
 
+def test_the_verdict_and_the_marks_measure_models_against_copying(no_pictures):
+    better, worse = made_report((0.25, 0.375)), made_report((0.5, 0.75))
+    sentence, is_good = report.verdict(better)
+    assert is_good
+    assert "0.312" in sentence
+    assert "0.500" in sentence
+    assert "38 %" in sentence  # 1 - 0.3125 / 0.5
+    sentence, is_good = report.verdict(worse)
+    assert not is_good
+    assert "0.625" in sentence
+    assert "class=worse" not in report.as_html(better)
+    # Once in the table of means, once in that of the second pair; the first one only equals copying.
+    assert report.as_html(worse).count("class=worse") == 2
+
+
+@pytest.mark.parametrize(("other", "n_best"), [(0.6, 0), (0.5, 0), (0.4, 1)])
+def test_the_best_of_several_models_is_marked_only_if_it_is_better_than_copying(no_pictures, other, n_best):
+    made = made_report((0.75,))
+    made.columns["other"], made.models["other"] = "other", {}
+    made.results[0].values["other"] = {**made.results[0].values["copy"], "mae": other}
+    made.sounds["piece 0"]["other"] = made.sounds["piece 0"]["origin"]
+    page = report.as_html(made)
+    assert page.count("<td class=best") == n_best
+    assert page.count("<td class=worse") == 2 - n_best - (other == 0.5)
+    assert "other" in report.verdict(made)[0]
+
+
+def test_a_single_pair_has_one_table_and_its_models_come_first(no_pictures):
+    page = report.as_html(made_report((0.25,)))
+    (table,) = re.findall(r"<table>.*?</table>", page)
+    assert re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", table) == ["model one", "copy the input"]
+    assert page.index("<audio") < page.index("<table>")
+    assert report.as_html(made_report()).count("<table>") == 3
+
+
+def test_the_spectrograms_of_a_pair_are_written_as_files(tmp_path):
+    result = made_result("a", 0.1, voice="piano@grand")
+    path = report.save_pictures(result, ["model one"], tmp_path, "svg")
+    assert path == tmp_path / "spectrograms" / "piano@grand_a.svg"
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text())
+    assert {"input", "model one", "target"} <= set(shown)
+
+
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
+# Records when sources start, and with which offset, and the gains that they go through.
+RECORD_STARTS = """
+window.starts = []; window.gains = [];
+const source = AudioBufferSourceNode.prototype, start = source.start;
+const context = AudioContext.prototype, createGain = context.createGain;
+source.start = function (...when) { window.starts.push(when); return start.apply(this, when); };
+context.createGain = function () { const node = createGain.call(this); window.gains.push(node); return node; };
+"""
+
+
 @needs_browser
-def test_in_chromium_a_player_plays_votes_are_counted_and_downloaded(start_browser, tmp_path):
+def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start_browser, tmp_path):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.support.ui import WebDriverWait
 
-    *_, page = report.write(made_report(names=[NASTY, "b"], model="model, one"), tmp_path / "a folder #1")
+    *_, page = report.write(made_report(names=[NASTY, "b"], model="model, one", seconds=6), tmp_path / "a folder #1")
     browser = start_browser(1200, 900)
     find, until = functools.partial(browser.find_element, "css selector"), WebDriverWait(browser, 20).until
     browser.execute_cdp_cmd(
         "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "downloads")}
     )
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": RECORD_STARTS})
     browser.get(page.as_uri())
     assert find("h1").text == "piano to <guitar>"
 
-    player = find("#sound-0-1")
-    until(lambda _: browser.execute_script("return arguments[0].readyState > 0", player))
-    assert browser.execute_script("return arguments[0].duration", player) == pytest.approx(0.5, abs=0.1)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", player)
-    left = -player.size["width"] // 2 + 25  # the native play button stands at the left
-    ActionChains(browser).move_to_element_with_offset(player, left, 0).click().perform()
-    until(lambda _: browser.execute_script("return arguments[0].currentTime > 0", player))
+    # The three sounds of a pair start together; switching starts nothing anew and does not move the position.
+    buttons = browser.find_elements("css selector", ".pair .choices button")[:3]
+    assert [button.text for button in buttons] == ["input", "output", "target"]
+    find(".pair .play").click()
+    until(lambda _: browser.execute_script("return window.starts.length") == 3)
+    assert len({tuple(start) for start in browser.execute_script("return window.starts")}) == 1
+    position = float(find(".pair .time input").get_property("value"))
+    for button in (buttons[2], buttons[1]):
+        button.click()
+        assert button.get_attribute("aria-checked") == "true"
+        until(lambda _, before=position: float(find(".pair .time input").get_property("value")) > before)
+        position = float(find(".pair .time input").get_property("value"))
+    assert browser.execute_script("return window.starts.length") == 3
+    assert browser.execute_script("return window.gains.map((node) => Math.round(node.gain.value))") == [0, 1, 0]
+    assert find(".pair figure.chosen figcaption").text == "output"
+    find(".pair .play").click()
 
-    # Vote A twice and look up what A was by its sound.
+    # A click enlarges a picture; keys switch between the pictures.
+    small = browser.find_elements("css selector", ".pair .picture img")[0]
+    small.click()
+    large = find("#zoom img")
+    until(lambda _: large.size["height"] > 2 * small.size["height"])
+    assert large.get_attribute("alt") == "spectrogram: input"
+    ActionChains(browser).send_keys("3").perform()
+    assert find("#zoom img").get_attribute("alt") == "spectrogram: target"
+    find("#zoom-close").click()
+
+    # Vote A twice, like B, and look up what A was by its sound.
     right = 0
     for number in (1, 2):
         assert find("#blind-trial").text == f"Comparison {number} of 2"
@@ -263,13 +336,19 @@ def test_in_chromium_a_player_plays_votes_are_counted_and_downloaded(start_brows
             "['0', '1'].map((i) => document.querySelector('#sound-' + i + '-1').src)]"
         )
         right += a in targets
-        find("#vote-a").click()
+        assert not find("#blind-next").is_enabled()
+        for id in ("vote-a", "prefer-b", "blind-next"):
+            find(f"#{id}").click()
     assert find("#blind-trial").text == "All 2 comparisons done."
     chance = {0: 100, 1: 75, 2: 25}[right]
     assert find("#blind-result").text == (
-        f"model, one: target found in {right} of 2 (chance of that many by guessing: {chance} %)."
+        f"model, one: target found in {right} of 2 (chance of that many by guessing: {chance} %), "
+        f"output liked better in {right} of 2."
     )
-    assert not find("#vote-a").is_enabled()
+    assert not find("#vote-a").is_displayed()
+    # Which of the two was the target is shown at the end.
+    answers = browser.find_elements("css selector", "#blind-answers tr td:nth-child(3)")
+    assert [cell.text for cell in answers].count("A") == right
 
     find("#blind-csv").click()
     until(lambda _: (tmp_path / "downloads" / "votes.csv").is_file())
@@ -280,10 +359,19 @@ def test_in_chromium_a_player_plays_votes_are_counted_and_downloaded(start_brows
     assert {vote["vote"] for vote in votes} == {"A"}
     assert sum(vote["correct"] == "true" for vote in votes) == right
     assert all((vote["correct"] == "true") == (vote["a"] == "target") for vote in votes)
+    assert all(vote["preferred"] == vote["b"] for vote in votes)
 
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
     requests = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert [name for name in requests if not name.startswith("data:")] == []
+
+
+# The width in pixels of the widest word of an element, where words end at spaces, _, / and -.
+WIDEST_WORD = """
+const head = arguments[0], style = getComputedStyle(head), pen = document.createElement("canvas").getContext("2d");
+pen.font = style.font;
+return Math.max(...head.textContent.split(/(?<=[ _/-])/).map((word) => pen.measureText(word.trim()).width));
+"""
 
 
 @needs_browser
@@ -298,9 +386,18 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
     width, inner = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
     assert inner == 360
     assert width <= 360
-    for element in browser.find_elements("css selector", "audio, img, button"):
-        assert element.rect["x"] + element.rect["width"] <= 360
-    assert all(element.rect["height"] >= 44 for element in browser.find_elements("css selector", "button"))
+    shown = [e for e in browser.find_elements("css selector", "input, img, button") if e.is_displayed()]
+    assert len(shown) > 20
+    assert all(element.rect["x"] + element.rect["width"] <= 360 for element in shown)
+    assert all(element.rect["height"] >= 44 for element in shown if element.tag_name == "button")
+    # The model's numbers are seen without scrolling, beside the names of the metrics.
+    table = browser.find_element("css selector", "#numbers ~ .wide table")
+    model = table.find_elements("css selector", "tbody td")[0]
+    assert model.text == "0.312"
+    assert model.rect["x"] + model.rect["width"] <= 360
+    # No word of a header is broken: each takes one line.
+    heads = table.find_elements("css selector", "thead th")
+    assert all(head.rect["width"] >= browser.execute_script(WIDEST_WORD, head) for head in heads)
 
 
 @needs_browser
