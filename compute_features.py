@@ -103,11 +103,33 @@ def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.
             by_instrument.setdefault(path.relative_to(audios).parts[0], []).append(path)
     if not by_instrument:
         raise InputError(f"--audios_path: expected a folder for each instrument, found only recordings in {audios}")
+    _check_depth(audios, by_instrument)
     for instrument, paths in by_instrument.items():
         pieces, twice = piece_names(paths, audios / instrument)
         recordings += [(instrument, piece, path) for piece, path in pieces.items()]
         left_out += twice
     return recordings, left_out
+
+
+def _check_depth(audios: pathlib.Path, by_instrument: dict[str, list[pathlib.Path]]) -> None:
+    """Refuse the folder above the one that has a folder for each instrument.
+
+    It has a single folder, in which folders hold recordings of the same names: one for each instrument.
+    """
+    if len(by_instrument) > 1:
+        return
+    ((name, paths),) = by_instrument.items()
+    pieces: dict[str, set[str]] = {}
+    for path in paths:
+        first, *rest = path.relative_to(audios / name).with_suffix("").parts
+        if not rest:
+            return
+        pieces.setdefault(first, set()).add("/".join(rest))
+    if len(pieces) > 1 and set.intersection(*pieces.values()):
+        raise InputError(
+            f"--audios_path: expected a folder for each instrument, found only {name}, which holds folders for "
+            f"{' and '.join(sorted(pieces)[:2])}: one folder too high? Try --audios_path {audios / name}"
+        )
 
 
 def compute_folder(arguments: argparse.Namespace) -> int:
@@ -138,7 +160,8 @@ def compute_folder(arguments: argparse.Namespace) -> int:
         with contextlib.suppress(OSError):  # leave nothing behind if no recording could be read
             (features / FEATURES_FILE).unlink()
             features.rmdir()
-    print(f"{features}: {n_slices} slices written of {n_pieces} recordings, {n_there} recordings already there")
+    written = f"{cli.count(n_slices, 'slice')} written of {cli.count(n_pieces, 'recording')}"
+    print(f"{features}: {written}, {cli.count(n_there, 'recording')} already there")
     return cli.report_left_out(sorted(left_out))
 
 

@@ -127,7 +127,8 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
                 totals[name].update(counts, recordings=1)
     for name, counts in totals.items():
         there = len(scores) - sum(name in missing for _, missing, *_ in work)
-        print(f"{audios / name}: {counts['recordings']} recordings written, {there} already there" + _origins(counts))
+        written = cli.count(counts["recordings"], "recording")
+        print(f"{audios / name}: {written} written, {there} already there" + _origins(counts))
     return cli.report_left_out(sorted(set(left_out)))
 
 
@@ -416,7 +417,7 @@ def _origins(counts: collections.Counter) -> str:
         "silent": "silent because no note is near enough",
     }
     parts = [f"{counts[key]} {words}" for key, words in origins.items() if counts[key]] or ["all as asked for"]
-    return f"; {counts['played']} notes, {', '.join(parts)}"
+    return f"; {cli.count(counts['played'], 'note')}, {', '.join(parts)}"
 
 
 def _program(text: str) -> tuple[str, int]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import difflib
 import errno
 import importlib.util
 import io
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -53,6 +55,20 @@ class Parser(argparse.ArgumentParser):
         summary = (description or "").strip().split("\n\n")[0]
         kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(description=summary, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        """As in argparse, but a flag that does not exist is named first, with the nearest one that does."""
+        for text in sys.argv[1:] if args is None else args:
+            if text == "--":
+                break
+            flag = text.partition("=")[0]
+            if not re.match(r"-+[a-zA-Z_]", flag) or flag in self._option_string_actions:
+                continue
+            known = {name.lstrip("-"): name for name in self._option_string_actions}
+            nearest = difflib.get_close_matches(flag.lstrip("-"), known, 1, 0.5)
+            hint = f"did you mean {known[nearest[0]]}?" if nearest else "--help lists the flags"
+            self.error(f"there is no flag {flag}: {hint}")
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> None:
         self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
@@ -124,6 +140,11 @@ def _can_make(folder: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun: "1 slice", "2 slices"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def report_left_out(left_out: Sequence[tuple[str, str]]) -> int:

@@ -11,7 +11,7 @@ import functools
 import glob
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights file, or a folder with one, where the best weights are taken; without --input, the generators in "
         "the folder are listed",
     )
-    add("--input", help="recording, folder of recordings, or quoted pattern such as 'takes/*.flac'")
+    add("--input", nargs="+", help="recordings, folders of recordings, or patterns such as takes/*.flac")
     add(
         "--output",
         help="recording to write, whose extension decides the format; for several inputs, a folder (default: beside "
@@ -198,6 +198,44 @@ def name_output(source: str, instrument: str) -> str:
     return str(pathlib.Path(source).with_suffix(f".{instrument}.wav"))
 
 
+def find_all_jobs(sources: Sequence[str], destination: str | None, instrument: str) -> tuple[list[Job], bool]:
+    """The recordings of all `sources` to convert, and where each output goes; see `find_jobs`.
+
+    Args:
+        sources: recordings, folders and patterns.
+        destination: a recording; for several recordings, a folder; None for the places that `name_output` gives.
+        instrument: for these names.
+
+    Raises:
+        InputError: as `find_jobs`, or two recordings would be written to one file.
+    """
+    is_folder = destination is not None and destination.endswith(("/", os.sep))
+    if len(sources) == 1 and not (is_folder and os.path.isfile(sources[0])):
+        return find_jobs(sources[0], destination or name_output(sources[0], instrument))
+    places: dict[pathlib.Path, pathlib.Path] = {}
+    for source in dict.fromkeys(sources):
+        place = destination or name_output(source, instrument)
+        if destination and os.path.isfile(source):
+            _check_folder(pathlib.Path(destination))
+            place = str(_output_path(pathlib.Path(destination, pathlib.Path(source).name)))
+        for recording, output in find_jobs(source, place)[0]:
+            if places.setdefault(output, recording) != recording:
+                raise InputError(
+                    f"--input: expected recordings of different names, found {places[output]} and {recording}"
+                )
+    # An unquoted pattern also finds what an earlier run has written beside its recordings.
+    jobs = [(recording, output) for output, recording in places.items() if recording not in places]
+    return jobs, len(sources) > 1
+
+
+def _check_folder(target: pathlib.Path) -> None:
+    """Refuse an output for several recordings that is, or is named like, a file."""
+    if not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
+        raise InputError(
+            f"--output: expected a folder where --input names several recordings, found a file's name: {target}"
+        )
+
+
 def find_jobs(source: str, destination: str) -> tuple[list[Job], bool]:
     """The recordings to convert, and where each output goes.
 
@@ -220,10 +258,7 @@ def find_jobs(source: str, destination: str) -> tuple[list[Job], bool]:
             raise InputError(f"--input: expected a recording, a folder or a pattern, found {found} at {source}")
         recording = pathlib.Path(source)
         return [(recording, _output_path(target / recording.name) if target.is_dir() else target)], False
-    if not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
-        raise InputError(
-            f"--output: expected a folder where --input names several recordings, found a file's name: {target}"
-        )
+    _check_folder(target)
     base = _fixed_part(source) if is_pattern else pathlib.Path(source)
     if target.resolve() == base.resolve():
         raise InputError(f"--output: expected another folder than that of --input, found {target}")
@@ -272,8 +307,7 @@ def convert(
         InputError: an argument, the weights or the only recording is not what is expected.
     """
     _check_used(settings, description)
-    output = arguments.output or name_output(arguments.input, short_name(description))
-    jobs, is_many = find_jobs(arguments.input, output)
+    jobs, is_many = find_all_jobs(arguments.input, arguments.output, short_name(description))
     _check_plot(arguments.plot, is_many)
     if arguments.model is None or os.path.isdir(arguments.model):
         print(f"Model: {description.path}: {description.summary}")
@@ -293,7 +327,8 @@ def convert(
     left_out = []
     todo = jobs if arguments.overwrite else [job for job in jobs if not os.path.exists(job[1])]
     if len(todo) < len(jobs):
-        print(f"{len(jobs) - len(todo)} of {len(jobs)} already in {output} (--overwrite converts them again)")
+        where = f"in {arguments.output}" if arguments.output else "there"
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} already {where} (--overwrite converts them again)")
     if todo:
         load()  # before the loop, so that bad weights are not blamed on a recording
     for source, destination in todo:

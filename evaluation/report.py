@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from common import plots
+from common import cli, plots
 from common.files import replacing, write_json
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison, metrics
@@ -229,7 +229,7 @@ def as_text(report: Report) -> str:
             lines.append(row(f"  {voice}", (_number(of_voice[column][metric.name].mean) for column in summary)))
     if n_pairs > 1:
         lines += ["", f"Means of {n_pairs} pairs; below each its 95 % bootstrap interval."]
-        counts = [f"{voice} ({len(pairs)} pairs)" for voice, pairs in report.pairs_by_voice.items()]
+        counts = [f"{voice} ({cli.count(len(pairs), 'pair')})" for voice, pairs in report.pairs_by_voice.items()]
         lines += [f"Then the means of each voice: {', '.join(counts)}."] if counts else []
         for name in report.models or ["copy"]:
             worst = comparison.find_worst(report.names, report.values, name)

@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from common import weights
+from common import cli, weights
 from common.audio import find_audio
 from common.errors import InputError
 from common.files import existing_folder, piece_names
@@ -211,7 +211,7 @@ def find_validation_pairs(
     if not pieces:
         raise InputError(f"--dataset: expected a piece of {target} that all models have held out, found none")
     if len(splits) > 1:
-        remarks.append(f"held out with all of these splits: {len(pieces)} pieces")
+        remarks.append(f"held out with all of these splits: {cli.count(len(pieces), 'piece')}")
     recordings = [
         _find_recordings([pathlib.Path(audios, voice) for voice in voices], "--audios_path")[0]
         for voices in (evaluated.origins, evaluated.targets)

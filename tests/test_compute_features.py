@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from made_clusters import cluster_of_two, kill_one_after_the_first_job
+from made_sounds import tone, write
 
 import compute_features
 import data
@@ -83,7 +84,7 @@ def test_slices_equal_those_of_librosa(run, tmp_path, extension, rate, channels)
     status, out, err = run()
     assert (status, err) == (0, "")
     expected = expected_features(path)
-    assert f"{len(expected)} slices written of 1 recordings, 0 recordings already there" in out
+    assert f"{len(expected)} slices written of 1 recording, 0 recordings already there" in out
     names = [f"flute/piece_{index:03d}.npy" for index in range(len(expected))]
     assert list(written(tmp_path / "features")) == names
     for name, level in zip(names, expected, strict=True):
@@ -131,7 +132,7 @@ def test_a_second_run_does_only_what_is_missing(run, tmp_path, audios):
     times = {name: os.stat(features / name).st_mtime_ns for name in before}
     assert "0 slices written of 0 recordings, 2 recordings already there" in run()[1]
     (features / "piano/piece_000.npy").unlink()  # as an interrupted run leaves it
-    assert "3 slices written of 1 recordings, 1 recordings already there" in run()[1]
+    assert "3 slices written of 1 recording, 1 recording already there" in run()[1]
     assert written(features) == before
     assert all(os.stat(features / name).st_mtime_ns == times[name] for name in before if "guitar" in name)
     assert "6 slices written of 2 recordings, 0 recordings already there" in run("--overwrite")[1]
@@ -141,7 +142,7 @@ def test_a_recording_that_became_shorter_leaves_no_old_slices(run, tmp_path, aud
     run()
     soundfile.write(audios / "piano/piece.wav", made_audio(2, seed=9), 44100)
     os.utime(audios / "piano/piece.wav", ns=(2**61, 2**61))
-    assert "1 slices written of 1 recordings, 1 recordings already there" in run()[1]
+    assert "1 slice written of 1 recording, 1 recording already there" in run()[1]
     assert [name for name in written(tmp_path / "features") if "piano" in name] == ["piano/piece_000.npy"]
 
 
@@ -304,3 +305,17 @@ def test_a_dask_cluster_finishes_though_a_worker_is_killed(run, tmp_path, audios
     assert "text.wav: expected audio" in err
     assert len(written(tmp_path / "here")) == 6 + 12 * 21
     assert written(tmp_path / "there") == written(tmp_path / "here")
+
+
+def test_the_folder_above_is_recognised_and_nothing_written(tmp_path, capsys):
+    for instrument in ("piano", "guitar"):
+        for piece in ("a", "b"):
+            write(tmp_path / "all" / "audios" / instrument / f"{piece}.wav", tone(60, 0.1))
+    argv = ["--audios_path", str(tmp_path / "all"), "--features_path", str(tmp_path / "features")]
+    assert compute_features.main(argv) == 2
+    assert f"Try --audios_path {tmp_path / 'all' / 'audios'}" in capsys.readouterr().err
+    assert not (tmp_path / "features").exists()
+    # One instrument with folders of its own, whose recordings have different names, is what it seems to be.
+    (tmp_path / "all" / "audios" / "guitar" / "a.wav").unlink()
+    (tmp_path / "all" / "audios" / "piano" / "b.wav").unlink()
+    assert compute_features.main(argv) == 0

@@ -113,7 +113,7 @@ def test_a_second_run_does_only_what_is_missing(run, tmp_path, midis):
     assert out.count("0 recordings written, 2 already there") == 2
     (tmp_path / "audios/guitar_acoustic/one.wav").unlink()
     _, out, _ = run()
-    assert "guitar_acoustic: 1 recordings written, 1 already there" in out
+    assert "guitar_acoustic: 1 recording written, 1 already there" in out
     assert "keyboard_acoustic: 0 recordings written, 2 already there" in out
     assert written(tmp_path / "audios") == before
     changed = {name for name in before if os.stat(tmp_path / "audios" / name).st_mtime_ns != times[name]}
@@ -547,7 +547,7 @@ def test_more_etudes_and_variations_join_those_that_are_there(run, tmp_path, wid
         flags += ["--midi_out", tmp_path / "kept"] if keep else []
         return run(*flags, "--voices", f"guitar_acoustic={wide}", midi=None, instruments=(), source=())
 
-    assert "1 recordings written, 0 already there" in play(1, 1)[1]
+    assert "1 recording written, 0 already there" in play(1, 1)[1]
     assert "3 recordings written, 1 already there" in play(2, 2)[1]
     assert "0 recordings written, 1 already there" in play(1, 1)[1]
     parameters = json.loads((tmp_path / "audios/synthesis.json").read_text())

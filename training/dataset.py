@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.audio import AUDIO_EXTENSIONS
 from common.errors import InputError
 from common.files import existing_folder, read_json
 from common.weights import read_representation
@@ -94,6 +95,7 @@ def find_pairs(
             unfinished[instrument] = (len(rest), min(rest))
         if not names_of[instrument]:
             only = "those of unfinished pieces alone: run compute_features.py again" if rest else "none"
+            only = _advice_on_recordings(folder, folder / instrument) or only
             raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {only}")
     paired = {
         (t, o): names_of[target] & names_of[origin]
@@ -133,9 +135,29 @@ def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[
             voices = [name for name in present if instrument in (name, instrument_of(name))]
         if not voices:
             listed = ", ".join(present) or "no folders at all"
+            deeper = sorted(name for name in present if (folder / name / instrument).is_dir())
+            if deeper:
+                raise InputError(
+                    f"{flag}: expected the folder {instrument} in {folder}, found it in {folder / deeper[0]}: one "
+                    f"folder too high? Try --dataset_path {folder / deeper[0]}"
+                )
+            if advice := _advice_on_recordings(folder, folder):
+                raise InputError(f"--dataset_path: expected features, found {advice}")
             raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
         found += voices
     return list(dict.fromkeys(found))
+
+
+def _advice_on_recordings(dataset_path: pathlib.Path, folder: pathlib.Path) -> str:
+    """What to say if `folder`, of a data set, holds recordings in place of features; empty if it does not."""
+    is_recording = (path.suffix.lower() in AUDIO_EXTENSIONS for path in folder.iterdir())
+    if not any(is_recording):
+        return ""
+    audios = dataset_path if folder != dataset_path else dataset_path.resolve().parent
+    return (
+        f"recordings: run compute_features.py --audios_path {audios} --features_path features, then train with "
+        "--dataset_path features"
+    )
 
 
 def _unpaired(

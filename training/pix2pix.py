@@ -143,7 +143,7 @@ def train(
     chosen = rates.choose_rates(arguments, target, folder, len(training_rows), adversarial)
     initial = _find_initial_weights(arguments, folder, 1 + style, pairs.representation) if arguments.init else []
     _print_left_out(pairs, identity)
-    print(f"{len(training_rows)} slices to train on; {split}")
+    print(f"{cli.count(len(training_rows), 'slice')} to train on; {split}")
 
     with start.start_run(arguments) as strategy:
         if strategy.num_replicas_in_sync > 1:
@@ -162,9 +162,10 @@ def train(
 def _print_left_out(pairs: dataset.Pairs, identity: bool) -> None:
     """Say which slices and pairs of a data set are not trained on, and which instruments are on both sides."""
     for instrument, (count, first) in pairs.unfinished.items():
-        print(f"Left out: {count} slices of {instrument}, pieces unfinished by compute_features.py, such as {first}")
+        slices = cli.count(count, "slice")
+        print(f"Left out: {slices} of {instrument}, pieces unfinished by compute_features.py, such as {first}")
     for instrument, (count, first) in pairs.unpaired.items():
-        print(f"Left out: {count} slices of {instrument} without a counterpart, such as {first}")
+        print(f"Left out: {cli.count(count, 'slice')} of {instrument} without a counterpart, such as {first}")
     origins, targets = (set(map(dataset.instrument_of, folders)) for folders in (pairs.origins, pairs.targets))
     for instrument in sorted(origins & targets):
         if identity:

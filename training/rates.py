@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import pathlib
 
+from common import cli
 from common.errors import InputError
 from common.files import read_json
 from training.checkpoints import LR_FINDER
@@ -114,7 +115,7 @@ def _choose_preset(arguments: argparse.Namespace, n_slices: int, has_number: boo
         return arguments.preset, f"of --preset {arguments.preset}"
     if has_number:
         return PUBLISHED, "the published one where none is given"
-    found = f"{arguments.base_filters} filters and {n_slices} slices"
+    found = f"{arguments.base_filters} filters and {cli.count(n_slices, 'slice')}"
     if arguments.base_filters >= PUBLISHED_FILTERS and n_slices >= MIN_SLICES:
         return PUBLISHED, f"the published ones, for {found}"
     return SMALL, (

@@ -25,6 +25,29 @@ def test_help_shows_the_defaults_that_say_something(capsys):
     assert shown.count("(default: ") == 2
 
 
+@pytest.mark.parametrize(("argv", "named"), [
+    (["--inptu", "a"], "no flag --inptu: did you mean --input?"),
+    (["-input", "a"], "no flag -input: did you mean --input?"),
+    (["--griffin_iterations=3", "--input", "a"], "no flag --griffin_iterations: did you mean --griffinlim_iterations?"),
+    (["--zzz"], "no flag --zzz: --help lists the flags"),
+])  # fmt: skip
+def test_a_misspelt_flag_is_named_with_the_nearest_one(argv, named, capsys):
+    parser = cli.Parser("A command.")
+    for flag in ("--input", "--output", "--griffinlim_iterations"):
+        parser.add_argument(flag, required=flag == "--input")
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(argv)
+    assert stopped.value.code == cli.BAD_INPUT
+    assert named in capsys.readouterr().err
+
+
+def test_values_that_begin_with_a_minus_are_no_flags():
+    parser = cli.Parser("A command.")
+    parser.add_argument("--gpu", type=int)
+    parser.add_argument("--output", nargs="*")
+    assert parser.parse_args(["--gpu", "-1", "--output", "-"]).gpu == -1
+
+
 @pytest.mark.parametrize("work", ["parser.parse_args(['--help'])", "print('much') or 0"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_closed_pipe_ends_a_command_without_a_word(work, unbuffered):

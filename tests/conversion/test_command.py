@@ -176,6 +176,27 @@ def test_a_pattern_finds_recordings_and_keeps_their_folders(tmp_path, pair, caps
     assert run("--model", pair, "--input", tmp_path / "takes/[x].wav", "--output", tmp_path / "x.wav") == 0
 
 
+def test_several_recordings_folders_and_patterns_are_converted_at_once(tmp_path, pair, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.flac", "takes/one/c.wav", "x/d1.wav", "x/d2.wav"):
+        write_tone(tmp_path / name, 0.01)
+    assert run("--model", pair, "--input", "a.wav", "b.flac", "takes", "x/d*.wav", "--output", "out") == 0
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    assert found == ["a.wav", "b.flac", "d1.wav", "d2.wav", "one/c.wav"]
+    # A pattern that the shell has replaced by the only recording that it matches.
+    assert run("--model", pair, "--input", "a.wav", "--output", "new/") == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.wav"]
+    # Without --output beside each recording; the outputs of the first run are not taken for recordings.
+    for _ in range(2):
+        assert run("--model", pair, "--input", *map(str, sorted((tmp_path / "x").iterdir()))) == 0
+    assert len(list((tmp_path / "x").iterdir())) == 4
+    write_tone(tmp_path / "y/a.wav", 0.01)
+    assert "different names, found a.wav and y/a.wav" in read_refusal(
+        capsys, "--model", pair, "--input", "a.wav", "y/a.wav", "--output", "both"
+    )
+    assert not (tmp_path / "both").exists()
+
+
 def test_the_input_folder_is_refused_as_output_folder(tmp_path, pair, capsys):
     write_tone(tmp_path / "in/a.wav")
     before = (tmp_path / "in/a.wav").read_bytes()

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -291,3 +292,15 @@ def test_a_folder_that_is_a_link_to_itself_is_no_instrument(tmp_path, noise_feat
     assert dataset.find_pairs(folder, ["any"], ["guitar"]).origins == ("guitar", "piano")
     with pytest.raises(InputError, match="found 'endless'"):
         dataset.find_pairs(folder, ["endless"], ["guitar"])
+
+
+def test_recordings_in_place_of_features_name_the_command_that_is_missing(tmp_path):
+    for instrument in ("piano", "guitar"):
+        (tmp_path / "audios" / instrument).mkdir(parents=True)
+        (tmp_path / "audios" / instrument / "a.wav").touch()
+    command = f"compute_features.py --audios_path {tmp_path / 'audios'}"
+    for folder in ("audios", "audios/piano"):
+        with pytest.raises(InputError, match=re.escape(command)):
+            dataset.find_pairs(tmp_path / folder, ["piano"], ["guitar"])
+    with pytest.raises(InputError, match=re.escape(f"Try --dataset_path {tmp_path / 'audios'}")):
+        dataset.find_pairs(tmp_path, ["piano"], ["guitar"])
