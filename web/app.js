@@ -413,7 +413,9 @@ async function convert() {
   const model = chosenModel();
   if (state.converting || !input) return;
   const settings = {
-    overlap: Number(find("overlap").value) / 100, phase: find("phase").value, keepHighBand: find("high-band").checked,
+    overlap: Number(find("overlap").value) / 100,
+    phase: find("phase").value === "auto" ? model.phase : find("phase").value,
+    keepHighBand: find("high-band").checked,
   };
   const {length, numberOfChannels, duration} = input.buffer;
   const made = new AudioBuffer({length, numberOfChannels, sampleRate: RATE});

@@ -13,6 +13,7 @@ const CROSSOVER_BINS = 16; // at the top of the network's band, over which the o
 const CONTEXT = 8; // frames on both sides of a chunk that are included when its phase is refined
 const MOMENTUM = 0.9; // of fast Griffin-Lim
 const ITERATIONS = 16; // of Griffin-Lim
+const HYBRID_RATIO = 10 ** (3 / 20); // "hybrid" keeps the input's phase where prediction and input are within 3 dB
 
 /** Convert mono audio to mono audio of the same length, at the sample rate of the representation.
  *
@@ -20,7 +21,7 @@ const ITERATIONS = 16; // of Griffin-Lim
  * @param {(slice: Float32Array) => Promise<Float32Array>} network log levels [0, 1] of a slice to those of the target;
  *     both are nBins * nFrames values, all frames of the lowest bin first, as the network has them.
  * @param {object} representation from `makeRepresentation`.
- * @param {{overlap: number, phase: "input" | "griffinlim", keepHighBand: boolean}} settings overlap is the share of a
+ * @param {{overlap: number, phase: "input" | "griffinlim" | "hybrid", keepHighBand: boolean}} settings overlap is the share of a
  *     slice that is blended with the next one, 0 to 0.5.
  * @yields {Float32Array} the converted audio. With keepHighBand, the difference that has to be added to the input.
  */
@@ -220,7 +221,8 @@ function roundHalfEven(value) {
 
 // --- phase ------------------------------------------------------------------------------------------------------------
 
-/** Give predicted magnitudes the phase of the input, or the one that Griffin-Lim makes of it.
+/** Give predicted magnitudes the phase of the input ("input"), or the one that Griffin-Lim makes of it everywhere
+ * ("griffinlim") or where the prediction differs from the input ("hybrid").
  *
  * @yields {[object, object]} the output's and the input's spectrum of the same frames.
  */
@@ -244,7 +246,8 @@ async function* applyPhase(chunks, phase, iterations, representation) {
     }
     const nFinal = spectrum.n - (following ? CONTEXT : 0); // the last frames are refined again with the next chunk
     if (nFinal <= 0) continue;
-    const refined = withPhase(target, griffinLim(target, unit(spectrum), before, iterations, representation));
+    const keep = phase === "hybrid" ? isClose(target, magnitudes(spectrum)) : null;
+    const refined = withPhase(target, griffinLim(target, unit(spectrum), before, iterations, representation, keep));
     const final = cutFrames(refined, 0, nFinal);
     yield [joinFrames([final]), cutFrames(spectrum, 0, nFinal)];
     before = joinFrames([before, final]);
@@ -260,13 +263,19 @@ function withPhase(magnitude, phase) {
   return {n, nBins, re: phase.re.map((x, i) => x * magnitude[i]), im: phase.im.map((x, i) => x * magnitude[i])};
 }
 
+/** Whether predicted magnitudes are close to those of the input. */
+function isClose(target, magnitude) {
+  return Array.from(target, (value, i) => value <= magnitude[i] * HYBRID_RATIO && value * HYBRID_RATIO >= magnitude[i]);
+}
+
 /** A refined phase for the magnitude `target`: fast Griffin-Lim (Perraudin, Balazs & Sondergaard, 2013).
  *
  * @param {Float32Array} target magnitude.
  * @param {object} start first phase.
  * @param {object} before spectrum of the preceding frames, which is not changed.
+ * @param {boolean[] | null} keep where the phase of `start` is kept.
  */
-function griffinLim(target, start, before, iterations, representation) {
+function griffinLim(target, start, before, iterations, representation, keep) {
   const {nBins} = representation;
   let phase = start;
   let previous = null;
@@ -275,6 +284,9 @@ function griffinLim(target, start, before, iterations, representation) {
     const all = stft(normalizeOverlap(audio, weight), representation, nBins);
     const spectrum = cutFrames(all, before.n, all.n);
     phase = unit(previous ? accelerate(spectrum, previous) : spectrum);
+    keep?.forEach((kept, k) => {
+      if (kept) [phase.re[k], phase.im[k]] = [start.re[k], start.im[k]];
+    });
     previous = spectrum;
   }
   return phase;

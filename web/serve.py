@@ -6,6 +6,8 @@ any static host can serve. docs/web.md describes the page.
 
 from __future__ import annotations
 
+import common.environment
+
 import argparse
 import functools
 import http.server
@@ -15,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from common import cli
+from common import cli, weights
 from common.errors import InputError
 from common.files import existing_folder, replacing, writable_folder, write_json
 
@@ -99,7 +101,7 @@ def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.
         _copy(WEB / name, folder / name)
     for name in RUNTIME_FILES:
         _copy(RUNTIME / name, folder / "ort" / name)
-    entries = [_export(name, path, folder) for name, path in models.items()]
+    entries = [_export(name, description, folder) for name, description in models.items()]
     manifest: dict = {"models": sorted(entries, key=lambda entry: entry["in_channels"])}  # multitarget last
     for entry, (title, instrument) in EXAMPLES.items():
         name = f"examples/{instrument}.wav"
@@ -113,23 +115,23 @@ def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.
     return folder
 
 
-def find_models(models_path: str | os.PathLike) -> dict[str, pathlib.Path]:
-    """The generator.h5 of each model that the page can use, by the name of its folder, sorted.
+def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description]:
+    """The model of each folder in `models_path` that the page can use, by the name of its folder, sorted.
 
     Says on stderr which models are left out: those of hum2guitar.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or one is damaged.
     """
-    from common import weights
+    from conversion.models import describe_generator
 
     models = {}
-    for path in sorted(existing_folder(models_path, "--models_path").glob("*/generator.h5")):
-        description = weights.describe(path)
+    for folder in sorted({path.parent for path in existing_folder(models_path, "--models_path").glob("*/*.h5")}):
+        description = describe_generator(folder)
         if description.network == weights.UNET:
-            models[path.parent.name] = path
+            models[folder.name] = description
         else:
-            print(f"{path}: left out, because the page does not run {description.system}", file=sys.stderr)
+            print(f"{description.path}: left out, because the page does not run {description.system}", file=sys.stderr)
     if not models:
         raise InputError(f"--models_path: expected <origin>_2_<target>/generator.h5, found none in {models_path}")
     return models
@@ -141,25 +143,29 @@ def _copy(source: pathlib.Path, destination: pathlib.Path) -> None:
         return
     with replacing(destination) as beside:
         shutil.copyfile(source, beside)
-        shutil.copystat(source, beside)
+        _copy_date(source, beside)
+
+
+def _copy_date(source: pathlib.Path, made: pathlib.Path) -> None:
+    """Give `made` the date of `source`, by which `_is_current` knows it."""
+    os.utime(made, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
 
 
 def _is_current(made: pathlib.Path, source: pathlib.Path) -> bool:
     return made.is_file() and made.stat().st_mtime_ns == source.stat().st_mtime_ns
 
 
-def _export(name: str, path: pathlib.Path, folder: pathlib.Path) -> dict:
+def _export(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
     """Write the .onnx file of a model as ``export.py --float16`` does; the model's entry in models.json."""
-    from common import weights
     from conversion.network import build_graph
+    from conversion.settings import Settings
 
-    description = weights.describe(path)
     exported = folder / "models" / f"{name}.onnx"
-    if not _is_current(exported, path):
-        content = build_graph(path, float16=True).SerializeToString()
+    if not _is_current(exported, description.path):
+        content = build_graph(description.path, float16=True).SerializeToString()
         with replacing(exported) as beside:
             beside.write_bytes(content)
-            os.utime(beside, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+            _copy_date(description.path, beside)
     origin, _, target = name.partition("_2_")
     is_multitarget = description.in_channels == 2
     return {
@@ -169,6 +175,7 @@ def _export(name: str, path: pathlib.Path, folder: pathlib.Path) -> dict:
         "file": f"models/{name}.onnx",
         "bytes": exported.stat().st_size,
         "in_channels": description.in_channels,
+        "phase": Settings().choose_phase(description).phase,
         "representation": description.representation.to_dict(),
     }
 

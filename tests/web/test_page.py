@@ -40,9 +40,9 @@ new PerformanceObserver((list) => {
 def models(tmp_path_factory, write_generator):
     """A folder with two models of made weights, and the shipped ones where there are some."""
     folder = tmp_path_factory.mktemp("models")
-    for name, in_channels in ((PAIR, 1), (MULTITARGET, 2)):
+    for name, in_channels, phase in ((PAIR, 1, "input"), (MULTITARGET, 2, "hybrid")):
         (folder / name).mkdir()
-        write_generator(folder / name / "generator.h5", in_channels, base_filters=2)
+        write_generator(folder / name / "generator.h5", in_channels, base_filters=2, phase=phase)
     for name in SHIPPED:
         (folder / name).mkdir()
         shutil.copyfile(ROOT / "models" / name / "generator.h5", folder / name / "generator.h5")
@@ -181,7 +181,7 @@ def test_the_options_are_those_of_predict(page, reference, tmp_path):
     page.load(source)
     page.choose(PAIR)
     page.run("document.querySelector('details').open = true")
-    page.find("phase").send_keys("refined")
+    page.find("phase").send_keys("refined by")
     page.find("high-band").click()
     page.run("const o = document.getElementById('overlap'); o.value = 10; o.dispatchEvent(new Event('input'))")
     page.convert()

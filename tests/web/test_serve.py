@@ -32,16 +32,17 @@ def runtime(tmp_path, monkeypatch):
 def models(tmp_path):
     for name, in_channels in (("keyboard_acoustic_2_any", 2), ("keyboard_acoustic_2_guitar_acoustic", 1)):
         (tmp_path / "models" / name).mkdir(parents=True)
-        write_model(tmp_path / "models" / name / "generator.h5", in_channels, origin="keyboard_acoustic")
+        settings = {"origin": "keyboard_acoustic", "phase": "griffinlim" if in_channels == 1 else "input"}
+        write_model(tmp_path / "models" / name / "generator.h5", in_channels, **settings)
     return tmp_path / "models"
 
 
 def test_the_folder_holds_the_page_and_the_networks_of_the_weights(runtime, models, tmp_path):
     folder = serve.build(models, tmp_path / "page")
     manifest = json.loads((folder / "models.json").read_text())
-    assert [(m["title"], m["origin"], m["in_channels"]) for m in manifest["models"]] == [
-        ("acoustic guitar", "piano", 1),
-        ("any instrument", "piano", 2),
+    assert [(m["title"], m["origin"], m["in_channels"], m["phase"]) for m in manifest["models"]] == [
+        ("acoustic guitar", "piano", 1, "griffinlim"),
+        ("any instrument", "piano", 2, "input"),
     ]
     for model in manifest["models"]:
         path = folder / model["file"]
