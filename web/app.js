@@ -11,7 +11,7 @@ const SILENCE = 1e-5; // peak below which a recording counts as silent
 
 const EMPTY = { // what the cards say while there is nothing on them
   input: ["Drop a recording here", `Any audio file up to ${MAX_MINUTES} minutes`],
-  style: ["Drop the instrument here", "A few seconds of how the result should sound"],
+  style: ["Drop the instrument here", "A few seconds of its sound"],
 };
 
 const find = (id) => document.getElementById(id);
@@ -433,7 +433,8 @@ async function convert() {
   try {
     const answer = await ask("output", order, sources, (message) => {
       if (message.type === "loading") {
-        showProgress(message.share, `Loading the network, ${Math.round(100 * message.share)} %`);
+        const percent = Math.round(100 * message.share);
+        showProgress(message.share, percent < 100 ? `Loading the network, ${percent} %` : "Starting the network");
       } else if (message.type === "loaded") {
         keepOffline(model);
         showProgress(0, `0 of ${duration.toFixed(0)} s`);
@@ -571,6 +572,7 @@ function drawPlots() {
     const canvas = find(id).querySelector("canvas");
     if (!canvas.clientWidth) return;
     draw(canvas, sound?.picture, {seconds, maxHertz, offset});
+    find(id).classList.toggle("filled", Boolean(sound?.picture));
     const what = id === "plot-input" ? "the recording" : "the result";
     const extent = `0 to ${seconds.toFixed(0)} seconds, 0 to ${Math.round(maxHertz / 1000)} kHz`;
     canvas.setAttribute("aria-label", `Spectrogram of ${what}: ${sound?.picture ? extent : "none yet"}`);

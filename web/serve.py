@@ -30,7 +30,7 @@ PAGE = (
 RUNTIME = WEB / "node_modules" / "onnxruntime-web" / "dist"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 EXAMPLES = {  # entry of models.json: title and recording
-    "example": ("Bach, Prelude in C major, on a piano", "keyboard_acoustic"),
+    "example": ("Bach: Prelude in C major", "keyboard_acoustic"),
     "style_example": ("the example of strings", "string_acoustic"),
 }
 TITLES = {
