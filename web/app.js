@@ -2,11 +2,13 @@
 
 import {MARGIN, colour, draw} from "./picture.js";
 import {Player} from "./player.js";
+import {truePeak} from "./signal.js";
 import {encodeWav, readHeader} from "./wav.js";
 
 const RATE = 44100; // of everything in the page, as of the networks; other recordings are resampled by the browser
 const MAX_MINUTES = 10;
 const MAX_BYTES = 1e9; // of memory
+const TRUE_PEAK = 10 ** (-1 / 20); // of a file as loud as possible: -1 dB of full scale
 const SILENCE = 1e-5; // peak below which a recording counts as silent
 
 const EMPTY = { // what the cards say while there is nothing on them
@@ -35,23 +37,27 @@ const state = {
 };
 const player = new Player(() => showTransport());
 
-// --- start ------------------------------------------------------------------------------------------------------------
+// --- start -----------------------------------------------------------------------------------------------------------
 
 // A WebAssembly module with a single SIMD instruction.
-const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
-  253, 98, 11);
+const SIMD = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+);
 
 start();
 
 async function start() {
   try {
-    if (typeof WebAssembly !== "object") throw new InputError("This browser has no WebAssembly, or it is switched off.");
+    if (typeof WebAssembly !== "object") {
+      throw new InputError("This browser has no WebAssembly, or it is switched off.");
+    }
     if (!WebAssembly.validate(SIMD)) throw new InputError("This browser is too old: its WebAssembly has no SIMD.");
     const response = await fetch("models.json");
     if (!response.ok) throw new InputError("The list of models is missing: build the page with “make web”.");
     state.manifest = await response.json();
   } catch (error) {
-    fail(error instanceof InputError ? error.message : "The list of models could not be loaded. Is the server running?");
+    const reason = "The list of models could not be loaded. Is the server running?";
+    fail(error instanceof InputError ? error.message : reason);
     return;
   }
   listTargets();
@@ -145,7 +151,7 @@ function listenToDrops() {
   });
 }
 
-// --- recordings in ----------------------------------------------------------------------------------------------------
+// --- recordings in ---------------------------------------------------------------------------------------------------
 
 async function loadExample(kind, {file, title}) {
   try {
@@ -153,7 +159,8 @@ async function loadExample(kind, {file, title}) {
     if (!response.ok) throw new InputError(`The example is missing on the server (${response.status}).`);
     await load(kind, await response.blob(), capitalize(title));
   } catch (error) {
-    showError(kind, error instanceof InputError ? error.message : "The example could not be loaded. Is the server running?");
+    const reason = "The example could not be loaded. Is the server running?";
+    showError(kind, error instanceof InputError ? error.message : reason);
   }
 }
 
@@ -212,7 +219,7 @@ async function decode(kind, file, makeRoom) {
   try {
     buffer = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new InputError("This file is not audio, or is in a format that this browser does not decode. Try wav, flac or mp3.");
+    throw new InputError("This file is not audio, or in a format that this browser cannot decode. Try wav, flac or mp3.");
   }
   checkDuration(buffer.duration);
   return buffer.numberOfChannels > 2 ? mixDown(buffer) : buffer;
@@ -231,8 +238,8 @@ async function decodeWav(kind, file, header) {
 
 function checkDuration(seconds) {
   if (Number.isFinite(seconds) && seconds > 60 * MAX_MINUTES + 0.5) {
-    throw new InputError(`This recording lasts ${formatTime(seconds)} minutes. The page takes up to ${MAX_MINUTES}, because ` +
-      "everything has to fit into the memory of the browser. predict.py has no such limit.");
+    throw new InputError(`This recording lasts ${formatTime(seconds)} minutes. The page takes up to ${MAX_MINUTES}, ` +
+      "because everything has to fit into the memory of the browser. predict.py has no such limit.");
   }
 }
 
@@ -247,8 +254,9 @@ async function checkMemory(file, seconds) {
   const nChannels = isFlac ? ((start.getUint8(20) >> 1) & 7) + 1 : 2;
   const decoded = Number.isFinite(seconds) ? 4 * nChannels * seconds * (2 * sampleRate + RATE) : 0;
   if (file.size + decoded > MAX_BYTES) {
-    throw new InputError(`This file would take ${((file.size + decoded) / 1e9).toFixed(1)} GB of memory, and the page takes ` +
-      "up to 1 GB. Save it as wav, which takes less, or use predict.py.");
+    const gigabytes = ((file.size + decoded) / 1e9).toFixed(1);
+    throw new InputError(`This file would take ${gigabytes} GB of memory, and the page takes up to 1 GB. ` +
+      "Save it as wav, which takes less, or use predict.py.");
   }
 }
 
@@ -335,7 +343,7 @@ async function record() {
   announce("Recording");
 }
 
-// --- the worker -------------------------------------------------------------------------------------------------------
+// --- the worker ------------------------------------------------------------------------------------------------------
 
 /** Give the worker a task; what it answers, null if the task was cancelled.
  *
@@ -350,7 +358,8 @@ function ask(about, order, sources, onMessage = () => {}) {
     state.worker.addEventListener("message", ({data}) => receive(data));
     state.worker.addEventListener("error", (event) => {
       event.preventDefault();
-      for (const task of Object.values(state.pending)) task.reject(new Error(event.message || "the worker did not start"));
+      const error = new Error(event.message || "the worker did not start");
+      for (const task of Object.values(state.pending)) task.reject(error);
       state.worker.terminate();
       Object.assign(state, {worker: null, pending: {}});
     });
@@ -406,7 +415,7 @@ async function drawPicture(sound, source) {
   drawPlots();
 }
 
-// --- conversion -------------------------------------------------------------------------------------------------------
+// --- conversion ------------------------------------------------------------------------------------------------------
 
 async function convert() {
   const {input, style} = state;
@@ -448,7 +457,8 @@ async function convert() {
     isCancelled = !answer;
     if (answer && input === state.input) {
       if (settings.keepHighBand) addChannels(made, input.buffer);
-      const output = {buffer: made, ...measure(made), picture: null, model, settings};
+      const levels = {...measure(made), truePeak: truePeak(getChannels(made))};
+      const output = {buffer: made, ...levels, picture: null, model, settings};
       if (!Number.isFinite(output.power)) throw new Error("it made no finite samples");
       state.output = output;
       const seconds = (performance.now() - started) / 1000;
@@ -476,6 +486,10 @@ function cancel(...sounds) {
   }
 }
 
+function getChannels(buffer) {
+  return Array.from({length: buffer.numberOfChannels}, (_, channel) => buffer.getChannelData(channel));
+}
+
 /** Add the channels of `other` to those of `buffer`. */
 function addChannels(buffer, other) {
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
@@ -499,22 +513,22 @@ function levelGain() {
   const {input, output} = state;
   if (!output?.peak) return 1;
   const level = find("level").value;
-  if (level === "normalize") return 1 / output.peak;
+  if (level === "normalize") return TRUE_PEAK / output.truePeak;
+  if (level === "peak") return 1 / output.peak;
   const gain = level === "match" ? Math.sqrt(input.power / output.power) : 1;
   return gain * output.peak > 1 ? 1 / output.peak : gain;
 }
 
 function download() {
   const {buffer, model} = state.output;
-  const channels = Array.from({length: buffer.numberOfChannels}, (_, channel) => buffer.getChannelData(channel));
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(encodeWav(channels, RATE, levelGain()));
+  link.href = URL.createObjectURL(encodeWav(getChannels(buffer), RATE, levelGain()));
   link.download = `${state.input.name.replace(/\.\w{1,5}$/, "")} - ${model.title}.wav`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-// --- what is shown ----------------------------------------------------------------------------------------------------
+// --- what is shown ---------------------------------------------------------------------------------------------------
 
 function showState() {
   const model = chosenModel();
@@ -556,7 +570,8 @@ function showSounds() {
   for (const id of ["play", "position"]) find(id).disabled = !input;
   find("hear-output").disabled = find("download").disabled = !output;
   find("position").max = player.duration || 1;
-  find("hear-title").textContent = find("output-caption").textContent = output ? capitalize(output.model.title) : "Result";
+  const title = output ? capitalize(output.model.title) : "Result";
+  find("hear-title").textContent = find("output-caption").textContent = title;
   if (output) player.choose(1);
   find("plots").classList.toggle("ready", Boolean(input));
   showState();

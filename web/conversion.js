@@ -21,8 +21,8 @@ const HYBRID_RATIO = 10 ** (3 / 20); // "hybrid" keeps the input's phase where p
  * @param {(slice: Float32Array) => Promise<Float32Array>} network log levels [0, 1] of a slice to those of the target;
  *     both are nBins * nFrames values, all frames of the lowest bin first, as the network has them.
  * @param {object} representation from `makeRepresentation`.
- * @param {{overlap: number, phase: "input" | "griffinlim" | "hybrid", keepHighBand: boolean}} settings overlap is the share of a
- *     slice that is blended with the next one, 0 to 0.5.
+ * @param {{overlap: number, phase: "input" | "griffinlim" | "hybrid", keepHighBand: boolean}} settings overlap is the
+ *     share of a slice that is blended with the next one, 0 to 0.5.
  * @yields {Float32Array} the converted audio. With keepHighBand, the difference that has to be added to the input.
  */
 export async function* convert(blocks, network, representation, settings) {
@@ -163,7 +163,7 @@ function concatenate(arrays, Type) {
   return joined;
 }
 
-// --- the network ------------------------------------------------------------------------------------------------------
+// --- the network -----------------------------------------------------------------------------------------------------
 
 /** Predict the magnitudes of a stream of spectra in overlapping slices, whose log levels are blended.
  *
@@ -219,7 +219,7 @@ function roundHalfEven(value) {
   return Math.abs(value % 1) === 0.5 && rounded % 2 ? rounded - 1 : rounded;
 }
 
-// --- phase ------------------------------------------------------------------------------------------------------------
+// --- phase -----------------------------------------------------------------------------------------------------------
 
 /** Give predicted magnitudes the phase of the input ("input"), or the one that Griffin-Lim makes of it everywhere
  * ("griffinlim") or where the prediction differs from the input ("hybrid").
@@ -298,7 +298,7 @@ function accelerate(spectrum, previous) {
   return {n, nBins, re: further("re"), im: further("im")};
 }
 
-// --- style and pictures -----------------------------------------------------------------------------------------------
+// --- style and pictures ----------------------------------------------------------------------------------------------
 
 /** The style slice of a recording for a multitarget network: its slice of the greatest mean log level.
  *

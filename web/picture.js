@@ -7,8 +7,8 @@ const STEPS_SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120];
 
 // Colours of the magma scale of matplotlib from 0 to 1: perceptually uniform, readable in grey and by the colour-blind.
 const MAGMA = [
-  "000004", "07061c", "150e38", "29115a", "3f0f72", "56147d", "6a1c81", "802582", "942c80", "ab337c", "c03a76", "d6456c",
-  "e85362", "f4695c", "fa815f", "fd9b6b", "feb47b", "fecd90", "fde7a9", "fcfdbf",
+  "000004", "07061c", "150e38", "29115a", "3f0f72", "56147d", "6a1c81", "802582", "942c80", "ab337c", "c03a76",
+  "d6456c", "e85362", "f4695c", "fa815f", "fd9b6b", "feb47b", "fecd90", "fde7a9", "fcfdbf",
 ].map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
 /** The colour of a value from 0 to 1: [red, green, blue], 0 to 255. */
@@ -27,7 +27,8 @@ const fromMel = (mel) => 700 * (10 ** (mel / 2595) - 1);
 /** Draw a spectrogram and its axes to fill the canvas.
  *
  * @param {object | null} picture from `conversion.spectrogram`; null for axes without a picture.
- * @param {{seconds: number, maxHertz: number, offset: number}} options the ends of the axes, and dB to add to all levels.
+ * @param {{seconds: number, maxHertz: number, offset: number}} options the ends of the axes, and dB to add to all
+ *     levels.
  */
 export function draw(canvas, picture, {seconds, maxHertz, offset = 0}) {
   const ratio = Math.min(3, window.devicePixelRatio || 1);
@@ -63,7 +64,8 @@ function paint(image, picture, seconds, maxHertz, offset) {
           const share = (low + high) / 2 - bin;
           level = Math.max(level, decibels[column + bin] * (1 - share) + decibels[column + bin + 1] * share);
         } else {
-          for (let k = Math.ceil(low); k <= Math.min(high, nBins - 1); k++) level = Math.max(level, decibels[column + k]);
+          const end = Math.min(high, nBins - 1);
+          for (let k = Math.ceil(low); k <= end; k++) level = Math.max(level, decibels[column + k]);
         }
       }
       const index = Math.round(255 * Math.min(1, Math.max(0, 1 - (level + offset) / FLOOR)));

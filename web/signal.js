@@ -13,7 +13,8 @@ const TINY = 2 ** -126; // the smallest normal float32: what the inverse STFT di
  * @param {object} settings sample_rate, n_fft, hop_length, n_bins, n_frames and amin, as data.Representation has them.
  */
 export function makeRepresentation(settings) {
-  const {sample_rate: sampleRate, n_fft: nFft, hop_length: hopLength, n_bins: nBins, n_frames: nFrames, amin} = settings;
+  const {sample_rate: sampleRate, n_fft: nFft, hop_length: hopLength} = settings;
+  const {n_bins: nBins, n_frames: nFrames, amin} = settings;
   if (!Number.isInteger(Math.log2(nFft)) || nFft % hopLength) {
     throw new Error(`expected a window of a power of two and a multiple of the hop, found ${nFft} and ${hopLength}`);
   }
@@ -211,4 +212,30 @@ export function levelToAmplitude(level, amin) {
 /** Weights rising from 0 to 1 as sin²: they and their mirror image sum to 1. */
 export function fadeIn(n) {
   return Float32Array.from({length: n}, (_, i) => Math.sin(((Math.PI / 2) * (i + 0.5)) / n) ** 2);
+}
+
+const NEAR = 0.6; // of the peak so far: only near samples above it can there be a greater value between samples
+const HALF = 12; // samples on each side that an interpolated value depends on
+const TAPS = [0.25, 0.5, 0.75].map((place) => Float64Array.from({length: 2 * HALF}, (_, i) => {
+  const x = Math.PI * (i + 1 - HALF - place);
+  return (Math.sin(x) / x) * Math.cos(x / (2 * HALF + 1)) ** 2;
+}));
+
+/** The true peak of channels: the greatest absolute value of the waveform between the samples, too, with four values
+ * for each sample as in ITU-R BS.1770-4, annex 2. */
+export function truePeak(channels) {
+  let peak = 0;
+  for (const channel of channels) peak = channel.reduce((greatest, value) => Math.max(greatest, Math.abs(value)), peak);
+  for (const channel of channels) {
+    for (let start = 0; start + 2 * HALF <= channel.length; start++) {
+      const [left, right] = [channel[start + HALF - 1], channel[start + HALF]];
+      if (Math.abs(left) <= NEAR * peak && Math.abs(right) <= NEAR * peak) continue;
+      for (const taps of TAPS) {
+        let value = 0;
+        for (let i = 0; i < 2 * HALF; i++) value += taps[i] * channel[start + i];
+        peak = Math.max(peak, Math.abs(value));
+      }
+    }
+  }
+  return peak;
 }

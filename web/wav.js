@@ -1,5 +1,5 @@
-/* Wav files, in and out, block by block. Browsers decode wav, too, but need several times the memory, and scale positive
- * samples of 16 bits by 1 / 32767. */
+/* Wav files, in and out, block by block. Browsers decode wav, too, but need several times the memory, and Chromium
+ * scales positive samples of 16 bits by 1 / 32767. */
 
 const BLOCK = 2 ** 18; // samples of each channel that are read or written at a time
 const [PCM, FLOAT, EXTENSIBLE] = [1, 3, 0xfffe]; // codes of formats

@@ -11,9 +11,9 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
-from made_conversions import RATE, make_converter, make_music
+from made_conversions import RATE, make_converter, make_music, make_sine
 
-from common.audio import resample
+from common.audio import TruePeak, resample
 from conversion.files import convert_audio
 from conversion.pix2pix import read_style
 from conversion.streaming import istft_blocks, spectrogram, stft_blocks
@@ -97,6 +97,10 @@ def fixtures(tmp_path_factory):
     level, seconds = spectrogram(made.folder / "long.wav", 200)
     magnitude = np.maximum(db_to_amplitude(by_frame(level)), 1e-5)
     made.add("spectrogram", 20 * np.log10(magnitude), seconds=seconds)
+    for name, audio in {"music": music, "sine": make_sine(RATE / 4 + 1, 1), "few": music[20_000:20_010]}.items():
+        peak = TruePeak()
+        peak.add(audio[:, np.newaxis])
+        made.add(f"true peak, {name}", audio, peak=peak.value)
     for rate in (96_000, 22_050, 44_056):
         audio = make_music(1, seed=2, rate=rate)
         made.add(f"at {rate} Hz", audio, rate=rate)

@@ -7,7 +7,9 @@ import test from "node:test";
 
 import {chooseStyle, convert, istftBlocks, spectrogram, stftBlocks} from "../conversion.js";
 import {resample} from "../resample.js";
-import {RealFft, amplitudeToLevel, fadeIn, levelToAmplitude, magnitudes, makeRepresentation} from "../signal.js";
+import {
+  RealFft, amplitudeToLevel, fadeIn, levelToAmplitude, magnitudes, makeRepresentation, truePeak,
+} from "../signal.js";
 import {encodeWav, readChannel, readHeader} from "../wav.js";
 
 const FOLDER = process.env.FIXTURES;
@@ -84,7 +86,8 @@ test("STFT", async () => {
   const spectrum = await joinFrames(stftBlocks(blocksOf(read("music")), representation));
   assertNear(spectrum.re, read("stft, real"), -120);
   assertNear(spectrum.im, read("stft, imaginary"), -120);
-  assertNear(amplitudeToLevel(magnitudes(spectrum, representation.magnitudeScale), representation.amin), read("level"), -100);
+  const level = amplitudeToLevel(magnitudes(spectrum, representation.magnitudeScale), representation.amin);
+  assertNear(level, read("level"), -100);
 });
 
 test("log level to magnitude", () => {
@@ -162,6 +165,14 @@ test("a wav file of two channels, rounded and clipped", async () => {
   assert.deepEqual(samples, [0, 4096, 8192, 0, 32767, -4096, -32768, 16384]);
 });
 
+for (const [name, {peak}] of Object.entries(fixtures.arrays)) {
+  if (!name.startsWith("true peak")) continue;
+  test(name, () => {
+    const half = read(name).map((value) => value / 2);
+    assert.ok(Math.abs(truePeak([half, read(name)]) / peak - 1) < 1e-5);
+  });
+}
+
 for (const [name, {rate}] of Object.entries(fixtures.arrays)) {
   if (!name.startsWith("at ")) continue;
   test(`sample rate ${rate}`, async () => {
@@ -172,7 +183,8 @@ for (const [name, {rate}] of Object.entries(fixtures.arrays)) {
 
 test("what lies above the lower rate's band does not come back as another tone", async () => {
   const [fromRate, seconds] = [96_000, 0.5];
-  const sine = (hertz, rate) => Float32Array.from({length: seconds * rate}, (_, i) => Math.sin((2 * Math.PI * hertz * i) / rate));
+  const sine = (hertz, rate) =>
+    Float32Array.from({length: seconds * rate}, (_, i) => Math.sin((2 * Math.PI * hertz * i) / rate));
   const high = await join(resample(blocksOf(sine(24_000, fromRate)), fromRate, 44100));
   assert.ok(Math.max(...high.subarray(500, -500)) < 1e-4);
   const low = await join(resample(blocksOf(sine(15_000, fromRate)), fromRate, 44100));
