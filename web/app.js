@@ -430,7 +430,7 @@ async function convert() {
   const made = new AudioBuffer({length, numberOfChannels, sampleRate: RATE});
   const order = {
     type: "convert", model, settings, nSamples: length, nChannels: numberOfChannels,
-    nStyleSamples: style ? style.buffer.length : 0,
+    nStyleSamples: style ? style.buffer.length : 0, nProcessors: navigator.hardwareConcurrency || 1,
   };
   const sources = {input: input.buffer, style: style?.buffer};
   state.converting = true;

@@ -5,7 +5,6 @@ import * as ort from "./ort/ort.wasm.min.mjs";
 const MAX_THREADS = 4; // more are hardly faster for slices of 256 x 256
 
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
-ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1) : 1;
 ort.env.logLevel = "error";
 
 /** A network that is ready to run: `run` takes log levels [0, 1] of a slice and gives those of the target. */
@@ -42,9 +41,12 @@ export class Network {
 /** Load a network.
  *
  * @param {object} model an entry of models.json.
+ * @param {number} nProcessors how many threads could run at once; the first network decides for all.
  * @param {(share: number) => void} onProgress told how much of the file is there, 0 to 1.
  */
-export async function loadNetwork(model, onProgress) {
+export async function loadNetwork(model, nProcessors, onProgress) {
+  // Browsers allow threads only on pages that are isolated from other origins (docs/web.md).
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(MAX_THREADS, nProcessors) : 1;
   const bytes = await download(new URL(model.file, import.meta.url), model.bytes, onProgress);
   const session = await ort.InferenceSession.create(bytes, {
     executionProviders: ["wasm"],

@@ -107,11 +107,11 @@ async function drawSpectrogram({task, source, nSamples, settings}) {
   return {type: "spectrogram", ...picture};
 }
 
-async function convertRecording({task, model, settings, nSamples, nChannels, nStyleSamples}) {
+async function convertRecording({task, model, settings, nSamples, nChannels, nStyleSamples, nProcessors}) {
   if (network?.model.file !== model.file) {
     await network?.release();
     network = null;
-    network = await loadNetwork(model, (share) => post({type: "loading", task, share}));
+    network = await loadNetwork(model, nProcessors, (share) => post({type: "loading", task, share}));
   }
   await check(task);
   post({type: "loaded", task});
