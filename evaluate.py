@@ -51,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Griffin-Lim's noise (default: 0)",
     )
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
+    add(
+        "--align",
+        metavar="FOLDER",
+        help="with --check: write copies of the recordings that are in time with each other; the rest is listed",
+    )
     add("--output", default="report", help="folder for report.html, report.json and report.csv")
     add("--latex", action="store_true", help="also write the table as report.tex, for a paper")
     add(
@@ -88,6 +93,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise InputError("expected --origin_audio and --target_audio together, found one of them")
     if arguments.dataset is not None and arguments.audios_path is None:
         raise InputError("--dataset: expected --audios_path with it, found none")
+    if arguments.align is not None and arguments.check is None:
+        raise InputError("--align: expected --check AUDIOS with it, found none")
+    if arguments.align is not None:
+        from evaluation import aligned_copies
+
+        return aligned_copies.align_folder(arguments.check, arguments.align)
     if arguments.check is not None:
         from evaluation import alignment
 

@@ -176,7 +176,7 @@ def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:
     spectrograms, each band without its mean, summed over the bands. Waveforms of two instruments do not correlate, and
     soft attacks have no clear onsets, but the same notes sound in the same bands.
     """
-    levels = [_mel_level(x) for x in (reference, audio)]
+    levels = [mel_level(x) for x in (reference, audio)]
     norm = np.linalg.norm(levels[0]) * np.linalg.norm(levels[1])
     if not norm:
         return 0.0, 0.0
@@ -193,7 +193,7 @@ def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:
     return float((lags[best] + shift) * HOP / SAMPLE_RATE), float(correlation[best])
 
 
-def _mel_level(audio: np.ndarray) -> np.ndarray:
+def mel_level(audio: np.ndarray) -> np.ndarray:
     """Log level ``(96, n_frames)`` of mel bands up to 5 kHz, each minus its mean; linear below -60 dB of the peak."""
     import librosa
 
