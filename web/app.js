@@ -9,6 +9,7 @@ const RATE = 44100; // of everything in the page, as of the networks; other reco
 const MAX_MINUTES = 10;
 const MAX_BYTES = 1e9; // of memory
 const TRUE_PEAK = 10 ** (-1 / 20); // of a file as loud as possible: -1 dB of full scale
+const MAX_INPUT_GAIN = 100; // 40 dB: more would convert the noise of an empty recording
 const SILENCE = 1e-5; // peak below which a recording counts as silent
 
 const EMPTY = { // what the cards say while there is nothing on them
@@ -430,7 +431,9 @@ async function convert() {
   const made = new AudioBuffer({length, numberOfChannels, sampleRate: RATE});
   const order = {
     type: "convert", model, settings, nSamples: length, nChannels: numberOfChannels,
-    nStyleSamples: style ? style.buffer.length : 0, nProcessors: navigator.hardwareConcurrency || 1,
+    nStyleSamples: style ? style.buffer.length : 0,
+    inputGain: model.input_level === "peak" ? Math.min(1 / input.peak, MAX_INPUT_GAIN) : 1,
+    nProcessors: navigator.hardwareConcurrency || 1,
   };
   const sources = {input: input.buffer, style: style?.buffer};
   state.converting = true;

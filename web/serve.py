@@ -168,6 +168,7 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
             _copy_date(description.path, beside)
     origin, _, target = name.partition("_2_")
     is_multitarget = description.in_channels == 2
+    recommended = Settings().for_model(description)
     return {
         "name": name,
         "origin": make_title(description.settings.get("origin") or origin),
@@ -175,7 +176,8 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
         "file": f"models/{name}.onnx",
         "bytes": exported.stat().st_size,
         "in_channels": description.in_channels,
-        "phase": Settings().choose_phase(description).phase,
+        "phase": recommended.phase,
+        "input_level": recommended.input_level,
         "representation": description.representation.to_dict(),
     }
 

@@ -81,14 +81,18 @@ async function* readBlocks(task, source, channel, nSamples) {
   }
 }
 
+async function* scale(blocks, factor) {
+  for await (const block of blocks) yield block.map((value) => value * factor);
+}
+
 /** Send the samples of a channel to the page. */
 async function send(task, channel, blocks) {
   let start = 0;
   for await (const samples of blocks) {
     await check(task);
-    const copy = samples.slice();
-    start += copy.length;
-    post({type: "made", task, channel, start: start - copy.length, samples: copy}, [copy.buffer]);
+    const copy = samples.slice(); // of its own buffer, which is handed over
+    post({type: "made", task, channel, start, samples: copy}, [copy.buffer]);
+    start += samples.length;
   }
 }
 
@@ -107,7 +111,8 @@ async function drawSpectrogram({task, source, nSamples, settings}) {
   return {type: "spectrogram", ...picture};
 }
 
-async function convertRecording({task, model, settings, nSamples, nChannels, nStyleSamples, nProcessors}) {
+/** Convert the recording; `inputGain` brings it to the network's level, and the output is divided by it. */
+async function convertRecording({task, model, settings, nSamples, nChannels, nStyleSamples, inputGain, nProcessors}) {
   if (network?.model.file !== model.file) {
     await network?.release();
     network = null;
@@ -126,8 +131,8 @@ async function convertRecording({task, model, settings, nSamples, nChannels, nSt
     return network.run(slice, style);
   };
   for (let channel = 0; channel < nChannels; channel++) {
-    const blocks = readBlocks(task, "input", channel, nSamples);
-    await send(task, channel, convert(blocks, runNetwork, representation, settings));
+    const blocks = scale(readBlocks(task, "input", channel, nSamples), inputGain);
+    await send(task, channel, scale(convert(blocks, runNetwork, representation, settings), 1 / inputGain));
   }
   return {type: "done"};
 }

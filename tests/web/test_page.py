@@ -40,9 +40,10 @@ new PerformanceObserver((list) => {
 def models(tmp_path_factory, write_generator):
     """A folder with two models of made weights, and the shipped ones where there are some."""
     folder = tmp_path_factory.mktemp("models")
-    for name, in_channels, phase in ((PAIR, 1, "input"), (MULTITARGET, 2, "hybrid")):
+    recommended = {PAIR: {}, MULTITARGET: {"phase": "hybrid", "input_level": "peak"}}
+    for in_channels, (name, settings) in enumerate(recommended.items(), start=1):
         (folder / name).mkdir()
-        write_generator(folder / name / "generator.h5", in_channels, base_filters=2, phase=phase)
+        write_generator(folder / name / "generator.h5", in_channels, base_filters=2, **settings)
     for name in SHIPPED:
         (folder / name).mkdir()
         shutil.copyfile(ROOT / "models" / name / "generator.h5", folder / name / "generator.h5")
