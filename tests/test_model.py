@@ -123,6 +123,18 @@ def test_networks_of_full_size():
     assert model.build_discriminator(64, seed=0).count_params() == 2_766_337
 
 
+def test_a_logit_sees_a_patch_of_94_bins_and_frames():
+    """As docs/method.md says: a logit's gradient is zero outside of such a patch."""
+    discriminator = model.build_discriminator(1, seed=3)
+    x = tf.random.stateless_normal((1, 256, 256, 1), seed=(1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logit = discriminator([x, x], training=False)[-1][0, 5, 9, 0]
+    rows, columns = np.nonzero(tape.gradient(logit, x).numpy()[0, :, :, 0])
+    assert (rows.min(), rows.max()) == (16 * 5 - 31, 16 * 5 - 31 + 93)
+    assert (columns.min(), columns.max()) == (16 * 9 - 31, 16 * 9 - 31 + 93)
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 5, 2), (8, 1, 1, 4), (1, 1, 1, 3)])
 def test_batch_norm_in_training_by_hand(shape):
     """Output, moving averages and gradient of the fused operation, also where there is one value a channel."""

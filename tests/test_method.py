@@ -1,0 +1,87 @@
+"""docs/method.md: its numbers are those of the code, its diagrams stand alone, its pictures can be made."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import data
+from common import weights
+from common.audio import write_audio
+from docs.method import spectrograms
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "method.md").read_text(encoding="utf-8")
+DIAGRAMS = sorted((DOCS / "method").glob("*.svg"))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_the_table_of_levels_is_what_the_code_computes():
+    rows = re.findall(r"^\| ([\d.^-]+) \| (-?[\d.]*) ?\| ([\d.-]+) \| ([\d.-]+) \|$", PAGE, re.M)
+    assert len(rows) == 6
+    for written, decibels, level, network in rows:
+        magnitude = 2.0**-16 if written == "2^-16" else float(written)
+        if magnitude:
+            assert float(decibels) == pytest.approx(20 * np.log10(magnitude), abs=0.05)
+        expected = data.amplitude_to_db(np.array([magnitude]))
+        assert float(level) == pytest.approx(expected[0], abs=0.0006)
+        assert float(network) == pytest.approx(data.to_network(expected)[0], abs=0.0006)
+
+
+def test_the_diagram_of_the_generator_has_the_sizes_of_its_layers():
+    texts = read_texts(DOCS / "method" / "unet.svg")
+    down, up = weights.unet_filters(64)
+    sizes = [256 >> level for level in range(1, 9)]
+    assert all(f"{size}×{size} × {n}" in texts for size, n in zip(sizes, down, strict=True))
+    skips = zip(sizes[-2::-1], up, down[-2::-1], strict=True)
+    assert all(f"{size}×{size} × {own} + {skip}" in texts for size, own, skip in skips)
+
+
+def test_the_number_of_parameters_is_that_of_the_layout():
+    arrays = [shape for _, group in weights.unet_layout() for _, shape in group]
+    written = f"{sum(int(np.prod(shape)) for shape in arrays):,}".replace(",", " ")
+    assert f"these are {written} numbers" in PAGE.replace("\n", " ")
+
+
+@pytest.mark.parametrize("path", DIAGRAMS, ids=lambda path: path.stem)
+def test_a_diagram_is_small_and_needs_nothing_else(path):
+    assert path.stat().st_size <= 30_000
+    assert f"](method/{path.name})" in PAGE
+    root = ElementTree.parse(path).getroot()
+    width, height = map(float, root.get("viewBox").split()[2:])
+    assert root.find(f"{SVG}title").text
+    assert not {f"{SVG}script", f"{SVG}image", f"{SVG}foreignObject"} & {element.tag for element in root.iter()}
+    for element in root.iter(f"{SVG}rect"):
+        x, y, w, h = (float(element.get(name, 0)) for name in ("x", "y", "width", "height"))
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= width
+        assert y + h <= height
+
+
+def test_pictures_stay_below_a_megabyte():
+    assert sum(path.stat().st_size for path in (DOCS / "method").iterdir() if path.is_file()) < 1_000_000
+
+
+def test_pictures_of_the_phrase_are_drawn(tmp_path, monkeypatch):
+    assert all((DOCS / "method" / f"{name}.png").exists() for name in spectrograms.INSTRUMENTS)
+    monkeypatch.setattr(spectrograms, "INSTRUMENTS", spectrograms.INSTRUMENTS[:2])
+    time = np.arange(22050) / 44100
+    for instrument in spectrograms.INSTRUMENTS:
+        folder = tmp_path / instrument
+        folder.mkdir()
+        write_audio(
+            folder / f"{spectrograms.PIECE}.wav", 0.5 * np.sin(2 * np.pi * 440 * time).astype(np.float32), 44100
+        )
+    pictures = spectrograms.draw_phrase(tmp_path, tmp_path, seconds=0.4)
+    assert [picture.name for picture in pictures] == [f"{name}.png" for name in spectrograms.INSTRUMENTS]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+def read_texts(path: pathlib.Path) -> set[str]:
+    """What is written in a diagram."""
+    return {"".join(element.itertext()) for element in ElementTree.parse(path).getroot().iter(f"{SVG}text")}
