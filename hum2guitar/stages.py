@@ -207,6 +207,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         jit=arguments.jit,
         after_step=after_step if distribution.is_chief() else None,
         advice="raise --lr",
+        epochs_flag=f"--{stage.flag}",
     )
     print(f"Training {settings.folder} ({precision}): {epochs} epochs of {batches.steps_per_epoch} steps")
     loop.fit(loop.Run(networks, settings, batches, held_out, sample))

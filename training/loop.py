@@ -89,6 +89,7 @@ class Settings:
         epoch_offset: epochs that bare weights in the folder were trained for; None takes the number in the file.
         after_step: is called after each step with the number of steps that the run has done.
         advice: what to do if the run ends worse than copying its input.
+        epochs_flag: the flag that `epochs` was given with, for messages.
     """
 
     folder: pathlib.Path
@@ -108,6 +109,7 @@ class Settings:
     jit: bool = False
     after_step: Callable[[int], None] | None = None
     advice: str = "raise the learning rates"
+    epochs_flag: str = "--epochs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +226,7 @@ def fit(run: Run) -> Progress:
         run.progress = _resume(run) or _begin(run)
         wait_for_all()  # the chief writes below what the others read above
         if run.is_complete:
-            flag = "--patience" if run.is_out_of_patience else "--epochs or --max_steps"
+            flag = "--patience" if run.is_out_of_patience else f"{run.settings.epochs_flag} or --max_steps"
             print(f"{run.settings.folder}: this run is complete; a larger {flag} extends it")
             _print_outcome(run)
             return run.progress
@@ -346,8 +348,8 @@ def _begin(run: Run) -> Progress:
         offset = _stored_epoch(generator) if settings.epoch_offset is None else settings.epoch_offset
         if offset >= settings.epochs:
             raise InputError(
-                f"--epochs: expected the number of the last epoch, above the {offset} that {generator} was trained "
-                f"for, found {settings.epochs}"
+                f"{settings.epochs_flag}: expected the number of the last epoch, above the {offset} that {generator} "
+                f"was trained for, found {settings.epochs}; --fresh sets these weights aside"
             )
         try:
             model.load_into(networks.generator, generator)

@@ -263,6 +263,7 @@ def _find_initial_weights(
     """
     if not arguments.fresh and not arguments.findlr:
         if checkpoints.states(folder):
+            print("--init is for the start of a run: this one goes on from its own state")
             return []
         if (folder / "generator.h5").exists():
             raise InputError(

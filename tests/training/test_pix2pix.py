@@ -14,7 +14,7 @@ from common import weights
 from training import checkpoints
 
 
-def test_init_starts_from_weights_of_other_instruments(voices, write_generator, tmp_path, monkeypatch):
+def test_init_starts_from_weights_of_other_instruments(voices, write_generator, tmp_path, monkeypatch, capsys):
     """The best weights of a folder, with the discriminator beside them, and epochs from 1; a state goes before them."""
     started, source = [], tmp_path / "flute_2_harp"
     last = write_generator(source / "generator.h5", base_filters=2, seed=1)
@@ -33,7 +33,9 @@ def test_init_starts_from_weights_of_other_instruments(voices, write_generator, 
         assert_same_weights(networks.discriminator, judge.get_weights())
         assert started[-1].settings.epoch_offset is None
     checkpoints.save(started[-1].settings.folder, 1, [], {})
+    capsys.readouterr()
     assert train.main([*argv, str(tmp_path / "deleted.h5")]) == 0  # the same command again goes on from the state
+    assert "goes on from its own state" in capsys.readouterr().out
 
 
 def assert_same_weights(network, expected):
