@@ -74,11 +74,14 @@ for kind in csv png; do
 done
 cp "$WORK/first/${GUITAR}_generator"/lr_finder* models/$GUITAR/
 
-for target in string_acoustic synth_lead_synthetic; do
-    "$PYTHON" train_generator.py "${common[@]}" --target $target --models_path "$WORK/models" --lr 1e-3 --epochs 2 \
-        --init "$WORK/first/${GUITAR}_generator/generator_best.h5"
-    publish "$WORK/models/keyboard_acoustic_2_${target}_generator" keyboard_acoustic_2_$target
-done
+# train_from_guitar TARGET EPOCHS
+train_from_guitar() {
+    "$PYTHON" train_generator.py "${common[@]}" --target "$1" --models_path "$WORK/models" --lr 1e-3 --epochs "$2" \
+        --init "$WORK/models/${GUITAR}_generator/generator_best.h5"
+    publish "$WORK/models/keyboard_acoustic_2_$1_generator" "keyboard_acoustic_2_$1"
+}
+train_from_guitar string_acoustic 2
+train_from_guitar synth_lead_synthetic 1
 
 # --- keyboard to the instrument of a style recording ------------------------------------------------------------------
 
