@@ -1,0 +1,48 @@
+"""The models that come with the project: their files, their cards, and that they convert what they say."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import timbre_transfer
+from common import weights
+from common.audio import read_audio
+from conversion import models
+
+FOLDERS = sorted(path.parent for path in models.MODELS.glob("*/generator.h5"))
+AUDIO = pathlib.Path(models.MODELS.parent, "docs/examples/audio")
+
+
+def test_there_are_models():
+    assert FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_model_is_small_described_and_has_a_card(folder):
+    path = folder / "generator.h5"
+    description = weights.describe(path)
+    assert path.stat().st_size <= 8e6
+    assert description.settings["exported"]
+    assert description.settings["validation_mae"] < description.settings["copy_mae"]
+    assert "licence" in (folder / "README.md").read_text(encoding="utf-8").lower()
+    assert (folder / "history.csv").exists() or list(folder.glob("history_*.csv"))
+
+
+PAIRS = [folder for folder in FOLDERS if weights.describe(folder / "generator.h5").in_channels == 1]
+PAIRS = [folder for folder in PAIRS if folder.name.startswith("keyboard_acoustic_2_")]
+
+
+@pytest.mark.parametrize("folder", PAIRS, ids=lambda folder: folder.name)
+def test_a_piano_that_was_not_trained_on_comes_nearer_to_the_target(folder):
+    """The example is played by TimGM6mb, the models learnt from other pianos and another target of the same kind."""
+    target = folder.name.removeprefix("keyboard_acoustic_2_")
+    piano, true = (read_audio(AUDIO / name / "bach_prelude_c_major.wav", 44100) for name in ("keyboard_acoustic", target))
+    model = timbre_transfer.load_model(models.short_name(weights.describe(folder / "generator.h5")))
+    assert model.description.path.parent == folder
+    output = model.convert(piano, 44100)
+    of_output, of_copy = (timbre_transfer.evaluate(audio, true, 44100) for audio in (output, piano))
+    assert np.isfinite(output).all()
+    assert of_output["mfcc"] < of_copy["mfcc"]
+    assert of_output["chroma"] < 1.2 * of_copy["chroma"]
+    assert of_output["onset_f1"] > 0.8
