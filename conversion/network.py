@@ -18,7 +18,7 @@ import pathlib
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -43,6 +43,8 @@ WEIGHTS_FILE = "weights.bin"
 # time than one after the other on all cores.
 N_PARALLEL = {weights.UNET: 1, weights.GLOBAL_GENERATOR: 2, weights.LOCAL_ENHANCER: 2}
 MAX_ONNX_BYTES = 2**30  # of a file, which is in memory twice while it is read; Protocol Buffers allow twice as much
+MAX_GRAPH_BYTES = 2**21  # of a file without its weights; 40 kB are usual
+_GRAPH_FIELDS, _RAW_DATA = (7, 5), 9  # of ModelProto: its graph, of which the initializers; and their content
 MAX_BASE_FILTERS = 1024
 MAX_SLICE = 2**20  # bins times frames
 
@@ -262,6 +264,7 @@ def _read_onnx(path: pathlib.Path, check_values: bool = False) -> weights.Descri
             raise InputError(f"{path}: expected an .onnx file of up to 1 GB, found {size / 1e9:.1f} GB")
         content = file.read()
     try:
+        _check_size_of_graph(path, content)
         model.ParseFromString(content)
         del content
     except DecodeError:
@@ -271,6 +274,8 @@ def _read_onnx(path: pathlib.Path, check_values: bool = False) -> weights.Descri
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise InputError(f"{path}: expected all weights in the file, found {tensor.name} in another file")
+        if not isinstance(tensor.name, str):  # what is no UTF-8 is left as bytes
+            raise InputError(f"{path}: expected names of weights, found {tensor.name[:100]!r}")
         layer, _, part = tensor.name.rpartition("/")
         if part in ("kernel", "bias"):
             half = tensor.data_type == onnx.TensorProto.FLOAT16
@@ -293,6 +298,51 @@ def _read_onnx(path: pathlib.Path, check_values: bool = False) -> weights.Descri
         found = f"the operator {min(operators)}" if operators else "another graph"
         raise InputError(f"{path}: expected the graph that export.py writes for {description.network}, found {found}")
     return description
+
+
+def _check_size_of_graph(path: pathlib.Path, content: bytes) -> None:
+    """Refuse an .onnx file that holds much besides the weights: each node and name takes far more memory than space.
+
+    Raises:
+        InputError: it holds more than `MAX_GRAPH_BYTES` of it, or is damaged.
+    """
+    n_other = 0
+    waiting = [(0, len(content), _GRAPH_FIELDS)]
+    while waiting:
+        place, end, wanted = waiting.pop()
+        for number, start, stop in _fields(path, content, place, end):
+            if wanted and number == wanted[0]:
+                waiting.append((start, stop, wanted[1:]))
+                n_other += 8
+            elif wanted or number != _RAW_DATA:
+                n_other += 8 + stop - start
+            if n_other > MAX_GRAPH_BYTES:
+                raise InputError(f"{path}: expected up to {MAX_GRAPH_BYTES} bytes beside the weights, found more")
+
+
+def _fields(path: pathlib.Path, content: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and stop of each field of a message of Protocol Buffers in ``content[place:end]``."""
+
+    def read_number(place: int) -> tuple[int, int]:
+        number = shift = 0
+        while place < end and shift < 70:
+            number |= (content[place] & 0x7F) << shift
+            place, shift = place + 1, shift + 7
+            if content[place - 1] < 0x80:
+                return number, place
+        raise InputError(f"{path}: expected an .onnx file, found a damaged one or another kind of file")
+
+    while place < end:
+        key, place = read_number(place)
+        length = {0: 0, 1: 8, 5: 4}.get(key & 7)
+        if key & 7 == 0:
+            _, place = read_number(place)
+        elif key & 7 == 2:
+            length, place = read_number(place)
+        if length is None or place + length > end:
+            raise InputError(f"{path}: expected an .onnx file, found a damaged one or another kind of file")
+        yield key >> 3, place, place + length
+        place += length
 
 
 def _parse_description(path: pathlib.Path, metadata: dict[str, str]) -> weights.Description:

@@ -232,3 +232,26 @@ def test_descriptions_that_do_not_fit_the_network_are_refused(tmp_path, write_ge
     path = write_generator(tmp_path / "generator.h5", base_filters=2, **{**settings, "representation": representation})
     with pytest.raises(InputError, match=found):
         network.load_network(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x3a\x80\x80\x80\x02" + b"\x0a\x00" * 2**21,  # a graph of two million empty nodes: 4 MB that take gigabytes
+        b"\x3a\x80\x80\x80\x02" + b"\x2a\x00" * 2**21,  # as many empty initializers
+        b"\x72\x00" * 2**20,
+        b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\xff" * 100,
+    ],
+)
+def test_messages_that_take_far_more_memory_than_space_are_refused(tmp_path, content):
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.onnx: expected"):
+        network.describe(tmp_path / "a.onnx")
+
+
+def test_names_that_are_no_unicode_are_refused(tmp_path, write_generator):
+    model = network.build_graph(write_generator(tmp_path / "g.h5", base_filters=1)).SerializeToString()
+    (tmp_path / "a.onnx").write_bytes(model.replace(b"down_0/kernel", b"down_0/\xffernel"))
+    with pytest.raises(InputError, match=r"a\.onnx: expected names"):
+        network.describe(tmp_path / "a.onnx")
