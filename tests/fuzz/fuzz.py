@@ -1,0 +1,511 @@
+"""Change files at random and read them with the project's own functions, which keep what docs/security.md promises.
+
+    python tests/fuzz/fuzz.py                          a minute, all kinds
+    python tests/fuzz/fuzz.py --kinds h5 --seconds 3600
+
+Each case is drawn from the seed, its kind and its number, so that it can be made again (``--first``). They run in a
+process with 2 GB of memory, which is replaced if it dies. A case fails if the file causes anything but a result or an
+error of one line, takes more than 20 seconds or the memory, kills the process, or makes it write, delete or start
+anything elsewhere. What a failed case was made of is kept in the folder ``--keep``. Exit status 1: some case failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import numpy as np  # noqa: E402
+
+MAX_BYTES = 2 * 10**9  # of memory beside what the process has before its first case
+CASE_SECONDS = 20
+# Places that libraries write to by themselves.
+OWN_PLACES = ("/dev/", "/proc/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of file.
+
+    Attributes:
+        name: of the file in the folder of a case.
+        make: writes the valid files that the cases are made from into a folder.
+        read: calls the project's functions on a file in its folder.
+        from_place: bytes at the start that are changed rarely; a share of the length.
+    """
+
+    name: str
+    make: Callable[[pathlib.Path], None]
+    read: Callable[[pathlib.Path], None]
+    from_place: float = 0.0
+
+
+# --- valid files ------------------------------------------------------------------------------------------------------
+
+
+def make_midi(folder: pathlib.Path) -> None:
+    import mido
+
+    for number, kind in enumerate((0, 1)):
+        tracks = []
+        for channel in (0, 9, 3):
+            track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=400_000), mido.MetaMessage("text", text="a b")])
+            for pitch in range(50, 70, 3):
+                track.append(mido.Message("note_on", channel=channel, note=pitch, velocity=64, time=30))
+                track.append(mido.Message("control_change", channel=channel, control=64, value=pitch, time=5))
+                track.append(mido.Message("note_off", channel=channel, note=pitch, time=200))
+            track.append(mido.Message("sysex", data=(1, 2, 3)))
+            tracks.append(track)
+        mido.MidiFile(type=kind, tracks=tracks[: 1 + 2 * kind]).save(folder / f"{number}.mid")
+
+
+def make_audio(extension: str) -> Callable[[pathlib.Path], None]:
+    def make(folder: pathlib.Path) -> None:
+        import soundfile
+
+        rng = np.random.default_rng(0)
+        for number, (rate, n_channels, subtype) in enumerate(
+            [(44100, 1, None), (8000, 2, None), (22050, 1, {"wav": "FLOAT", "flac": "PCM_24"}.get(extension))]
+        ):
+            sound = rng.uniform(-0.3, 0.3, (1500, n_channels))
+            soundfile.write(folder / f"{number}.{extension}", sound, rate, subtype)
+
+    return make
+
+
+def _random_weights(layout) -> list:
+    rng = np.random.default_rng(0)
+    return [(group, [(name, rng.uniform(0.5, 1, shape)) for name, shape in members]) for group, members in layout]
+
+
+def make_h5(folder: pathlib.Path) -> None:
+    from made_weights import published_table, write_published
+
+    from common import weights
+    from data import PUBLISHED
+    from hum2guitar import harmonics
+
+    write_published(folder / "published.h5", published_table(1, 1))
+    described = {"system": "pix2pix", "network": "unet", "representation": PUBLISHED.to_dict(), "targets": ["a"]}
+    described |= {"origin": "b", "epoch": 3, "validation_mae": 0.1, "seed": 0, "validation_split": 0.1}
+    weights.write(folder / "unet.h5", _random_weights(weights.unet_layout(1, 1)), described)
+    described = {"system": "hum2guitar", "network": weights.LOCAL_ENHANCER, "base_filters": 1, "in_channels": 1}
+    described |= {"representation": harmonics.PUBLISHED.to_dict(), "f0": "pyin"}
+    layout = weights.hum2guitar_layout(weights.LOCAL_ENHANCER, 1)
+    weights.write(folder / "hum.h5", _random_weights(layout), described)
+
+
+def make_onnx(folder: pathlib.Path) -> None:
+    from conversion import network
+
+    make_h5(folder)
+    for path in sorted(folder.glob("*.h5")):
+        path.with_suffix(".onnx").write_bytes(network.build_graph(path).SerializeToString())
+        path.unlink()
+
+
+def make_npy(folder: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(folder / "slice.npy", rng.random((256, 256, 1)).astype(np.float16))
+    np.save(folder / "segments.npy", rng.random((2, 515, 216)).astype(np.float16))
+    np.save(folder / "numbers.npy", np.arange(6).reshape(2, 3))
+
+
+def make_state(folder: pathlib.Path) -> None:
+    from training import checkpoints
+
+    progress = {"epoch": 1, "step": 2, "sums": {"mae": 0.5}, "rows": [{"epoch": 1, "mae": 0.5}], "best": 0.1}
+    run = {"identity": {"batch_size": 2}, "progress": progress}
+    arrays = {"generator/000": np.ones((3, 4), np.float32), "optimizer/000": np.array(3), "seed": np.array([1, 2])}
+    checkpoints.save(folder, 7, arrays.items(), run).rename(folder / "a.npz")
+    (folder / checkpoints.FOLDER).rmdir()
+
+
+def make_json(folder: pathlib.Path) -> None:
+    from data import PUBLISHED
+
+    contents = {
+        "synthesis": {"seed": 0, "variations": 1, "etudes": 2, "instruments": {"guitar": {"program": 3}}},
+        "old": {"programs": {"guitar": 3}, "duration_rate": 4},
+        "features": PUBLISHED.to_dict(),
+        "notes": {"sample_rate": 44100, "instruments": {"guitar_000": {"program": 3}}},
+        "finder": {"gen_lr": 0.01, "disc_lr": 1e-5, "steps": 100},
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def make_soundfont(folder: pathlib.Path) -> None:
+    from synthesis.soundfonts import default_soundfont
+
+    (folder / "a.sf2").symlink_to(default_soundfont())
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_midi(path: pathlib.Path) -> None:
+    from synthesis.midi import read_midi
+
+    assert read_midi(path, sustain_pedal=True).notes
+
+
+def read_audio(path: pathlib.Path) -> None:
+    from common import audio, recordings
+    from common.errors import InputError
+    from conversion.files import convert_file
+    from conversion.pix2pix import Pix2PixConverter
+
+    lengths = []
+    for read in (lambda: audio.read_audio(path, 22050), lambda: np.concatenate(list(audio.read_blocks(path, 22050)))):
+        with _refusal(lengths):
+            sound = read()
+            assert np.isfinite(sound).all()
+            lengths.append(len(sound))
+    if any(isinstance(found, InputError) for found in lengths):
+        assert all(isinstance(found, InputError) for found in lengths), f"two ways to read it give {lengths}"
+        raise lengths[0]
+    assert lengths[0] == lengths[1], f"two ways to read it give {lengths}"
+    with recordings.open_recording(path) as recording:
+        if recording.n_samples * recording.n_channels > 2**20:
+            return  # a long recording takes its time
+    convert_file(path, path.with_name("out.wav"), lambda: Pix2PixConverter(lambda slices: slices[..., :1]))
+
+
+@contextlib.contextmanager
+def _refusal(results: list) -> Iterator[None]:
+    from common.errors import InputError
+
+    try:
+        yield
+    except InputError as error:
+        results.append(error)
+
+
+def read_network(path: pathlib.Path) -> None:
+    from common import weights
+    from conversion import network
+
+    description = network.describe(path)
+    assert description.summary.isprintable()
+    if path.suffix == ".h5":
+        weights.read(path)
+    found = network.load_network(path)
+    if description.network == weights.UNET:
+        r, shape = description.representation, (1, 256, 256, description.in_channels)
+        assert r.n_bins * r.n_frames <= 2**20
+    else:
+        shape = (1, 16, 8, 1)
+    found(np.zeros(shape, np.float32))
+
+
+def read_npy(path: pathlib.Path) -> None:
+    from common import npy
+    from common.errors import InputError
+    from training.batches import read_level
+
+    try:
+        npy.map_array(path).sum()
+    except ValueError as error:  # as it is documented to raise
+        if not isinstance(error, InputError):
+            raise InputError(str(error)) from None
+        raise
+    read_level(path, (256, 256, 1))
+
+
+def read_state(path: pathlib.Path) -> None:
+    from training import checkpoints
+
+    (path.parent / checkpoints.FOLDER).mkdir()
+    path.rename(path.parent / checkpoints.FOLDER / "state-000000007.npz")
+    state = checkpoints.load(path.parent)
+    assert dict(checkpoints.shapes(state.path)) == {n: a.shape for n, a in checkpoints.arrays(state.path)}
+
+
+def read_json(path: pathlib.Path) -> None:
+    import synthesize_audios
+    from common.errors import InputError
+    from synthesis.notes import find_notes
+    from training import dataset, rates
+
+    refused = []
+    folder = path.parent / "audios"
+    (folder / "guitar").mkdir(parents=True)
+    (folder / "guitar/a.wav").touch()
+    for name in ("synthesis.json", "features.json", "notes.json", "lr_finder.json"):
+        (folder / name).write_bytes(path.read_bytes())
+    parameters = {"seed": None, "variations": 2, "etudes": 1, "transpose": 1, "instruments": {"guitar": {"program": 4}}}
+    (folder / "guitar_000-060-100.wav").touch()
+    for read in (
+        lambda: dataset._representation(folder),
+        lambda: find_notes(folder, ["guitar"]),
+        lambda: rates._suggested(folder, "gen_lr", True),
+        lambda: synthesize_audios._keep_parameters(folder / "synthesis.json", parameters, "--audios_path", True),
+    ):
+        with _refusal(refused):
+            read()
+    for error in refused:
+        if not isinstance(error, InputError) or "\n" in str(error):
+            raise error
+
+
+def read_soundfont(path: pathlib.Path) -> None:
+    from synthesis.soundfonts import render_pitch, soundfont_programs
+
+    program = min(soundfont_programs(path), default=0)
+    assert np.isfinite(render_pitch(path, program, 60)).all()
+
+
+KINDS = {
+    "midi": Kind("a.mid", make_midi, read_midi),
+    "wav": Kind("a.wav", make_audio("wav"), read_audio),
+    "flac": Kind("a.flac", make_audio("flac"), read_audio),
+    "mp3": Kind("a.mp3", make_audio("mp3"), read_audio),
+    "h5": Kind("a.h5", make_h5, read_network),
+    "onnx": Kind("a.onnx", make_onnx, read_network),
+    "npy": Kind("a.npy", make_npy, read_npy),
+    "state": Kind("a.npz", make_state, read_state),
+    "json": Kind("a.json", make_json, read_json),
+    "soundfont": Kind("a.sf2", make_soundfont, read_soundfont, from_place=0.994),
+}
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+_EXTREMES = [
+    bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"\xff" * 8, bytes(8),
+]  # fmt: skip
+_TEXTS = [
+    b"-1", b"0", b"1e308", b"NaN", b"null", b"true", b"[]", b"{}", b'"../x"', b'"/etc"', b"9" * 30, b'"\\u0000"',
+    b"[" * 2000,
+]  # fmt: skip
+
+
+def change(content: bytes, others: list[bytes], rng: np.random.Generator, from_place: float) -> bytes:
+    """`content` with some random changes of the kinds that find faults in readers."""
+    content = bytearray(content)
+    n_changes = int(rng.choice([1, 2, 4, 16, 64]))
+    for _ in range(n_changes):
+        if not content:
+            break
+        first = int(from_place * len(content)) if rng.random() < 0.95 else 0
+        if rng.random() < 0.5 and not from_place:  # headers are where the faults are
+            place = int(min(len(content) - 1, rng.exponential(200)))
+        else:
+            place = int(rng.integers(min(first, len(content) - 1), len(content)))
+        length = int(rng.integers(1, 17))
+        what = rng.integers(9)
+        if what <= 2:
+            content[place] = int(rng.integers(256))
+        elif what == 3:
+            content[place] ^= 1 << int(rng.integers(8))
+        elif what == 4:
+            extreme = _EXTREMES[rng.integers(len(_EXTREMES))]
+            content[place : place + len(extreme)] = extreme
+        elif what == 5 and rng.random() < 0.2:
+            del content[place:]
+        elif what == 6:
+            del content[place : place + length]
+        elif what == 7:
+            content[place:place] = content[place : place + length * int(rng.choice([1, 8, 200]))]
+        elif what == 8:
+            piece = _TEXTS[rng.integers(len(_TEXTS))] if rng.random() < 0.5 else others[rng.integers(len(others))]
+            start = int(rng.integers(len(piece))) if len(piece) > 100 else 0
+            content[place : place + length] = piece[start : start + int(rng.choice([length, 200, 2000]))]
+    return bytes(content)
+
+
+# --- one process ------------------------------------------------------------------------------------------------------
+
+
+class _Watch:
+    """Notes what Python does to files outside of the folder of a case, and the programs that it starts."""
+
+    def __init__(self) -> None:
+        self.folder, self.faults = "", []
+        sys.addaudithook(self._note)
+
+    def _note(self, event: str, arguments: tuple) -> None:
+        if not self.folder:
+            return
+        if event == "open":
+            path, _, flags = arguments
+            if not isinstance(path, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                self._check(event, path)
+        elif event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree", "os.chmod"):
+            in_folder = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
+            self._check(event, arguments[0], in_folder if isinstance(in_folder, int) else -1)
+        elif event in ("os.system", "os.exec", "os.posix_spawn", "pty.spawn"):
+            self.faults.append(f"{event} {arguments}")
+        elif event == "subprocess.Popen":
+            program = " ".join(map(os.fsdecode, map(os.fsencode, arguments[1])))
+            if "renderer.py" not in program and "ffmpeg" not in program:
+                self.faults.append(f"started {program}")
+
+    def _check(self, event: str, path, in_folder: int = -1) -> None:
+        beside = f"/proc/self/fd/{in_folder}" if in_folder >= 0 else ""
+        name = os.path.realpath(os.path.join(beside, os.fsdecode(path)))
+        if not name.startswith((self.folder, *OWN_PLACES)) and not name.endswith(".pyc") and "__pycache__" not in name:
+            self.faults.append(f"{event} {name}")
+
+
+class _TooSlow(BaseException):
+    pass
+
+
+def _stop(*_) -> None:
+    raise _TooSlow
+
+
+def run_cases(kind_name: str, seed: int, first: int, n_cases: int | None, seconds: float) -> None:
+    """Run cases in this process; prints a line of JSON before and after each of them."""
+    from common.errors import InputError
+
+    kind = KINDS[kind_name]
+    end = time.monotonic() + seconds
+    tempfile.tempdir = None  # that of the kind before
+    watch = _Watch()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
+        place = pathlib.Path(os.path.realpath(temporary))
+        valid = place / "valid"
+        valid.mkdir()
+        kind.make(valid)
+        contents = [path.read_bytes() for path in sorted(valid.iterdir())]
+        tempfile.tempdir = str(place)
+        for content in contents:  # so that everything is imported before memory is limited
+            with contextlib.suppress(InputError):
+                _read(kind, place / "valid case", content)
+        _limit_memory()
+        signal.signal(signal.SIGALRM, _stop)
+        number = first
+        while (n_cases is None or number < first + n_cases) and time.monotonic() < end:
+            rng = np.random.default_rng([seed, sum(kind_name.encode()), number])
+            content = change(contents[rng.integers(len(contents))], contents, rng, kind.from_place)
+            _say({"case": number})
+            watch.folder, watch.faults = str(place), []
+            fault, outcome = "", "read"
+            signal.alarm(CASE_SECONDS)
+            try:
+                _read(kind, place / str(number), content)
+            except InputError as error:
+                outcome = "refused"
+                if "\n" in str(error):
+                    fault = f"an error of several lines: {error}"
+            except _TooSlow:
+                fault = f"takes more than {CASE_SECONDS} s"
+            except BaseException:
+                fault = traceback.format_exc()
+            signal.alarm(0)
+            watch.folder = ""
+            fault = fault or "; ".join(watch.faults)
+            _say({"case": number, "outcome": outcome, "fault": fault})
+            number += 1
+
+
+def _say(line: dict) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _read(kind: Kind, folder: pathlib.Path, content: bytes) -> None:
+    import shutil
+
+    folder.mkdir()
+    try:
+        (folder / kind.name).write_bytes(content)
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+            kind.read(folder / kind.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _limit_memory() -> None:
+    import resource
+
+    with open("/proc/self/status", encoding="ascii") as file:
+        present = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmSize"))
+    resource.setrlimit(resource.RLIMIT_AS, (present + MAX_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+# --- all processes ----------------------------------------------------------------------------------------------------
+
+
+def fuzz(kind: str, seed: int, first: int, n_cases: int | None, seconds: float, keep: pathlib.Path | None) -> dict:
+    """Run the cases of one kind in processes that are replaced when they die; how many there were, and the faults."""
+    counts, faults = {"read": 0, "refused": 0}, []
+    end, case = time.monotonic() + seconds, first
+    while (n_cases is None or case < first + n_cases) and time.monotonic() < end:
+        left = [] if n_cases is None else ["--cases", str(first + n_cases - case)]
+        command = [sys.executable, __file__, "--child", "--kinds", kind, "--seed", str(seed), "--first", str(case)]
+        command += [*left, "--seconds", str(max(1.0, end - time.monotonic()))]
+        started = None
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            for text in child.stdout:
+                line = json.loads(text)
+                started = line["case"]
+                if "outcome" in line:
+                    case, started = started + 1, None
+                    counts[line["outcome"]] += 1
+                    if line["fault"]:
+                        faults.append((case - 1, line["fault"]))
+            last_words = child.stderr.read()
+        if started is not None:
+            faults.append((started, f"killed the process (exit status {child.returncode}): {last_words[-300:]}"))
+            case = started + 1
+        elif child.returncode:
+            raise RuntimeError(last_words)
+        elif n_cases is None:
+            break
+    for number, fault in faults:
+        print(f"{kind} case {number} (--kinds {kind} --seed {seed} --first {number} --cases 1):\n  {fault}", flush=True)
+        if keep:
+            _keep(kind, seed, number, keep)
+    print(f"{kind}: {counts['read']} read, {counts['refused']} refused, {len(faults)} failed", flush=True)
+    return {"kind": kind, **counts, "faults": faults}
+
+
+def _keep(kind: str, seed: int, number: int, folder: pathlib.Path) -> None:
+    """Write the file of a case into `folder`."""
+    with tempfile.TemporaryDirectory() as valid:
+        KINDS[kind].make(pathlib.Path(valid))
+        contents = [path.read_bytes() for path in sorted(pathlib.Path(valid).iterdir())]
+    rng = np.random.default_rng([seed, sum(kind.encode()), number])
+    content = change(contents[rng.integers(len(contents))], contents, rng, KINDS[kind].from_place)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{kind}-{seed}-{number}{pathlib.Path(KINDS[kind].name).suffix}").write_bytes(content)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which files")
+    parser.add_argument("--seconds", type=float, default=60, help="time for all kinds together")
+    parser.add_argument("--cases", type=int, help="of each kind (default: as many as there is time for)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for the files that failed")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    cases = (arguments.seed, arguments.first, arguments.cases)
+    if arguments.child:
+        for kind in arguments.kinds:
+            run_cases(kind, *cases, arguments.seconds)
+        return 0
+    share = arguments.seconds / len(arguments.kinds)
+    found = [fuzz(kind, *cases, share, arguments.keep) for kind in arguments.kinds]
+    return 1 if any(result["faults"] for result in found) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
