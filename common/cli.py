@@ -71,13 +71,15 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> None:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse `argv`, do `work` and return the exit status; what the user can fix becomes one line on stderr."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold any bytes
+    open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     try:
         try:
             arguments = parser.parse_args(argv)
@@ -102,8 +104,30 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    print(f"{parser.prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{parser.prog}: error: {one_line(message)}", file=sys.stderr)
     return BAD_INPUT
+
+
+def one_line(text: str) -> str:
+    """`text` in one line and without control characters, which a terminal would obey: names of files may hold any."""
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in " ".join(text.split()))
+
+
+def open_closed_streams() -> None:
+    """Let what is printed go nowhere where the shell has closed stdout or stderr (``>&-``).
+
+    Otherwise printing fails, or the next file that is opened takes the stream's number and receives what is printed.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
 
 
 def find_caches() -> None:
@@ -154,7 +178,7 @@ def report_left_out(left_out: Sequence[tuple[str, str]]) -> int:
     print(f"{len(left_out)} left out:", file=sys.stderr)
     for name, reason in left_out:
         text = reason if str(name) in reason else f"{name}: {reason}"
-        print(f"  {' '.join(text.split())}", file=sys.stderr)
+        print(f"  {one_line(text)}", file=sys.stderr)
     return SOME_LEFT_OUT
 
 

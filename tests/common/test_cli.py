@@ -152,3 +152,32 @@ def test_caches_have_a_place_without_a_home(tmp_path, monkeypatch, has_home):
         assert (name in os.environ) != has_home
         assert has_home or os.stat(os.environ[name]).st_mode & 0o777 == 0o700
     assert list(tmp_path.rglob("*")) == [home]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell that closes streams")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_cost_nothing(tmp_path, closed):
+    """The first file that is opened would otherwise take the number of the stream, and receive what is printed."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from common import cli
+def work(arguments):
+    with open({str(tmp_path / "out")!r}, "w") as file:
+        print("to stdout", flush=True)
+        print("to stderr", file=sys.stderr, flush=True)
+        file.write("content")
+    return 0
+sys.exit(cli.run(cli.Parser("A command."), work, []))
+"""
+    (tmp_path / "command.py").write_text(program)
+    command = f"exec {sys.executable} {tmp_path / 'command.py'} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else "to stdout\n")
+    assert done.stderr == ("" if "2>&-" in closed else "to stderr\n")
+    assert (tmp_path / "out").read_text() == "content"
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    assert cli.one_line("a\x1b[31m\tb\nc\u4e16\u202e\x07") == "a\\x1b[31m b c\u4e16\\u202e\\x07"
