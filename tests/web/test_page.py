@@ -284,6 +284,43 @@ def test_what_cannot_be_converted_is_refused_in_words(page, tmp_path):
     assert page.error() == ""
 
 
+def test_files_can_be_dropped_on_the_page(page, tmp_path):
+    drop = (
+        "const data = new DataTransfer(); data.items.add(new File([new Uint8Array(arguments[1])], 'dropped.wav'));"
+        "const event = new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true});"
+        "document.getElementById(arguments[0]).dispatchEvent(event); return event.defaultPrevented"
+    )
+    content = list(write_music(tmp_path / "music.wav", 0.5, 8000).read_bytes())
+    page.choose(MULTITARGET)
+    assert page.run(drop, "style", content)  # otherwise the browser would leave the page and show the file
+    page.until(lambda _: page.find("style-facts").text == "0:00 · mono")
+    assert page.find("sound-name").text != "dropped.wav"
+    assert page.run(drop, "plots", content)
+    page.until(lambda _: page.find("sound-facts").text == "0:00 · mono")
+    assert page.find("convert").is_enabled()
+
+
+def test_the_microphone_is_recorded_until_the_button_is_pressed_again(page):
+    page.run(
+        "navigator.mediaDevices.getUserMedia = async () => {"
+        "  const context = new AudioContext(); await context.resume();"
+        "  const end = context.createMediaStreamDestination();"
+        "  const tone = new OscillatorNode(context, {frequency: 1000}); tone.connect(end); tone.start();"
+        "  window.tracks = end.stream.getTracks(); return end.stream; };"
+    )
+    page.find("record").click()
+    page.until(lambda _: page.find("record").text == "Stop 0:01")
+    page.find("record").click()
+    page.until(lambda _: page.find("sound-facts").text.startswith("0:01"))
+    assert page.find("convert").is_enabled()
+    assert page.run("return tracks.map((track) => track.readyState)") == ["ended"]
+    page.run("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); };")
+    page.find("record").click()
+    page.until(lambda _: page.error())
+    assert "microphone" in page.error()
+    assert page.find("record").get_attribute("textContent") == "Record"
+
+
 def test_stereo_at_96_khz(page, reference, tmp_path):
     source = write_music(tmp_path / "stereo.wav", 3, 96_000, 2)
     page.load(source)
