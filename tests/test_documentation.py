@@ -115,9 +115,11 @@ def test_documented_command_lines_use_flags_that_exist():
 
 def test_links_between_documents_lead_somewhere():
     broken = []
-    for path in [*DOCUMENTS, *(ROOT / "docs").glob("*/**/*.md"), *(ROOT / "models").glob("*.md")]:
+    pages = [*DOCUMENTS, *(ROOT / "docs").glob("*/**/*.md"), *(ROOT / "models").glob("*.md")]
+    for path in [*pages, *(ROOT / "models").glob("*/README.md")]:
         text = path.read_text(encoding="utf-8")
-        for link, _, anchor in re.findall(r"\]\(([^)#\s]*)(#([^)\s]*))?[^)]*\)", text):
+        links = re.findall(r"\]\(([^)#\s]*)(#([^)\s]*))?[^)]*\)", text)
+        for link, _, anchor in links + re.findall(r"(?:src|href)=\"([^\"#]*)(#([^\"]*))?\"", text):
             if "://" in link:
                 continue
             target = path.parent / link if link else path
