@@ -7,11 +7,11 @@ of ten seconds; each picture shows input, output and target on one colour scale.
 from __future__ import annotations
 
 import pathlib
-import shutil
 import sys
 
 import numpy as np
 import soundfile
+from PIL import Image
 
 import data
 from common import audio, plots
@@ -53,9 +53,12 @@ def main(work: pathlib.Path) -> None:
             if piece == HELD_OUT[0]:
                 write_picture(RESULTS / f"{short}.png", [*panels, (f"{short} (target)", true)])
     for target in TARGETS:
-        gif = work / "models" / f"keyboard_acoustic_2_{target}_generator" / "spectrogram.gif"
-        if gif.exists():
-            shutil.copyfile(gif, RESULTS / f"{target.rpartition('_')[0]}_epochs.gif")
+        run = f"keyboard_acoustic_2_{target}_generator"
+        samples = [(work / stage / run).glob("samples/*/spectrogram.png") for stage in ("first", "models")]
+        frames = [path for stage in samples for path in sorted(stage)]
+        if frames:
+            pictures = (np.asarray(Image.open(path).convert("RGB")) for path in frames)
+            plots.save_gif(RESULTS / f"{target.rpartition('_')[0]}_epochs.gif", pictures, 0.8)
 
 
 def other(piece: str) -> str:

