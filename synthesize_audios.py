@@ -23,7 +23,16 @@ from collections.abc import Sequence
 
 from common import cli, jobs
 from common.errors import InputError
-from common.files import check_names, concerning_one_file, piece_names, read_json, remove_files, write_json
+from common.files import (
+    check_names,
+    concerning_one_file,
+    piece_names,
+    process_mark,
+    read_json,
+    remove_files,
+    remove_leftovers,
+    write_json,
+)
 from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
 from synthesis.midi import find_midi, read_midi
 from synthesis.mixing import ENDINGS, Playing, pitches_needed, write_piece
@@ -220,7 +229,8 @@ def _temporary_folder(arguments: argparse.Namespace, prefix: str) -> tempfile.Te
     beside = pathlib.Path(arguments.audios_path) if arguments.dask else None
     if beside:
         beside.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=prefix, dir=beside)
+    remove_leftovers(beside or tempfile.gettempdir(), prefix)
+    return tempfile.TemporaryDirectory(prefix=f"{prefix}{process_mark()}", dir=beside)
 
 
 # --- instruments ------------------------------------------------------------------------------------------------------

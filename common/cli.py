@@ -15,8 +15,10 @@ import math
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 
 from common.errors import InputError
@@ -77,6 +79,9 @@ class Parser(argparse.ArgumentParser):
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse `argv`, do `work` and return the exit status; what the user can fix becomes one line on stderr."""
     open_closed_streams()
+    os.environ["MPLBACKEND"] = "agg"  # no window is ever opened; Matplotlib fails on the name of an unknown backend
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see common/environment.py
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes

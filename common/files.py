@@ -9,15 +9,20 @@ import itertools
 import json
 import os
 import pathlib
+import platform
 import re
 import secrets
+import shutil
 import stat
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from common.errors import InputError
 
+_MARK = r"(\d+)-([0-9a-f]{4})-"
 MAX_STEM = 100  # bytes of a name that its temporary name begins with
 # System errors that concern one file; after any other, such as a full disk, the next file would fail as well.
 _OF_ONE_FILE = {
@@ -26,6 +31,45 @@ _OF_ONE_FILE = {
 }  # fmt: skip
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def process_mark() -> str:
+    """The part of a temporary name that tells `remove_leftovers` which process it belongs to: number and machine."""
+    return f"{os.getpid()}-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"
+
+
+def remove_leftovers(folder: str | os.PathLike, start: str = "") -> None:
+    """Remove what processes of this machine and user that are gone have left in `folder` under temporary names.
+
+    Args:
+        folder: need not exist.
+        start: remove folders whose names begin with this and `process_mark`; without, unfinished files of `replacing`.
+    """
+    pattern = re.compile(rf"{re.escape(start)}{_MARK}.*" if start else rf"\..*\.{_MARK}[0-9a-f]{{6}}\.part(\..*)?")
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            match = pattern.fullmatch(entry.name)
+            if match is None or match[2] != process_mark().split("-")[1] or _is_running(int(match[1])):
+                continue
+            with contextlib.suppress(OSError):
+                if hasattr(os, "getuid") and entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                    continue
+                if start and entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                elif not start and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @contextlib.contextmanager
@@ -39,7 +83,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = os.fsdecode(os.fsencode(path.stem)[:MAX_STEM])
-    beside = path.with_name(f".{stem}.{os.getpid()}{secrets.token_hex(3)}.part{path.suffix}")
+    beside = path.with_name(f".{stem}.{process_mark()}{secrets.token_hex(3)}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -199,13 +243,18 @@ def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[p
     """
     found = []
     above = {str(folder): {os.path.realpath(folder)}}  # of each folder, the folders that contain it and itself
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=_say_left_out):
         real = {name: os.path.realpath(os.path.join(root, name)) for name in folders if not name.startswith(".")}
         folders[:] = [name for name, path in real.items() if path not in above[root]]
         above |= {os.path.join(root, name): {*above[root], real[name]} for name in folders}
         visible = [name for name in names if name.lower().endswith(extensions) and not name.startswith(".")]
         found += [pathlib.Path(root, name) for name in visible]
     return sorted(found)
+
+
+def _say_left_out(error: OSError) -> None:
+    """Report a folder that cannot be looked into."""
+    print(f"{error.filename}: left out ({error.strerror})", file=sys.stderr)
 
 
 def piece_names(

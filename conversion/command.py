@@ -18,7 +18,7 @@ import numpy as np
 from common import cli, plots, recordings, weights
 from common.audio import AUDIO_EXTENSIONS
 from common.errors import InputError
-from common.files import concerning_one_file, find_files
+from common.files import concerning_one_file, find_files, remove_leftovers, writable_folder
 from conversion.files import convert_file, load_converter
 from conversion.models import short_name
 from conversion.phase import PHASES
@@ -309,6 +309,8 @@ def convert(
     _check_used(settings, description)
     jobs, is_many = find_all_jobs(arguments.input, arguments.output, short_name(description))
     _check_plot(arguments.plot, is_many)
+    for folder in {destination.parent for _, destination in jobs}:
+        remove_leftovers(folder)
     if arguments.model is None or os.path.isdir(arguments.model):
         print(f"Model: {description.path}: {description.summary}")
 
@@ -347,6 +349,8 @@ def _check_plot(plot: str | None, is_many: bool) -> None:
         raise InputError("--plot: expected with a single recording as --input, found several")
     if plot and pathlib.Path(plot).suffix.lower() not in PLOT_EXTENSIONS:
         raise InputError(f"--plot: expected an extension of {' '.join(PLOT_EXTENSIONS)}, found {plot}")
+    if plot:
+        writable_folder(pathlib.Path(plot).parent, "--plot")
 
 
 def _save_plot(path: str, source: pathlib.Path, output: pathlib.Path, scale: str, all_bins: bool) -> None:

@@ -313,8 +313,18 @@ def as_rows(report: Report) -> list[list]:
     rows: list[list] = [["voice", "pair", "column", *names]]
     for voice, pair, table in tables:
         for column, values in table.items():
-            rows.append([voice, pair, column, *(values[n] if np.isfinite(values[n]) else "" for n in names)])
+            rows.append(
+                [
+                    *map(_plain_cell, (voice, pair, column)),
+                    *(values[n] if np.isfinite(values[n]) else "" for n in names),
+                ]
+            )
     return rows
+
+
+def _plain_cell(text: str) -> str:
+    """A name as a cell of a table: with an apostrophe in front where a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _means(summary: Mapping[str, Mapping[str, comparison.Statistics]]) -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -13,7 +14,9 @@ from common.files import (
     find_files,
     open_regular,
     piece_names,
+    process_mark,
     read_json,
+    remove_leftovers,
     replacing,
     writable_folder,
     write_array,
@@ -134,3 +137,30 @@ def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not(tmp_pat
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     with pytest.raises(OSError, match="No space"), concerning_one_file("a"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes cannot be looked for there")
+def test_what_processes_left_that_are_gone_is_removed_and_nothing_else(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with replacing(tmp_path / "a.wav") as own:
+        own.touch()
+        others = [own.name.replace(str(os.getpid()), str(gone.pid)), f".notes-{gone.pid}{process_mark()[-6:]}x"]
+        (tmp_path / others[0]).touch()
+        (tmp_path / others[1]).mkdir()
+        (tmp_path / others[1] / "note.wav").touch()
+        kept = [own.name, ".b.part.wav", f".c.{gone.pid}-zzzz-012345.part.wav", "d.wav", f".notes-{process_mark()}y"]
+        for name in kept[1:]:
+            (tmp_path / name).touch()
+        remove_leftovers(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == sorted([*kept, others[1]])
+        remove_leftovers(tmp_path, ".notes-")
+        assert sorted(os.listdir(tmp_path)) == sorted(kept)
+    remove_leftovers(tmp_path / "none")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may look into everything")
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0)
+    assert find_files(tmp_path, (".wav",)) == []
+    assert str(tmp_path / "closed") in capsys.readouterr().err

@@ -225,3 +225,10 @@ def test_an_output_that_cannot_be_written_costs_no_other(tmp_path, pair, capsys)
     assert str(tmp_path / "out/b") in said
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.wav"))
     assert found == ["a/tone.wav", f"{'n' * 251}.wav", "tone.wav"]
+
+
+def test_a_plot_that_cannot_be_written_is_found_before_the_conversion(tmp_path, pair, capsys):
+    (tmp_path / "file").touch()
+    ends = ["--input", write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav"]
+    assert "--plot" in read_refusal(capsys, "--model", pair, *ends, "--plot", tmp_path / "file/a.png")
+    assert not (tmp_path / "out.wav").exists()

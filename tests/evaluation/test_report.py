@@ -411,3 +411,10 @@ def test_without_models_there_is_nothing_to_vote_on(start_browser, tmp_path, no_
     assert "No model, so nothing to compare." in browser.find_element("css selector", "body").text
     assert not browser.find_element("css selector", "#vote-a").is_displayed()
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"), [("=1+1", "'=1+1"), ("@x", "'@x"), ("-a", "'-a"), ("+a", "'+a"), ("a=b", "a=b")]
+)
+def test_no_cell_of_a_table_is_a_formula(name, cell):
+    assert report._plain_cell(name) == cell
