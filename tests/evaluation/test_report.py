@@ -347,7 +347,7 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
     )
     assert not find("#vote-a").is_displayed()
     # Which of the two was the target is shown at the end.
-    answers = browser.find_elements("css selector", "#blind-answers tr td:nth-child(3)")
+    answers = browser.find_elements("css selector", "#blind-answers tr td:nth-child(2)")
     assert [cell.text for cell in answers].count("A") == right
 
     find("#blind-csv").click()
