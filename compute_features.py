@@ -10,6 +10,7 @@ import common.environment
 
 import argparse
 import contextlib
+import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -114,22 +115,24 @@ def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.
 def _check_depth(audios: pathlib.Path, by_instrument: dict[str, list[pathlib.Path]]) -> None:
     """Refuse the folder above the one that has a folder for each instrument.
 
-    It has a single folder, in which folders hold recordings of the same names: one for each instrument.
+    In it, a folder's own folders have recordings of the same names, while the folders themselves have none in common.
     """
-    if len(by_instrument) > 1:
+    names = {
+        folder: {path.relative_to(audios / folder).with_suffix("") for path in paths}
+        for folder, paths in by_instrument.items()
+    }
+    if any(one & other for one, other in itertools.combinations(names.values(), 2)):
         return
-    ((name, paths),) = by_instrument.items()
-    pieces: dict[str, set[str]] = {}
-    for path in paths:
-        first, *rest = path.relative_to(audios / name).with_suffix("").parts
-        if not rest:
-            return
-        pieces.setdefault(first, set()).add("/".join(rest))
-    if len(pieces) > 1 and set.intersection(*pieces.values()):
-        raise InputError(
-            f"--audios_path: expected a folder for each instrument, found only {name}, which holds folders for "
-            f"{' and '.join(sorted(pieces)[:2])}: one folder too high? Try --audios_path {audios / name}"
-        )
+    for folder, paths in names.items():
+        pieces: dict[str, set[pathlib.Path]] = {}
+        for path in paths:
+            pieces.setdefault(path.parts[0], set()).add(path.relative_to(path.parts[0]))
+        has_folders_only = all(len(path.parts) > 1 for path in paths)
+        if has_folders_only and len(pieces) > 1 and set.intersection(*pieces.values()):
+            raise InputError(
+                f"--audios_path: expected a folder for each instrument, found {folder} with folders for "
+                f"{' and '.join(sorted(pieces)[:2])} in it: one folder too high? Try --audios_path {audios / folder}"
+            )
 
 
 def compute_folder(arguments: argparse.Namespace) -> int:

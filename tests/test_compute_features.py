@@ -315,7 +315,16 @@ def test_the_folder_above_is_recognised_and_nothing_written(tmp_path, capsys):
     assert compute_features.main(argv) == 2
     assert f"Try --audios_path {tmp_path / 'all' / 'audios'}" in capsys.readouterr().err
     assert not (tmp_path / "features").exists()
+    write(tmp_path / "all" / "hums" / "hum.wav", tone(60, 0.1))  # something else beside it
+    assert compute_features.main(argv) == 2
     # One instrument with folders of its own, whose recordings have different names, is what it seems to be.
     (tmp_path / "all" / "audios" / "guitar" / "a.wav").unlink()
     (tmp_path / "all" / "audios" / "piano" / "b.wav").unlink()
+    assert compute_features.main(argv) == 0
+
+
+def test_instruments_may_have_folders_of_their_own(tmp_path):
+    for name in ("piano/one/a", "piano/two/a", "guitar/one/a", "guitar/two/a"):
+        write(tmp_path / "audios" / f"{name}.wav", tone(60, 0.1))
+    argv = ["--audios_path", str(tmp_path / "audios"), "--features_path", str(tmp_path / "features")]
     assert compute_features.main(argv) == 0
