@@ -40,7 +40,7 @@ new PerformanceObserver((list) => {
 def models(tmp_path_factory, write_generator):
     """A folder with two models of made weights, and the shipped ones where there are some."""
     folder = tmp_path_factory.mktemp("models")
-    recommended = {PAIR: {}, MULTITARGET: {"phase": "hybrid", "input_level": "peak"}}
+    recommended = {PAIR: {}, MULTITARGET: {"phase": "griffinlim", "input_level": "peak"}}
     for in_channels, (name, settings) in enumerate(recommended.items(), start=1):
         (folder / name).mkdir()
         write_generator(folder / name / "generator.h5", in_channels, base_filters=2, **settings)
