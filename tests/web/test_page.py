@@ -22,6 +22,10 @@ EXAMPLE = EXAMPLES / "keyboard_acoustic" / "bach_prelude_c_major.wav"
 PAIR, MULTITARGET = "keyboard_acoustic_2_bells", "keyboard_acoustic_2_zither"  # of made weights
 SHIPPED = [path.parent.name for path in sorted((ROOT / "models").glob("*_2_*/generator.h5"))]
 
+# Greatest difference in dB where Griffin-Lim refines the phase of a made network's output. Such an output is no
+# spectrogram of any sound, so in some bins rounding decides the phase.
+REFINED = -30
+
 pytestmark = [
     needs_browser,
     pytest.mark.skipif(not (serve.RUNTIME / serve.RUNTIME_FILES[0]).is_file(), reason="needs npm ci --prefix web"),
@@ -174,7 +178,7 @@ def test_a_style_is_followed_as_by_predict_multitarget(page, reference, name, tm
     page.load(style, "style-file")
     page.convert()
     expected = predict_with(predict_multitarget, reference[name], EXAMPLE, tmp_path / "out.wav", "--style", style)
-    assert decibels(page.download() - expected, expected) < -50
+    assert decibels(page.download() - expected, expected) < (REFINED if name == MULTITARGET else -50)
 
 
 def test_the_options_are_those_of_predict(page, reference, tmp_path):
@@ -190,7 +194,7 @@ def test_the_options_are_those_of_predict(page, reference, tmp_path):
     for level, choice in (("peak", "greatest"), ("match", "as loud as the recording")):
         page.find("level").send_keys(choice)  # takes effect without another conversion
         expected = predict_with(predict, reference[PAIR], source, tmp_path / f"{level}.wav", "--level", level, *flags)
-        assert decibels(page.download() - expected, expected) < -50
+        assert decibels(page.download() - expected, expected) < REFINED
 
 
 def test_both_sounds_play_at_one_loudness_and_stop_at_the_end(page, tmp_path):
