@@ -104,13 +104,11 @@ def align_piece(
         gain = _rms(reference) / max(_rms(warped), 1e-9)
         copies[instrument] = (warped * np.float32(gain), rate)
         spans.append(span)
-        drift = curve.at(np.array(spans[0]))
-        moved = (
-            f"{1000 * drift.mean():+.0f} ms"
-            if np.ptp(drift) < MIN_SHIFT
-            else (f"{1000 * drift[0]:+.0f} ms at the start, {1000 * drift[1]:+.0f} ms at the end")
-        )
-        said[instrument] = f"was late by {moved}, {20 * np.log10(gain):+.1f} dB, match {check.match:.2f}"
+        lags = curve.at(np.array(spans[0]))
+        late = _describe_lag(lags[0])
+        if np.ptp(lags) >= MIN_SHIFT:
+            late = f"{late} at the start, {_describe_lag(lags[1])} at the end"
+        said[instrument] = f"was {late}, {20 * np.log10(gain):+.1f} dB, match {check.match:.2f}"
     if len(copies) < 2:
         return [], failures
     start, end = max(span[0] for span in spans), min(span[1] for span in spans)
@@ -122,6 +120,10 @@ def align_piece(
         write_audio(path, cut if len(cut) > 1 else cut[0], rate)
         lines.append(f"{path}: {said[instrument]}")
     return lines, failures
+
+
+def _describe_lag(lag: float) -> str:
+    return f"{1000 * abs(lag):.0f} ms {'late' if lag >= 0 else 'early'}"
 
 
 def find_lags(reference: np.ndarray, level: np.ndarray) -> LagCurve | None:
