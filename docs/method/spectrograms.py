@@ -13,7 +13,6 @@ import sys
 import data
 from common import plots
 from common.audio import read_audio
-from common.files import replacing
 
 PIECE = "beethoven_ode_to_joy"
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
@@ -34,8 +33,9 @@ def draw_phrase(audios: pathlib.Path, folder: pathlib.Path, seconds: float = SEC
         level = data.amplitude_to_db(magnitude)
         seconds_per_frame = data.PUBLISHED.hop_length / data.PUBLISHED.sample_rate
         picture = folder / f"{instrument}.png"
-        with replacing(picture) as beside:
-            beside.write_bytes(plots.spectrogram_png(level, seconds_per_frame, data.PUBLISHED.bin_hz))
+        plots.save_spectrograms(
+            picture, [("", level)], seconds_per_frame, data.PUBLISHED.bin_hz, size=(6.4, 2.7), dpi=plots.SCREEN_DPI
+        )
         pictures.append(picture)
     return pictures
 
