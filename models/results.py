@@ -1,7 +1,8 @@
 """Make the sounds and pictures of docs/results with the models in this folder: ``python -m models.results WORK``.
 
 WORK is the folder of models/train.sh: its audios/ were trained on, its heldout/ were not. Each excerpt is an MP3 file
-of ten seconds; each picture shows input, output and target on one colour scale.
+of ten seconds; each picture shows input, output and target on one colour scale. The excerpts that were not trained on
+also go to WORK/excerpts, for the page to listen.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ def main(work: pathlib.Path) -> None:
             true = read_excerpt(voice / f"{piece}.wav")
             short = target.rpartition("_")[0]
             write_mp3(RESULTS / piece / f"{short}_target.mp3", true)
+            if piece in HELD_OUT:
+                audio.write_audio(work / "excerpts" / piano / f"{piece}.wav", piano_audio)
+                audio.write_audio(work / "excerpts" / target / f"{piece}.wav", true)
             panels = [("piano (input)", piano_audio)]
             for name in (f"keyboard_acoustic_2_{target}", "keyboard_acoustic_2_any"):
                 model = ROOT / "models" / name

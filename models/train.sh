@@ -120,3 +120,6 @@ for target in guitar_acoustic string_acoustic synth_lead_synthetic; do
         --output "$WORK/report_$target"
 done
 "$PYTHON" -m models.results "$WORK"
+"$PYTHON" evaluate.py --model models/$GUITAR --gpu -1 --origin_audio "$WORK/excerpts/keyboard_acoustic" \
+    --target_audio "$WORK/excerpts/guitar_acoustic" --output "$WORK/listen"
+cp "$WORK/listen/report.html" docs/results/listen.html
