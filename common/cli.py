@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import difflib
 import errno
 import importlib.util
@@ -19,7 +20,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 from common.errors import InputError
 from common.packages import describe_missing, is_missing
@@ -89,7 +91,8 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         try:
             arguments = parser.parse_args(argv)
             find_caches()
-            return work(arguments)
+            with quiet_libraries():
+                return work(arguments)
         finally:
             sys.stdout.flush()  # so that a closed pipe raises here and not at exit
     except InputError as error:
@@ -111,6 +114,28 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         return INTERRUPTED
     print(f"{parser.prog}: error: {one_line(message)}", file=sys.stderr)
     return BAD_INPUT
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Do not show the warnings of libraries, such as librosa's of a short recording, which no user can act on.
+
+    ``python -W default`` shows them.
+    """
+    if sys.warnoptions:
+        yield
+        return
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"  # for the processes of --jobs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONWARNINGS", None)
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def one_line(text: str) -> str:

@@ -7,9 +7,11 @@ drawn in any thread and within any program. Files are written whole or not at al
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -59,7 +61,8 @@ def spectrogram_frame(
     With `decibels`, pass `vmin` and `vmax`, so that all frames have the same colour scale.
     """
     figure = spectrogram_figure(panels, seconds_per_frame, hz_per_bin, beside=True, dpi=SCREEN_DPI, **appearance)
-    figure.canvas.draw()
+    with _without_glyph_warnings():
+        figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
 
 
@@ -319,8 +322,21 @@ def _figure(width: float, height: float, title: str | None, dpi: int = DPI):
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(_shown(title), parse_math=False)
     return figure
+
+
+def _shown(name: str) -> str:
+    """A name as a title: a box for each control character, as Matplotlib draws one for what the font lacks."""
+    return "".join(c if c.isprintable() else "\u25a1" for c in name)
+
+
+@contextlib.contextmanager
+def _without_glyph_warnings() -> Iterator[None]:
+    """Do not warn of characters that the font lacks, such as Chinese ones; a box is drawn for each of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
 
 
 def _save(figure, path: str | os.PathLike) -> None:
@@ -331,7 +347,8 @@ def _save(figure, path: str | os.PathLike) -> None:
     from matplotlib import rc_context
 
     dates = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    with replacing(path) as beside, rc_context({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plot"}):
+    as_text = rc_context({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plot"})
+    with replacing(path) as beside, as_text, _without_glyph_warnings():
         figure.savefig(beside, metadata=dates.get(beside.suffix.lower()))
 
 
@@ -412,7 +429,7 @@ def spectrogram_figure(
             )
         )  # fmt: skip
         bin_edges.append(edges)
-        axis.set_title(name, fontsize="medium", parse_math=False)
+        axis.set_title(_shown(name), fontsize="medium", parse_math=False)
         axis.spines[:].set_visible(False)  # a frame would cover the outermost pixels
         axis.set_xlim(-half_frame, max(seconds - half_frame, half_frame))
         _mark_frequencies(axis, scale)
@@ -422,7 +439,8 @@ def spectrogram_figure(
         axis.set_ylabel("frequency (Hz)")
     figure.colorbar(images[-1], ax=list(axes), label="level (dB)", aspect=12 * (1 if beside else n), pad=0.02)
     # The pixels of the panels are known once everything around them has its place.
-    figure.draw_without_rendering()
+    with _without_glyph_warnings():
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axis, image, level, edges in zip(axes, images, levels, bin_edges, strict=True):
         n_columns, n_rows = _snap_to_pixels(axis)

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 from conftest import ROOT
@@ -181,3 +182,14 @@ sys.exit(cli.run(cli.Parser("A command."), work, []))
 
 def test_control_characters_do_not_reach_the_terminal():
     assert cli.one_line("a\x1b[31m\tb\nc\u4e16\u202e\x07") == "a\\x1b[31m b c\u4e16\\u202e\\x07"
+
+
+def test_warnings_of_libraries_are_not_shown(capfd):
+    def work(_):
+        warnings.warn("too short for n_fft", UserWarning, stacklevel=1)
+        subprocess.run([sys.executable, "-c", "import warnings; warnings.warn('of a process')"], check=True)
+        return 0
+
+    assert cli.run(cli.Parser("A command."), work, []) == 0
+    assert capfd.readouterr().err == ""
+    assert "PYTHONWARNINGS" not in os.environ

@@ -400,3 +400,11 @@ def test_no_pyplot_and_nothing_heavy_at_import(tmp_path):
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["\u4e16\u754c", "a\tb\x1b[31m", "\x00"])
+def test_names_that_the_font_cannot_show_are_drawn_without_a_warning(tmp_path, name):
+    level = np.zeros((4, 5), np.float32)
+    plots.save_spectrograms(tmp_path / "a.png", [(name, level)], 0.01, 100.0)
+    assert plots.spectrogram_frame([(name, level)], 0.01, 100.0, title=name).size
