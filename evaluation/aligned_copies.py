@@ -112,6 +112,8 @@ def align_piece(
     if len(copies) < 2:
         return [], failures
     start, end = max(span[0] for span in spans), min(span[1] for span in spans)
+    if end - start < 1.0:
+        return [], [*failures, (piece, "less than a second in common")]
     peak = max(float(np.abs(audio).max()) for audio, _ in copies.values())
     lines = []
     for instrument, (audio, rate) in copies.items():
