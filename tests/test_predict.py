@@ -140,7 +140,8 @@ def test_what_libsndfile_cannot_read_is_decoded_by_ffmpeg(tmp_path, pair, monkey
     script = tmp_path / "bin/ffmpeg"
     script.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"
-        f"assert 'file:{source}' in sys.argv\nshutil.copy('{tmp_path / 'sound.caf'}', sys.argv[-1])\n"
+        f"assert sys.stdin.buffer.read() == {source.read_bytes()!r}\n"
+        f"shutil.copy('{tmp_path / 'sound.caf'}', sys.argv[-1])\n"
     )
     script.chmod(0o755)
     assert run(*argv) == 0
