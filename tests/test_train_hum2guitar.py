@@ -205,7 +205,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     for copy in range(5):  # long epochs, because plots and samples at their ends take longer than steps
         write_audio(folder / f"take_{copy}.wav", audio, RATE)
     small = dataclasses.replace(harmonics.PUBLISHED, n_frames=64)
-    stages = ["--n_global_epochs", 4, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
+    stages = ["--n_global_epochs", 6, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
     learning = ["--base_filters", 4, "--lr", 2e-3, "--f0", "pyin", "--precision", "auto"]
     assert train(tmp_path, *stages, *learning, representation=small, n_discriminators=3) == 0
     generator = networks.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
