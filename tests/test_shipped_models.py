@@ -2,7 +2,6 @@
 
 import pathlib
 
-import numpy as np
 import pytest
 
 import timbre_transfer
@@ -11,8 +10,7 @@ from common.audio import read_audio
 from conversion import models
 
 FOLDERS = sorted(path.parent for path in models.MODELS.glob("*/generator.h5"))
-PIECE = "bach_prelude_c_major.wav"
-AUDIO = pathlib.Path(models.MODELS.parent, "docs/examples/audio")
+SOUNDS = pathlib.Path(models.MODELS.parent, "docs/results/beethoven_ode_to_joy")
 
 
 def test_there_are_models():
@@ -36,13 +34,12 @@ PAIRS = [folder for folder in PAIRS if folder.name.startswith("keyboard_acoustic
 
 @pytest.mark.parametrize("folder", PAIRS, ids=lambda folder: folder.name)
 def test_a_piano_that_was_not_trained_on_comes_nearer_to_the_target(folder):
-    """The example is played by TimGM6mb, the models learnt from other pianos and another target of the same kind."""
-    target = folder.name.removeprefix("keyboard_acoustic_2_")
-    piano, true = (read_audio(AUDIO / name / PIECE, 44100) for name in ("keyboard_acoustic", target))
-    model = timbre_transfer.load_model(models.short_name(weights.describe(folder / "generator.h5")))
+    """The piano and the piece of docs/results, which the models have never heard; MP3 files of 10 s."""
+    name = models.short_name(weights.describe(folder / "generator.h5"))
+    piano, true = (read_audio(SOUNDS / f"{sound}.mp3", 44100) for sound in ("keyboard", f"{name}_target"))
+    model = timbre_transfer.load_model(name)
     assert model.description.path.parent == folder
     output = model.convert(piano, 44100)
     of_output, of_copy = (timbre_transfer.evaluate(audio, true, 44100) for audio in (output, piano))
-    assert np.isfinite(output).all()
-    assert of_output["mfcc"] < of_copy["mfcc"]
-    assert of_output["onset_f1"] > 0.8
+    for metric in ("mae", "lsd", "mfcc", "chroma"):
+        assert of_output[metric] < 0.8 * of_copy[metric], metric
