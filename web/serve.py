@@ -156,19 +156,22 @@ def _is_current(made: pathlib.Path, source: pathlib.Path) -> bool:
 
 
 def _export(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
-    """Write the .onnx file of a model as ``export.py --float16`` does; the model's entry in models.json."""
+    """Write the .onnx file of a model as export.py does; the model's entry in models.json.
+
+    With ``--float16`` if the model keeps the input's phase. A refined phase amplifies the rounding.
+    """
     from conversion.network import build_graph
     from conversion.settings import Settings
 
     exported = folder / "models" / f"{name}.onnx"
+    recommended = Settings().for_model(description)
     if not _is_current(exported, description.path):
-        content = build_graph(description.path, float16=True).SerializeToString()
+        content = build_graph(description.path, float16=recommended.phase == "input").SerializeToString()
         with replacing(exported) as beside:
             beside.write_bytes(content)
             _copy_date(description.path, beside)
     origin, _, target = name.partition("_2_")
     is_multitarget = description.in_channels == 2
-    recommended = Settings().for_model(description)
     return {
         "name": name,
         "origin": make_title(description.settings.get("origin") or origin),

@@ -42,7 +42,7 @@ def test_without_overlap_it_is_the_published_pipeline(tmp_path, write_generator)
     # with nearly 512, the offline pipeline would divide by an almost zero part of its window.
     audio = make_music(14)[: 1200 * 512 + 100]
     soundfile.write(tmp_path / "in.wav", audio, RATE, "FLOAT")
-    settings = Settings(overlap=0, subtype="float")
+    settings = Settings(overlap=0, level="peak", subtype="float")
     made = Pix2PixConverter(network, settings=settings)
     convert_file(tmp_path / "in.wav", tmp_path / "out.wav", lambda: made, settings)
     converted, rate = soundfile.read(tmp_path / "out.wav")

@@ -172,7 +172,7 @@ def test_augmentation_changes_the_origin_alone_and_differently_in_each_epoch(pai
         expected, truth = plain.load(epoch)
         np.testing.assert_array_equal(target, truth)
         np.testing.assert_array_equal(inputs[..., 1], expected[..., 1])  # the style
-        assert (np.abs(inputs[..., 0] - expected[..., 0]).max(axis=(1, 2)) > 0.01).all()
+        assert (np.abs(inputs[..., 0] - expected[..., 0]).max(axis=(1, 2)) > 1e-3).all()
         kept[epoch] = {row: origin for row, origin in zip(rows, inputs[..., 0], strict=True)}
     assert all((kept[0][row] != kept[1][row]).any() for row in kept[0])
 
