@@ -7,38 +7,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import soundfile
-from made_conversions import RATE, read_refusal, run, write_discriminator, write_tone
+from made_conversions import RATE, read_refusal, run, write_tone
 
 from common import cli, weights
 from conversion import command
 from conversion.files import load_converter
 from conversion.settings import Settings
 from hum2guitar.converter import HumSettings
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory, write_generator):
-    """A folder of models: for a pair and for any target with descriptions, a published one without, a discriminator."""
-    folder = tmp_path_factory.mktemp("models")
-    described = {"origin": "keyboard_acoustic", "epoch": 7, "validation_mae": 0.0456}
-    for name in ("keyboard_2_guitar", "keyboard_2_any", "published"):
-        (folder / name).mkdir()
-    write_generator(folder / "keyboard_2_guitar/generator.h5", targets=["guitar_acoustic"], **described)
-    write_generator(folder / "keyboard_2_any/generator.h5", 2, targets=["guitar_acoustic", "string"], **described)
-    write_generator(folder / "published/generator.h5")
-    write_discriminator(folder / "keyboard_2_guitar/discriminator.h5")
-    return folder
-
-
-@pytest.fixture
-def pair(models):
-    return str(models / "keyboard_2_guitar/generator.h5")
-
-
-@pytest.fixture
-def anything(models):
-    return str(models / "keyboard_2_any/generator.h5")
-
 
 # --- arguments --------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 import soundfile
-from made_conversions import RATE, make_music, read_refusal, run, write_discriminator, write_tone
+from made_conversions import RATE, make_music, read_refusal, run, write_tone
 
 import predict_multitarget
 from common import weights
@@ -14,30 +14,6 @@ from conversion import models as models_module
 from conversion.files import convert_audio, convert_file, load_converter
 from conversion.models import describe_generator, find_by_name, short_name
 from conversion.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory, write_generator):
-    """A folder of models: for a pair and for any target with descriptions, a published one without, a discriminator."""
-    folder = tmp_path_factory.mktemp("models")
-    described = {"origin": "keyboard_acoustic", "epoch": 7, "validation_mae": 0.0456}
-    for name in ("keyboard_2_guitar", "keyboard_2_any", "published"):
-        (folder / name).mkdir()
-    write_generator(folder / "keyboard_2_guitar/generator.h5", targets=["guitar_acoustic"], **described)
-    write_generator(folder / "keyboard_2_any/generator.h5", 2, targets=["guitar_acoustic", "string"], **described)
-    write_generator(folder / "published/generator.h5")
-    write_discriminator(folder / "keyboard_2_guitar/discriminator.h5")
-    return folder
-
-
-@pytest.fixture
-def pair(models):
-    return str(models / "keyboard_2_guitar/generator.h5")
-
-
-@pytest.fixture
-def anything(models):
-    return str(models / "keyboard_2_any/generator.h5")
 
 
 def test_without_input_it_lists_the_models(models, capsys):
