@@ -23,7 +23,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-from common.errors import InputError
+from common.errors import InputError, one_line
 from common.packages import describe_missing, is_missing
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
@@ -136,11 +136,6 @@ def quiet_libraries() -> Iterator[None]:
             os.environ.pop("PYTHONWARNINGS", None)
         else:
             os.environ["PYTHONWARNINGS"] = before
-
-
-def one_line(text: str) -> str:
-    """`text` in one line and without control characters, which a terminal would obey: names of files may hold any."""
-    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def open_closed_streams() -> None:

@@ -193,3 +193,8 @@ def test_warnings_of_libraries_are_not_shown(capfd):
     assert cli.run(cli.Parser("A command."), work, []) == 0
     assert capfd.readouterr().err == ""
     assert "PYTHONWARNINGS" not in os.environ
+
+
+def test_an_error_has_one_line_whatever_a_name_in_a_file_holds():
+    error = InputError("a\nb\x1b[31m\tc é 吉 \udcff")
+    assert str(error) == "a b\\x1b[31m c é 吉 \udcff"
