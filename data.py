@@ -10,6 +10,7 @@ Imports nothing of the project and no TensorFlow. Shapes and ranges used everywh
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from typing import ClassVar, TypeVar
@@ -25,7 +26,7 @@ MAX_HOPS = 64  # in a window
 MAX_SPECTRUM = 2**24  # samples of a window times frames of a slice: 64 times the published one
 
 
-class StftSettings:
+class StftSettings(abc.ABC):
     """Base of the frozen dataclasses that describe a kind of representation.
 
     A subclass has `sample_rate`, `n_fft`, `hop_length` and `n_frames` among its fields, all of them numbers with a
@@ -53,9 +54,9 @@ class StftSettings:
             )
 
     @property
+    @abc.abstractmethod
     def window64(self) -> np.ndarray:
         """The analysis and synthesis window, float64 ``(n_fft,)``."""
-        raise NotImplementedError
 
     @property
     def window(self) -> np.ndarray:
