@@ -13,49 +13,6 @@ from data import PUBLISHED
 from hum2guitar import harmonics
 
 
-def synthesize_voice(
-    f0: np.ndarray,
-    sample_rate: int = harmonics.PUBLISHED.sample_rate,
-    closed: bool = True,
-    breath: float = 0.0,
-    first_harmonic: int = 1,
-    seed: int = 0,
-) -> np.ndarray:
-    """A voice-like tone, float32 of the length of `f0` with peak 0.5: for tests and examples, not beauty.
-
-    Harmonics fall by 6 dB an octave (a glottal source), then pass a low-pass at 400 Hz (a closed mouth: humming) or
-    four formants of an open "a". Onsets and ends take 10 ms.
-
-    Args:
-        f0: in Hz for every *sample*, 0 where silent.
-        closed: humming rather than singing.
-        breath: standard deviation of the noise over the tone's RMS.
-        first_harmonic: 2 leaves the fundamental out.
-        seed: of the noise.
-    """
-    f0 = np.asarray(f0, np.float64)
-    voiced = f0 > 0
-    if not voiced.any():
-        return np.zeros(len(f0), np.float32)
-    phase = 2 * np.pi * np.cumsum(f0) / sample_rate
-    tone = np.zeros(len(f0))
-    for i in range(first_harmonic, int(min(8000, sample_rate / 2) / f0[voiced].min()) + 1):
-        frequency = i * f0
-        if closed:
-            gain = 1 / (1 + np.square(frequency / 400))
-        else:
-            gain = 0.02 + sum(1 / (1 + np.square((frequency - f) / b)) for f, b in _FORMANTS)
-        tone += np.where(frequency < 0.45 * sample_rate, gain / i, 0) * np.sin(i * phase)
-    ramp = np.hanning(int(0.02 * sample_rate))
-    gate = np.convolve(voiced, ramp / ramp.sum(), "same")
-    noise = np.random.default_rng(seed).standard_normal(len(f0))
-    audio = gate * (tone + breath * np.sqrt(np.mean(np.square(tone[voiced]))) * noise)
-    return (audio * (0.5 / np.abs(audio).max())).astype(np.float32)
-
-
-_FORMANTS = ((750, 90), (1150, 110), (2450, 160), (3400, 250))  # centre and half width in Hz of an open "a"
-
-
 def sine(frequency: float, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:
     """A sine at the sample rate of hum2guitar."""
     time = np.arange(int(seconds * harmonics.PUBLISHED.sample_rate)) / harmonics.PUBLISHED.sample_rate

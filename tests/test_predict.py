@@ -12,10 +12,10 @@ import pytest
 import soundfile
 from conftest import PEAK_MEMORY, needs_peak_memory
 from made_conversions import RATE, read_refusal, run, write_tone
-from made_sounds import synthesize_voice
 
 import predict
 from common import recordings
+from hum2guitar.singing import synthesize_voice
 
 ROOT = pathlib.Path(predict.__file__).parent
 

@@ -2,14 +2,19 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 
 import timbre_transfer
 from common import weights
 from common.audio import read_audio
 from conversion import models
+from hum2guitar.harmonics import PUBLISHED
+from hum2guitar.pitch import GUITAR_F0, track_f0
+from hum2guitar.singing import synthesize_voice
 
 FOLDERS = sorted(path.parent for path in models.MODELS.glob("*/generator.h5"))
+RATE = PUBLISHED.sample_rate
 SOUNDS = pathlib.Path(models.MODELS.parent, "docs/results/beethoven_ode_to_joy")
 
 
@@ -43,3 +48,21 @@ def test_a_piano_that_was_not_trained_on_comes_nearer_to_the_target(folder):
     of_output, of_copy = (timbre_transfer.evaluate(audio, true, 44100) for audio in (output, piano))
     for metric in ("mae", "lsd", "mfcc", "chroma"):
         assert of_output[metric] < 0.8 * of_copy[metric], metric
+
+
+@pytest.mark.skipif(not (models.MODELS / "hum2guitar" / "generator.h5").exists(), reason="not trained yet")
+def test_a_held_hum_becomes_plucked_notes_at_the_same_pitch():
+    notes = np.array([196.0, 220.0, 262.0, 330.0, 294.0])
+    hum = synthesize_voice(np.repeat(notes, RATE), breath=0.05)
+    guitar = timbre_transfer.load_model("hum2guitar").convert(hum, RATE)
+    f0 = track_f0(guitar, f0_range=GUITAR_F0["pyin"])
+    frames = RATE / PUBLISHED.hop_length
+
+    def rms(second):
+        return np.sqrt(np.mean(guitar[int(second * RATE) :][: RATE // 8] ** 2))
+
+    for i, note in enumerate(notes):
+        of_note = f0[round((i + 0.1) * frames) : round((i + 0.9) * frames)]
+        cents = 1200 * np.log2(np.maximum(of_note, 1) / note)
+        assert np.mean(np.abs(cents) <= 50) > 0.8
+        assert rms(i + 0.8) < 0.7 * rms(i + 0.1)  # the hum is as loud there

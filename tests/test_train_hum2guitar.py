@@ -7,7 +7,6 @@ import signal
 
 import numpy as np
 import pytest
-from made_sounds import synthesize_voice
 
 import predict
 import train_hum2guitar
@@ -17,6 +16,7 @@ from hum2guitar import dataset, harmonics, networks, stages
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import track_f0
+from hum2guitar.singing import synthesize_voice
 
 RATE = harmonics.PUBLISHED.sample_rate
 # Fewer bands and frames than published, and with them one discriminator in place of three: what takes time is tracing.

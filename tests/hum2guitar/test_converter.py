@@ -5,7 +5,6 @@ import itertools
 import mir_eval
 import numpy as np
 import pytest
-from made_sounds import synthesize_voice
 
 import model
 import predict
@@ -15,6 +14,7 @@ from hum2guitar import converter, networks
 from hum2guitar.converter import HumConverter, HumSettings
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import track_f0
+from hum2guitar.singing import synthesize_voice
 
 RATE = PUBLISHED.sample_rate
 CEPSTRUM = HumSettings(f0="cepstrum", transpose=0)  # fast

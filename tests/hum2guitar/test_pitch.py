@@ -3,11 +3,12 @@
 import mir_eval
 import numpy as np
 import pytest
-from made_sounds import sine, synthesize_voice
+from made_sounds import sine
 
 from common.errors import InputError
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import octaves_into_range, track_f0
+from hum2guitar.singing import synthesize_voice
 
 RATE = PUBLISHED.sample_rate
 SEGMENT = PUBLISHED.segment_samples

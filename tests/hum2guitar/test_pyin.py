@@ -3,9 +3,9 @@
 import librosa
 import numpy as np
 import pytest
-from made_sounds import synthesize_voice
 
 from hum2guitar.pyin import track_pyin
+from hum2guitar.singing import synthesize_voice
 
 RATE, HOP = 22050, 512
 

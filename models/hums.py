@@ -1,0 +1,82 @@
+"""Measure the hum2guitar model on hums that it has never heard: ``python -m models.hums WORK``.
+
+WORK is the folder of models/train.sh. Its melodies/heldout/ are sung again by a synthetic voice, once hummed and once on
+an "a": WORK/hums/voice/. The model converts them; the guitars that were sung go to WORK/hums/guitar/, for evaluate.py.
+Excerpts, and the hum of docs/examples, become the sounds and the picture of docs/results/hum2guitar.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import numpy as np
+import soundfile
+
+from common import audio
+from conversion.files import convert_audio, load_converter
+from conversion.models import describe_generator
+from hum2guitar.harmonics import PUBLISHED
+from hum2guitar.pitch import GUITAR_F0, track_f0
+from models.results import RATE, RESULTS, ROOT, SECONDS, read_excerpt, write_mp3, write_picture
+from hum2guitar.singing import sing_again
+
+HUM_SECONDS = 40
+KINDS = {"hum": True, "sing": False}  # whether the mouth is closed
+SHOWN = "etude_002"
+
+
+def main(work: pathlib.Path) -> None:
+    melodies = sorted((work / "melodies" / "heldout").glob("guitar_acoustic*/*.wav"))
+    rng = np.random.default_rng(0)
+    shares = []
+    for path in melodies:
+        guitar = audio.read_audio(path, PUBLISHED.sample_rate)[: HUM_SECONDS * PUBLISHED.sample_rate]
+        for kind, closed in KINDS.items():
+            name = f"{path.stem}_{kind}.wav"
+            voice, target = work / "hums" / "voice" / name, work / "hums" / "guitar" / name
+            audio.write_audio(voice, sing_again(guitar, rng, closed), PUBLISHED.sample_rate)
+            audio.write_audio(target, guitar, PUBLISHED.sample_rate)
+            output = convert(voice)
+            audio.write_audio(work / "hums" / "output" / name, output, RATE)
+            shares.append((pitch_share(voice, output), pitch_share(voice, audio.read_audio(target, RATE))))
+            print(f"{name}: {shares[-1][0]:.1%} of the voiced frames within 50 cents of the hum", flush=True)
+            if path.stem == SHOWN:
+                write_sounds(kind, voice, target)
+    of_output, of_target = np.mean(shares, axis=0)
+    print(f"mean: {of_output:.1%}; of the guitar that was sung: {of_target:.1%}")
+    write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(ROOT / "docs" / "examples" / "hum" / "hum.ogg"))
+
+
+def convert(path: pathlib.Path) -> np.ndarray:
+    """The recording as the model converts it, ``(n_samples,)`` at `RATE`."""
+    converter = load_converter(describe_generator(ROOT / "models" / "hum2guitar"))
+    return convert_audio(audio.read_audio(path, RATE), converter, RATE)
+
+
+def pitch_share(voice: pathlib.Path, guitar: np.ndarray) -> float:
+    """Share of the voice's voiced frames in which the guitar has its pitch, within 50 cents, in whatever octave."""
+    sung = track_f0(audio.read_audio(voice, PUBLISHED.sample_rate))
+    played = track_f0(audio.resample(guitar, RATE, PUBLISHED.sample_rate), f0_range=GUITAR_F0["pyin"])
+    n = min(len(sung), len(played))
+    voiced = sung[:n] > 0
+    sung, played = sung[:n][voiced], played[:n][voiced]
+    cents = 1200 * np.log2(np.maximum(played, 1) / sung)
+    return float(np.mean((played > 0) & (np.abs((cents + 600) % 1200 - 600) <= 50)))
+
+
+def write_sounds(kind: str, voice: pathlib.Path, target: pathlib.Path) -> None:
+    """The first seconds of a voice, of what becomes of it, and of the guitar that it sings."""
+    excerpts = {"voice": read_excerpt(voice), "guitar_target": read_excerpt(target)}
+    start = voice.with_name("excerpt.wav")
+    audio.write_audio(start, excerpts["voice"], RATE)
+    excerpts["guitar"] = convert(start)
+    start.unlink()
+    for name, sound in excerpts.items():
+        write_mp3(RESULTS / "hum2guitar" / f"{kind}_{name}.mp3", sound)
+    titles = {"voice": f"{kind} (input)", "guitar": "guitar (output)", "guitar_target": "guitar (the melody)"}
+    write_picture(RESULTS / f"hum2guitar_{kind}.png", [(title, excerpts[name]) for name, title in titles.items()])
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
