@@ -80,7 +80,8 @@ def list_models(arguments: argparse.Namespace) -> int:
 def find_by_name(name: str, root: str | os.PathLike = MODELS) -> weights.Description:
     """The generator of the folder `root` that makes the instrument `name`, for predict.py.
 
-    A model is known by its `short_name`, by its target's full name and by the name of its folder.
+    A model is known by its `short_name`, by the name of its folder and, if it is not of hum2guitar, by its target's full
+    name.
 
     Raises:
         InputError: there is none, with the names that there are; or there are several.
@@ -94,7 +95,9 @@ def find_by_name(name: str, root: str | os.PathLike = MODELS) -> weights.Descrip
             continue
         if count_inputs(description) != 1:
             continue
-        names = {short_name(description), folder.name, *description.settings.get("targets", [])}
+        names = {short_name(description), folder.name}
+        if description.system != "hum2guitar":  # "guitar" means that of pix2pix
+            names.update(description.settings.get("targets", []))
         known.append(short_name(description))
         if name in names:
             found.append(description)

@@ -1,6 +1,6 @@
 """Measure the hum2guitar model on hums that it has never heard: ``python -m models.hums WORK``.
 
-WORK is the folder of models/train.sh. Its melodies/heldout/ are sung again by a synthetic voice, once hummed and once on
+WORK is the folder of models/train.sh. Its heldout_melodies/ are sung again by a synthetic voice, once hummed and once on
 an "a": WORK/hums/voice/. The model converts them; the guitars that were sung go to WORK/hums/guitar/, for evaluate.py.
 Excerpts, and the hum of docs/examples, become the sounds and the picture of docs/results/hum2guitar.
 """
@@ -27,7 +27,7 @@ SHOWN = "etude_002"
 
 
 def main(work: pathlib.Path) -> None:
-    melodies = sorted((work / "melodies" / "heldout").glob("guitar_acoustic*/*.wav"))
+    melodies = sorted((work / "heldout_melodies").glob("guitar_acoustic*/*.wav"))
     rng = np.random.default_rng(0)
     shares = []
     for path in melodies:

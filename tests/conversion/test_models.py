@@ -129,7 +129,7 @@ def test_short_names(tmp_path, write_generator, write_hum2guitar):
     assert short_name(weights.describe(tmp_path / "h.h5")) == "hum2guitar"
 
 
-def test_a_model_is_found_by_the_name_of_its_instrument(tmp_path, write_generator):
+def test_a_model_is_found_by_the_name_of_its_instrument(tmp_path, write_generator, write_hum2guitar):
     for origin, target in (
         ("keyboard", "guitar_acoustic"),
         ("keyboard", "string_acoustic"),
@@ -137,13 +137,15 @@ def test_a_model_is_found_by_the_name_of_its_instrument(tmp_path, write_generato
     ):
         write_generator(tmp_path / f"{origin}_2_{target}/generator.h5", targets=[target], origin=origin)
     write_generator(tmp_path / "keyboard_2_any/generator.h5", 2, targets=["guitar_acoustic", "string"])
+    write_hum2guitar(tmp_path / "hum2guitar/generator.h5", targets=["guitar"])  # no candidate for "guitar"
     (tmp_path / "notes.txt").write_text("no model")
+    assert find_by_name("hum2guitar", tmp_path).system == "hum2guitar"
     for name in ("guitar", "guitar_acoustic", "keyboard_2_guitar_acoustic"):
         assert find_by_name(name, tmp_path).path.parent.name == "keyboard_2_guitar_acoustic"
     assert find_by_name("flute_2_string_acoustic", tmp_path).settings["origin"] == "flute"
     with pytest.raises(InputError, match="several for string: flute_2_string_acoustic, keyboard_2_string_acoustic"):
         find_by_name("string", tmp_path)
-    with pytest.raises(InputError, match=r"\(guitar, string\), found 'harp'"):
+    with pytest.raises(InputError, match=r"\(guitar, hum2guitar, string\), found 'harp'"):
         find_by_name("harp", tmp_path)
     with pytest.raises(InputError, match="no models"):
         find_by_name("harp", tmp_path / "none")
