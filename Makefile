@@ -22,6 +22,7 @@ export PYTHONDONTWRITEBYTECODE =
 PIECE := beethoven_ode_to_joy
 
 EXAMPLE := docs/examples/audio/keyboard_acoustic/bach_prelude_c_major.wav
+HUM := docs/examples/hum/hum.ogg
 
 demo: $(VENV)/installed
 	$(PYTHON) predict.py --to guitar --input $(EXAMPLE) --output demo/piano.guitar.wav --plot demo/piano.guitar.png
@@ -57,14 +58,22 @@ demo: $(VENV)/installed
 	@echo "Yours:    $(PYTHON) predict.py --to guitar --input RECORDING converts with the large model"
 
 demo-hum: $(VENV)/installed
+	$(PYTHON) predict.py --to hum2guitar --input $(HUM) --output demo/hum.guitar.wav --plot demo/hum.guitar.png
+	@echo
+	@echo "Input:    $(HUM)"
+	@echo "Output:   demo/hum.guitar.wav; the spectrograms of both are in demo/hum.guitar.png"
+	@echo "Yours:    $(PYTHON) predict.py --to hum2guitar --input RECORDING"
+	@echo
+	@echo "Now a small model of your own. This takes some minutes."
+	@echo
 	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios --instruments guitar_acoustic
 	$(PYTHON) train_hum2guitar.py --guitar_dir demo/audios/guitar_acoustic --humming_dir docs/examples/hum \
 	  --models_path demo/models --features_path demo/hum2guitar --out_dir demo/output --base_filters 4 --lr 1e-3 \
 	  --n_global_epochs 2 --n_fixed_global_epochs 1 --n_joint_epochs 1 --gpu -1
 	$(PYTHON) predict.py --model demo/models/hum2guitar/generator.h5 --gpu -1 \
-	  --input docs/examples/hum/hum.ogg --output demo/hum_as_guitar.wav --plot demo/hum_as_guitar.png
+	  --input $(HUM) --output demo/hum_as_guitar.wav --plot demo/hum_as_guitar.png
 	@echo
-	@echo "Input:    docs/examples/hum/hum.ogg"
+	@echo "Input:    $(HUM)"
 	@echo "Output:   demo/hum_as_guitar.wav"
 	@echo "Pictures: demo/hum_as_guitar.png; more in demo/output"
 	@echo "Weights:  demo/models/hum2guitar/generator.h5"

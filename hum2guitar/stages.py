@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common import cli, plots
+from common import cli, plots, weights
 from common.audio import find_audio, write_audio
 from common.errors import InputError
 from common.files import replacing, writable_folder
@@ -84,6 +84,7 @@ def train(arguments: argparse.Namespace) -> int:
     start.check_arguments(arguments)
     writable_folder(arguments.out_dir, "--out_dir")
     folder = run_folder(arguments)
+    _refuse_exported(folder / "generator.h5", arguments.fresh)
     remaining = _remaining_stages(arguments, folder)
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     features = dataset.prepare(
@@ -119,6 +120,15 @@ def train(arguments: argparse.Namespace) -> int:
 def run_folder(arguments: argparse.Namespace) -> pathlib.Path:
     """The model's folder: ``<models_path>/hum2guitar``, or ``hum2guitar_<name>`` if the run has a name."""
     return pathlib.Path(arguments.models_path, f"hum2guitar_{arguments.name}" if arguments.name else "hum2guitar")
+
+
+def _refuse_exported(generator: pathlib.Path, is_fresh: bool) -> None:
+    """Raise an `InputError` if training would write over a model that was made to be passed on."""
+    if generator.exists() and not is_fresh and weights.describe(generator).settings.get("exported"):
+        raise InputError(
+            f"{generator.parent}: expected a folder for this training, found an exported model: give another "
+            "--models_path, or --fresh to keep it under another name"
+        )
 
 
 def _remaining_stages(arguments: argparse.Namespace, folder: pathlib.Path) -> list[Stage]:

@@ -1,7 +1,7 @@
 """Measure the hum2guitar model on hums that it has never heard: ``python -m models.hums WORK``.
 
-WORK is the folder of models/train.sh. Its heldout_melodies/ are sung again by a synthetic voice, once hummed and once on
-an "a": WORK/hums/voice/. The model converts them; the guitars that were sung go to WORK/hums/guitar/, for evaluate.py.
+WORK is the folder of models/train.sh. A synthetic voice sings its heldout_melodies/ again, with a closed mouth and on an
+"a": WORK/hums/voice/. The model converts them; the guitars that were sung go to WORK/hums/guitar/, for evaluate.py.
 Excerpts, and the hum of docs/examples, become the sounds and the picture of docs/results/hum2guitar.
 """
 
@@ -11,15 +11,14 @@ import pathlib
 import sys
 
 import numpy as np
-import soundfile
 
 from common import audio
 from conversion.files import convert_audio, load_converter
 from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import GUITAR_F0, track_f0
-from models.results import RATE, RESULTS, ROOT, SECONDS, read_excerpt, write_mp3, write_picture
 from hum2guitar.singing import sing_again
+from models.results import RATE, RESULTS, ROOT, read_excerpt, write_mp3, write_picture
 
 HUM_SECONDS = 40
 KINDS = {"hum": True, "sing": False}  # whether the mouth is closed

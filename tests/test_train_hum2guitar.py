@@ -226,6 +226,16 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     assert right > 0.9 * voiced
 
 
+def test_an_exported_model_is_not_written_over(recordings, tmp_path, write_hum2guitar, capsys):
+    os.symlink(recordings, tmp_path / "recordings")
+    path = write_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5", exported=True)
+    before = path.read_bytes()
+    assert train(tmp_path) == 2
+    assert "--models_path, or --fresh" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["generator.h5"]
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
