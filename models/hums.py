@@ -1,6 +1,6 @@
 """Measure the hum2guitar model on hums that it has never heard: ``python -m models.hums WORK``.
 
-WORK is the folder of models/train.sh. A synthetic voice sings its heldout_melodies/ again, with a closed mouth and on an
+WORK is the folder of models/train.sh. A synthetic voice sings its heldout_melodies/ again, with closed mouth and on an
 "a": WORK/hums/voice/. The model converts them; the guitars that were sung go to WORK/hums/guitar/, for evaluate.py.
 Excerpts, and the hum of docs/examples, become the sounds and the picture of docs/results/hum2guitar.
 """
