@@ -43,12 +43,11 @@ def as_voice(
     if rng.random() < KEPT_SHARE:
         return f0, decibels + np.float32(gain)
     frame_rate = representation.sample_rate / representation.hop_length
-    held_share, vibrato_cents = rng.uniform(0.4, 1.0), rng.uniform(0, VIBRATO_CENTS)
+    vibrato_cents = rng.uniform(0, VIBRATO_CENTS)
     vibrato_hz, phase = rng.uniform(*VIBRATO_HZ), rng.uniform(0, 2 * np.pi)
     for start, stop in find_notes(f0, decibels):
         n = stop - start
-        held = _held_level(decibels[start:stop], rng)
-        decibels[start:stop] += held_share * (held - decibels[start:stop])
+        decibels[start:stop] = _held_level(decibels[start:stop], rng)
         time = np.arange(n)
         scoop = rng.uniform(0, SCOOP_SEMITONES) * np.exp(-time / rng.uniform(0.5, 2.0))
         vibrato = vibrato_cents / 100 * np.sin(2 * np.pi * vibrato_hz * (start + time) / frame_rate + phase)

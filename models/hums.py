@@ -36,21 +36,24 @@ def main(work: pathlib.Path) -> None:
             voice, target = work / "hums" / "voice" / name, work / "hums" / "guitar" / name
             audio.write_audio(voice, sing_again(guitar, rng, closed), PUBLISHED.sample_rate)
             audio.write_audio(target, guitar, PUBLISHED.sample_rate)
-            output = convert(voice)
+            output = convert(audio.read_audio(voice, RATE))
             audio.write_audio(work / "hums" / "output" / name, output, RATE)
             shares.append((pitch_share(voice, output), pitch_share(voice, audio.read_audio(target, RATE))))
             print(f"{name}: {shares[-1][0]:.1%} of the voiced frames within 50 cents of the hum", flush=True)
             if path.stem == SHOWN:
-                write_sounds(kind, voice, target)
+                sounds = write_sounds(kind, voice, target)
+                if kind == "hum":
+                    write_picture(RESULTS / "hum2guitar.png", sounds)
     of_output, of_target = np.mean(shares, axis=0)
     print(f"mean: {of_output:.1%}; of the guitar that was sung: {of_target:.1%}")
-    write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(ROOT / "docs" / "examples" / "hum" / "hum.ogg"))
+    example = audio.read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
+    write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(example))
 
 
-def convert(path: pathlib.Path) -> np.ndarray:
-    """The recording as the model converts it, ``(n_samples,)`` at `RATE`."""
+def convert(recording: np.ndarray) -> np.ndarray:
+    """The recording ``(n_samples,)`` at `RATE` as the model converts it."""
     converter = load_converter(describe_generator(ROOT / "models" / "hum2guitar"))
-    return convert_audio(audio.read_audio(path, RATE), converter, RATE)
+    return convert_audio(recording, converter, RATE)
 
 
 def pitch_share(voice: pathlib.Path, guitar: np.ndarray) -> float:
@@ -64,17 +67,14 @@ def pitch_share(voice: pathlib.Path, guitar: np.ndarray) -> float:
     return float(np.mean((played > 0) & (np.abs((cents + 600) % 1200 - 600) <= 50)))
 
 
-def write_sounds(kind: str, voice: pathlib.Path, target: pathlib.Path) -> None:
-    """The first seconds of a voice, of what becomes of it, and of the guitar that it sings."""
+def write_sounds(kind: str, voice: pathlib.Path, target: pathlib.Path) -> list[tuple[str, np.ndarray]]:
+    """The first seconds of a voice, of what becomes of it, and of the guitar that it sings, with titles."""
     excerpts = {"voice": read_excerpt(voice), "guitar_target": read_excerpt(target)}
-    start = voice.with_name("excerpt.wav")
-    audio.write_audio(start, excerpts["voice"], RATE)
-    excerpts["guitar"] = convert(start)
-    start.unlink()
+    excerpts["guitar"] = convert(excerpts["voice"])
     for name, sound in excerpts.items():
         write_mp3(RESULTS / "hum2guitar" / f"{kind}_{name}.mp3", sound)
-    titles = {"voice": f"{kind} (input)", "guitar": "guitar (output)", "guitar_target": "guitar (the melody)"}
-    write_picture(RESULTS / f"hum2guitar_{kind}.png", [(title, excerpts[name]) for name, title in titles.items()])
+    titles = {"voice": "voice (input)", "guitar": "guitar (output)", "guitar_target": "guitar that was sung"}
+    return [(title, excerpts[name]) for name, title in titles.items()]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(work: pathlib.Path) -> None:
                 write_picture(RESULTS / f"{short}.png", [*panels, (f"{short} (target)", true)])
     for target in TARGETS:
         run = f"keyboard_acoustic_2_{target}_generator"
-        samples = [(work / stage / run).glob("samples/*/spectrogram.png") for stage in ("first", "models")]
+        samples = [(work / stage / run).glob("samples/*/spectrogram.png") for stage in ("first", "second", "models")]
         frames = [path for stage in samples for path in sorted(stage)]
         if frames:
             pictures = (np.asarray(Image.open(path).convert("RGB")) for path in frames)
