@@ -17,6 +17,7 @@ import numpy as np
 from common import weights
 from common.audio import resample
 from common.errors import InputError
+from common.files import find_files
 from conversion import files, models
 from conversion.settings import Settings
 from data import PUBLISHED
@@ -91,7 +92,9 @@ def load_model(model: str | os.PathLike, gpu: int | None = None, **settings) -> 
     Raises:
         InputError: there is no such model, or it is damaged.
     """
-    description = models.describe_generator(model) if os.path.exists(model) else models.find_by_name(os.fspath(model))
+    # A folder without weights may have the name of a model, as this project's hum2guitar/ does.
+    is_path = os.path.isfile(model) or (os.path.isdir(model) and find_files(model, models.EXTENSIONS))
+    description = models.describe_generator(model) if is_path else models.find_by_name(os.fspath(model))
     return Model(description, Settings(**settings), gpu)
 
 

@@ -80,8 +80,7 @@ def list_models(arguments: argparse.Namespace) -> int:
 def find_by_name(name: str, root: str | os.PathLike = MODELS) -> weights.Description:
     """The generator of the folder `root` that makes the instrument `name`, for predict.py.
 
-    A model is known by its `short_name` and by the name of its folder. One of Pix2Pix also by its target's full
-    name.
+    A model is known by its `short_name` and by the name of its folder, one of Pix2Pix also by its target's full name.
 
     Raises:
         InputError: there is none, with the names that there are; or there are several.

@@ -120,14 +120,19 @@ play_melodies() {
 play_melodies 40 2 1 "$WORK/melodies/legato"
 play_melodies 20 3 0.6 "$WORK/melodies/plucked"
 play_melodies 4 4 1 "$WORK/heldout_melodies"
-"$PYTHON" train_hum2guitar.py --guitar_dir "$WORK/melodies" --features_path "$WORK/hum2guitar" --out_dir "$WORK/output" \
-    --models_path "$WORK/models" --base_filters 8 --augment --lr 1e-3 --n_global_epochs 5 --n_fixed_global_epochs 1 \
-    --n_joint_epochs 3 --validation_split 0.05 --gpu -1
+hums=(--guitar_dir "$WORK/melodies" --features_path "$WORK/hum2guitar" --out_dir "$WORK/output" --base_filters 8 --augment
+    --lr 1e-3 --validation_split 0.05 --gpu -1)
+"$PYTHON" train_hum2guitar.py "${hums[@]}" --models_path "$WORK/first" \
+    --n_global_epochs 5 --n_fixed_global_epochs 1 --n_joint_epochs 3
+"$PYTHON" train_hum2guitar.py "${hums[@]}" --models_path "$WORK/models" \
+    --pretrained_local "$WORK/first/hum2guitar/3_joint/generator_best.h5" --n_joint_epochs 4
 mkdir -p models/hum2guitar
-"$PYTHON" export.py --model "$WORK/models/hum2guitar" --output models/hum2guitar/generator.h5 --float16
-for stage in 1_global 2_local 3_joint; do
-    cp "$WORK/models/hum2guitar/$stage/history.csv" "models/hum2guitar/history_$stage.csv"
-    cp "$WORK/models/hum2guitar/$stage/history.png" "models/hum2guitar/history_$stage.png"
+"$PYTHON" export.py --model "$WORK/models/hum2guitar/3_joint" --output models/hum2guitar/generator.h5 --float16
+for kind in csv png; do
+    for stage in 1_global 2_local 3_joint; do
+        cp "$WORK/first/hum2guitar/$stage/history.$kind" "models/hum2guitar/history_$stage.$kind"
+    done
+    cp "$WORK/models/hum2guitar/3_joint/history.$kind" models/hum2guitar/history.$kind
 done
 
 # --- results ----------------------------------------------------------------------------------------------------------

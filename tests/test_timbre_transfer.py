@@ -41,6 +41,14 @@ def test_the_examples_of_the_page_run(shipped):
     assert np.abs(harp).max() > 0.5
 
 
+def test_a_folder_without_weights_does_not_hide_the_model_of_that_name(shipped):
+    (shipped / "guitar").mkdir()
+    found = timbre_transfer.load_model("guitar").description.path
+    assert found.parent == shipped / "models/keyboard_acoustic_2_guitar_acoustic"
+    shutil.copy(found, shipped / "guitar" / "generator.h5")
+    assert timbre_transfer.load_model("guitar").description.path.samefile(shipped / "guitar" / "generator.h5")
+
+
 def test_an_array_and_a_file_are_converted_alike(shipped):
     model = timbre_transfer.load_model("guitar", level="none", subtype="float")
     audio = make_music(2)
