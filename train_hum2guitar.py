@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--augment",
         action="store_true",
-        help="give the network notes that are held, slide and tremble as a voice does, so that it plucks what is "
-        "hummed",
+        help="give the network notes that slide and tremble as those of a voice, and pluck the notes of the hum in "
+        "conversion",
     )
     add("--batch_size", type=count, default=1, help="segments in a step")
     add(

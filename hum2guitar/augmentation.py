@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from hum2guitar.harmonics import HumRepresentation
+from hum2guitar.plucks import find_notes
 
-NEW_NOTE_SEMITONES = 0.7  # change of pitch from one frame to the next that begins a note
-NEW_NOTE_DB = 6.0  # rise within two frames that begins a note
 KEPT_SHARE = 0.15  # of the segments stay as they are
 ATTACK_FRAMES = (1, 8)  # a held note swells for so long (23 to 190 ms)
 ATTACK_DB = (3.0, 20.0)  # from so far below
@@ -53,23 +52,6 @@ def as_voice(
         vibrato = vibrato_cents / 100 * np.sin(2 * np.pi * vibrato_hz * (start + time) / frame_rate + phase)
         f0[start:stop] *= 2 ** ((vibrato * np.minimum(1, time / 8) - scoop) / 12)
     return f0, decibels + np.float32(gain)
-
-
-def find_notes(f0: np.ndarray, decibels: np.ndarray) -> list[tuple[int, int]]:
-    """First frame and frame after the last of each note.
-
-    A note begins where voicing begins, where the pitch jumps, and where the energy rises suddenly. It ends where the
-    next one begins or voicing ends.
-    """
-    voiced = np.concatenate([[False], np.asarray(f0) > 0, [False]])
-    pitch = np.log2(np.where(voiced, np.pad(f0, 1), 1.0)) * 12
-    rise = np.pad(np.asarray(decibels[2:]) - decibels[:-2], (2, 2))[: len(voiced)]
-    begins = voiced[1:] & (~voiced[:-1] | (np.abs(np.diff(pitch)) > NEW_NOTE_SEMITONES))
-    sudden = voiced[1:] & (rise[:-1] > NEW_NOTE_DB)
-    sudden[1:] &= ~sudden[:-1] & ~begins[:-1]  # a rise that lasts for several frames begins one note
-    begins |= sudden
-    ends = voiced[:-1] & (begins | ~voiced[1:])
-    return list(zip(np.flatnonzero(begins).tolist(), np.flatnonzero(ends).tolist(), strict=True))
 
 
 def _held_level(decibels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -23,6 +23,7 @@ from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published
 from hum2guitar.pitch import F0_METHODS, SILENCE_DB, octaves_into_range, search_range, track_f0
+from hum2guitar.plucks import pluck_pieces
 
 ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
 CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)
@@ -79,7 +80,7 @@ def make_converter(
     halves = description.network == weights.GLOBAL_GENERATOR
     return HumConverter(
         lambda level: network(level[np.newaxis, ..., np.newaxis])[0, ..., 0],
-        representation, settings, overlap, n_iterations, halves,
+        representation, settings, overlap, n_iterations, halves, bool(description.settings.get("augment")),
     )  # fmt: skip
 
 
@@ -102,6 +103,7 @@ class HumConverter:
         overlap: float = 0.25,
         n_iterations: int = 16,
         halves: bool = False,
+        plucks: bool = False,
     ) -> None:
         """
         Args:
@@ -109,6 +111,7 @@ class HumConverter:
             overlap: share of a window that is blended with the next, 0 to 0.5.
             n_iterations: of Griffin-Lim.
             halves: whether the network works on half the bands.
+            plucks: whether notes are given the loudness of `plucks.pluck`, as in the training of the network.
 
         Raises:
             InputError: an unknown F0 method, or an F0 range that is empty or out of reach.
@@ -118,7 +121,7 @@ class HumConverter:
         self._f0_range = search_range(self._method, settings.f0_min, settings.f0_max)
         self.sample_rate = representation.sample_rate
         self.band = representation.sample_rate / 2
-        self._network, self._halves = network, halves
+        self._network, self._halves, self.plucks = network, halves, plucks
         self._representation = representation
         self._n_overlap = round(overlap * representation.n_frames)
         self._n_iterations = n_iterations
@@ -130,7 +133,10 @@ class HumConverter:
         """
         counted, voicing = CountedBlocks(blocks), _Voicing()
         pitch = voicing.count(self._track(counted))
-        yield from counted.trim(self._synthesise(self._predict(self._transpose(pitch))))
+        pitch = self._transpose(pitch)
+        if self.plucks:
+            pitch = pluck_pieces(pitch, self._representation)
+        yield from counted.trim(self._synthesise(self._predict(pitch)))
         if warning := voicing.warning(*self._f0_range):
             print(f"Warning: {f'{name}: ' if name else ''}{warning}", file=sys.stderr)
 

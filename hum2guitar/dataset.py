@@ -24,6 +24,7 @@ from common.files import piece_names, write_array, write_json
 from hum2guitar import augmentation, harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.pitch import GUITAR_F0, analyse
+from hum2guitar.plucks import pluck
 from training import dataset
 from training.batches import ByStep
 
@@ -184,6 +185,7 @@ class HumBatches(ByStep):
         shuffle: in each epoch, draw an order from `seed` and the number of the epoch; otherwise keep the order.
         drop_remainder: leave out the last batch of an epoch if it is smaller.
         augment: change pitch and loudness of each input by `augmentation.as_voice`, differently in each epoch.
+        plucked: then give each note the loudness of `plucks.pluck`.
 
     Raises:
         InputError: fewer segments than one batch.
@@ -201,12 +203,13 @@ class HumBatches(ByStep):
         shuffle: bool = True,
         drop_remainder: bool = False,
         augment: bool = False,
+        plucked: bool = False,
     ) -> None:
         if shuffle and batch_size > len(segments):
             raise InputError(f"--batch_size: expected at most the {len(segments)} segments, found {batch_size}")
         super().__init__(len(segments), batch_size, drop_remainder)
         self.files, self.segments, self.seed = features.files, segments, seed
-        self.halve, self.shuffle, self.augment = halve, shuffle, augment
+        self.halve, self.shuffle, self.augment, self.plucked = halve, shuffle, augment, plucked
         self.representation = features.representation
         r = self.representation
         self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
@@ -240,7 +243,10 @@ class HumBatches(ByStep):
         f0 = rounded + error
         if rng is not None:
             f0, decibels = augmentation.as_voice(f0, decibels, r, rng)
-        inputs = harmonics.harmonics_level(f0, 10 ** (decibels / 10), r)
+        energy = 10 ** (decibels / 10)
+        if self.plucked:
+            energy = pluck(f0, energy, r)
+        inputs = harmonics.harmonics_level(f0, energy, r)
         return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
 
 

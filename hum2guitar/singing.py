@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from hum2guitar import harmonics
-from hum2guitar.augmentation import find_notes
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.pitch import analyse
+from hum2guitar.plucks import find_notes
 
 FORMANTS = ((750, 90), (1150, 110), (2450, 160), (3400, 250))  # centre and half width in Hz of an open "a"
 SHORTEST_NOTE = 3  # frames

@@ -24,8 +24,10 @@ from common.audio import find_audio, write_audio
 from common.errors import InputError
 from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
+from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import octaves_into_range
+from hum2guitar.plucks import pluck
 from training import start
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
@@ -95,21 +97,22 @@ def train(arguments: argparse.Namespace) -> int:
         features, arguments.validation_split, arguments.seed
     )
     print(f"{len(training_rows)} segments to train on, {100 * features.voiced:.0f} % of their frames voiced; {split}")
-    examples = {"guitar": _guitar_example(features, validation_rows if len(validation_rows) else training_rows)}
-    examples |= _humming_example(hums, arguments.f0, representation)
+    shown = validation_rows if len(validation_rows) else training_rows
+    examples = {"guitar": _guitar_example(features, shown, arguments.augment)}
+    examples |= _humming_example(hums, arguments.f0, representation, arguments.augment)
     status = cli.report_left_out(features.left_out)
 
     with start.start_run(arguments) as strategy:
         runs = []
         for stage in remaining:
             shared = (arguments.batch_size, arguments.seed, stage.is_global)
-            drop = strategy.num_replicas_in_sync > 1
+            drop, augment = strategy.num_replicas_in_sync > 1, arguments.augment
             batches = dataset.HumBatches(
-                features, training_rows, *shared, drop_remainder=drop, augment=arguments.augment
+                features, training_rows, *shared, drop_remainder=drop, augment=augment, plucked=augment
             )
             held_out = None
             if len(validation_rows):
-                held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False)
+                held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False, plucked=augment)
             runs.append((stage, batches, held_out))
         with start.claim_folder(folder, arguments.fresh):
             for stage, batches, held_out in runs:
@@ -289,14 +292,16 @@ def _check_filters(path: pathlib.Path, pretrained, generator) -> None:
 # --- samples and log --------------------------------------------------------------------------------------------------
 
 
-def _guitar_example(features: dataset.Segments, rows: np.ndarray) -> Example:
+def _guitar_example(features: dataset.Segments, rows: np.ndarray, plucked: bool) -> Example:
     """The segment of the first of `rows`."""
-    batches = dataset.HumBatches(features, rows[:1], 1, 0, shuffle=False)
+    batches = dataset.HumBatches(features, rows[:1], 1, 0, shuffle=False, plucked=plucked)
     file, number = rows[0]
     return Example(f"guitar: {features.files[file].stem}", *batches.pair(file, number))
 
 
-def _humming_example(hums: list[pathlib.Path], method: str, representation) -> dict[str, Example]:
+def _humming_example(
+    hums: list[pathlib.Path], method: str, representation: HumRepresentation, plucked: bool
+) -> dict[str, Example]:
     """The first segment of `hums` that has a pitch, moved into the guitar's range by octaves; empty without hums."""
     if not hums:
         return {}
@@ -305,6 +310,7 @@ def _humming_example(hums: list[pathlib.Path], method: str, representation) -> d
         raise InputError(f"--humming_dir: expected a recording with a pitch, found none in {hums[0].parent}")
     name, f0, energy, level = found
     f0 = f0 * 2 ** (octaves_into_range(f0, representation.f0_low, representation.f0_high) / 12)
+    energy = pluck(f0, energy, representation) if plucked else energy
     return {"humming": Example(f"humming: {name}", harmonics.harmonics_level(f0, energy, representation), level)}
 
 

@@ -18,7 +18,7 @@ from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import GUITAR_F0, track_f0
 from hum2guitar.singing import sing_again
-from models.results import RATE, RESULTS, ROOT, read_excerpt, write_mp3, write_picture
+from models.results import RATE, RESULTS, ROOT, read_excerpt, write_epochs, write_mp3, write_picture
 
 HUM_SECONDS = 40
 KINDS = {"hum": True, "sing": False}  # whether the mouth is closed
@@ -48,6 +48,9 @@ def main(work: pathlib.Path) -> None:
     print(f"mean: {of_output:.1%}; of the guitar that was sung: {of_target:.1%}")
     example = audio.read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
     write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(example))
+    stages = [work / "first" / "hum2guitar" / stage for stage in ("1_global", "2_local", "3_joint")]
+    stages.append(work / "models" / "hum2guitar" / "3_joint")
+    write_epochs(RESULTS / "hum2guitar_epochs.gif", stages, "guitar.png")
 
 
 def convert(recording: np.ndarray) -> np.ndarray:

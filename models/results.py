@@ -58,11 +58,15 @@ def main(work: pathlib.Path) -> None:
                 write_picture(RESULTS / f"{short}.png", [*panels, (f"{short} (target)", true)])
     for target in TARGETS:
         run = f"keyboard_acoustic_2_{target}_generator"
-        samples = [(work / stage / run).glob("samples/*/spectrogram.png") for stage in ("first", "second", "models")]
-        frames = [path for stage in samples for path in sorted(stage)]
-        if frames:
-            pictures = (np.asarray(Image.open(path).convert("RGB")) for path in frames)
-            plots.save_gif(RESULTS / f"{target.rpartition('_')[0]}_epochs.gif", pictures, 0.8)
+        runs = [work / stage / run for stage in ("first", "second", "models")]
+        write_epochs(RESULTS / f"{target.rpartition('_')[0]}_epochs.gif", runs, "spectrogram.png")
+
+
+def write_epochs(path: pathlib.Path, runs: list[pathlib.Path], name: str) -> None:
+    """The picture `name` of the samples of each epoch, of one run after the other, as an animation."""
+    frames = [picture for run in runs for picture in sorted(run.glob(f"samples/*/{name}"))]
+    if frames:
+        plots.save_gif(path, (np.asarray(Image.open(picture).convert("RGB")) for picture in frames), 0.8)
 
 
 def other(piece: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from hum2guitar import augmentation
 from hum2guitar.harmonics import PUBLISHED
+from hum2guitar.plucks import find_notes
 
 
 def plucked():
@@ -17,28 +18,13 @@ def plucked():
     return f0, decibels
 
 
-def test_notes_begin_at_a_new_pitch_and_at_a_new_pluck():
-    assert augmentation.find_notes(*plucked()) == [(0, 60), (60, 120), (120, 180)]
-
-
-def test_a_rise_over_several_frames_begins_one_note():
-    f0 = np.full(20, 220.0)
-    decibels = np.concatenate([np.full(8, -50.0), [-40.0, -30.0, -20.0], np.full(9, -20.0)])
-
-    assert len(augmentation.find_notes(f0, decibels)) == 2
-
-
-def test_nothing_voiced_has_no_notes():
-    assert augmentation.find_notes(np.zeros(10), np.full(10, -90.0)) == []
-
-
 def test_notes_are_held_and_keep_their_pitch():
     f0, decibels = plucked()
     falls, pitches = [], []
     for seed in range(40):
         voice_f0, voice = augmentation.as_voice(f0, decibels, PUBLISHED, np.random.default_rng(seed))
         assert (voice_f0 > 0).tolist() == (f0 > 0).tolist()
-        falls.append([voice[start + 8] - voice[stop - 1] for start, stop in augmentation.find_notes(f0, decibels)])
+        falls.append([voice[start + 8] - voice[stop - 1] for start, stop in find_notes(f0, decibels)])
         pitches.append([np.median(voice_f0[start:stop]) for start, stop in [(0, 60), (60, 120), (120, 180)]])
 
     plucked_fall = decibels[8] - decibels[59]

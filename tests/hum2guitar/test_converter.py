@@ -8,12 +8,14 @@ import pytest
 
 import model
 import predict
+from common import weights
 from common.audio import read_audio, resample, write_audio
 from common.errors import InputError
 from hum2guitar import converter, networks
 from hum2guitar.converter import HumConverter, HumSettings
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import track_f0
+from hum2guitar.plucks import DECAY_DB_PER_SECOND
 from hum2guitar.singing import synthesize_voice
 
 RATE = PUBLISHED.sample_rate
@@ -102,6 +104,27 @@ def test_loudness_follows_the_hum_even_where_the_network_has_no_sense_of_it():
     first, last = found[2 * RATE : 8 * RATE], found[12 * RATE : 18 * RATE]
     assert level_db(first) - level_db(last) == pytest.approx(20, abs=1)
     assert level_db(first) == pytest.approx(level_db(audio[2 * RATE : 8 * RATE]), abs=3)
+
+
+def test_held_notes_are_plucked_for_a_network_that_was_trained_so():
+    """The plain network plays the loudness it is given; notes as long as several windows are plucked once."""
+    held = voice(220, 330, seconds=6)
+
+    def falls(plucks):
+        seconds = np.split(convert(held, plucks=plucks), 12)
+        return [level_db(seconds[start]) - level_db(seconds[start + 3]) for start in (1, 7)]
+
+    np.testing.assert_allclose(falls(False), 0, atol=4)
+    # Windows fall as the hum's energy does; within one, this network falls twice as fast, as the harmonics do.
+    for fall in falls(True):
+        assert 0.9 * 3 * DECAY_DB_PER_SECOND < fall < 2 * 3 * DECAY_DB_PER_SECOND
+
+
+def test_the_weights_say_whether_notes_are_plucked(tmp_path, write_hum2guitar):
+    for augment in (False, True):
+        path = write_hum2guitar(tmp_path / "generator.h5", augment=augment)
+        made = converter.make_converter(weights.describe(path), HumSettings(), 0.25, 16, plain)
+        assert made.plucks == augment
 
 
 def test_chunks_and_windows_leave_no_seam():
