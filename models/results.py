@@ -7,6 +7,7 @@ also go to WORK/excerpts, for the page to listen.
 
 from __future__ import annotations
 
+import math
 import pathlib
 import sys
 
@@ -23,6 +24,7 @@ from conversion.pix2pix import read_style
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SECONDS = 10.0
 RATE = 44100
+MAX_FRAMES = 8
 RESULTS = ROOT / "docs" / "results"
 TARGETS = ("guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 HELD_OUT = ("beethoven_ode_to_joy", "bach_prelude_c_major", "satie_gymnopedie_1", "petzold_minuet_g_major")
@@ -63,8 +65,9 @@ def main(work: pathlib.Path) -> None:
 
 
 def write_epochs(path: pathlib.Path, runs: list[pathlib.Path], name: str) -> None:
-    """The picture `name` of the samples of each epoch, of one run after the other, as an animation."""
+    """The picture `name` of the samples, of one run after the other, as an animation of up to `MAX_FRAMES` epochs."""
     frames = [picture for run in runs for picture in sorted(run.glob(f"samples/*/{name}"))]
+    frames = frames[::-1][:: math.ceil(len(frames) / MAX_FRAMES) or 1][::-1]  # with the last one
     if frames:
         plots.save_gif(path, (np.asarray(Image.open(picture).convert("RGB")) for picture in frames), 0.8)
 
