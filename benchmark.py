@@ -29,8 +29,8 @@ import numpy as np
 
 import data
 from common import cli
-from common.audio import read_audio, write_audio
 from common.files import writable_folder, write_json
+from sound.files import read_audio, write_audio
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0

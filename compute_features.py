@@ -18,10 +18,10 @@ import numpy as np
 
 import data
 from common import cli, jobs
-from common.audio import find_audio, read_blocks
 from common.errors import InputError
 from common.files import piece_names, read_json, remove_files, write_array, write_json
 from data import PUBLISHED, Representation
+from sound.files import find_audio, read_blocks
 from training.dataset import FEATURES_FILE
 
 BLOCK_SLICES = 4  # transformed at a time: few enough for the arrays to fit into the processor's cache
@@ -33,7 +33,7 @@ def feature_slices(path: str, representation: Representation = PUBLISHED) -> Ite
     They equal ``data.compute_features(read_audio(path))``.
 
     Raises:
-        InputError: as `common.audio.read_blocks`.
+        InputError: as `sound.files.read_blocks`.
     """
     n_fft, hop = representation.n_fft, representation.hop_length
     n_block = BLOCK_SLICES * representation.n_frames * hop  # samples from the first frame of a block to the next block

@@ -169,7 +169,7 @@ def check_tensorflow() -> Iterator[Finding]:
     if importlib.util.find_spec("tensorflow") is None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from common.audio import silence_stderr
+    from common.files import silence_stderr
 
     with silence_stderr():
         import tensorflow as tf
@@ -180,7 +180,7 @@ def check_tensorflow() -> Iterator[Finding]:
 
 def check_ffmpeg() -> Iterator[Finding]:
     """ffmpeg, which reads what libsndfile does not."""
-    from common.audio import find_ffmpeg
+    from sound.files import find_ffmpeg
 
     if path := find_ffmpeg():
         yield Finding("ffmpeg", OK, path)

@@ -15,12 +15,12 @@ import tempfile
 import numpy as np
 
 from common import weights
-from common.audio import resample
 from common.errors import InputError
 from common.files import find_files
 from conversion import files, models
 from conversion.settings import Settings
 from data import PUBLISHED
+from sound.blocks import resample
 
 __all__ = ["InputError", "Model", "evaluate", "load_model", "render"]
 

@@ -291,7 +291,7 @@ def start_tensorflow(gpu: int | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu) if gpu >= 0 else "-1"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # faster convolutions, off by default on some processors
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu == -1 else "2")
-    from common.audio import silence_stderr
+    from common.files import silence_stderr
 
     with silence_stderr():  # its start-up messages bypass Python's logging
         import tensorflow as tf

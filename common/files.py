@@ -280,3 +280,21 @@ def piece_names(
             reason = f"{path}: expected a piece name of its own, found {name!r} taken by {other}"
             left_out.append((str(path), reason))
     return names, left_out
+
+
+@contextlib.contextmanager
+def silence_stderr() -> Iterator[None]:
+    """Discard what is written to stderr inside the block, also by C libraries."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            sys.stderr.flush()
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

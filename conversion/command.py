@@ -15,19 +15,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from common import cli, plots, recordings, weights
-from common.audio import AUDIO_EXTENSIONS
+from common import cli, plots, weights
 from common.errors import InputError
 from common.files import concerning_one_file, find_files, remove_leftovers, writable_folder
 from conversion.files import convert_file, load_converter
 from conversion.models import short_name
 from conversion.phase import PHASES
 from conversion.settings import HIGH_BANDS, INPUT_LEVELS, LEVELS, STEREO, Settings
-from conversion.streaming import spectrogram
 from data import PUBLISHED
 from hum2guitar.converter import HumSettings
 from hum2guitar.mel_inverse import MEL_INVERSES
 from hum2guitar.pitch import F0_METHODS
+from sound.files import AUDIO_EXTENSIONS, FORMATS, SUBTYPES
+from sound.streaming import spectrogram
 
 PLOT_EXTENSIONS = (".png", ".pdf", ".svg", ".jpg")
 
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--subtype",
-        choices=list(recordings.SUBTYPES),
+        choices=list(SUBTYPES),
         help="bits of a sample (default: the format's usual, wav 16)",
     )
     add("--plot", help="picture to write of the spectrograms of input and output, for a single recording")
@@ -286,7 +286,7 @@ def _output_path(path: pathlib.Path) -> pathlib.Path:
 
     The extension is not replaced, so that a.m4a does not overwrite the output of a.wav.
     """
-    return path if path.suffix.lower() in recordings.FORMATS else path.with_name(f"{path.name}.wav")
+    return path if path.suffix.lower() in FORMATS else path.with_name(f"{path.name}.wav")
 
 
 def convert(

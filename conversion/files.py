@@ -22,13 +22,22 @@ from typing import Protocol
 
 import numpy as np
 
-from common import recordings, weights
-from common.audio import mean_of_channels, resample, resample_blocks
+from common import weights
 from common.errors import InputError
 from conversion.network import load_network
 from conversion.pix2pix import Pix2PixConverter
 from conversion.settings import Settings
 from hum2guitar.converter import make_converter
+from sound.blocks import add_streams, mean_of_channels, resample, resample_blocks, trim_or_pad
+from sound.files import (
+    Recording,
+    Rendering,
+    check_writable,
+    open_recording,
+    read_recording,
+    render_to_disk,
+    write_rendering,
+)
 
 TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
 MAX_INPUT_GAIN = 100.0  # 40 dB: more would convert the noise of an empty recording
@@ -142,7 +151,7 @@ def convert_file(
         OSError: the disk is full.
     """
     settings, destination = settings or Settings(), pathlib.Path(destination)
-    with recordings.open_recording(source) as recording:
+    with open_recording(source) as recording:
         if os.path.exists(destination) and os.path.samefile(recording.source, destination):
             raise InputError(f"{destination}: expected an output that is not the input itself")
         sample_rate = settings.sample_rate or recording.sample_rate
@@ -152,26 +161,26 @@ def convert_file(
                 f"{source}: expected up to {MAX_CHANNELS} channels to convert one by one, found {n_channels}; --stereo "
                 "mono converts their mean"
             )
-        recordings.check_writable(destination, sample_rate, n_channels, settings.subtype)
+        check_writable(destination, sample_rate, n_channels, settings.subtype)
         converter = load()
         if settings.sample_rate is None and sample_rate < 2 * converter.band:
             sample_rate = math.ceil(2 * converter.band)
-            recordings.check_writable(destination, sample_rate, n_channels, settings.subtype)
+            check_writable(destination, sample_rate, n_channels, settings.subtype)
         blocks = _convert_blocks(recording, converter, settings, sample_rate, n_channels)
         blocks = _show_progress(blocks, recording, sample_rate)
-        with recordings.render_to_disk(blocks, n_channels, destination) as rendering:
+        with render_to_disk(blocks, n_channels, destination) as rendering:
             gain = _compute_gain(recording, rendering, settings, destination)
-            recordings.write(destination, rendering, gain, sample_rate, settings.subtype)
+            write_rendering(destination, rendering, gain, sample_rate, settings.subtype)
 
 
 def _convert_blocks(
-    recording: recordings.Recording, converter: Converter, settings: Settings, sample_rate: int, n_channels: int
+    recording: Recording, converter: Converter, settings: Settings, sample_rate: int, n_channels: int
 ) -> Iterator[np.ndarray]:
     """The converted recording in blocks ``(n, n_channels)`` at `sample_rate`, before its level is adjusted."""
     n_samples = max(1, round(recording.n_samples * sample_rate / recording.sample_rate))
     mid_side = settings.stereo == "mid_side" and n_channels == 2
     gain = _input_gain(recording.peak, converter)
-    blocks = (block * gain for block in recordings.read(recording))
+    blocks = (block * gain for block in read_recording(recording))
     if settings.stereo == "mono":
         blocks = (mean_of_channels(block)[:, np.newaxis] for block in blocks)
     if mid_side:
@@ -186,10 +195,10 @@ def _convert_blocks(
     ]
     blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
     blocks = resample_blocks(blocks, converter.sample_rate, sample_rate, n_channels)
-    blocks = recordings.trim_or_pad(blocks, n_samples, n_channels)
+    blocks = trim_or_pad(blocks, n_samples, n_channels)
     if originals is not None:
         originals = resample_blocks(originals, recording.sample_rate, sample_rate, n_channels)
-        blocks = recordings.add_streams(blocks, recordings.trim_or_pad(originals, n_samples, n_channels))
+        blocks = add_streams(blocks, trim_or_pad(originals, n_samples, n_channels))
     if mid_side:
         blocks = (_sum_and_difference(block) for block in blocks)
     for block in blocks:
@@ -214,9 +223,7 @@ def _sum_and_difference(block: np.ndarray) -> np.ndarray:
     return np.stack([block[:, 0] + block[:, 1], block[:, 0] - block[:, 1]], axis=1)
 
 
-def _show_progress(
-    blocks: Iterable[np.ndarray], recording: recordings.Recording, sample_rate: int
-) -> Iterator[np.ndarray]:
+def _show_progress(blocks: Iterable[np.ndarray], recording: Recording, sample_rate: int) -> Iterator[np.ndarray]:
     """Pass `blocks` on unchanged; show a bar in seconds of audio on stderr if that is a terminal."""
     from tqdm import tqdm
 
@@ -229,9 +236,7 @@ def _show_progress(
             bar.update(min(len(block), total - bar.n))  # whole samples: tqdm warns of more than the total
 
 
-def _compute_gain(
-    recording: recordings.Recording, rendering: recordings.Rendering, settings: Settings, destination: pathlib.Path
-) -> float:
+def _compute_gain(recording: Recording, rendering: Rendering, settings: Settings, destination: pathlib.Path) -> float:
     """The factor that gives the rendering the level asked for.
 
     Prints a line on stderr if the file has to be lowered so that it does not clip, or is raised by more than

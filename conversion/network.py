@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from common import weights
-from common.audio import silence_stderr
 from common.errors import InputError
-from common.files import open_regular, parse_json
+from common.files import open_regular, parse_json, silence_stderr
 
 if TYPE_CHECKING:
     import onnx

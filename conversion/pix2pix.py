@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common import recordings
-from common.audio import CountedBlocks
 from common.errors import InputError
 from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network
 from conversion.phase import Chunk, apply_phase
 from conversion.settings import Settings
-from conversion.streaming import istft_blocks, mono_spectra, regroup_frames, stft_blocks
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
+from sound.blocks import CountedBlocks
+from sound.files import Recording, open_recording
+from sound.streaming import istft_blocks, mono_spectra, regroup_frames, stft_blocks
 
 CROSSOVER_BINS = 16  # at the top of the network's band, over which the output fades into the input (high_band "keep")
 
@@ -163,7 +163,7 @@ def read_style(
     Raises:
         InputError: there is no recording or no such slice, or it is silent.
     """
-    with recordings.open_recording(path) as recording:
+    with open_recording(path) as recording:
         loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
         if not max(loudness):
             raise InputError(f"{path}: expected a style recording that sounds, found silence")
@@ -180,7 +180,7 @@ def read_style(
         return next(itertools.islice(_style_slices(recording, representation), index, None))
 
 
-def _style_slices(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
+def _style_slices(recording: Recording, representation: Representation) -> Iterator[np.ndarray]:
     """The slices of a recording, log level ``(n_bins, n_frames)`` each.
 
     A last slice that is not full is left out, unless it is the only one: then it is repeated to fill a slice.

@@ -36,7 +36,7 @@ class Settings:
         stereo: convert "per_channel", sum and difference ("mid_side"), or the mean of the channels ("mono").
         sample_rate: of the output in Hz; None for the input's own, or twice the band that the network makes if that is
             higher.
-        subtype: sample format, one of `recordings.SUBTYPES`; None for the usual one of the file format.
+        subtype: sample format, one of `sound.files.SUBTYPES`; None for the usual one of the file format.
         hum: how a hum2guitar network analyses the hum; other networks do not use it.
     """
 

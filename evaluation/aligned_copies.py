@@ -13,12 +13,12 @@ import pathlib
 import numpy as np
 
 from common import cli, jobs
-from common.audio import resample, write_audio
 from common.errors import InputError
 from common.files import writable_folder
-from common.recordings import open_recording
 from data import peak_offset
 from evaluation import alignment
+from sound.blocks import resample
+from sound.files import open_recording, write_audio
 
 WINDOW = 20.0  # seconds in which a lag is measured; windows overlap by half
 FIRST_SEARCH = 30.0  # seconds either way in the first window, for recordings that start at different times

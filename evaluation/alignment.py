@@ -9,10 +9,10 @@ import pathlib
 import numpy as np
 
 from common import cli, jobs
-from common.audio import find_audio, read_audio
 from common.errors import InputError
 from common.files import existing_folder, piece_names
 from data import peak_offset
+from sound.files import find_audio, read_audio
 
 SAMPLE_RATE = 22050
 HOP = 256  # 11.6 ms, the resolution of a lag before interpolation

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from common import weights
-from common.audio import read_audio
 from common.errors import InputError
 from common.files import concerning_one_file
 from conversion.files import convert_audio, load_converter
@@ -29,6 +28,7 @@ from conversion.settings import Settings
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from evaluation.selection import Pair
+from sound.files import read_audio
 
 REFERENCES = {
     "copy": "copy the input",

@@ -9,9 +9,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from common import cli, weights
-from common.audio import find_audio
 from common.errors import InputError
 from common.files import existing_folder, piece_names
+from sound.files import find_audio
 from training import dataset
 
 

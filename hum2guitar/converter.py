@@ -17,13 +17,13 @@ import numpy as np
 
 import data
 from common import weights
-from common.audio import CountedBlocks
 from common.jobs import map_ahead
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio, mel_to_audio_published
 from hum2guitar.pitch import F0_METHODS, SILENCE_DB, octaves_into_range, search_range, track_f0
 from hum2guitar.plucks import pluck_pieces
+from sound.blocks import CountedBlocks
 
 ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
 CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)

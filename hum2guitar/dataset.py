@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from common import jobs, npy
-from common.audio import find_audio, read_blocks
 from common.errors import InputError
 from common.files import piece_names, write_array, write_json
 from hum2guitar import augmentation, harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.pitch import GUITAR_F0, analyse
 from hum2guitar.plucks import pluck
+from sound.files import find_audio, read_blocks
 from training import dataset
 from training.batches import ByStep
 
@@ -59,7 +59,7 @@ def find_guitar(folder: str | os.PathLike, flag: str = "--guitar_dir") -> list[p
     The other recordings of GuitarSet are chords, which have no single pitch.
 
     Raises:
-        InputError: as `audio.find_audio`.
+        InputError: as `sound.files.find_audio`.
     """
     found = find_audio(folder, flag)
     solos = [path for path in found if "solo" in path.stem.lower()]

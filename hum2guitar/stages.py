@@ -20,7 +20,6 @@ from collections.abc import Callable
 import numpy as np
 
 from common import cli, plots, weights
-from common.audio import find_audio, write_audio
 from common.errors import InputError
 from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
@@ -28,6 +27,7 @@ from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import octaves_into_range
 from hum2guitar.plucks import pluck
+from sound.files import find_audio, write_audio
 from training import start
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges

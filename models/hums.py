@@ -12,13 +12,14 @@ import sys
 
 import numpy as np
 
-from common import audio
 from conversion.files import convert_audio, load_converter
 from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import GUITAR_F0, track_f0
 from hum2guitar.singing import sing_again
 from models.results import RATE, RESULTS, ROOT, read_excerpt, write_epochs, write_mp3, write_picture
+from sound.blocks import resample
+from sound.files import read_audio, write_audio
 
 HUM_SECONDS = 40
 KINDS = {"hum": True, "sing": False}  # whether the mouth is closed
@@ -30,15 +31,15 @@ def main(work: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     shares = []
     for path in melodies:
-        guitar = audio.read_audio(path, PUBLISHED.sample_rate)[: HUM_SECONDS * PUBLISHED.sample_rate]
+        guitar = read_audio(path, PUBLISHED.sample_rate)[: HUM_SECONDS * PUBLISHED.sample_rate]
         for kind, closed in KINDS.items():
             name = f"{path.stem}_{kind}.wav"
             voice, target = work / "hums" / "voice" / name, work / "hums" / "guitar" / name
-            audio.write_audio(voice, sing_again(guitar, rng, closed), PUBLISHED.sample_rate)
-            audio.write_audio(target, guitar, PUBLISHED.sample_rate)
-            output = convert(audio.read_audio(voice, RATE))
-            audio.write_audio(work / "hums" / "output" / name, output, RATE)
-            shares.append((pitch_share(voice, output), pitch_share(voice, audio.read_audio(target, RATE))))
+            write_audio(voice, sing_again(guitar, rng, closed), PUBLISHED.sample_rate)
+            write_audio(target, guitar, PUBLISHED.sample_rate)
+            output = convert(read_audio(voice, RATE))
+            write_audio(work / "hums" / "output" / name, output, RATE)
+            shares.append((pitch_share(voice, output), pitch_share(voice, read_audio(target, RATE))))
             print(f"{name}: {shares[-1][0]:.1%} of the voiced frames within 50 cents of the hum", flush=True)
             if path.stem == SHOWN:
                 sounds = write_sounds(kind, voice, target)
@@ -46,7 +47,7 @@ def main(work: pathlib.Path) -> None:
                     write_picture(RESULTS / "hum2guitar.png", sounds)
     of_output, of_target = np.mean(shares, axis=0)
     print(f"mean: {of_output:.1%}; of the guitar that was sung: {of_target:.1%}")
-    example = audio.read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
+    example = read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
     write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(example))
     stages = [work / "first" / "hum2guitar" / stage for stage in ("1_global", "2_local", "3_joint")]
     stages.append(work / "models" / "hum2guitar" / "3_joint")
@@ -61,8 +62,8 @@ def convert(recording: np.ndarray) -> np.ndarray:
 
 def pitch_share(voice: pathlib.Path, guitar: np.ndarray) -> float:
     """Share of the voice's voiced frames in which the guitar has its pitch, within 50 cents, in whatever octave."""
-    sung = track_f0(audio.read_audio(voice, PUBLISHED.sample_rate))
-    played = track_f0(audio.resample(guitar, RATE, PUBLISHED.sample_rate), f0_range=GUITAR_F0["pyin"])
+    sung = track_f0(read_audio(voice, PUBLISHED.sample_rate))
+    played = track_f0(resample(guitar, RATE, PUBLISHED.sample_rate), f0_range=GUITAR_F0["pyin"])
     n = min(len(sung), len(played))
     voiced = sung[:n] > 0
     sung, played = sung[:n][voiced], played[:n][voiced]

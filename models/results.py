@@ -16,10 +16,11 @@ import soundfile
 from PIL import Image
 
 import data
-from common import audio, plots
+from common import plots
 from conversion.files import convert_audio, load_converter
 from conversion.models import describe_generator
 from conversion.pix2pix import read_style
+from sound.files import read_audio, write_audio
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SECONDS = 10.0
@@ -44,8 +45,8 @@ def main(work: pathlib.Path) -> None:
             short = target.rpartition("_")[0]
             write_mp3(RESULTS / piece / f"{short}_target.mp3", true)
             if piece in HELD_OUT:
-                audio.write_audio(work / "excerpts" / piano / f"{piece}.wav", piano_audio)
-                audio.write_audio(work / "excerpts" / target / f"{piece}.wav", true)
+                write_audio(work / "excerpts" / piano / f"{piece}.wav", piano_audio)
+                write_audio(work / "excerpts" / target / f"{piece}.wav", true)
             panels = [("piano (input)", piano_audio)]
             for name in (f"keyboard_acoustic_2_{target}", "keyboard_acoustic_2_any"):
                 model = ROOT / "models" / name
@@ -87,7 +88,7 @@ def convert(model: pathlib.Path, recording: np.ndarray, style: pathlib.Path) -> 
 
 def read_excerpt(path: pathlib.Path) -> np.ndarray:
     """The first seconds of a recording, with a short fade-out."""
-    excerpt = audio.read_audio(path, RATE)[: round(SECONDS * RATE)]
+    excerpt = read_audio(path, RATE)[: round(SECONDS * RATE)]
     n_fade = RATE // 10
     excerpt[-n_fade:] *= np.linspace(1, 0, n_fade)
     return excerpt

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common import recordings
-from common.audio import resample_blocks, write_audio
 from common.errors import InputError
 from data import PUBLISHED
+from sound.blocks import resample_blocks
+from sound.files import render_to_disk, write_audio, write_rendering
 from synthesis.midi import MAX_SECONDS, Piece
 from synthesis.notes import NOTE_SECONDS, PITCHES, NoteBank
 
@@ -95,10 +95,10 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     sample_rate = PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
     blocks = (block[:, np.newaxis] for block in _mix_piece(piece, bank, playing, sample_rate, counts))
-    with recordings.render_to_disk(blocks, 1, pathlib.Path(path)) as rendering:
+    with render_to_disk(blocks, 1, pathlib.Path(path)) as rendering:
         if not rendering.peak:
             raise InputError(silent)
-        recordings.write(path, rendering, PEAK / rendering.peak, sample_rate, "16")
+        write_rendering(path, rendering, PEAK / rendering.peak, sample_rate, "16")
     return counts
 
 

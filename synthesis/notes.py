@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.audio import MAX_RATE, MIN_RATE, read_audio, resample, write_audio
 from common.errors import InputError
 from common.files import existing_folder, read_json
+from sound.blocks import resample
+from sound.files import MAX_RATE, MIN_RATE, read_audio, write_audio
 
 SAMPLE_RATE = 44100  # of prepared notes
 NSYNTH_RATE = 16000

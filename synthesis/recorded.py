@@ -9,9 +9,10 @@ import re
 
 import numpy as np
 
-from common.audio import AUDIO_EXTENSIONS, open_audio, read_audio, resample
 from common.errors import InputError
 from common.files import existing_folder, find_files
+from sound.blocks import resample
+from sound.files import AUDIO_EXTENSIONS, open_audio, read_audio
 from synthesis.notes import (
     HELD_SECONDS,
     NOTE_SECONDS,

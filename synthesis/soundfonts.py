@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.audio import resample
 from common.errors import InputError
 from common.files import open_regular
+from sound.blocks import resample
 from synthesis.notes import (
     HELD_SECONDS,
     NOTE_SECONDS,

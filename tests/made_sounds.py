@@ -8,9 +8,9 @@ import subprocess
 import numpy as np
 import soundfile
 
-from common.audio import write_audio
 from data import PUBLISHED
 from hum2guitar import harmonics
+from sound.files import write_audio
 
 
 def sine(frequency: float, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:

@@ -18,8 +18,8 @@ from made_sounds import tone, write
 
 import compute_features
 import data
-from common.audio import read_audio
 from data import PUBLISHED, Representation
+from sound.files import read_audio
 
 
 def made_audio(seconds: float, rate: int = 44100, seed: int = 0) -> np.ndarray:

@@ -11,8 +11,8 @@ import pytest
 
 import data
 from common import weights
-from common.audio import write_audio
 from docs.method import spectrograms
+from sound.files import write_audio
 from training import augmentation as effects
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"

@@ -14,7 +14,6 @@ from conftest import PEAK_MEMORY, needs_peak_memory
 from made_conversions import RATE, read_refusal, run, write_tone
 
 import predict
-from common import recordings
 from hum2guitar.singing import synthesize_voice
 
 ROOT = pathlib.Path(predict.__file__).parent
@@ -154,12 +153,12 @@ def test_what_libsndfile_cannot_read_is_decoded_by_ffmpeg(tmp_path, pair, monkey
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["conversion.network.OnnxNetwork.__call__", "common.recordings._quantize"])
+@pytest.mark.parametrize("moment", ["conversion.network.OnnxNetwork.__call__", "sound.files._quantize"])
 def test_a_kill_leaves_no_output(tmp_path, pair, moment):
     """Killed while it converts, or while it writes the output."""
     source, output = write_tone(tmp_path / "in.wav"), tmp_path / "out.wav"
     code = (
-        "import os, signal, sys, conversion.network, common.recordings, predict\n"
+        "import os, signal, sys, conversion.network, sound.files, predict\n"
         f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "predict.main(sys.argv[1:])"
     )
@@ -194,7 +193,7 @@ def test_a_folder_that_cannot_be_written_to_is_reported_with_the_output(tmp_path
     def refuse(**_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "tmpx1y2z3"))
 
-    monkeypatch.setattr(recordings.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     output = tmp_path / "out.wav"
     captured = read_refusal(capsys, "--model", pair, "--input", write_tone(tmp_path / "in.wav"), "--output", output)
     assert captured.endswith(f"error: {output}: {os.strerror(errno.EROFS)}\n")
@@ -204,7 +203,7 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, pair, monkeypatch, c
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("common.recordings._quantize", interrupt)
+    monkeypatch.setattr("sound.files._quantize", interrupt)
     source = write_tone(tmp_path / "in.wav")
     assert run("--model", pair, "--input", source, "--output", tmp_path / "out.wav") == 130
     assert capsys.readouterr().err.count("\n") == 1

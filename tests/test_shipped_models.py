@@ -7,11 +7,11 @@ import pytest
 
 import timbre_transfer
 from common import weights
-from common.audio import read_audio
 from conversion import models
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import GUITAR_F0, track_f0
 from hum2guitar.singing import synthesize_voice
+from sound.files import read_audio
 
 FOLDERS = sorted(path.parent for path in models.MODELS.glob("*/generator.h5"))
 RATE = PUBLISHED.sample_rate

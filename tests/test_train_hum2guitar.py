@@ -11,12 +11,12 @@ import pytest
 import predict
 import train_hum2guitar
 from common import cli, weights
-from common.audio import read_audio, write_audio
 from hum2guitar import dataset, harmonics, networks, stages
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import track_f0
 from hum2guitar.singing import synthesize_voice
+from sound.files import read_audio, write_audio
 
 RATE = harmonics.PUBLISHED.sample_rate
 # Fewer bands and frames than published, and with them one discriminator in place of three: what takes time is tracing.

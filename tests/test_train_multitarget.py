@@ -8,8 +8,8 @@ from PIL import Image
 
 import train_multitarget
 from common import weights
-from common.audio import read_audio
 from data import PUBLISHED
+from sound.files import read_audio
 
 
 @pytest.mark.parametrize("words", [

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.audio import AUDIO_EXTENSIONS
 from common.errors import InputError
 from common.files import existing_folder, read_json
 from common.weights import read_representation
 from data import PUBLISHED, Representation
+from sound.files import AUDIO_EXTENSIONS
 
 SLICE_NAME = re.compile(r"(.+)_(\d{3,})\.npy$")
 FEATURES_FILE = "features.json"

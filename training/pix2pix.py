@@ -14,9 +14,9 @@ import numpy as np
 
 import data
 from common import cli, plots, weights
-from common.audio import write_audio
 from common.errors import InputError
 from data import Representation
+from sound.files import write_audio
 from training import checkpoints, dataset, rates, start
 from training.augmentation import Augmentation
 from training.batches import Batches

@@ -1,4 +1,4 @@
-/* A recording to a new recording: a port of conversion/streaming.py, phase.py and pix2pix.py.
+/* A recording to a new recording: a port of sound/streaming.py, phase.py and pix2pix.py.
  *
  * Everything is a stream: each function takes an asynchronous iterable of pieces and yields pieces, so that memory does
  * not grow with the length of the recording. Spectra and levels are those of signal.js.

@@ -12,7 +12,7 @@ import sys
 
 import data
 from common import plots
-from common.audio import read_audio
+from sound.files import read_audio
 
 PIECE = "beethoven_ode_to_joy"
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")

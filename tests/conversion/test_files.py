@@ -14,7 +14,7 @@ import soundfile
 import tqdm
 from made_conversions import RATE, decibels, identity, make_converter, make_music, make_sine
 
-from common import recordings, weights
+from common import weights
 from common.errors import InputError
 from conversion import files
 from conversion.files import convert_audio, convert_file, load_converter
@@ -22,6 +22,7 @@ from conversion.network import load_network
 from conversion.phase import PHASES
 from conversion.settings import HIGH_BANDS, LEVELS, STEREO, Settings
 from data import amplitude_to_db
+from sound.files import Rendering
 
 
 class Terminal(io.StringIO):
@@ -279,7 +280,7 @@ def test_unknown_systems_and_overlaps_are_refused(tmp_path):
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     """The output gets fewer samples than were converted, as when the disk is full."""
     soundfile.write(tmp_path / "in.wav", make_music(1), RATE)
-    monkeypatch.setattr(recordings.Rendering, "blocks", lambda *_: iter([np.zeros((100, 1), np.float32)]))
+    monkeypatch.setattr(Rendering, "blocks", lambda *_: iter([np.zeros((100, 1), np.float32)]))
     with pytest.raises(OSError, match="disk full") as caught:
         convert_file(tmp_path / "in.wav", tmp_path / "out.wav", make_converter)
     assert caught.value.errno == errno.ENOSPC

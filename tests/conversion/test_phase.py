@@ -9,8 +9,8 @@ from made_conversions import make_converter, make_music
 
 from conversion.files import convert_audio
 from conversion.phase import apply_phase, griffin_lim
-from conversion.streaming import istft_blocks
 from data import PUBLISHED, amplitude_to_db, forward_transform, unit
+from sound.streaming import istft_blocks
 
 
 def inconsistency(converted, wanted):

@@ -10,11 +10,12 @@ from made_sounds import RATE, melody, tone, write
 from made_weights import write_model
 
 import data
-from common.audio import read_audio, resample
 from common.errors import InputError
 from data import PUBLISHED, Representation
 from evaluation import comparison, metrics
 from evaluation.selection import Pair
+from sound.blocks import resample
+from sound.files import read_audio
 
 BEST = {metric.name: metric.best for metric in metrics.METRICS}
 

@@ -9,7 +9,6 @@ import pytest
 import model
 import predict
 from common import weights
-from common.audio import read_audio, resample, write_audio
 from common.errors import InputError
 from hum2guitar import converter, networks
 from hum2guitar.converter import HumConverter, HumSettings
@@ -17,6 +16,8 @@ from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import track_f0
 from hum2guitar.plucks import DECAY_DB_PER_SECOND
 from hum2guitar.singing import synthesize_voice
+from sound.blocks import resample
+from sound.files import read_audio, write_audio
 
 RATE = PUBLISHED.sample_rate
 CEPSTRUM = HumSettings(f0="cepstrum", transpose=0)  # fast

@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from common.audio import read_audio, resample, write_audio
 from common.errors import InputError
 from hum2guitar import dataset, harmonics
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import GUITAR_F0, analyse
+from sound.blocks import resample
+from sound.files import read_audio, write_audio
 
 RATE = PUBLISHED.sample_rate
 METHOD = "cepstrum"  # fast

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_notes import measured_f0, piece_of, write_notes
 
-from common.audio import read_audio
 from common.errors import InputError
+from sound.files import read_audio
 from synthesis.mixing import Playing, recording_seconds, release_envelope, synthesize, write_piece
 from synthesis.notes import NSYNTH_RATE, NoteBank, find_notes
 

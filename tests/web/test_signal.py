@@ -13,11 +13,11 @@ import pytest
 import soundfile
 from made_conversions import RATE, make_converter, make_music, make_sine
 
-from common.audio import TruePeak, resample
 from conversion.files import convert_audio
 from conversion.pix2pix import read_style
-from conversion.streaming import istft_blocks, spectrogram, stft_blocks
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude, fade_in
+from sound.blocks import TruePeak, resample
+from sound.streaming import istft_blocks, spectrogram, stft_blocks
 from web.serve import WEB
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="no Node.js (Debian: nodejs)")

@@ -6,8 +6,8 @@ import pytest
 import soundfile
 from made_conversions import RATE
 
-from conversion.streaming import istft_blocks, regroup_frames, spectrogram, stft_blocks
 from data import PUBLISHED
+from sound.streaming import istft_blocks, regroup_frames, spectrogram, stft_blocks
 
 
 def test_stft_of_blocks_is_that_of_the_whole_and_comes_back():

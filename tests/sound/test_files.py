@@ -9,9 +9,18 @@ import pytest
 import soundfile
 from made_sounds import write_alac
 
-from common import recordings
-from common.audio import AUDIO_EXTENSIONS, read_audio, write_audio
 from common.errors import InputError
+from sound.blocks import add_streams, trim_or_pad
+from sound.files import (
+    AUDIO_EXTENSIONS,
+    FORMATS,
+    open_recording,
+    read_audio,
+    read_recording,
+    render_to_disk,
+    write_audio,
+    write_rendering,
+)
 
 RATE = 44100
 
@@ -19,16 +28,14 @@ RATE = 44100
 def copy_in_blocks(source, destination, subtype=None):
     """Read a recording and write it as it is, block by block."""
     with (
-        recordings.open_recording(source) as recording,
-        recordings.render_to_disk(
-            recordings.read(recording), recording.n_channels, pathlib.Path(destination)
-        ) as rendering,
+        open_recording(source) as recording,
+        render_to_disk(read_recording(recording), recording.n_channels, pathlib.Path(destination)) as rendering,
     ):
-        recordings.write(destination, rendering, 1.0, recording.sample_rate, subtype)
+        write_rendering(destination, rendering, 1.0, recording.sample_rate, subtype)
 
 
 def test_every_format_that_is_written_is_found_in_a_folder():
-    assert set(recordings.FORMATS) <= set(AUDIO_EXTENSIONS)
+    assert set(FORMATS) <= set(AUDIO_EXTENSIONS)
 
 
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff"])
@@ -51,7 +58,7 @@ def test_reading_and_writing_changes_no_sample_of_24_bits(tmp_path):
 
 def test_size_peak_and_power_are_counted(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.array([[0.5, -0.75], [0.25, 0.0]]), 8000, subtype="FLOAT")
-    with recordings.open_recording(tmp_path / "a.wav") as recording:
+    with open_recording(tmp_path / "a.wav") as recording:
         assert (recording.sample_rate, recording.n_channels, recording.n_samples) == (8000, 2, 2)
         assert recording.peak == 0.75
         assert recording.power == (0.25 + 0.5625 + 0.0625) / 4
@@ -63,7 +70,7 @@ def test_a_recording_that_changes_while_it_is_read_gives_no_output(tmp_path, ext
     sound = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
     source = tmp_path / f"source{extension}"
     write_audio(source, sound, RATE)
-    with recordings.open_recording(source) as recording:
+    with open_recording(source) as recording:
         if change == "truncated":
             os.truncate(source, source.stat().st_size // 2)
         elif change == "silenced":
@@ -72,8 +79,8 @@ def test_a_recording_that_changes_while_it_is_read_gives_no_output(tmp_path, ext
             write_audio(source, sound, RATE // 2)
         else:
             source.unlink()
-        blocks = recordings.read(recording)
-        with pytest.raises(InputError, match="source"), recordings.render_to_disk(blocks, 1, tmp_path / "out.wav"):
+        blocks = read_recording(recording)
+        with pytest.raises(InputError, match="source"), render_to_disk(blocks, 1, tmp_path / "out.wav"):
             pytest.fail("the output would be written")
     assert [path.name for path in tmp_path.iterdir()] == [source.name] * (change != "removed")
 
@@ -89,7 +96,7 @@ def test_what_is_no_sound_recording_is_refused_before_any_work(tmp_path):
         ("none.wav", "found nothing"),
         ("", "found a folder"),
     ):
-        with pytest.raises(InputError, match=reason), recordings.open_recording(tmp_path / name):
+        with pytest.raises(InputError, match=reason), open_recording(tmp_path / name):
             pass
 
 
@@ -97,8 +104,8 @@ def test_a_recording_that_was_cut_off_is_warned_of_once(tmp_path, capfd):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (4 * RATE, 2)), RATE)
     path.write_bytes(path.read_bytes()[: 2 * RATE * 4])
-    with recordings.open_recording(path) as recording:
-        list(recordings.read(recording))
+    with open_recording(path) as recording:
+        list(read_recording(recording))
     assert capfd.readouterr().err == f"{path}: found 2.0 of 4.0 s: was it cut off?\n"
 
 
@@ -118,24 +125,24 @@ def test_a_recording_may_have_any_name(tmp_path):
 def test_what_ffmpeg_made_of_a_recording_lasts_as_long_as_it_is_open(tmp_path, monkeypatch):
     samples = write_alac(tmp_path / "a.m4a")
     monkeypatch.chdir(tmp_path)
-    with recordings.open_recording("a.m4a") as recording:
+    with open_recording("a.m4a") as recording:
         assert (recording.n_samples, recording.n_channels, recording.sample_rate) == (70_000, 2, RATE)
         assert recording.source.name == "a.m4a"
-        np.testing.assert_array_equal(np.concatenate(list(recordings.read(recording))) * 2**15, samples)
+        np.testing.assert_array_equal(np.concatenate(list(read_recording(recording))) * 2**15, samples)
     assert not recording.path.exists()
 
 
 def test_streams_of_different_blocks_add_up():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 1000, 2))
-    parts = recordings.add_streams(np.split(a, [10, 400, 401]), np.split(b, [300, 999]))
+    parts = add_streams(np.split(a, [10, 400, 401]), np.split(b, [300, 999]))
     np.testing.assert_array_equal(np.concatenate(list(parts)), a + b)
 
 
 @pytest.mark.parametrize("n_samples", [0, 7, 10, 15])
 def test_blocks_are_trimmed_or_filled_up_to_a_length(n_samples):
     audio = np.arange(20, dtype=np.float32).reshape(10, 2)
-    blocks = list(recordings.trim_or_pad(np.split(audio, [4, 4, 9]), n_samples, 2))
+    blocks = list(trim_or_pad(np.split(audio, [4, 4, 9]), n_samples, 2))
     assert all(len(block) for block in blocks)
     found = np.concatenate([np.zeros((0, 2)), *blocks])
     np.testing.assert_array_equal(found, np.pad(audio, ((0, 10), (0, 0)))[:n_samples])

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common import recordings
-from common.audio import mean_of_channels, resample_blocks
 from data import PUBLISHED, Representation, amplitude_to_db, overlap_add, stft
+from sound.blocks import mean_of_channels, resample_blocks
+from sound.files import Recording, open_recording, read_recording
 
 
 def stft_blocks(blocks: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
@@ -101,9 +101,9 @@ def istft_blocks(spectra: Iterable[np.ndarray], representation: Representation) 
     yield (audio_tail / np.maximum(weight_tail, tiny))[n_skipped:]
 
 
-def mono_spectra(recording: recordings.Recording, representation: Representation) -> Iterator[np.ndarray]:
+def mono_spectra(recording: Recording, representation: Representation) -> Iterator[np.ndarray]:
     """`stft_blocks` of the mean of a recording's channels, at the sample rate of `representation`."""
-    mono = map(mean_of_channels, recordings.read(recording))
+    mono = map(mean_of_channels, read_recording(recording))
     return stft_blocks(resample_blocks(mono, recording.sample_rate, representation.sample_rate), representation)
 
 
@@ -118,9 +118,9 @@ def spectrogram(
         seconds_per_column: time from one column to the next.
 
     Raises:
-        InputError: as `recordings.open_recording`.
+        InputError: as `open_recording`.
     """
-    with recordings.open_recording(path) as recording:
+    with open_recording(path) as recording:
         n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
         step = max(1, round(n_frames / n_columns))
         columns = []

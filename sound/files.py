@@ -1,8 +1,14 @@
-"""Audio files in and out, sample formats and sample rates."""
+"""Recordings of any format, read and written whole or in blocks.
+
+Blocks are float32 ``(n, n_channels)``, so that memory does not grow with the length of a recording.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
+import io
 import os
 import pathlib
 import re
@@ -10,13 +16,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from common.errors import InputError
-from common.files import existing_folder, find_files, open_regular, replacing
+from common.files import existing_folder, find_files, open_regular, replacing, silence_stderr
 from data import PUBLISHED
+from sound.blocks import TruePeak, mean_of_channels, resample_blocks, to_pcm
 
 # Files that count as recordings in a folder: first what libsndfile reads, then what ffmpeg decodes.
 AUDIO_EXTENSIONS = (
@@ -35,7 +43,6 @@ MAX_DECODER_BYTES = 2**29  # of one piece of memory
 BLOCK = 2**16  # samples read at a time
 MIN_RATE, MAX_RATE = 100, 10**7  # Hz, of a recording
 MAX_BLOCK = 2**23  # values of all channels that are read at a time
-MAX_RESAMPLED = 2**20  # values that are resampled to at a time
 MAX_AUDIO = 2**28  # values of a recording that is read whole: 1 GB, or 101 minutes at 44.1 kHz
 
 
@@ -139,24 +146,6 @@ def open_audio(path: str | os.PathLike) -> Iterator:
             raise InputError(f"{path}: expected audio, found it damaged: {_reason(error)}") from None
 
 
-@contextlib.contextmanager
-def silence_stderr() -> Iterator[None]:
-    """Discard what is written to stderr inside the block, also by C libraries."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            sys.stderr.flush()
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 def warn_if_truncated(file, path: str | os.PathLike) -> None:
     """Warn on stderr if the header of a wav, aiff or au announces more samples than the file holds.
 
@@ -257,13 +246,6 @@ def _read(file, n_samples: int) -> np.ndarray:
         return file.read(n_samples, dtype="float32", always_2d=True)
 
 
-def mean_of_channels(audio: np.ndarray) -> np.ndarray:
-    """Mean over the channels of ``(n_samples, n_channels)``: ``(n_samples,)``."""
-    if audio.shape[1] == 1:
-        return audio[:, 0]
-    return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])  # ten times as fast as audio.mean(axis=1)
-
-
 def write_audio(
     path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
 ) -> None:
@@ -291,118 +273,211 @@ def write_audio(
             raise InputError(f"{path}: could not be written ({error.error_string}) Is the disk full?") from None
 
 
-def to_pcm(audio: np.ndarray, bits: int) -> np.ndarray:
-    """`audio` rounded to integer samples and clipped: int16, or for 24 bits int32 whose lowest 8 bits are zero.
-
-    One step is ``2**(1 - bits)``, as when libsndfile reads, so that samples that were read are written unchanged. Works
-    in blocks that fit into the processor's cache.
-    """
-    kind, shift = {16: (np.int16, 0), 24: (np.int32, 8)}[bits]
-    pcm, block, top = np.empty(np.shape(audio), kind), 1 << 16, 2 ** (bits - 1)
-    for start in range(0, pcm.shape[-1], block):
-        part = np.s_[..., start : start + block]
-        steps = audio[part] * np.float32(top)
-        np.rint(steps, out=steps)
-        pcm[part] = np.clip(steps, -top, top - 1, out=steps)
-    return np.left_shift(pcm, shift, out=pcm)
+# libsndfile's name of the format of each extension, and of each subtype of --subtype.
+FORMATS = {
+    ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF", ".w64": "W64",
+    ".rf64": "RF64", ".caf": "CAF", ".au": "AU",
+}  # fmt: skip
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+WAV_LIMIT = 4 * 10**9  # bytes; a longer wav is written as RF64, the 64-bit form of wav, with the same extension
 
 
-def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """`audio` at another sample rate (soxr, quality HQ), along the last axis; a new array, of one sample at least."""
-    if from_rate == to_rate:
-        return np.array(audio)
-    import soxr
-
-    resampled = soxr.resample(audio.T, from_rate, to_rate)
-    if not len(resampled) and audio.shape[-1]:
-        return np.zeros((*audio.shape[:-1], 1), audio.dtype)
-    return np.ascontiguousarray(resampled.T)
-
-
-def resample_blocks(
-    blocks: Iterable[np.ndarray], from_rate: float, to_rate: float, n_channels: int | None = None
-) -> Iterator[np.ndarray]:
-    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate; joined, they are what `resample` gives.
-
-    A long block is resampled in parts, so that memory is bounded whatever the rates are.
-    """
-    if from_rate == to_rate:
-        yield from blocks
-        return
-    import soxr
-
-    stream = soxr.ResampleStream(from_rate, to_rate, n_channels or 1, dtype="float32", quality="HQ")
-    n_part = max(1, int(MAX_RESAMPLED / (n_channels or 1) * min(1, from_rate / to_rate)))
-    n_given = n_made = 0
-    for block in blocks:
-        for start in range(0, len(block), n_part):
-            made = stream.resample_chunk(np.ascontiguousarray(block[start : start + n_part]))
-            n_given, n_made = n_given + len(block), n_made + len(made)
-            yield made
-    made = stream.resample_chunk(np.zeros((0, n_channels) if n_channels else 0, np.float32), last=True)
-    yield made if n_made or len(made) or not n_given else np.zeros((1, *made.shape[1:]), np.float32)
-
-
-class CountedBlocks:
-    """Iterates over blocks of samples and counts the samples: for outputs that have to be as long as their input.
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A recording that has been read once.
 
     Attributes:
-        n_samples: of the blocks so far.
+        path: the file that libsndfile opens: the recording itself, or its copy decoded by ffmpeg.
+        source: the file that the user named.
+        sample_rate: in Hz.
+        n_channels: number of channels.
+        n_samples: number of samples of each channel, counted while reading.
+        peak: greatest absolute sample, full scale 1.
+        power: mean square over all samples and channels.
+        checksum: CRC-32 of all samples, by which `read_recording` knows that they are still the same.
     """
 
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks = blocks
-        self.n_samples = 0
+    path: pathlib.Path
+    source: pathlib.Path
+    sample_rate: int
+    n_channels: int
+    n_samples: int
+    peak: float
+    power: float
+    checksum: int
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.n_samples += len(block)
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_recording(path: str | os.PathLike) -> Iterator[Recording]:
+    """The recording at `path`, after reading it once for its size, peak and power.
+
+    Raises:
+        InputError: as `open_audio` and `iterate_blocks`.
+    """
+    n_samples, peak, square, checksum = 0, 0.0, 0.0, 0
+    with open_audio(path) as file:  # stays open, because closing it removes what ffmpeg decoded
+        warn_if_truncated(file, path)
+        for block in iterate_blocks(file, path):
+            n_samples += len(block)
+            peak = max(peak, float(np.abs(block).max()))
+            square += float(np.sum(np.square(block, dtype=np.float64)))
+            checksum = zlib.crc32(block, checksum)
+        readable, power = pathlib.Path(os.fsdecode(file.name)), square / (n_samples * file.channels)
+        yield Recording(readable, pathlib.Path(path), file.samplerate, file.channels, n_samples, peak, power, checksum)
+
+
+def read_recording(recording: Recording) -> Iterator[np.ndarray]:
+    """The samples of a recording as blocks ``(n, n_channels)``.
+
+    Raises:
+        InputError: after the last block, if the samples are not those that `open_recording` found: another program has
+            written to the file in the meantime.
+    """
+    changed = f"{recording.source}: expected the recording as it was at first, found it changed while it was read"
+    n_samples = checksum = 0
+    with open_audio(recording.path) as file:
+        if (file.samplerate, file.channels) != (recording.sample_rate, recording.n_channels):
+            raise InputError(changed)
+        for block in iterate_blocks(file, recording.source):
+            n_samples += len(block)
+            checksum = zlib.crc32(block, checksum)
             yield block
-
-    def trim(self, made: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Blocks `made` from these ones, cut to the same total length; empty ones are left out.
-
-        Nothing may be made before the samples that it stands for were read.
-        """
-        n_given = 0
-        for block in made:
-            kept = block[: self.n_samples - n_given]
-            if len(kept):
-                n_given += len(kept)
-                yield kept
+    if (n_samples, checksum) != (recording.n_samples, recording.checksum):
+        raise InputError(changed)
 
 
-class TruePeak:
-    """The true peak of a stream: the greatest absolute value of the waveform between the samples, too.
+# --- writing ----------------------------------------------------------------------------------------------------------
 
-    Four values for each sample, as in ITU-R BS.1770-4, annex 2, interpolated by a windowed sinc. To be fast, this looks
-    only near samples above `NEAR` of the peak so far. At the start and the end of the stream the peak of the samples
-    counts.
+
+def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, subtype: str | None) -> str:
+    """libsndfile's name of the format that the extension of `path` stands for.
+
+    Raises:
+        InputError: an unknown extension, or the format does not have this subtype, sample rate or number of channels.
+    """
+    import soundfile
+
+    extension = pathlib.Path(path).suffix.lower()
+    if extension not in FORMATS:
+        raise InputError(f"{path}: expected an extension of {' '.join(FORMATS)}, found {extension or 'none'}")
+    form, code = FORMATS[extension], SUBTYPES.get(subtype or "")
+    if code and not soundfile.check_format(form, code):
+        has = [name for name, code in SUBTYPES.items() if soundfile.check_format(form, code)]
+        raise InputError(f"--subtype: expected {' or '.join(has) or 'none'} for {extension}, found {subtype}")
+    try:
+        soundfile.SoundFile(io.BytesIO(), "w", sample_rate, n_channels, code, format=form).close()
+    except soundfile.LibsndfileError as error:
+        raise InputError(
+            f"{path}: expected a sample rate and channels that {extension} can hold, found {sample_rate} Hz and "
+            f"{n_channels} channels ({error.error_string.strip().rstrip('.')})"
+        ) from None
+    return form
+
+
+@dataclasses.dataclass
+class Rendering:
+    """Audio that waits in a temporary file until its peak and power are known.
 
     Attributes:
-        value: of all blocks so far, full scale 1.
+        file: the temporary file of float32 samples.
+        n_channels: number of channels.
+        n_samples, peak, power: of all samples, as in `Recording`.
+        true_peak: greatest absolute value between samples, too, as `blocks.TruePeak` finds it.
     """
 
-    NEAR = 0.6
-    HALF = 12  # samples on each side that an interpolated value depends on
+    file: io.IOBase
+    n_channels: int
+    n_samples: int = 0
+    peak: float = 0.0
+    true_peak: float = 0.0
+    power: float = 0.0
 
-    def __init__(self) -> None:
-        self.value = 0.0
-        offsets = np.arange(1 - self.HALF, self.HALF + 1)[:, np.newaxis] - np.array([0.25, 0.5, 0.75])
-        self._taps = (np.sinc(offsets) * np.cos(np.pi * offsets / (2 * self.HALF + 1)) ** 2).astype(np.float32)
-        self._before: np.ndarray | None = None
+    def blocks(self, gain: float) -> Iterator[np.ndarray]:
+        """The samples times `gain` as blocks ``(n, n_channels)``."""
+        self.file.seek(0)
+        while chunk := self.file.read(4 * BLOCK * self.n_channels):
+            yield np.frombuffer(chunk, np.float32).reshape(-1, self.n_channels) * np.float32(gain)
 
-    def add(self, block: np.ndarray) -> None:
-        """Continue with a block ``(n, n_channels)``."""
-        if not len(block):
-            return
-        self.value = max(self.value, float(np.abs(block).max()))
-        joined = block if self._before is None else np.concatenate([self._before, block])
-        self._before = joined[-2 * self.HALF :].copy()
-        for channel in joined.T:
-            absolute = np.abs(channel)
-            greater = np.maximum(absolute[self.HALF - 1 : -self.HALF], absolute[self.HALF : 1 - self.HALF])
-            near = np.flatnonzero(greater > self.NEAR * self.value)
-            for some in np.array_split(near, 1 + len(near) // 2**16):
-                windows = channel[some[:, np.newaxis] + np.arange(2 * self.HALF)]
-                self.value = max(self.value, float(np.abs(windows @ self._taps).max(initial=0)))
+
+@contextlib.contextmanager
+def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> Iterator[Rendering]:
+    """All `blocks` in a temporary file in the folder of `path`, until the block ends or the process is killed.
+
+    Samples wait on disk until the peak is known.
+
+    Raises:
+        OSError: the disk is full or cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Unbuffered, so that a full disk is noticed here and not when the file is closed.
+    with contextlib.ExitStack() as stack:
+        with _name_in_errors(path):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=path.parent, buffering=0))
+        rendering = Rendering(file, n_channels)
+        square, true_peak = 0.0, TruePeak()
+        for block in blocks:
+            _write_all(file, np.ascontiguousarray(block, np.float32), path)
+            rendering.n_samples += len(block)
+            rendering.peak = max(rendering.peak, float(np.abs(block).max()))
+            true_peak.add(block)
+            square += float(np.sum(np.square(block, dtype=np.float64)))
+        rendering.true_peak = true_peak.value
+        rendering.power = square / max(1, rendering.n_samples * n_channels)
+        yield rendering
+
+
+def _write_all(file: io.IOBase, block: np.ndarray, path: pathlib.Path) -> None:
+    """Write a block; an error names `path`, the file that the user asked for."""
+    remaining = memoryview(block).cast("B")
+    with _name_in_errors(path):
+        while remaining:  # a write may write only a part
+            remaining = remaining[file.write(remaining) :]
+
+
+@contextlib.contextmanager
+def _name_in_errors(path: pathlib.Path) -> Iterator[None]:
+    """Let the system's errors inside the block name `path` instead of the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _quantize(block: np.ndarray, code: str) -> np.ndarray:
+    """`block` rounded to integer samples where the subtype has them, because libsndfile truncates."""
+    bits = {"PCM_16": 16, "PCM_24": 24}.get(code)
+    return to_pcm(block, bits) if bits else block
+
+
+def write_rendering(
+    path: str | os.PathLike, rendering: Rendering, gain: float, sample_rate: int, subtype: str | None = None
+) -> None:
+    """Write a rendering times `gain` to `path`, whole or not at all, in the format of its extension.
+
+    Raises:
+        InputError: as `check_writable`.
+        OSError: the disk is full.
+    """
+    import soundfile
+
+    form, code = check_writable(path, sample_rate, rendering.n_channels, subtype), SUBTYPES.get(subtype or "")
+    if form == "WAV" and 4 * rendering.n_samples * rendering.n_channels > WAV_LIMIT:
+        form = "RF64"
+    n_written = 0
+    with replacing(path) as beside:
+        name = soundfile_name(beside)
+        beside.touch()  # tells why there can be no such file, which libsndfile would not
+        try:
+            with soundfile.SoundFile(name, "w", sample_rate, rendering.n_channels, code, format=form) as file:
+                for block in rendering.blocks(gain):
+                    file.write(_quantize(block, file.subtype))
+            n_written = soundfile.info(name).frames
+        except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
+            pass
+        # An mp3 may hold more samples, because it has whole frames. With fewer, writing failed, and libsndfile does not
+        # say why.
+        if n_written < rendering.n_samples:
+            raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))

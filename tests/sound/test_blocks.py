@@ -10,29 +10,27 @@ import pytest
 import soundfile
 from made_sounds import write_alac
 
-from common import audio, recordings
-from common.audio import (
+from common.errors import InputError
+from sound.blocks import CountedBlocks, TruePeak, resample, resample_blocks, to_pcm
+from sound.files import (
     BLOCK,
-    CountedBlocks,
     find_audio,
     find_ffmpeg,
     iterate_blocks,
     open_audio,
     read_audio,
     read_blocks,
-    resample,
-    resample_blocks,
-    to_pcm,
+    render_to_disk,
     write_audio,
+    write_rendering,
 )
-from common.errors import InputError
 
 RATE = 44100
 
 
 def write_in_blocks(path, sound):
-    with recordings.render_to_disk([sound[:, np.newaxis]], 1, path) as rendering:
-        recordings.write(path, rendering, 1.0, RATE)
+    with render_to_disk([sound[:, np.newaxis]], 1, path) as rendering:
+        write_rendering(path, rendering, 1.0, RATE)
 
 
 def test_recordings_are_found_by_their_extension(tmp_path):
@@ -218,7 +216,7 @@ def test_one_sample_stays_one_at_least(tmp_path):
 
 
 def test_a_recording_that_is_too_long_to_be_read_whole_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "MAX_AUDIO", 4000)
+    monkeypatch.setattr("sound.files.MAX_AUDIO", 4000)
     soundfile.write(tmp_path / "a.wav", np.zeros(1000), 1000)
     assert len(read_audio(tmp_path / "a.wav", 4000)) == 4000
     with pytest.raises(InputError, match=r"a\.wav: expected .* up to 4000 samples"):
@@ -226,7 +224,7 @@ def test_a_recording_that_is_too_long_to_be_read_whole_is_refused(tmp_path, monk
 
 
 def test_many_channels_are_read_in_smaller_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "MAX_BLOCK", 1024)
+    monkeypatch.setattr("sound.files.MAX_BLOCK", 1024)
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 256)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", sound, 44100, subtype="FLOAT")
     with open_audio(tmp_path / "a.wav") as file:
@@ -264,7 +262,7 @@ def test_the_true_peak_lies_between_the_samples():
     quarter = np.sin(2 * np.pi * 0.25 * time + np.pi / 4).astype(np.float32)  # samples at 0.707 only
     other = 0.9 * np.sin(2 * np.pi * 0.2 * time).astype(np.float32)
     for channels, expected in (([quarter], 1), ([other, 0.5 * quarter], 0.9), ([0.01 * quarter], 0.01)):
-        whole, parts = audio.TruePeak(), audio.TruePeak()
+        whole, parts = TruePeak(), TruePeak()
         stream = np.stack(channels, axis=1) * np.hanning(4000).astype(np.float32)[:, np.newaxis]
         whole.add(stream)
         for part in np.split(stream, [1, 5, 30, 1999, 2001]):
@@ -275,7 +273,7 @@ def test_the_true_peak_lies_between_the_samples():
 
 def test_the_true_peak_of_short_streams_is_at_least_that_of_the_samples():
     for n in (0, 1, 23, 24, 25):
-        meter = audio.TruePeak()
+        meter = TruePeak()
         meter.add(np.full((n, 2), -0.5, np.float32))
         assert (0.5 if n else 0) <= meter.value < 0.75
 
