@@ -154,7 +154,7 @@ def compute_folder(arguments: argparse.Namespace) -> int:
             work.append((str(path), folder, piece))
     n_there = len(recordings) - len(work)
     n_pieces = n_slices = 0
-    for index, count, reason in jobs.run(write_features, work, arguments.jobs, arguments.dask, "recordings"):
+    for index, count, reason in jobs.run(write_features, work, arguments.jobs, "recordings"):
         if reason:
             left_out.append((work[index][0], reason))
         else:

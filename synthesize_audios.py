@@ -129,7 +129,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         _prepare_missing(arguments, instruments, [score for score, *_ in work], playing)
 
         totals = {name: collections.Counter() for name in descriptions}
-        for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, arguments.dask, "pieces"):
+        for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, "pieces"):
             counted, failures = result or ({}, [reason])
             left_out += [(str(work[index][0].midi_path), failure) for failure in failures]
             for name, counts in counted.items():
@@ -180,7 +180,7 @@ def _find_scores(
     pieces, left_out = {}, []
     midis = find_midi(arguments.midi_path, "--midi_path") if arguments.midi_path else []
     if arguments.etudes:
-        folder = arguments.midi_out or stack.enter_context(_temporary_folder(arguments, ".etudes-"))
+        folder = arguments.midi_out or stack.enter_context(_temporary_folder(".etudes-"))
         etudes = write_etudes(
             folder, arguments.etudes, arguments.seed, arguments.etudes_texture, arguments.etudes_seconds
         )
@@ -224,13 +224,9 @@ def _score_parameters(arguments: argparse.Namespace) -> dict:
     }
 
 
-def _temporary_folder(arguments: argparse.Namespace, prefix: str) -> tempfile.TemporaryDirectory:
-    """A temporary folder; for a cluster inside --audios_path, which its workers can read."""
-    beside = pathlib.Path(arguments.audios_path) if arguments.dask else None
-    if beside:
-        beside.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(beside or tempfile.gettempdir(), prefix)
-    return tempfile.TemporaryDirectory(prefix=f"{prefix}{process_mark()}", dir=beside)
+def _temporary_folder(prefix: str) -> tempfile.TemporaryDirectory:
+    remove_leftovers(tempfile.gettempdir(), prefix)
+    return tempfile.TemporaryDirectory(prefix=f"{prefix}{process_mark()}")
 
 
 # --- instruments ------------------------------------------------------------------------------------------------------
@@ -308,7 +304,7 @@ def _notes_folder(arguments: argparse.Namespace, prepared: dict[str, dict], stac
     """The folder for prepared notes: that of --notes_path with its notes.json, or a temporary one."""
     folder = arguments.notes_path
     if not folder:
-        return stack.enter_context(_temporary_folder(arguments, ".notes-"))
+        return stack.enter_context(_temporary_folder(".notes-"))
     kept = pathlib.Path(folder, NOTES_NAME)
     if not kept.exists() and any(kept.parent.glob("*-*-*.wav")):
         raise InputError(
@@ -412,7 +408,7 @@ def _prepare_missing(
         for pitch in sorted(pitches)
         if instrument.can_play(pitch) and not has_pitch(instrument, pitch)
     ]
-    for _, _, reason in jobs.run(prepare_notes, work, arguments.jobs, arguments.dask, "notes"):
+    for _, _, reason in jobs.run(prepare_notes, work, arguments.jobs, "notes"):
         if reason:
             raise InputError(reason)
 

@@ -229,7 +229,7 @@ def test_the_table_names_what_imports_tensorflow():
 def test_every_import_from_outside_is_a_requirement():
     lines = (read("requirements.txt") + read("requirements-convert.txt")).splitlines()
     required = {re.split(r"[<>=]", line)[0].lower() for line in lines if line[:1] != "#"}
-    optional = {"distributed", "imageio-ffmpeg"}
+    optional = {"imageio-ffmpeg"}
     modules = find_modules(ROOT)
     imported = {name.split(".")[0] for path in modules.values() for name in imported_names(path)}
     outside = imported - {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names)

@@ -13,7 +13,6 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from made_clusters import cluster_of_two, kill_one_after_the_first_job
 from made_sounds import tone, write
 
 import compute_features
@@ -288,23 +287,6 @@ def test_a_full_disk_is_one_line_with_the_file(tmp_path, audios, run_command, jo
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert re.search(rf"error: {tmp_path}/features/\w+/piece_\d{{3}}\.npy: File too large", done.stderr)
     assert not written(tmp_path / "features")
-
-
-@pytest.mark.slow
-def test_a_dask_cluster_finishes_though_a_worker_is_killed(run, tmp_path, audios, monkeypatch):
-    pytest.importorskip("distributed", reason="the optional package distributed is not installed")
-    for index in range(12):
-        soundfile.write(audios / "piano" / f"{index}.wav", made_audio(60, seed=index), 44100)
-    (audios / "piano/text.wav").write_text("no audio")
-    assert run(features="here")[0] == 1
-    with cluster_of_two() as cluster:
-        killed = kill_one_after_the_first_job(monkeypatch, cluster.scheduler_address, "recordings")
-        status, _, err = run("--dask", cluster.scheduler_address, features="there")
-    assert len(killed) == 1
-    assert status == 1
-    assert "text.wav: expected audio" in err
-    assert len(written(tmp_path / "here")) == 6 + 12 * 21
-    assert written(tmp_path / "there") == written(tmp_path / "here")
 
 
 def test_the_folder_above_is_recognised_and_nothing_written(tmp_path, capsys):

@@ -14,7 +14,6 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-from made_clusters import cluster_of_two, kill_one_after_the_first_job
 from made_notes import measured_f0, write_midi, write_notes, write_recorded_notes
 
 import synthesize_audios
@@ -600,50 +599,3 @@ def test_as_a_program_it_answers_help_without_anything_heavy():
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "numpy" in imported
     assert not imported & {"librosa", "tensorflow", "scipy", "soundfile", "matplotlib", "joblib", "mido"}
-
-
-def test_without_a_dask_scheduler_one_line_says_so(run, tmp_path, monkeypatch):
-    pytest.importorskip("distributed", reason="the optional package distributed is not installed")
-    monkeypatch.setattr("common.jobs.CONNECT_SECONDS", 0.2)
-    status, _, err = run("--dask", "tcp://127.0.0.1:9")
-    assert status == 2
-    assert "--dask: expected a Dask scheduler such as tcp://host:8786, found none at tcp://127.0.0.1:9" in err
-    assert not (tmp_path / "audios").exists()
-
-
-@pytest.mark.parametrize("address", ["foo", "tcp://host", "host:8786"])
-def test_what_is_no_address_of_a_scheduler_is_refused_at_once(run_command, address):
-    flags = ["--midi_path", "midi", "--audios_path", "audios"]
-    done = run_command("synthesize_audios.py", *flags, "--dask", address)
-    assert done.returncode == 2
-    assert "--dask: expected an address such as tcp://host:8786" in done.stderr
-
-
-def test_without_dask_one_line_says_so(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    status, _, err = run("--dask", "tcp://127.0.0.1:8786")
-    assert status == 2
-    assert "--dask: expected the package distributed (pip install distributed), found none" in err
-    assert not (tmp_path / "audios").exists()
-
-
-@pytest.mark.slow
-def test_a_dask_cluster_finishes_though_a_worker_is_killed(run, tmp_path, midis, monkeypatch):
-    pytest.importorskip("distributed", reason="the optional package distributed is not installed")
-    rng = np.random.default_rng(0)
-    for index in range(10):
-        starts = rng.uniform(0, 60, 200)
-        write_midi(midis / f"{index}.mid", [(s, s + 1, int(rng.integers(60, 65)), 100) for s in starts])
-    (midis / "broken.mid").write_bytes(b"MThd")
-    assert run(source=(), audios="here")[0] == 1
-    with cluster_of_two() as cluster:
-        address = cluster.scheduler_address
-        killed = kill_one_after_the_first_job(monkeypatch, address, "pieces")
-        status, _, err = run("--dask", address, source=(), audios="there")
-    assert len(killed) == 1
-    assert status == 1
-    assert "1 left out:" in err
-    assert "broken.mid: expected a MIDI file" in err
-    assert len(written(tmp_path / "here")) == 24
-    assert written(tmp_path / "there") == written(tmp_path / "here")
-    assert not list((tmp_path / "there").glob(".*"))  # the folder of rendered notes is gone

@@ -1,12 +1,27 @@
-"""Jobs in processes: who hears Ctrl-C."""
+"""Jobs in this process and in others: what pays, who hears Ctrl-C, who ends with whom."""
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 
 import pytest
 
 from common import jobs
+
+PARENT = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from common import jobs
+
+def work(number):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    list(jobs.run(work, [(1,), (2,)], 2))
+"""
 
 
 class HandlerWhereItArrives:
@@ -26,27 +41,37 @@ def test_ctrl_c_reaches_a_process_only_while_it_does_a_job():
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_map_ahead_gives_results_in_order_and_works_ahead_of_them():
-    done, asked = [], []
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_processes_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(root=os.path.dirname(os.path.dirname(jobs.__file__))))
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert {int(parent.stdout.readline()) for _ in range(2)} != {parent.pid}
+        parent.kill()
+        parent.stdout.read()  # returns when the last process that holds stdout has ended
 
-    def square(number):
-        done.append(number)
-        return number**2
+
+def test_short_work_stays_in_this_process_and_long_work_does_not():
+    here = {result for _, result, _ in jobs.run(os.getpid, [()] * 5, 0)}
+    assert here == {os.getpid()}
+    assert os.getpid() not in {result for _, result, _ in jobs.run(os.getpid, [()] * 2, 2)}
+    assert not jobs.pays(1000, 1)
+    assert not jobs.pays(1.9 * jobs.START_SECONDS, 2)
+    assert jobs.pays(2.1 * jobs.START_SECONDS, 2)
+
+
+def test_map_ahead_gives_results_in_order_and_works_ahead_of_them():
+    asked = []
 
     def numbers():
         for number in range(6):
             asked.append(number)
             yield number
 
-    results = jobs.map_ahead(square, numbers(), 2)
+    results = jobs.map_ahead(lambda number: number**2, numbers(), 2)
     assert next(results) == 0
     assert asked == [0, 1, 2]
     assert [0, *results] == [number**2 for number in range(6)]
-    assert done == list(range(6))
-    assert list(jobs.map_ahead(square, [], 2)) == []
-
-
-def test_map_ahead_with_several_threads_keeps_the_order():
     barrier = threading.Barrier(2, timeout=20)
 
     def wait_for_the_other(number):
