@@ -252,6 +252,13 @@ def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[p
     return sorted(found)
 
 
+def without_converted(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """`paths` without outputs of predict.py: ``take.guitar.wav`` is one where there is a ``take.mp3``."""
+    paths = list(paths)
+    pieces = {path.stem for path in paths}
+    return [path for path in paths if "." not in path.stem or path.stem.rpartition(".")[0] not in pieces]
+
+
 def _say_left_out(error: OSError) -> None:
     """Report a folder that cannot be looked into."""
     print(f"{error.filename}: left out ({error.strerror})", file=sys.stderr)

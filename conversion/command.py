@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--phase",
         choices=("auto", *PHASES),
         default=Settings.phase,
-        help="phase of the input, refined by Griffin-Lim, or refined only where the prediction differs from the input; "
-        "auto: what the model recommends, the input's if it says nothing",
+        help="phase of the input, or refined by Griffin-Lim; auto: what the model recommends, the input's if it says "
+        "nothing",
     )
     add(
         "--griffinlim_iterations",

@@ -13,10 +13,9 @@ import numpy as np
 
 from data import Representation, overlap_add, stft, unit
 
-PHASES = ("input", "griffinlim", "hybrid")
+PHASES = ("input", "griffinlim")
 CONTEXT = 8  # frames on both sides of a chunk that are included when it is refined
 MOMENTUM = 0.9  # of fast Griffin-Lim
-HYBRID_DB = 3.0  # "hybrid" keeps the input's phase where prediction and input differ by no more than this
 
 Chunk = tuple[np.ndarray, np.ndarray]  # magnitude or output spectrum, and input spectrum, both (n_bins, n)
 
@@ -28,8 +27,7 @@ def apply_phase(
 
     Args:
         chunks: (predicted magnitude, input spectrum), both ``(n_bins, n)``.
-        phase: "input" takes the phase of the input, "griffinlim" starts with it and refines it, and "hybrid" refines it
-            only in bins whose predicted level differs from the input's by more than `HYBRID_DB`.
+        phase: "input" takes the phase of the input, "griffinlim" starts with it and refines it.
         iterations: of Griffin-Lim.
         representation: window and hop.
 
@@ -51,27 +49,14 @@ def apply_phase(
         n_final = target.shape[1] - (0 if following is end else CONTEXT)
         if n_final <= 0:
             continue
-        keep = _is_close(target, spectrum) if phase == "hybrid" else None
-        refined = target * griffin_lim(target, unit(spectrum), before, iterations, representation, keep)
+        refined = target * griffin_lim(target, unit(spectrum), before, iterations, representation)
         yield refined[:, :n_final], spectrum[:, :n_final]
         before = np.concatenate([before, refined[:, :n_final]], axis=1)[:, -CONTEXT:]
         target, spectrum = target[:, n_final:], spectrum[:, n_final:]
 
 
-def _is_close(target: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
-    """Whether a predicted magnitude is within `HYBRID_DB` of the input's, bool ``(n_bins, n_frames)``."""
-    ratio = 10 ** (HYBRID_DB / 20)
-    magnitude = np.abs(spectrum)
-    return (target <= magnitude * ratio) & (target * ratio >= magnitude)
-
-
 def griffin_lim(
-    target: np.ndarray,
-    start: np.ndarray,
-    before: np.ndarray,
-    iterations: int,
-    representation: Representation,
-    keep: np.ndarray | None = None,
+    target: np.ndarray, start: np.ndarray, before: np.ndarray, iterations: int, representation: Representation
 ) -> np.ndarray:
     """A refined phase for the magnitude `target`, complex ``(n_bins, n_frames)`` of absolute value 1.
 
@@ -85,7 +70,6 @@ def griffin_lim(
         before: spectrum ``(n_bins, n)`` of the preceding frames, which is not changed.
         iterations: number of iterations; 0 returns `start`.
         representation: window and hop.
-        keep: bool ``(n_bins, n_frames)``, true where the phase of `start` is kept.
     """
     n_bins, n_before = len(target), before.shape[1]
     phase = start
@@ -99,5 +83,5 @@ def griffin_lim(
         spectrum = stft(audio, representation, center=False)[:n_bins, n_before:]
         accelerated = spectrum if previous is None else spectrum + MOMENTUM * (spectrum - previous)
         previous = spectrum
-        phase = unit(accelerated) if keep is None else np.where(keep, start, unit(accelerated))
+        phase = unit(accelerated)
     return phase

@@ -61,7 +61,8 @@ class Settings:
         for name, default, known in (("phase", "input", PHASES), ("input_level", "keep", INPUT_LEVELS)):
             if getattr(self, name) != "auto":
                 continue
-            chosen[name] = description.settings.get(name, default)
+            recommended = description.settings.get(name, default)
+            chosen[name] = "input" if recommended == "hybrid" else recommended  # which earlier models recommend
             if chosen[name] not in known:
                 raise InputError(
                     f"{description.path}: expected as {name} one of {', '.join(known)}, found {chosen[name]!r}"

@@ -75,7 +75,7 @@ more_pieces=(--dataset_path "$WORK/features_240" "${common[@]}")
 publish() {
     local run=$1 model=models/$2
     mkdir -p "$model"
-    "$PYTHON" export.py --model "$run" --output "$model/generator.h5" --float16 --phase hybrid --input_level peak
+    "$PYTHON" export.py --model "$run" --output "$model/generator.h5" --float16 --phase input --input_level peak
     cp "$run/history.csv" "$run/history.png" "$model/"
 }
 

@@ -72,10 +72,10 @@ def test_a_network_that_differs_from_keras_is_not_written(tmp_path, generator, c
 
 def test_a_weights_file_of_half_the_size_is_the_same_network(tmp_path, write_generator):
     path = write_generator(tmp_path / "generator.h5", base_filters=16, origin="piano", targets=["guitar"])
-    assert run("--model", path, "--output", tmp_path / "small.h5", "--float16", "--phase", "hybrid") == 0
+    assert run("--model", path, "--output", tmp_path / "small.h5", "--float16", "--phase", "griffinlim") == 0
     assert (tmp_path / "small.h5").stat().st_size < 0.52 * path.stat().st_size
     description = weights.describe(tmp_path / "small.h5")
-    added = {"exported": 1, "phase": "hybrid"}
+    added = {"exported": 1, "phase": "griffinlim"}
     assert description.settings == {**weights.describe(path).settings, **added}
     x = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, 1)).astype(np.float32)
     difference = network.load_network(tmp_path / "small.h5")(x) - network.load_network(path)(x)

@@ -27,7 +27,13 @@ def parse(*argv):
 
 
 def test_every_flag_reaches_its_setting():
-    settings = {"overlap": 0.1, "phase": "hybrid", "griffinlim_iterations": 3, "high_band": "keep", "level": "match"}
+    settings = {
+        "overlap": 0.1,
+        "phase": "griffinlim",
+        "griffinlim_iterations": 3,
+        "high_band": "keep",
+        "level": "match",
+    }
     settings |= {"stereo": "mono", "sample_rate": 22050, "subtype": "24"}
     hum = {"f0": "cepstrum", "f0_min": 50.0, "f0_max": 500.0, "transpose": -12.0, "mel_inverse": "published"}
     flags = [word for name, value in (settings | hum).items() for word in (f"--{name}", value)]
@@ -40,12 +46,12 @@ def test_flags_for_another_kind_of_model_are_refused(tmp_path, pair, write_hum2g
     hum = tmp_path / "hum.h5"
     write_hum2guitar(hum, weights.GLOBAL_GENERATOR)
     for_hum2guitar = {"f0": "cepstrum", "f0_min": 50, "f0_max": 500, "transpose": 0, "mel_inverse": "published"}
-    for_others = {"phase": "hybrid", "high_band": "keep"}
+    for_others = {"phase": "griffinlim", "high_band": "keep"}
     for path, system, flags in ((pair, "pix2pix", for_hum2guitar), (hum, "hum2guitar", for_others)):
         for flag, value in flags.items():
             message = read_refusal(capsys, "--model", path, *ends, f"--{flag}", value)
             assert f"--{flag}: expected with other models only, found {path} of {system}" in message
-    assert run("--model", pair, *ends, "--transpose", "auto", "--phase", "hybrid") == 0
+    assert run("--model", pair, *ends, "--transpose", "auto", "--phase", "griffinlim") == 0
 
 
 def test_a_missing_cuda_device_is_reported_in_one_line(tmp_path, pair, monkeypatch, capsys):

@@ -27,7 +27,6 @@ CONVERSIONS = {
     "default": ({"overlap": 0.25, "phase": "input", "keepHighBand": False}, {}),
     "no overlap": ({"overlap": 0, "phase": "input", "keepHighBand": False}, {"overlap": 0}),
     "half overlap": ({"overlap": 0.5, "phase": "input", "keepHighBand": True}, {"overlap": 0.5, "high_band": "keep"}),
-    "hybrid phase": ({"overlap": 0.25, "phase": "hybrid", "keepHighBand": False}, {"phase": "hybrid"}),
     "Griffin-Lim": ({"overlap": 0.25, "phase": "griffinlim", "keepHighBand": False}, {"phase": "griffinlim"}),
 }
 
