@@ -7,11 +7,16 @@ float32 scalars, averaged over the batch.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from data import Representation
+
 Scales = list[list[tf.Tensor]]
+BANDS = (64, 16, 1)  # mel bands in which `band_energy` and `onset` hear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,53 @@ def feature_matching(outcome: Outcome) -> tf.Tensor:
     return tf.add_n(distances)
 
 
+def band_energy(outcome: Outcome, representation: Representation) -> tf.Tensor:
+    """Mean |difference| of the levels in 64 mel bands, in 16, and of the whole frame; the mean of the three.
+
+    A sum over a band forgives a partial that is drawn a bin too high and sees a note that is too soft, where `l1`
+    weighs every bin alike. Levels are in dB above a floor of -80, in the network's unit (see `band_levels`).
+    """
+    pairs = zip(*(band_levels(x, representation) for x in (outcome.target, outcome.output)), strict=True)
+    return tf.add_n([tf.reduce_mean(tf.abs(target - output)) for target, output in pairs]) / len(BANDS)
+
+
+def onset(outcome: Outcome, representation: Representation) -> tf.Tensor:
+    """As `band_energy`, of the change of the levels from frame to frame, which is large where a note begins."""
+    pairs = zip(*(band_levels(x, representation) for x in (outcome.target, outcome.output)), strict=True)
+    changes = [(target[..., 1:] - target[..., :-1], output[..., 1:] - output[..., :-1]) for target, output in pairs]
+    return tf.add_n([tf.reduce_mean(tf.abs(target - output)) for target, output in changes]) / len(BANDS)
+
+
+def band_levels(spectrogram: tf.Tensor, representation: Representation) -> list[tf.Tensor]:
+    """Levels of spectrograms (batch, bins, frames, 1) in each of BANDS: (batch, bands, frames) each.
+
+    10 log10(power + 1e-8), divided by half of the dB that the log scale spans for loud sounds (48.16 dB with the
+    published amin), so that a difference has the unit of the network's range [-1, 1].
+    """
+    span = math.log1p(1 / representation.amin)
+    magnitude = representation.amin * tf.math.expm1((_float(spectrogram)[..., 0] + 1) / 2 * span)
+    decibels = 10 / math.log(10) / (10 * math.log10(1 / representation.amin))
+    return [
+        decibels * tf.math.log(tf.einsum("bft,fm->bmt", tf.square(magnitude), _filters(n_bands, representation)) + 1e-8)
+        for n_bands in BANDS
+    ]
+
+
+@functools.cache
+def _filters(n_bands: int, representation: Representation):
+    """Triangular mel filters (bins, bands) from 30 Hz to the highest bin; for one band, the sum of all bins."""
+    import librosa
+    import numpy as np
+
+    if n_bands == 1:
+        return np.ones((representation.n_bins, 1), np.float32)
+    highest = representation.n_bins * representation.bin_hz
+    mel = librosa.filters.mel(
+        sr=representation.sample_rate, n_fft=representation.n_fft, n_mels=n_bands, fmin=30, fmax=highest, norm=None
+    )
+    return mel[:, : representation.n_bins].T.astype(np.float32)
+
+
 def _sum_over_scales(function: Callable[[tf.Tensor], tf.Tensor], scales: Scales) -> tf.Tensor:
     return tf.add_n([tf.reduce_mean(function(_float(maps[-1]))) for maps in scales])
 
@@ -98,6 +150,26 @@ PIX2PIX = Objective(
     discriminator={"classification": (1.0, discriminator_bce)},
 )
 GENERATOR_ONLY = Objective(generator={"mae": (1.0, l1)})
+
+
+def pix2pix(adversarial: bool, l1_weight: float = 100.0, perceptual: Representation | None = None) -> Objective:
+    """`PIX2PIX` or, without a discriminator, `GENERATOR_ONLY`, with another weight of L1 or the perceptual losses.
+
+    Args:
+        adversarial: with a discriminator; `l1_weight` has no effect without.
+        l1_weight: of the mean absolute error.
+        perceptual: spectrograms of the data; adds `band_energy` and `onset` with half and once the weight of L1.
+    """
+    weight = l1_weight if adversarial else 1.0
+    terms = {"mae": (weight, l1)}
+    if perceptual:
+        terms["band_energy"] = (0.5 * weight, functools.partial(band_energy, representation=perceptual))
+        terms["onset"] = (weight, functools.partial(onset, representation=perceptual))
+    if not adversarial:
+        return Objective(terms)
+    return Objective({"adversarial": PIX2PIX.generator["adversarial"], **terms}, PIX2PIX.discriminator)
+
+
 HUM2GUITAR = Objective(
     generator={"adversarial": (1.0, adversarial_least_squares), "feature_matching": (10.0, feature_matching)},
     discriminator={"classification": (1.0, discriminator_least_squares)},

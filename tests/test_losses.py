@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import data
 import losses
 
 
@@ -120,3 +121,71 @@ def test_the_absolute_error_comes_on_top_with_its_weight():
     total, _ = losses.evaluate(losses.hum2guitar(10.0).generator, given)
     assert float(total) == pytest.approx(4.625 + 10 * 4.0 + 10 * 0.5)
     assert losses.hum2guitar(0.0) is losses.HUM2GUITAR
+
+
+# --- perceptual -------------------------------------------------------------------------------------------------------
+
+REPRESENTATION = data.Representation()
+
+
+def spectrogram(magnitudes):
+    """Magnitudes (bins, frames) as a batch of one in the network's range."""
+    level = data.amplitude_to_db(np.asarray(magnitudes, np.float32), REPRESENTATION.amin)
+    return tf.constant(2 * level[np.newaxis, :, :, np.newaxis] - 1)
+
+
+def tone(*magnitudes, bin_number=100):
+    """One partial with a magnitude for each frame."""
+    frames = np.zeros((256, len(magnitudes)))
+    frames[bin_number] = magnitudes
+    return spectrogram(frames)
+
+
+def heard(loss, target, output):
+    return float(loss(losses.Outcome(target, output), REPRESENTATION))
+
+
+def test_a_tone_at_half_the_magnitude_is_6_db_too_soft_in_every_set_of_bands():
+    levels = losses.band_levels(tone(0.5), REPRESENTATION)
+    halved = losses.band_levels(tone(0.25), REPRESENTATION)
+    for before, after in zip(levels, halved, strict=True):
+        # The band of the tone falls by 6.02 dB; a range of 96.33 dB is 2 units wide.
+        assert float(tf.reduce_max(before - after)) == pytest.approx(20 * math.log10(2) / (96.33 / 2), rel=1e-3)
+    assert float(levels[-1][0, 0, 0]) == pytest.approx(20 * math.log10(0.5) / (96.33 / 2), rel=1e-3)
+
+
+def test_band_energy_forgives_a_tone_one_bin_too_high_and_hears_one_that_is_too_soft():
+    moved = heard(losses.band_energy, tone(0.5), tone(0.5, bin_number=101))
+    softer = heard(losses.band_energy, tone(0.5), tone(0.25))
+    assert moved < softer
+    assert heard(losses.band_energy, tone(0.5), tone(0.5)) == 0
+
+
+def test_onset_hears_the_change_and_not_the_level():
+    steady, rising = tone(0.5, 0.5), tone(0.05, 0.5)
+    assert heard(losses.onset, steady, tone(0.25, 0.25)) == pytest.approx(0, abs=1e-5)
+    one_band = losses.band_levels(rising, REPRESENTATION)[-1]
+    assert float(one_band[0, 0, 1] - one_band[0, 0, 0]) == pytest.approx(20 / (96.33 / 2), rel=1e-3)
+    assert heard(losses.onset, rising, steady) >= 20 / (96.33 / 2) / 3 * 0.99
+
+
+def test_perceptual_losses_have_a_finite_gradient_in_silence():
+    output = tf.Variable(tone(0.0, 0.0, 0.0))
+    with tf.GradientTape() as tape:
+        outcome_ = losses.Outcome(tone(0.0, 0.5, 0.1), output)
+        total, _ = losses.evaluate(losses.pix2pix(False, perceptual=REPRESENTATION).generator, outcome_)
+    assert np.isfinite(tape.gradient(total, output).numpy()).all()
+
+
+def test_the_weights_of_the_objectives():
+    def weights(objective):
+        return {name: weight for name, (weight, _) in objective.generator.items()}
+
+    assert weights(losses.pix2pix(True)) == weights(losses.PIX2PIX)
+    assert weights(losses.pix2pix(False)) == weights(losses.GENERATOR_ONLY)
+    assert weights(losses.pix2pix(True, 10.0, REPRESENTATION)) == {
+        "adversarial": 1.0,
+        "mae": 10.0,
+        "band_energy": 5.0,
+        "onset": 10.0,
+    }

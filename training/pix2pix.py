@@ -80,6 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         help="of Adam; pix2pix uses 0.5 (default: 0.9, with --preset small 0.5)",
     )
     add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
+    add(
+        "--objective",
+        choices=["published", "perceptual"],
+        default="published",
+        help="perceptual: the energy in mel bands and its change from frame to frame count beside L1",
+    )
+    if adversarial:
+        add("--l1_weight", type=cli.positive_float, default=100.0, help="of L1 beside the adversarial loss")
     cli.add_training(parser)
     plots.add_arguments(parser, plot_format=True)
 
@@ -148,7 +156,7 @@ def train(
     with start.start_run(arguments) as strategy:
         if strategy.num_replicas_in_sync > 1:
             batches = make_batches(drop_remainder=True)
-        networks, precision = _build(arguments, batches.in_channels, adversarial, chosen.beta_1)
+        networks, precision = _build(arguments, batches.in_channels, adversarial, chosen.beta_1, pairs.representation)
         _load_initial_weights(networks, initial)
         if arguments.findlr:
             flags = (arguments.findlr_steps, arguments.seed, arguments.findlr_divisor, arguments.plot_format)
@@ -204,8 +212,10 @@ def _train(
         "lr_schedule": chosen.lr_schedule,
         "beta_1": chosen.beta_1,
         "gen_lr": chosen.gen_lr,
+        "objective": arguments.objective,
     }
     if adversarial:
+        identity["l1_weight"] = arguments.l1_weight
         identity["disc_lr"] = chosen.disc_lr
     description = {
         "system": "pix2pix",
@@ -308,7 +318,9 @@ def _load_initial_weights(networks, initial: Sequence[weights.Description]) -> N
             print(f"Starting from {description.path} ({description.summary})")
 
 
-def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool, beta_1: float):
+def _build(
+    arguments: argparse.Namespace, in_channels: int, adversarial: bool, beta_1: float, representation: Representation
+):
     """The `loop.Networks` of the arguments and the precision that they compute in."""
     import tensorflow as tf
 
@@ -323,10 +335,13 @@ def _build(arguments: argparse.Namespace, in_channels: int, adversarial: bool, b
         return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
     generator = model.build_generator(in_channels, arguments.base_filters, precision, arguments.seed)
+    l1_weight = arguments.l1_weight if adversarial else 1.0
+    perceptual = representation if arguments.objective == "perceptual" else None
+    objective = losses.pix2pix(adversarial, l1_weight, perceptual)
     if not adversarial:
-        return loop.Networks(generator, None, losses.GENERATOR_ONLY, adam()), precision
+        return loop.Networks(generator, None, objective, adam()), precision
     discriminator = model.build_discriminator(arguments.base_filters, precision, arguments.seed + 1)
-    return loop.Networks(generator, discriminator, losses.PIX2PIX, adam(), adam()), precision
+    return loop.Networks(generator, discriminator, objective, adam(), adam()), precision
 
 
 def make_sampler(generator, batches: Batches, plot_scale: str = plots.SCALES[0]) -> Callable[[pathlib.Path], list]:
