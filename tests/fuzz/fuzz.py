@@ -164,7 +164,7 @@ def read_midi(path: pathlib.Path) -> None:
 
 
 def read_audio(path: pathlib.Path) -> None:
-    from common import audio, recordings
+    from sound import files
     from common.errors import InputError
     from conversion.files import convert_file
     from conversion.pix2pix import Pix2PixConverter
