@@ -250,7 +250,8 @@ def check_conversion(models_path: str | os.PathLike) -> Iterator[Finding]:
     """A conversion with the smallest generator found, or with a small one of random weights."""
     import numpy as np
 
-    from conversion.files import convert_audio, load_converter
+    from conversion.converter import load_converter
+    from conversion.files import convert_audio
     from conversion.models import find_weights
     from conversion.network import BUILDERS, describe
 

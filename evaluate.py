@@ -104,8 +104,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
         return alignment.check_folder(arguments.check)
     writable_folder(arguments.output, "--output")
-    from conversion.pix2pix import shared_frames
-    from conversion.settings import Settings
+    from conversion.converter import Settings, shared_frames
     from evaluation import comparison, report, selection
 
     described = comparison.describe_models(arguments.model)

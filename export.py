@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from common import cli
 from common.errors import InputError
 from common.files import replacing
-from conversion.models import EXTENSIONS, describe_generator
+from conversion.converter import INPUT_LEVELS
+from conversion.models import describe_generator
 from conversion.phase import PHASES
-from conversion.settings import INPUT_LEVELS
 
 # Greatest differences from Keras. In hum2guitar, instance normalisation amplifies the rounding, which differs from one
 # number of threads to another: on whole segments up to 7e-5 were measured.
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Write the file that the arguments ask for; the exit status."""
     output = pathlib.Path(arguments.output)
-    if output.suffix.lower() not in EXTENSIONS:
+    if output.suffix.lower() not in (".h5", ".onnx"):
         raise InputError(f"--output: expected a file name that ends in .onnx or .h5, found {output}")
     if arguments.check and importlib.util.find_spec("tensorflow") is None:
         raise InputError("--check: expected TensorFlow, found none: pip install -r requirements.txt")

@@ -1,7 +1,6 @@
-"""Convert recordings with a trained generator; without --input, list the generators in --model.
+"""Convert recordings with a trained generator: predict.py --to guitar piano.wav; without recordings, list the models.
 
-Recordings may have any length, sample rate and number of channels, as wav, flac, ogg, mp3 or aiff, or in any other
-format that ffmpeg reads, if it is installed.
+Recordings may have any length, sample rate and number of channels, as wav, flac, ogg, mp3, m4a and more.
 """
 
 from __future__ import annotations
@@ -9,11 +8,14 @@ from __future__ import annotations
 import common.environment
 
 import argparse
+import functools
+import os
 from collections.abc import Sequence
 
 from common import cli
 from common.errors import InputError
 from conversion import command, models
+from conversion.converter import load_converter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,18 +35,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Convert or list what the arguments name; the exit status."""
-    if arguments.to is not None and arguments.model is not None:
-        raise InputError("expected --to or --model, found both")
-    if arguments.input is None or arguments.to == "":
-        return models.list_models(arguments)
-    if arguments.to:
-        description = models.find_by_name(arguments.to)
-    elif arguments.model:
-        description = models.find_generator(arguments.model, n_inputs=1)
-    else:
-        raise InputError("expected --to INSTRUMENT or --model FILE with --input, found neither")
-    settings = command.read_settings(arguments, command.read_hum_settings(arguments))
-    return command.convert(arguments, description, settings)
+    sources, name = [*arguments.recordings, *arguments.input], arguments.to
+    if name is not None and arguments.model is not None:
+        raise InputError("--to cannot be combined with --model")
+    if not sources and arguments.output:
+        raise InputError("--output needs --input")
+    if not sources or name == "":
+        return models.list_models(arguments.model)
+    if not name and not arguments.model:
+        raise InputError("--to INSTRUMENT or --model FILE is required")
+    model = models.find_by_name(name) if name else models.find_model(arguments.model)
+    settings = command.read_settings(arguments)
+    command.check_used(settings, model.description)
+    jobs = command.find_jobs(sources, arguments.output, model.instrument)
+    plot = command.read_plot(arguments, jobs)
+    if name or os.path.isdir(arguments.model):
+        print(f"Model: {models.introduce(model.description)}")
+    style = models.load_style(model.style, model.description.representation) if model.style else None
+    load = functools.cache(lambda: load_converter(model.description, settings, arguments.gpu, style))
+    return command.convert_all(jobs, load, settings, plot, arguments.overwrite)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Convert recordings to the instrument of a style recording; without --input, list the generators in --model.
+"""Convert recordings to the instrument of a style recording; without recordings, list the models.
 
 The rest is as in predict.py.
 """
@@ -9,12 +9,13 @@ import common.environment
 
 import argparse
 import functools
+import pathlib
 from collections.abc import Sequence
 
 from common import cli
 from common.errors import InputError
 from conversion import command, models
-from conversion.pix2pix import read_style
+from conversion.converter import load_converter
 
 SHIPPED = models.MODELS / "keyboard_acoustic_2_any"  # without --model
 
@@ -35,16 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def predict_multitarget(arguments: argparse.Namespace) -> int:
     """Convert or list what the arguments name; the exit status."""
-    if arguments.input is None:
-        return models.list_models(arguments)
-    description = models.find_generator(arguments.model or SHIPPED, n_inputs=2)
+    sources = [*arguments.recordings, *arguments.input]
+    if not sources:
+        return models.list_models(arguments.model)
+    model = models.find_generator(arguments.model or SHIPPED, n_inputs=2)
     if arguments.style is None:
-        raise InputError("--style: expected a recording of the target instrument, found nothing")
+        raise InputError("--style is required: a recording of the target instrument")
     settings = command.read_settings(arguments)
-    load_style = functools.partial(
-        read_style, arguments.style, description.representation, arguments.style_slice, arguments.seed
-    )
-    return command.convert(arguments, description, settings, load_style)
+    jobs = command.find_jobs(sources, arguments.output, models.shorten(pathlib.Path(arguments.style).stem))
+    plot = command.read_plot(arguments, jobs)
+    style = models.read_style(arguments.style, model.representation, arguments.style_slice, arguments.seed)
+    models.say_nearest(style, model)
+    load = functools.cache(lambda: load_converter(model, settings, arguments.gpu, style))
+    return command.convert_all(jobs, load, settings, plot, arguments.overwrite)
 
 
 if __name__ == "__main__":

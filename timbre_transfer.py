@@ -14,11 +14,10 @@ import tempfile
 
 import numpy as np
 
-from common import weights
 from common.errors import InputError
 from common.files import find_files
 from conversion import files, models
-from conversion.settings import Settings
+from conversion.converter import Settings, load_converter
 from data import PUBLISHED
 from sound.blocks import resample
 
@@ -32,23 +31,25 @@ class Model:
         description: of its weights file: path, network, origin, targets, ...
     """
 
-    def __init__(self, description: weights.Description, settings: Settings, gpu: int | None) -> None:
-        self.description = description
-        self._settings, self._gpu = settings, gpu
+    def __init__(self, model: models.Model, settings: Settings, gpu: int | None) -> None:
+        self.description = model.description
+        self._model, self._settings, self._gpu = model, settings, gpu
         self._converter = functools.cache(self._load)
 
     def convert(self, audio: np.ndarray, sample_rate: int, style: str | os.PathLike | None = None) -> np.ndarray:
         """Converted audio of the same shape and sample rate; the level is left as the network makes it.
 
         Args:
-            audio: the recording; each channel is converted separately.
+            audio: the recording.
             sample_rate: of `audio`, in Hz.
             style: recording of the target instrument, for a multitarget model.
 
         Raises:
             InputError: a style is missing or not wanted, or its recording cannot be used.
         """
-        return files.convert_audio(np.asarray(audio, np.float32), self._converter(self._check(style)), sample_rate)
+        audio = np.asarray(audio, np.float32)
+        converted = files.convert_audio(audio, self._converter(style), sample_rate)
+        return files.blend(converted, audio, self._settings.mix) if self._settings.mix else converted
 
     def convert_file(
         self, source: str | os.PathLike, destination: str | os.PathLike, style: str | os.PathLike | None = None
@@ -63,39 +64,39 @@ class Model:
         Raises:
             InputError: as `convert`, or the recording or the output is not what is expected.
         """
-        style = self._check(style)
         files.convert_file(source, destination, lambda: self._converter(style), self._settings)
 
-    def _check(self, style: str | os.PathLike | None) -> str | None:
-        is_multitarget = self.description.in_channels == 2
-        if is_multitarget and style is None:
-            raise InputError("style: expected a recording of the target instrument, found nothing")
-        if style is not None and not is_multitarget:
-            raise InputError(f"style: expected with a multitarget model only, found {self.description.path}")
-        return None if style is None else os.fspath(style)
-
-    def _load(self, style: str | None) -> files.Converter:
-        from conversion.pix2pix import read_style
-
-        level = None if style is None else read_style(style, self.description.representation)
-        return files.load_converter(self.description, self._settings, self._gpu, level)
+    def _load(self, style: str | os.PathLike | None) -> files.Converter:
+        stored, level = self._model.style, None
+        if style is not None and self.description.in_channels != 2:
+            raise InputError(f"style: only a multitarget model takes one, not {self.description.path}")
+        if style is not None:
+            level = models.read_style(style, self.description.representation)
+        elif stored is not None:
+            level = models.load_style(stored, self.description.representation)
+        elif self.description.in_channels == 2:
+            raise InputError("style: a multitarget model needs a recording of the target instrument")
+        return load_converter(self.description, self._settings, self._gpu, level)
 
 
 def load_model(model: str | os.PathLike, gpu: int | None = None, **settings) -> Model:
-    """A model by its weights file (.h5 or .onnx), its folder, or the name of one that comes with the project.
+    """A model by its weights file (.h5), its folder, or the name of one that comes with the project.
 
     Args:
         model: ``"guitar"``, ``"models/keyboard_acoustic_2_any"``, ``"generator.h5"``, ...
         gpu: number of the CUDA device, -1 for the CPU, None for device 0 if there is one.
-        settings: fields of `conversion.settings.Settings`, such as ``overlap=0`` or ``level="match"``.
+        settings: fields of `conversion.converter.Settings`, such as ``overlap=0`` or ``level="match"``.
 
     Raises:
         InputError: there is no such model, or it is damaged.
     """
     # A folder without weights may have the name of a model, as this project's hum2guitar/ does.
-    is_path = os.path.isfile(model) or (os.path.isdir(model) and find_files(model, models.EXTENSIONS))
-    description = models.describe_generator(model) if is_path else models.find_by_name(os.fspath(model))
-    return Model(description, Settings(**settings), gpu)
+    if os.path.isfile(model) or (os.path.isdir(model) and find_files(model, models.EXTENSIONS)):
+        description = models.describe_generator(model)
+        found = models.Model(description, models.short_name(description))
+    else:
+        found = models.find_by_name(os.fspath(model))
+    return Model(found, Settings(**settings), gpu)
 
 
 def evaluate(output: np.ndarray, target: np.ndarray, sample_rate: int) -> dict[str, float]:

@@ -1,48 +1,36 @@
-"""What the two predict commands share: their arguments, finding recordings, and the conversion.
-
-The arguments, the recording and the output are checked before a network is loaded.
-"""
+"""What the two predict commands share: their arguments, finding recordings, and converting them one by one."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import glob
 import os
 import pathlib
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from common import cli, plots, weights
 from common.errors import InputError
-from common.files import concerning_one_file, find_files, remove_leftovers, writable_folder
-from conversion.files import convert_file, load_converter
-from conversion.models import short_name
+from common.files import concerning_one_file, find_files, remove_leftovers, without_converted
+from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, STEREO, Settings
+from conversion.files import Converter, convert_file
 from conversion.phase import PHASES
-from conversion.settings import HIGH_BANDS, INPUT_LEVELS, LEVELS, STEREO, Settings
 from data import PUBLISHED
 from hum2guitar.converter import HumSettings
 from hum2guitar.mel_inverse import MEL_INVERSES
 from hum2guitar.pitch import F0_METHODS
-from sound.files import AUDIO_EXTENSIONS, FORMATS, SUBTYPES
+from sound.files import AUDIO_EXTENSIONS, SUBTYPES
 from sound.streaming import spectrogram
 
-PLOT_EXTENSIONS = (".png", ".pdf", ".svg", ".jpg")
-
-Job = tuple[pathlib.Path, pathlib.Path]
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of both predict commands."""
-    add = parser.add_argument
-    add(
-        "--model",
-        help="weights file, or a folder with one, where the best weights are taken; without --input, the generators in "
-        "the folder are listed",
-    )
-    add("--input", nargs="+", help="recordings, folders of recordings, or patterns such as takes/*.flac")
+    add, default = parser.add_argument, Settings()
+    add("recordings", nargs="*", help="the same as --input")
+    add("--model", help="weights file, or a folder with one; without recordings, the models in the folder are listed")
+    add("--input", nargs="+", default=[], help="recordings, folders of recordings, or patterns such as takes/*.flac")
     add(
         "--output",
         help="recording to write, whose extension decides the format; for several inputs, a folder (default: beside "
@@ -52,61 +40,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--overlap",
         type=cli.number(float, minimum=0, maximum=0.5),
-        default=Settings.overlap,
+        default=default.overlap,
         help="share of a slice that is blended with the next slice; 0 as published",
     )
     add(
         "--phase",
         choices=("auto", *PHASES),
-        default=Settings.phase,
-        help="phase of the input, or refined by Griffin-Lim; auto: what the model recommends, the input's if it says "
-        "nothing",
+        default=default.phase,
+        help="phase of the input, or refined by Griffin-Lim; auto: what the model recommends, the input's if nothing",
     )
     add(
         "--griffinlim_iterations",
         type=cli.number(int, minimum=0),
-        default=Settings.griffinlim_iterations,
+        default=default.griffinlim_iterations,
         help="iterations of Griffin-Lim",
     )
     add(
         "--input_level",
         choices=("auto", *INPUT_LEVELS),
-        default=Settings.input_level,
+        default=default.input_level,
         help="peak: bring the recording to full scale for the network, as it was in training, and the output back; "
         "keep: as published; auto: what the model recommends, keep if it says nothing",
     )
     add(
         "--high_band",
         choices=HIGH_BANDS,
-        default=Settings.high_band,
+        default=default.high_band,
         help="above the network's band: silence, or the input's own sound",
     )
     add(
         "--level",
         choices=LEVELS,
-        default=Settings.level,
+        default=default.level,
         help="normalize: true peak -1 dB, which no player clips; peak: greatest sample 1, as published; match: the "
         "input's RMS; none: as the network makes it; the last two are lowered where they would clip",
     )
     add(
         "--stereo",
         choices=STEREO,
-        default=Settings.stereo,
-        help="convert each channel, sum and difference, or the mean",
+        default=default.stereo,
+        help="joint: one prediction for all channels, which keeps their places; or convert each channel, or the mean",
     )
     add(
-        "--sample_rate",
-        type=cli.number(int, minimum=1000, maximum=768000),
-        help="sample rate of the output in Hz (default: the input's, or more if the network's band needs it)",
+        "--mix",
+        type=cli.number(float, minimum=0, maximum=1),
+        default=default.mix,
+        help="share of the input in the output, at equal loudness",
     )
+    add("--subtype", choices=list(SUBTYPES), help="bits of a sample (default: the format's usual, wav 16)")
     add(
-        "--subtype",
-        choices=list(SUBTYPES),
-        help="bits of a sample (default: the format's usual, wav 16)",
+        "--plot",
+        nargs="?",
+        const="",
+        help="picture to write of the spectrograms of input and output; without a name, beside each output",
     )
-    add("--plot", help="picture to write of the spectrograms of input and output, for a single recording")
     plots.add_arguments(parser)
-    add("--overwrite", action="store_true", help="convert recordings again whose output is already in the folder")
+    add("--overwrite", action="store_true", help="convert recordings again whose output is already there")
 
 
 def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +106,7 @@ def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
     add("--f0_max", type=cli.positive_float, help="highest pitch to look for, in Hz (default: 1050, cepstrum 550)")
     add(
         "--transpose",
-        type=_parse_transposition,
+        type=cli.number(float, minimum=-48, maximum=48, word="auto"),
         default="auto",
         help="semitones, or auto: octaves up or down into the range of the training guitars",
     )
@@ -129,231 +118,175 @@ def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _parse_transposition(text: str) -> float | None:
-    """Semitones; None for "auto"."""
-    semitones = cli.number(float, minimum=-48, maximum=48, word="auto")(text)
-    return None if semitones == "auto" else semitones
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings that the arguments ask for."""
+    values = vars(arguments)
+    hum = {field.name: values[field.name] for field in dataclasses.fields(HumSettings) if field.name in values}
+    hum = {name: None if value == "auto" else value for name, value in hum.items()}
+    names = {field.name for field in dataclasses.fields(Settings)} - {"hum"}
+    return Settings(**{name: values[name] for name in names}, hum=HumSettings(**hum))
 
 
-def read_hum_settings(arguments: argparse.Namespace) -> HumSettings:
-    """The settings that the arguments of `add_hum_arguments` ask for."""
-    return HumSettings(
-        f0=arguments.f0,
-        f0_min=arguments.f0_min,
-        f0_max=arguments.f0_max,
-        transpose=arguments.transpose,
-        mel_inverse=arguments.mel_inverse,
-    )
+def check_used(settings: Settings, description: weights.Description) -> None:
+    """Refuse settings that the generator does not use, unless they have their default value.
 
-
-def read_settings(arguments: argparse.Namespace, hum: HumSettings | None = None) -> Settings:
-    """The settings that the arguments of `add_arguments` ask for.
-
-    Args:
-        hum: from `read_hum_settings`; None for the defaults.
+    Raises:
+        InputError: naming the flag.
     """
-    return Settings(
-        overlap=arguments.overlap,
-        phase=arguments.phase,
-        griffinlim_iterations=arguments.griffinlim_iterations,
-        input_level=arguments.input_level,
-        high_band=arguments.high_band,
-        level=arguments.level,
-        stereo=arguments.stereo,
-        sample_rate=arguments.sample_rate,
-        subtype=arguments.subtype,
-        hum=hum or HumSettings(),
-    )
-
-
-def _check_used(settings: Settings, description: weights.Description) -> None:
-    """Refuse settings that the generator does not use, unless they have their default value."""
+    used, defaults = dataclasses.asdict(settings), dataclasses.asdict(Settings())
+    hum, hum_defaults = used.pop("hum"), defaults.pop("hum")
     if description.system == "hum2guitar":
-        unused, defaults, names = settings, Settings(), ("phase", "input_level", "high_band")
+        unused = [name for name in ("phase", "input_level", "high_band") if used[name] != defaults[name]]
     else:
-        unused, defaults = settings.hum, HumSettings()
-        names = tuple(field.name for field in dataclasses.fields(HumSettings))
-    for name in names:
-        if getattr(unused, name) != getattr(defaults, name):
-            raise InputError(
-                f"--{name}: expected with other models only, found {description.path} of {description.system}"
-            )
+        unused = [name for name in hum if hum[name] != hum_defaults[name]]
+    if unused:
+        raise InputError(f"--{unused[0]}: {description.path} of {description.system} does not use it")
 
 
 # --- recordings -------------------------------------------------------------------------------------------------------
 
 
-def name_output(source: str, instrument: str) -> str:
-    """Where the output goes if nothing else is asked for: ``piano.guitar.wav`` beside ``piano.mp3``.
+@dataclasses.dataclass(frozen=True)
+class Jobs:
+    """Recordings to convert.
 
-    For a folder it is a folder beside it, ``takes.guitar``.
+    Attributes:
+        pairs: (recording, output) each.
+        is_many: whether folders, patterns or several recordings were asked for, of which some may fail.
+    """
+
+    pairs: list[tuple[pathlib.Path, pathlib.Path]]
+    is_many: bool
+
+
+def find_jobs(sources: Sequence[str], output: str | None, instrument: str) -> Jobs:
+    """The recordings that `sources` name, and where each output goes.
+
+    An output is called ``piano.guitar.wav``, beside ``piano.mp3`` or in the folder `output`. The outputs of a folder
+    ``takes`` go to ``takes.guitar`` and mirror its folders. Outputs of earlier runs are left out.
+
+    Args:
+        sources: recordings, folders, and patterns such as ``takes/**/*.flac``.
+        output: a folder, or for a single recording the output itself; None for the places above.
+        instrument: for the names.
 
     Raises:
-        InputError: `source` is a pattern.
+        InputError: there are no recordings, or two would be written to one file.
     """
+    target = None if output is None else pathlib.Path(output)
+    is_many = len(sources) > 1 or not os.path.isfile(sources[0])
+    if target and not is_many and not target.is_dir() and not output.endswith(("/", os.sep)):
+        _check_recording(sources[0])
+        return Jobs([(pathlib.Path(sources[0]), target)], False)
+    if target and not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
+        raise InputError(f"--output: {target} is the name of a file, but several recordings need a folder")
+    found: dict[pathlib.Path, pathlib.Path] = {}  # recording: folder of its output
+    for source in sources:
+        base, paths = _find_recordings(source, target)
+        is_folder = base == pathlib.Path(source)
+        place = target or (base.with_name(f"{base.resolve().name}.{instrument}") if is_folder else base)
+        found |= {path: place / path.relative_to(base).parent for path in paths}
+    taken: dict[pathlib.Path, pathlib.Path] = {}  # output: its recording
+    for path in without_converted(found):
+        made = found[path] / f"{path.stem}.{instrument}.wav"
+        made = made if made not in taken else made.with_name(f"{path.name}.{instrument}.wav")
+        if taken.setdefault(made, path) != path:
+            raise InputError(f"--input: {taken[made]} and {path} would both become {made}")
+    return Jobs([(path, made) for made, path in taken.items()], is_many)
+
+
+def _find_recordings(source: str, target: pathlib.Path | None) -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """The folder that a recording, folder or pattern begins with, and its recordings outside the folder `target`."""
+    base = pathlib.Path(source)
     if os.path.isdir(source):
-        return f"{os.path.normpath(source)}.{instrument}"
-    if glob.has_magic(source) and not os.path.lexists(source):
-        raise InputError("--output: expected a folder where --input is a pattern, found nothing")
-    return str(pathlib.Path(source).with_suffix(f".{instrument}.wav"))
-
-
-def find_all_jobs(sources: Sequence[str], destination: str | None, instrument: str) -> tuple[list[Job], bool]:
-    """The recordings of all `sources` to convert, and where each output goes; see `find_jobs`.
-
-    Args:
-        sources: recordings, folders and patterns.
-        destination: a recording; for several recordings, a folder; None for the places that `name_output` gives.
-        instrument: for these names.
-
-    Raises:
-        InputError: as `find_jobs`, or two recordings would be written to one file.
-    """
-    is_folder = destination is not None and destination.endswith(("/", os.sep))
-    if len(sources) == 1 and not (is_folder and os.path.isfile(sources[0])):
-        return find_jobs(sources[0], destination or name_output(sources[0], instrument))
-    places: dict[pathlib.Path, pathlib.Path] = {}
-    for source in dict.fromkeys(sources):
-        place = destination or name_output(source, instrument)
-        if destination and os.path.isfile(source):
-            _check_folder(pathlib.Path(destination))
-            place = str(_output_path(pathlib.Path(destination, pathlib.Path(source).name)))
-        for recording, output in find_jobs(source, place)[0]:
-            if places.setdefault(output, recording) != recording:
-                raise InputError(
-                    f"--input: expected recordings of different names, found {places[output]} and {recording}"
-                )
-    # An unquoted pattern also finds what an earlier run has written beside its recordings.
-    jobs = [(recording, output) for output, recording in places.items() if recording not in places]
-    return jobs, len(sources) > 1
-
-
-def _check_folder(target: pathlib.Path) -> None:
-    """Refuse an output for several recordings that is, or is named like, a file."""
-    if not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
-        raise InputError(
-            f"--output: expected a folder where --input names several recordings, found a file's name: {target}"
-        )
-
-
-def find_jobs(source: str, destination: str) -> tuple[list[Job], bool]:
-    """The recordings to convert, and where each output goes.
-
-    Args:
-        source: a recording, a folder, or a pattern such as ``takes/**/*.flac``.
-        destination: a recording; for several recordings, a folder in which their subfolders are mirrored.
-
-    Returns:
-        jobs: (recording, output) each.
-        is_many: whether `source` is a folder or a pattern.
-
-    Raises:
-        InputError: there are no recordings, or `destination` does not suit `source`.
-    """
-    target = pathlib.Path(destination)
-    is_pattern = glob.has_magic(source) and not os.path.lexists(source)
-    if not is_pattern and not os.path.isdir(source):
-        if not os.path.isfile(source):
-            found = "no regular file" if os.path.exists(source) else "nothing"
-            raise InputError(f"--input: expected a recording, a folder or a pattern, found {found} at {source}")
-        recording = pathlib.Path(source)
-        return [(recording, _output_path(target / recording.name) if target.is_dir() else target)], False
-    _check_folder(target)
-    base = _fixed_part(source) if is_pattern else pathlib.Path(source)
-    if target.resolve() == base.resolve():
-        raise InputError(f"--output: expected another folder than that of --input, found {target}")
-    if is_pattern:
-        paths = [pathlib.Path(path) for path in glob.glob(source, recursive=True)]
-    else:
         paths = find_files(base, AUDIO_EXTENSIONS)
-    # The output folder may lie inside the input folder: leave out what an earlier run has written to it.
-    paths = [path for path in paths if path.is_file() and target.resolve() not in path.resolve().parents]
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(base).parts)]
+    elif os.path.lexists(source) or not glob.has_magic(source):
+        _check_recording(source)
+        return base.parent, [base]
+    else:
+        paths = [pathlib.Path(path) for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path)]
+        parts = base.parts
+        base = pathlib.Path(*parts[: next(index for index, part in enumerate(parts) if glob.has_magic(part))])
+    if target and target.resolve() != base.resolve():
+        paths = [path for path in paths if target.resolve() not in path.resolve().parents]
     if not paths:
-        raise InputError(f"--input: expected recordings, found none in {source}")
-    return [(path, _output_path(target / path.relative_to(base))) for path in sorted(paths)], True
+        raise InputError(f"--input: found no recordings in {source}")
+    return base, paths
 
 
-def _fixed_part(pattern: str) -> pathlib.Path:
-    """The folder above the first wildcard of a pattern."""
-    parts = pathlib.Path(pattern).parts
-    n_fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    return pathlib.Path(*parts[:n_fixed])
+def _check_recording(path: str) -> None:
+    if not os.path.isfile(path):
+        raise InputError(f"--input: found no recording, folder or pattern {path}")
+    if path.lower().endswith((".mid", ".midi")):
+        raise InputError(f"{path}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
 
 
-def _output_path(path: pathlib.Path) -> pathlib.Path:
-    """`path`, with .wav appended if its format cannot be written.
-
-    The extension is not replaced, so that a.m4a does not overwrite the output of a.wav.
-    """
-    return path if path.suffix.lower() in FORMATS else path.with_name(f"{path.name}.wav")
+# --- conversion -------------------------------------------------------------------------------------------------------
 
 
-def convert(
-    arguments: argparse.Namespace,
-    description: weights.Description,
-    settings: Settings,
-    load_style: Callable[[], np.ndarray] | None = None,
-) -> int:
-    """Convert the recordings that the arguments name; the exit status.
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """A picture of each conversion: its `name` ("": that of the output), and the `scale` of its frequency axis."""
 
-    Args:
-        arguments: those of `add_arguments`, with ``--input``.
-        description: of the generator, from `models.find_generator`.
-        settings: from `read_settings`.
-        load_style: returns the style slice of a multitarget generator; called after all other checks.
+    name: str
+    scale: str
+
+    def path(self, output: pathlib.Path) -> pathlib.Path:
+        return pathlib.Path(self.name) if self.name else output.with_suffix(".png")
+
+
+def read_plot(arguments: argparse.Namespace, jobs: Jobs) -> Plot | None:
+    """The picture that the arguments ask for.
 
     Raises:
-        InputError: an argument, the weights or the only recording is not what is expected.
+        InputError: its format is not offered, or its name stands for several recordings.
     """
-    _check_used(settings, description)
-    jobs, is_many = find_all_jobs(arguments.input, arguments.output, short_name(description))
-    _check_plot(arguments.plot, is_many)
-    for folder in {destination.parent for _, destination in jobs}:
-        remove_leftovers(folder)
-    if arguments.model is None or os.path.isdir(arguments.model):
-        print(f"Model: {description.path}: {description.summary}")
+    name = arguments.plot
+    if name and jobs.is_many:
+        raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
+    if name and pathlib.Path(name).suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
+        raise InputError(f"--plot: expected a name that ends in .png, .pdf, .svg or .jpg, found {name}")
+    return None if name is None else Plot(name, arguments.plot_scale)
 
-    @functools.cache
-    def load():
-        style = load_style() if load_style else None
-        return load_converter(description, settings, arguments.gpu, style)
 
-    if not is_many:
-        ((source, destination),) = jobs
-        convert_file(source, destination, load, settings)
-        print(destination)
-        if arguments.plot:
-            _save_plot(arguments.plot, source, destination, arguments.plot_scale, all_bins=settings.high_band == "keep")
-        return 0
+def convert_all(
+    jobs: Jobs, load: Callable[[], Converter], settings: Settings, plot: Plot | None = None, overwrite: bool = False
+) -> int:
+    """Convert recordings one by one; the exit status. Of many, those that cannot be converted are listed at the end.
+
+    Args:
+        jobs: from `find_jobs`.
+        load: returns the converter, the same one at each call.
+        settings: how to convert.
+        plot: the picture of each.
+        overwrite: convert those of many again whose output is there.
+
+    Raises:
+        InputError: the weights or the only recording cannot be used.
+    """
     left_out = []
-    todo = jobs if arguments.overwrite else [job for job in jobs if not os.path.exists(job[1])]
-    if len(todo) < len(jobs):
-        where = f"in {arguments.output}" if arguments.output else "there"
-        print(f"{len(jobs) - len(todo)} of {len(jobs)} already {where} (--overwrite converts them again)")
-    if todo:
+    for folder in {output.parent for _, output in jobs.pairs}:
+        remove_leftovers(folder)
+    todo = [pair for pair in jobs.pairs if overwrite or not jobs.is_many or not pair[1].exists()]
+    if n_there := len(jobs.pairs) - len(todo):
+        print(f"{n_there} of {len(jobs.pairs)} already there (--overwrite converts them again)")
+    if todo and jobs.is_many:
         load()  # before the loop, so that bad weights are not blamed on a recording
-    for source, destination in todo:
+    for source, output in todo:
         try:
-            with concerning_one_file(destination):
-                convert_file(source, destination, load, settings)
-            print(destination)
+            with concerning_one_file(output):
+                convert_file(source, output, load, settings)
+                print(output)
+                if plot:
+                    _save_plot(plot.path(output), source, output, plot.scale, settings.high_band == "keep")
         except InputError as error:
+            if not jobs.is_many:
+                raise
             left_out.append((str(source), str(error)))
     return cli.report_left_out(left_out)
 
 
-def _check_plot(plot: str | None, is_many: bool) -> None:
-    """Refuse a plot of several recordings, or in a format that is not offered."""
-    if plot and is_many:
-        raise InputError("--plot: expected with a single recording as --input, found several")
-    if plot and pathlib.Path(plot).suffix.lower() not in PLOT_EXTENSIONS:
-        raise InputError(f"--plot: expected an extension of {' '.join(PLOT_EXTENSIONS)}, found {plot}")
-    if plot:
-        writable_folder(pathlib.Path(plot).parent, "--plot")
-
-
-def _save_plot(path: str, source: pathlib.Path, output: pathlib.Path, scale: str, all_bins: bool) -> None:
+def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, scale: str, all_bins: bool) -> None:
     """Write the spectrograms of input and output, one above the other.
 
     Args:

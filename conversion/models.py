@@ -1,24 +1,52 @@
-"""Find the generators that convert: by file, by folder, or by the name of the instrument that they make.
+"""Find the generators that convert: by file, by folder, or by the name of the instrument that they make; and styles.
 
-The models of the folder ``models`` are known by name: ``--to guitar`` is the one whose target is ``guitar_acoustic``.
+The models of the folder ``models`` are known by name: ``--to guitar`` is the one whose target is ``guitar_acoustic``. A
+multitarget model also has a name for each style that is stored beside it: ``styles/harp.npy``, a feature slice.
 """
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+import itertools
 import math
 import os
 import pathlib
+import re
+import sys
+from collections.abc import Iterator
+
+import numpy as np
 
 from common import cli, weights
 from common.errors import InputError
 from common.files import find_files
+from common.npy import read_array
 from conversion.network import describe
+from data import PUBLISHED, Representation, amplitude_to_db
+from sound.files import Recording, open_recording
+from sound.streaming import mono_spectra, regroup_frames
 
 MODELS = pathlib.Path(__file__).resolve().parents[1] / "models"  # those that come with the project
-EXTENSIONS = (".h5", ".onnx")
+EXTENSIONS = (".h5",)
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the number of channels of the network's input
 SOURCES = ("_acoustic", "_electronic", "_synthetic")  # NSynth's endings of an instrument's name
+N_BANDS = 24  # of the mean spectra that tell styles apart
+FAR = 0.055  # distance from the nearest stored style above which a style resembles none of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A generator and, if it is multitarget, the file of the stored style that it is to follow.
+
+    Attributes:
+        description: of the weights file.
+        instrument: what it makes, for the names of outputs.
+        style: a .npy file.
+    """
+
+    description: weights.Description
+    instrument: str
+    style: pathlib.Path | None = None
 
 
 def short_name(description: weights.Description) -> str:
@@ -28,12 +56,17 @@ def short_name(description: weights.Description) -> str:
     """
     if description.system == "hum2guitar":
         return "hum2guitar"
-    if description.in_channels == 2:
-        return "any"
-    target = (description.settings.get("targets") or ["converted"])[0]
+    return "any" if description.in_channels == 2 else shorten((description.settings.get("targets") or [""])[0])
+
+
+def shorten(instrument: str) -> str:
+    """An instrument's name without NSynth's ending, as a part of a file name."""
     for ending in SOURCES:
-        target = target.removesuffix(ending)
-    return target.replace(os.sep, "_") or "converted"
+        instrument = instrument.removesuffix(ending)
+    return re.sub(r"\W+", "_", instrument) or "converted"
+
+
+# --- by file or folder ------------------------------------------------------------------------------------------------
 
 
 def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
@@ -42,72 +75,11 @@ def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
     Raises:
         InputError: there are none.
     """
-    path, extensions = pathlib.Path(path), " or ".join(EXTENSIONS)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(
-            f"--model: expected a weights file ({extensions}) or a folder with one, found nothing at {path}"
-        )
-    files = find_files(path, EXTENSIONS)
+    path = pathlib.Path(path)
+    files = [path] if path.is_file() else find_files(path, EXTENSIONS)
     if not files:
-        raise InputError(f"--model: expected weights ({extensions}) in the folder, found none in {path}")
+        raise InputError(f"--model: found no weights file ({EXTENSIONS[0]}) {'in' if path.is_dir() else 'at'} {path}")
     return files
-
-
-def list_models(arguments: argparse.Namespace) -> int:
-    """Print a line about each generator at or below ``--model``, or else in `MODELS`; the exit status.
-
-    Raises:
-        InputError: ``--output`` was given without ``--input``, or ``--model`` is a file that holds no weights.
-    """
-    if arguments.output is not None:
-        raise InputError("--input: expected with --output, found nothing")
-    root = arguments.model or MODELS
-    left_out = []
-    for path in find_weights(root):
-        try:
-            description = describe(path)
-            if description.network not in weights.DISCRIMINATORS:
-                print(f"{path}: {description.summary} ({COMMANDS[count_inputs(description)]})")
-        except InputError as error:
-            if path == pathlib.Path(root):
-                raise
-            left_out.append((str(path), str(error)))
-    return cli.report_left_out(left_out)
-
-
-def find_by_name(name: str, root: str | os.PathLike = MODELS) -> weights.Description:
-    """The generator of the folder `root` that makes the instrument `name`, for predict.py.
-
-    A model is known by its `short_name` and by the name of its folder, one of Pix2Pix also by its target's full name.
-
-    Raises:
-        InputError: there is none, with the names that there are; or there are several.
-    """
-    folders = [path for path in sorted(pathlib.Path(root).iterdir()) if path.is_dir()] if os.path.isdir(root) else []
-    known, found = [], []
-    for folder in folders:
-        try:
-            description = describe_generator(folder)
-        except InputError:
-            continue
-        if count_inputs(description) != 1:
-            continue
-        names = {short_name(description), folder.name}
-        if description.system != "hum2guitar":  # "guitar" means that of pix2pix
-            names.update(description.settings.get("targets", []))
-        known.append(short_name(description))
-        if name in names:
-            found.append(description)
-    if not found:
-        offered = ", ".join(sorted(set(known))) or "no models"
-        raise InputError(f"--to: expected an instrument with a model in {root} ({offered}), found {name!r}")
-    exact = [description for description in found if description.path.parent.name == name]
-    if len(exact or found) > 1:
-        folders = ", ".join(description.path.parent.name for description in found)
-        raise InputError(f"--to: expected one model, found several for {name}: {folders}; give the name of one")
-    return (exact or found)[0]
 
 
 def describe_generator(path: str | os.PathLike) -> weights.Description:
@@ -128,11 +100,9 @@ def describe_generator(path: str | os.PathLike) -> weights.Description:
     description = describe(candidates[0])
     best = description.path.with_name("generator_best.h5")
     if description.path != pathlib.Path(path) and description.path.name == "generator.h5" and best in files:
-        of_best = describe(best)
-        if _validation_mae(of_best) < _validation_mae(description):
-            description = of_best
+        description = min(description, describe(best), key=_validation_mae)
     if description.network in weights.DISCRIMINATORS:
-        raise InputError(f"{candidates[0]}: expected the weights of a generator, found those of a discriminator")
+        raise InputError(f"{candidates[0]}: holds a discriminator, not a generator")
     count_inputs(description)
     return description
 
@@ -143,6 +113,12 @@ def _validation_mae(description: weights.Description) -> float:
     return mae if isinstance(mae, float) and math.isfinite(mae) else math.inf
 
 
+def find_model(path: str | os.PathLike) -> Model:
+    """The generator at `path` for predict.py; errors as of `find_generator`."""
+    description = find_generator(path, n_inputs=1)
+    return Model(description, short_name(description))
+
+
 def find_generator(path: str | os.PathLike, n_inputs: int) -> weights.Description:
     """The description of the generator at `path`, which must have `n_inputs` input channels.
 
@@ -150,12 +126,8 @@ def find_generator(path: str | os.PathLike, n_inputs: int) -> weights.Descriptio
         InputError: as `describe_generator`, or the generator is one for the other command.
     """
     description = describe_generator(path)
-    n_found = count_inputs(description)
-    if n_found != n_inputs:
-        kinds = {1: "a network without style input", 2: "multitarget weights (two input channels)"}
-        raise InputError(
-            f"{description.path}: expected {kinds[n_inputs]}, found {kinds[n_found]}: use {COMMANDS[n_found]}"
-        )
+    if count_inputs(description) != n_inputs:
+        raise InputError(f"{description.path}: has {3 - n_inputs} input channels: use {COMMANDS[3 - n_inputs]}")
     return description
 
 
@@ -169,3 +141,192 @@ def count_inputs(description: weights.Description) -> int:
     if n_inputs not in COMMANDS:
         raise InputError(f"{description.path}: expected 1 or 2 input channels, found {n_inputs}")
     return n_inputs
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+
+
+def find_by_name(name: str, root: str | os.PathLike | None = None) -> Model:
+    """The model in the folder `root` (None: `MODELS`) that makes the instrument `name`.
+
+    Case, spaces and a plural do not matter, and the beginning of a name is enough: "Strings", "synth". A model for one
+    pair of instruments is preferred to a multitarget model with a stored style.
+
+    Raises:
+        InputError: there is none, with the names that there are; or there are several.
+    """
+    root = MODELS if root is None else root
+    known = list(_name_models(root))
+    for matches in (str.__eq__, str.startswith):
+        for with_style in (False, True):
+            found = {
+                model.description.path: model
+                for names, model in known
+                if bool(model.style) == with_style and any(matches(_plain(own), _plain(name)) for own in names)
+            }
+            if len(found) == 1 or (found and with_style):
+                return next(iter(found.values()))
+            if found:
+                folders = ", ".join(path.parent.name for path in found)
+                raise InputError(f"--to: {name} may be any of {folders}; give the name of one")
+    offered = ", ".join(sorted({model.instrument for _, model in known})) or "no models"
+    raise InputError(f"--to: found no instrument {name!r} in {root} ({offered})")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().lower()).removesuffix("s")
+
+
+def _name_models(root: str | os.PathLike) -> Iterator[tuple[set[str], Model]]:
+    """The models below `root`, each with the names that it is known by; one model for each stored style."""
+    for folder in sorted(path for path in pathlib.Path(root).glob("*") if path.is_dir()):
+        try:
+            description = describe_generator(folder)
+        except InputError:
+            continue
+        for style in stored_styles(description):
+            yield {style.stem, shorten(style.stem)}, Model(description, shorten(style.stem), style)
+        if count_inputs(description) == 1:
+            # "guitar" means the guitar of pix2pix, not that of hum2guitar.
+            targets = [] if description.system == "hum2guitar" else description.settings.get("targets", [])
+            instrument = short_name(description)
+            yield {instrument, folder.name, *targets}, Model(description, instrument)
+
+
+def list_models(root: str | os.PathLike | None = None) -> int:
+    """Print a line about each generator at or below `root` (None: `MODELS`); the exit status.
+
+    Raises:
+        InputError: `root` is a file that holds no weights.
+    """
+    root = MODELS if root is None else root
+    left_out = []
+    for path in find_weights(root):
+        try:
+            description = describe(path)
+            if description.network not in weights.DISCRIMINATORS:
+                command = COMMANDS[count_inputs(description)]
+                styles = ", ".join(shorten(style.stem) for style in stored_styles(description))
+                styles = f"; predict.py --to {styles}" if styles else ""
+                print(f"{path}: {introduce(description)} ({command}{styles})")
+        except InputError as error:
+            if path == pathlib.Path(root):
+                raise
+            left_out.append((str(path), str(error)))
+    return cli.report_left_out(left_out)
+
+
+def introduce(description: weights.Description) -> str:
+    """What a model was trained on and how good it is, in one line: that of its card, or else of its weights file.
+
+    The line of a card, the README.md beside the weights, begins with ``In one line:``.
+    """
+    card = description.path.with_name("README.md")
+    if card.is_file():
+        with open(card, encoding="utf-8", errors="replace") as file:
+            if line := re.search(r"^In one line: (.*)$", file.read(2**16), re.M):
+                return line[1]
+    return description.summary
+
+
+# --- styles -----------------------------------------------------------------------------------------------------------
+
+
+def stored_styles(description: weights.Description) -> list[pathlib.Path]:
+    """The styles beside the weights of a multitarget generator, sorted."""
+    is_multitarget = description.in_channels == 2
+    return sorted(description.path.parent.glob("styles/*.npy")) if is_multitarget else []
+
+
+def load_style(path: pathlib.Path, representation: Representation = PUBLISHED) -> np.ndarray:
+    """A stored style slice: log level [0, 1], float32 ``(n_bins, n_frames)``.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    try:
+        return read_array(path).astype(np.float32).reshape(representation.n_bins, representation.n_frames)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def nearest_style(style: np.ndarray, description: weights.Description) -> tuple[str, float] | None:
+    """The name of the stored style whose mean spectrum is nearest to that of `style`, and their distance.
+
+    The distance is the mean absolute difference of the log levels [0, 1] in `N_BANDS` bands, without that of the
+    loudness. None if no styles are stored.
+    """
+    shape = _spectral_shape(style)
+    distances = {
+        shorten(path.stem): float(np.abs(_spectral_shape(load_style(path, description.representation)) - shape).mean())
+        for path in stored_styles(description)
+    }
+    return min(distances.items(), key=lambda item: item[1]) if distances else None
+
+
+def say_nearest(style: np.ndarray, description: weights.Description) -> None:
+    """Print which stored style a style resembles most, or warn on stderr that it resembles none."""
+    nearest = nearest_style(style, description)
+    if nearest and nearest[1] > FAR:
+        print(f"Warning: the style resembles none that the model knows (nearest: {nearest[0]})", file=sys.stderr)
+    elif nearest:
+        print(f"Style taken for {nearest[0]}")
+
+
+def _spectral_shape(style: np.ndarray) -> np.ndarray:
+    """The mean level of the frames that sound in `N_BANDS` bands of equal ratio, without its mean, ``(N_BANDS,)``."""
+    sounding = style[:, style.mean(axis=0) > 0.1 * style.mean(axis=0).max()]
+    edges = np.unique(np.geomspace(2, len(style), N_BANDS + 1).round().astype(int))
+    bands = np.array([sounding[low:high].max(axis=0).mean() for low, high in itertools.pairwise(edges)])
+    return bands - bands.mean()
+
+
+def read_style(
+    path: str | os.PathLike,
+    representation: Representation = PUBLISHED,
+    choice: int | str | None = None,
+    seed: int | None = None,
+) -> np.ndarray:
+    """The style slice of a recording: log level [0, 1], float32 ``(n_bins, n_frames)``.
+
+    Args:
+        path: the recording; if it is shorter than a slice, it is repeated.
+        representation: the network's spectrogram settings.
+        choice: number of the slice from 0, "random" for any slice that is not silent, or None for the slice with the
+            greatest mean log level.
+        seed: for "random".
+
+    Raises:
+        InputError: there is no recording or no such slice, or it is silent.
+    """
+    with open_recording(path) as recording:
+        loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
+        if not max(loudness):
+            raise InputError(f"{path}: a style recording has to sound, found silence")
+        if choice is None:
+            index = int(np.argmax(loudness))
+        elif choice == "random":
+            index = int(np.random.default_rng(seed).choice(np.flatnonzero(loudness)))
+        else:
+            index = int(choice)
+        if not 0 <= index < len(loudness) or not loudness[index]:
+            sounding = ", ".join(str(number) for number in np.flatnonzero(loudness))
+            raise InputError(f"--style_slice: the slices of {path} that sound are {sounding}, found {index}")
+        return next(itertools.islice(_style_slices(recording, representation), index, None))
+
+
+def _style_slices(recording: Recording, representation: Representation) -> Iterator[np.ndarray]:
+    """The slices of a recording, log level ``(n_bins, n_frames)`` each.
+
+    A last slice that is not full is left out, unless it is the only one: then it is repeated to fill a slice.
+    """
+    n_frames, scale = representation.n_frames, representation.magnitude_scale
+    is_first = True
+    for frames, _ in regroup_frames(mono_spectra(recording, representation), n_frames, 0):
+        level = amplitude_to_db(np.abs(frames[: representation.n_bins]) * scale, representation.amin)
+        if level.shape[1] < n_frames:
+            if not is_first:
+                return
+            level = np.tile(level, -(-n_frames // level.shape[1]))[:, :n_frames]
+        yield level
+        is_first = False

@@ -19,12 +19,11 @@ import numpy as np
 from common import weights
 from common.errors import InputError
 from common.files import concerning_one_file
-from conversion.files import convert_audio, load_converter
-from conversion.models import describe_generator
+from conversion.converter import Pix2PixConverter, Settings, load_converter
+from conversion.files import convert_audio
+from conversion.models import describe_generator, read_style
 from conversion.network import load_network
 from conversion.phase import Chunk, apply_phase
-from conversion.pix2pix import Pix2PixConverter, read_style
-from conversion.settings import Settings
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from evaluation.selection import Pair

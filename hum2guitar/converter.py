@@ -94,6 +94,7 @@ class HumConverter:
 
     residual = False
     normalizes_input = False
+    joint = False
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class HumConverter:
         self._n_iterations = n_iterations
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
-        """Mono float32 blocks to mono float32 blocks of the same total length; see `conversion.files.Converter`.
+        """Mono float32 blocks to mono float32 blocks of the same total length; see `conversion.converter`.
 
         Warns on stderr if nothing sounds, or if most of what sounds has no pitch.
         """

@@ -12,7 +12,8 @@ import sys
 
 import numpy as np
 
-from conversion.files import convert_audio, load_converter
+from conversion.converter import load_converter
+from conversion.files import convert_audio
 from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import GUITAR_F0, track_f0

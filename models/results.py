@@ -17,9 +17,9 @@ from PIL import Image
 
 import data
 from common import plots
-from conversion.files import convert_audio, load_converter
-from conversion.models import describe_generator
-from conversion.pix2pix import read_style
+from conversion.converter import load_converter
+from conversion.files import convert_audio
+from conversion.models import describe_generator, read_style
 from sound.files import read_audio, write_audio
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -16,6 +16,12 @@ def mean_of_channels(audio: np.ndarray) -> np.ndarray:
     return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])  # ten times as fast as audio.mean(axis=1)
 
 
+def pick_channel(blocks: Iterable[np.ndarray], index: int) -> Iterator[np.ndarray]:
+    """One channel ``(n,)`` of blocks ``(n, n_channels)``."""
+    for block in blocks:
+        yield block[:, index]
+
+
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     """`audio` at another sample rate (soxr, quality HQ), along the last axis; a new array, of one sample at least."""
     if from_rate == to_rate:

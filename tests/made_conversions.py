@@ -7,8 +7,7 @@ import soundfile
 
 import predict
 from common import weights
-from conversion.pix2pix import Pix2PixConverter
-from conversion.settings import Settings
+from conversion.converter import Pix2PixConverter, Settings
 from data import PUBLISHED
 
 RATE = PUBLISHED.sample_rate

@@ -160,8 +160,8 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
 
     With ``--float16`` if the model keeps the input's phase. A refined phase amplifies the rounding.
     """
+    from conversion.converter import Settings
     from conversion.network import build_graph
-    from conversion.settings import Settings
 
     exported = folder / "models" / f"{name}.onnx"
     recommended = Settings().for_model(description)

@@ -11,8 +11,7 @@ from made_conversions import RATE, read_refusal, run, write_tone
 
 from common import cli, weights
 from conversion import command
-from conversion.files import load_converter
-from conversion.settings import Settings
+from conversion.converter import Settings, load_converter
 from hum2guitar.converter import HumSettings
 
 # --- arguments --------------------------------------------------------------------------------------------------------

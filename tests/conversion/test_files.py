@@ -17,10 +17,10 @@ from made_conversions import RATE, decibels, identity, make_converter, make_musi
 from common import weights
 from common.errors import InputError
 from conversion import files
-from conversion.files import convert_audio, convert_file, load_converter
+from conversion.converter import HIGH_BANDS, LEVELS, STEREO, Settings, load_converter
+from conversion.files import convert_audio, convert_file
 from conversion.network import load_network
 from conversion.phase import PHASES
-from conversion.settings import HIGH_BANDS, LEVELS, STEREO, Settings
 from data import amplitude_to_db
 from sound.files import Rendering
 

@@ -11,9 +11,9 @@ import predict_multitarget
 from common import weights
 from common.errors import InputError
 from conversion import models as models_module
-from conversion.files import convert_audio, convert_file, load_converter
+from conversion.converter import Settings, load_converter
+from conversion.files import convert_audio, convert_file
 from conversion.models import describe_generator, find_by_name, short_name
-from conversion.settings import Settings
 
 
 def test_without_input_it_lists_the_models(models, capsys):

@@ -9,11 +9,11 @@ import soundfile
 from made_conversions import RATE, decibels, make_converter, make_music, make_sine
 
 from common.errors import InputError
+from conversion.converter import Pix2PixConverter, Settings
 from conversion.files import convert_audio, convert_file
+from conversion.models import read_style
 from conversion.network import load_network
 from conversion.phase import PHASES
-from conversion.pix2pix import Pix2PixConverter, read_style
-from conversion.settings import Settings
 from data import PUBLISHED, amplitude_to_db, forward_transform
 from evaluation import metrics
 

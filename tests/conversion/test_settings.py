@@ -2,7 +2,7 @@
 
 from common import cli
 from conversion import command
-from conversion.settings import Settings
+from conversion.converter import Settings
 
 
 def test_without_flags_the_commands_use_the_default_settings():

@@ -164,13 +164,13 @@ def read_midi(path: pathlib.Path) -> None:
 
 
 def read_audio(path: pathlib.Path) -> None:
-    from sound import files
     from common.errors import InputError
+    from conversion.converter import Pix2PixConverter
     from conversion.files import convert_file
-    from conversion.pix2pix import Pix2PixConverter
+    from sound import files
 
     lengths = []
-    for read in (lambda: audio.read_audio(path, 22050), lambda: np.concatenate(list(audio.read_blocks(path, 22050)))):
+    for read in (lambda: files.read_audio(path, 22050), lambda: np.concatenate(list(files.read_blocks(path, 22050)))):
         with _refusal(lengths):
             sound = read()
             assert np.isfinite(sound).all()
@@ -179,7 +179,7 @@ def read_audio(path: pathlib.Path) -> None:
         assert all(isinstance(found, InputError) for found in lengths), f"two ways to read it give {lengths}"
         raise lengths[0]
     assert lengths[0] == lengths[1], f"two ways to read it give {lengths}"
-    with recordings.open_recording(path) as recording:
+    with files.open_recording(path) as recording:
         if recording.n_samples * recording.n_channels > 2**20:
             return  # a long recording takes its time
     convert_file(path, path.with_name("out.wav"), lambda: Pix2PixConverter(lambda slices: slices[..., :1]))

@@ -1,0 +1,280 @@
+"""The converter of the pix2pix networks (slices, overlap, channels), and the settings of a conversion.
+
+A *converter* turns a stream of audio blocks into another one of the same length. It has
+
+* ``sample_rate``: of the blocks, in Hz;
+* ``band``: the highest frequency that it makes, in Hz;
+* ``residual``: whether its output is a difference that has to be added to the input;
+* ``normalizes_input``: whether the whole input is to be brought to peak 1 before, and the output back after;
+* ``joint``: whether it converts the channels of a recording together, by ``convert_channels``;
+* ``convert(blocks, name)``: mono blocks ``(n,)`` to mono blocks; `name` is that of the recording, for warnings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from common import weights
+from common.errors import InputError
+from common.jobs import map_ahead
+from conversion.network import BATCH_SIZE, Network, load_network
+from conversion.phase import PHASES, Chunk, apply_phase
+from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
+from hum2guitar.converter import HumConverter, HumSettings, make_converter
+from sound.blocks import CountedBlocks, pick_channel
+from sound.streaming import istft_blocks, regroup_frames, stft_blocks
+
+HIGH_BANDS = ("zero", "keep")
+LEVELS = ("normalize", "peak", "match", "none")
+STEREO = ("joint", "per_channel", "mono")
+INPUT_LEVELS = ("keep", "peak")
+CROSSOVER_BINS = 16  # at the top of the network's band, over which the output fades into the input (high_band "keep")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a recording is converted; the defaults are those of the predict commands.
+
+    A hum2guitar network does not use `phase`, `input_level` and `high_band`.
+
+    Attributes:
+        overlap: share of a slice that is blended with the next one, 0 (as published) to 0.5.
+        phase: one of `phase.PHASES`, or "auto" for what the model recommends ("input" if nothing).
+        griffinlim_iterations: iterations of Griffin-Lim.
+        input_level: "keep" the recording's level for the network (as published), bring its "peak" to full scale before
+            the network and the output back after it, or "auto" for what the model recommends ("keep" if nothing).
+        high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
+            input's own sound.
+        level: "normalize" to a true peak of -1 dB of full scale, which no player clips; "peak" to the greatest sample 1
+            (as published); "match" the input's RMS; or "none" to keep the network's level.
+        stereo: "joint" applies one prediction to all channels, which keeps their places; "per_channel" converts each
+            by itself; "mono" converts their mean.
+        mix: share of the input in the output, at equal loudness, 0 to 1.
+        subtype: sample format, one of `sound.files.SUBTYPES`; None for the usual one of the file format.
+        hum: how a hum2guitar network analyses the hum; other networks do not use it.
+    """
+
+    overlap: float = 0.25
+    phase: str = "auto"
+    griffinlim_iterations: int = 16
+    input_level: str = "auto"
+    high_band: str = "zero"
+    level: str = "normalize"
+    stereo: str = "joint"
+    mix: float = 0.0
+    subtype: str | None = None
+    hum: HumSettings = dataclasses.field(default_factory=HumSettings)
+
+    def for_model(self, description: weights.Description) -> Settings:
+        """These settings with what the model recommends where they leave it to the model.
+
+        Raises:
+            InputError: it recommends something unknown.
+        """
+        chosen = {}
+        for name, default, known in (("phase", "input", PHASES), ("input_level", "keep", INPUT_LEVELS)):
+            if getattr(self, name) == "auto":
+                recommended = description.settings.get(name, default)
+                chosen[name] = "input" if recommended == "hybrid" else recommended  # which earlier models recommend
+                if chosen[name] not in known:
+                    raise InputError(f"{description.path}: recommends the unknown {name} {recommended!r}")
+        return dataclasses.replace(self, **chosen)
+
+
+def load_converter(
+    description: weights.Description,
+    settings: Settings | None = None,
+    gpu: int | None = -1,
+    style: np.ndarray | None = None,
+) -> Pix2PixConverter | HumConverter:
+    """The converter for a weights file.
+
+    Args:
+        description: of the file.
+        settings: how to convert; None for the defaults.
+        gpu: as in `network.load_network`.
+        style: style slice of a multitarget network, from `models.read_style`.
+
+    Raises:
+        InputError: the file is damaged or belongs to an unknown system.
+    """
+    settings = settings or Settings()
+    if description.system == "hum2guitar":
+        make = functools.partial(
+            make_converter, description, settings.hum, settings.overlap, settings.griffinlim_iterations
+        )
+    elif description.system == "pix2pix":
+        make = functools.partial(
+            Pix2PixConverter,
+            representation=description.representation,
+            style=style,
+            settings=settings.for_model(description),
+        )
+    else:
+        raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
+    return make(load_network(description.path, gpu))
+
+
+def shared_frames(overlap: float, representation: Representation = PUBLISHED) -> int:
+    """Number of frames that neighbouring slices share if they overlap by the share `overlap` of a slice.
+
+    Raises:
+        InputError: `overlap` is not in 0 to 0.5.
+    """
+    if not 0 <= overlap <= 0.5:
+        raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {overlap}")
+    return round(overlap * representation.n_frames)
+
+
+class Pix2PixConverter:
+    """Converts with a network that maps log-magnitude slices to log-magnitude slices.
+
+    Where slices overlap, their log levels are averaged with weights that sum to one: halfway between predictions of -20
+    and -40 dB, the result is -30 dB. Slices of digital silence are not given to the network and stay silent.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        representation: Representation = PUBLISHED,
+        style: np.ndarray | None = None,
+        settings: Settings | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        """
+        Args:
+            network: slices ``(n, n_bins, n_frames, channels)`` in [-1, 1] to ``(n, n_bins, n_frames, 1)``.
+            representation: the spectrogram settings that the network was trained with.
+            style: log level [0, 1] ``(n_bins, n_frames)``, the second channel of a multitarget network's input.
+            settings: all but level, mix, subtype and hum are used here.
+            batch_size: maximum number of slices that the network gets at once.
+        """
+        settings = settings or Settings()
+        self.sample_rate = representation.sample_rate
+        self.band = representation.n_bins * representation.bin_hz
+        self.residual = settings.high_band == "keep"
+        self.normalizes_input = settings.input_level == "peak"
+        self.joint = settings.stereo == "joint"
+        self._network = network
+        self._representation = representation
+        self._style = style
+        self._settings = settings
+        self._batch_size = batch_size
+        self._n_overlap = shared_frames(settings.overlap, representation)
+
+    def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
+        """Convert mono float32 blocks ``(n,)`` to mono float32 blocks of the same total length."""
+        return pick_channel(self.convert_channels((block[:, np.newaxis] for block in blocks), 1), 0)
+
+    def convert_channels(self, blocks: Iterable[np.ndarray], n_channels: int) -> Iterator[np.ndarray]:
+        """Convert float32 blocks ``(n, n_channels)`` to blocks of the same total length, with one prediction for all.
+
+        The network hears the root mean square of the channels' magnitudes, which no phase between them cancels, and
+        each channel gets the share of the prediction that it has of the input.
+        """
+        representation = self._representation
+        streams = enumerate(itertools.tee(blocks, n_channels))
+        channels = [CountedBlocks(pick_channel(stream, index)) for index, stream in streams]
+        spectra = zip(*(stft_blocks(channel, representation) for channel in channels), strict=True)
+        # The channels' bins one below the other: (n_channels * n_bins, n).
+        stacked = (np.concatenate([spectrum[: representation.n_bins] for spectrum in group]) for group in spectra)
+        predicted = itertools.tee(self._predict(stacked), n_channels)  # advance together, so that none waits in memory
+        outputs = [
+            channel.trim(self._resynthesise((target[index], spectrum[index]) for target, spectrum in chunks))
+            for index, (channel, chunks) in enumerate(zip(channels, predicted, strict=True))
+        ]
+        return (np.stack(pieces, axis=1) for pieces in zip(*outputs, strict=True))
+
+    def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[Chunk]:
+        """Predict the magnitudes of spectra ``(n_channels * n_bins, n)``.
+
+        Yields:
+            magnitude, spectrum: the prediction and the input, both ``(n_channels, n_bins, n)``.
+        """
+        representation = self._representation
+        n_bins, n_frames, n_overlap = representation.n_bins, representation.n_frames, self._n_overlap
+        hop, rising = n_frames - n_overlap, fade_in(n_overlap)
+        carried = np.zeros((n_bins, n_overlap), np.float32)  # weighted end of the last slice; the next one adds to it
+        is_first = True
+        batches = self._cut_slices(spectra)
+        for spectrum, outputs, is_last in map_ahead(
+            lambda batch: (batch[0], self._run(batch[1]), batch[2]), batches, 2
+        ):
+            n_slices = len(outputs)
+            blended = np.zeros((n_bins, (n_slices - 1) * hop + n_frames), np.float32)
+            blended[:, :n_overlap] = carried
+            for i, output in enumerate(outputs):
+                if not (is_first and i == 0):
+                    output[:, :n_overlap] *= rising
+                if not (is_last and i == n_slices - 1):
+                    output[:, n_frames - n_overlap :] *= rising[::-1]
+                blended[:, hop * i : hop * i + n_frames] += output
+            n_final = spectrum.shape[2] if is_last else n_slices * hop
+            magnitude = db_to_amplitude(blended[:, :n_final], representation.amin) / representation.magnitude_scale
+            yield _share(magnitude, spectrum[..., :n_final]), spectrum[..., :n_final]
+            carried = blended[:, n_final:]
+            is_first = False
+
+    def _cut_slices(self, spectra: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+        """Batches of overlapping slices: the spectrum ``(n_channels, n_bins, n)``, its log level
+        ``(n_slices, n_bins, n_frames)``, the end filled up with zeros, and whether it is the last batch."""
+        representation, n_overlap = self._representation, self._n_overlap
+        n_frames = representation.n_frames
+        hop = n_frames - n_overlap
+        for frames, is_last in regroup_frames(spectra, self._batch_size * hop, n_overlap):
+            spectrum = frames.reshape(-1, representation.n_bins, frames.shape[1])
+            magnitude = _root_mean_square(np.abs(spectrum)) * representation.magnitude_scale
+            level = amplitude_to_db(magnitude, representation.amin)
+            n_slices = max(1, -(-(level.shape[1] - n_overlap) // hop))
+            level = np.pad(level, ((0, 0), (0, (n_slices - 1) * hop + n_frames - level.shape[1])))
+            yield spectrum, np.stack([level[:, hop * i : hop * i + n_frames] for i in range(n_slices)]), is_last
+
+    def _run(self, slices: np.ndarray) -> np.ndarray:
+        """The network's output for slices ``(n, n_bins, n_frames)``, the same shape; both are log levels [0, 1]."""
+        outputs = np.zeros_like(slices)
+        sounding = slices.any(axis=(1, 2))
+        if sounding.any():
+            inputs = to_network(slices[sounding])[..., np.newaxis]
+            if self._style is not None:
+                style = to_network(self._style)[..., np.newaxis]
+                inputs = np.concatenate([inputs, np.broadcast_to(style, inputs.shape)], axis=-1)
+            outputs[sounding] = from_network(self._network(inputs))[..., 0]
+        return outputs
+
+    def _resynthesise(self, chunks: Iterable[Chunk]) -> Iterator[np.ndarray]:
+        """Audio ``(n,)`` of one channel's predicted magnitudes and input spectra, both ``(n_bins, n)``."""
+        representation, settings = self._representation, self._settings
+        phase = "input" if settings.phase == "auto" else settings.phase
+        converted = apply_phase(chunks, phase, settings.griffinlim_iterations, representation)
+        if self.residual:
+            crossover = _crossover(representation)
+            spectra = (crossover * (output - original) for output, original in converted)
+        else:
+            spectra = (output for output, _ in converted)
+        return istft_blocks(spectra, representation)
+
+
+def _root_mean_square(magnitudes: np.ndarray) -> np.ndarray:
+    """Over the channels of ``(n_channels, n_bins, n)``: ``(n_bins, n)``."""
+    return magnitudes[0] if len(magnitudes) == 1 else np.sqrt(np.mean(np.square(magnitudes), axis=0))
+
+
+def _share(magnitude: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
+    """The magnitude ``(n_bins, n)`` for each channel of ``(n_channels, n_bins, n)``: as the channels' magnitudes are to
+    their root mean square; the same for all where there is silence."""
+    own = np.abs(spectrum)
+    of_all = np.broadcast_to(_root_mean_square(own), own.shape)
+    return magnitude * np.divide(own, of_all, out=np.ones_like(own), where=of_all > 0)
+
+
+def _crossover(representation: Representation) -> np.ndarray:
+    """Weight of the converted sound in each bin, ``(n_bins, 1)``: 1, falling to 0 at the top of the band."""
+    weight = np.ones((representation.n_bins, 1), np.float32)
+    n = min(CROSSOVER_BINS, representation.n_bins)
+    weight[-n:, 0] = fade_in(n)[::-1]
+    return weight
