@@ -14,9 +14,10 @@ from common.errors import InputError
 from data import PUBLISHED
 from sound.blocks import resample_blocks
 from sound.files import render_to_disk, write_audio, write_rendering
-from synthesis.midi import MAX_SECONDS, Piece
+from synthesis.midi import Piece
 from synthesis.notes import NOTE_SECONDS, PITCHES, NoteBank
 
+MAX_SECONDS = 24 * 3600
 PEAK = 32000 / 32768  # of every recording
 RELEASE_SECONDS = 3000 / 16000  # time constant of the release
 BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
