@@ -1,5 +1,6 @@
 /* The page: recordings in, the work handed to worker.js, pictures and players out. */
 
+import {canEncodeAac, encodeAac} from "./aac.js";
 import {MARGIN, colour, draw} from "./picture.js";
 import {Player} from "./player.js";
 import {truePeak} from "./signal.js";
@@ -12,9 +13,16 @@ const TRUE_PEAK = 10 ** (-1 / 20); // of a file as loud as possible: -1 dB of fu
 const MAX_INPUT_GAIN = 100; // 40 dB: more would convert the noise of an empty recording
 const SILENCE = 1e-5; // peak below which a recording counts as silent
 
+const PICTURE = {sample_rate: RATE, n_fft: 1024, hop_length: 512}; // the spectrogram that is shown
+
 const EMPTY = { // what the cards say while there is nothing on them
-  input: ["Drop a recording here", `Any audio file up to ${MAX_MINUTES} minutes`],
+  input: ["Drop recordings here", `Any audio file up to ${MAX_MINUTES} minutes`],
   style: ["Drop the instrument here", "A few seconds of its sound"],
+};
+
+const FORMATS = { // that browsers decode; wav is read by the page
+  flac: "audio/flac", mp3: "audio/mpeg", "m4a (AAC)": 'audio/mp4; codecs="mp4a.40.2"',
+  "ogg (Vorbis)": 'audio/ogg; codecs="vorbis"', opus: 'audio/ogg; codecs="opus"', webm: 'audio/webm; codecs="opus"',
 };
 
 const find = (id) => document.getElementById(id);
@@ -29,8 +37,10 @@ const state = {
   task: 0, // number of the last task given to the worker
   pending: {}, // by the number of the task: {about, resolve, reject, sources, onMessage}
   input: null, // {buffer, name, peak, power, picture}
+  queue: [], // files to convert after it
   style: null, // the same
-  output: null, // the same without name, with settings and model
+  output: null, // the same without name, with model, and `made`: the buffer before the input was blended in
+  hasChosen: false, // whether the user has chosen the instrument
   converting: false,
   note: {text: "", isBad: false}, // how the last conversion ended
   recorder: null,
@@ -63,6 +73,7 @@ async function start() {
   }
   listTargets();
   listen();
+  find("format").hidden = !(await canEncodeAac());
   for (const kind of ["input", "style"]) showCard(kind);
   find("starting").hidden = true;
   find("main").hidden = false;
@@ -97,27 +108,42 @@ function chosenModel() {
   return state.manifest.models[Number(document.querySelector("input[name=target]:checked").value)];
 }
 
+const isHum = (model) => model.system === "hum2guitar";
+
+/** Offer whoever records what turns a hum into a guitar, until another instrument was chosen. */
+function chooseHum() {
+  const index = state.manifest.models.findIndex(isHum);
+  if (index < 0 || state.hasChosen) return;
+  document.querySelectorAll("input[name=target]")[index].checked = true;
+  showState();
+}
+
 function listen() {
   for (const [prefix, kind] of [["", "input"], ["style-", "style"]]) {
     const field = find(`${prefix}file`);
     find(`${prefix}choose`).addEventListener("click", () => field.click());
     field.addEventListener("change", () => {
-      if (field.files.length) load(kind, field.files[0], field.files[0].name);
+      if (field.files.length) take(kind, [...field.files]);
       field.value = "";
     });
   }
-  find("example").addEventListener("click", () => loadExample("input", state.manifest.example));
+  find("example").addEventListener("click", () => {
+    loadExample("input", isHum(chosenModel()) ? state.manifest.hum_example : state.manifest.example);
+  });
   find("style-example").addEventListener("click", () => loadExample("style", state.manifest.style_example));
   find("record").addEventListener("click", () => (state.recorder ? state.recorder.stop() : record()));
   listenToDrops();
-  find("targets").addEventListener("change", showState);
-  find("overlap").addEventListener("input", () => {
-    find("overlap-value").textContent = `${find("overlap").value} %`;
-    fillSlider(find("overlap"));
+  find("targets").addEventListener("change", () => {
+    state.hasChosen = true;
+    showState();
   });
-  fillSlider(find("overlap"));
   find("level").addEventListener("change", drawPlots);
-  find("convert").addEventListener("click", convert);
+  find("mix").addEventListener("input", () => {
+    find("mix-value").textContent = `${find("mix").value} %`;
+    fillSlider(find("mix"));
+  });
+  find("mix").addEventListener("change", mixAgain);
+  find("convert").addEventListener("click", convertAll);
   find("cancel").addEventListener("click", () => cancel("output"));
   find("play").addEventListener("click", () => (player.playing ? player.stop() : player.play()));
   for (const id of ["hear-input", "hear-output"]) {
@@ -147,14 +173,20 @@ function listenToDrops() {
     if (!isFile(event)) return;
     event.preventDefault();
     mark(null);
-    const [file] = event.dataTransfer.files;
-    if (file) load(areaOf(event.target)[0], file, file.name);
+    if (event.dataTransfer.files.length) take(areaOf(event.target)[0], [...event.dataTransfer.files]);
   });
 }
 
 // --- recordings in ---------------------------------------------------------------------------------------------------
 
+/** Take the first file as the recording or the style, and the others as the recordings that follow it. */
+function take(kind, [file, ...others]) {
+  if (kind === "input") state.queue = others;
+  return load(kind, file, file.name);
+}
+
 async function loadExample(kind, {file, title}) {
+  if (kind === "input") state.queue = [];
   try {
     const response = await fetch(file);
     if (!response.ok) throw new InputError(`The example is missing on the server (${response.status}).`);
@@ -165,7 +197,7 @@ async function loadExample(kind, {file, title}) {
   }
 }
 
-/** Take a file as the recording or as the style: decode it, check it, draw it. */
+/** Take a file as the recording or as the style: decode it, check it, draw it. Whether it is there in the end. */
 async function load(kind, file, name) {
   const number = ++state.loading[kind];
   const isCurrent = () => number === state.loading[kind];
@@ -174,7 +206,7 @@ async function load(kind, file, name) {
   showCard(kind, name, "Reading …");
   try {
     const buffer = await decode(kind, file, () => isCurrent() && forget(kind));
-    if (!isCurrent()) return;
+    if (!isCurrent()) return false;
     const sound = {buffer, name, ...measure(buffer), picture: null};
     if (!Number.isFinite(sound.power)) throw new InputError(`“${name}” has samples that are no finite numbers.`);
     if (!(sound.peak > SILENCE)) throw new InputError(`“${name}” is silent.`);
@@ -183,11 +215,13 @@ async function load(kind, file, name) {
     showSounds();
     announce(`${name} is ready`);
     if (kind === "input") await drawPicture(sound, "input");
+    return isCurrent();
   } catch (error) {
-    if (!isCurrent()) return;
+    if (!isCurrent()) return false;
     showCard(kind);
     if (!(error instanceof InputError)) throw error;
     showError(kind, error.message);
+    return false;
   }
 }
 
@@ -220,10 +254,16 @@ async function decode(kind, file, makeRoom) {
   try {
     buffer = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new InputError("This file is not audio, or in a format that this browser cannot decode. Try wav, flac or mp3.");
+    throw new InputError(`This is not audio that this browser can decode. It knows ${listFormats()}.`);
   }
   checkDuration(buffer.duration);
   return buffer.numberOfChannels > 2 ? mixDown(buffer) : buffer;
+}
+
+function listFormats() {
+  const audio = document.createElement("audio");
+  const known = Object.keys(FORMATS).filter((name) => audio.canPlayType(FORMATS[name]));
+  return `wav${known.map((name, i) => `${i < known.length - 1 ? "," : " and"} ${name}`).join("")}`;
 }
 
 /** Have the worker read a wav file. */
@@ -335,6 +375,8 @@ async function record() {
     state.recorder = null;
     find("record").classList.remove("on");
     find("record").textContent = "Record";
+    chooseHum();
+    state.queue = [];
     load("input", new Blob(chunks, {type: recorder.mimeType}), "Recording from the microphone");
   });
   state.recorder = recorder;
@@ -406,8 +448,7 @@ function readSamples(buffer, {channel, start, n}) {
 
 /** Compute the spectrogram of a sound and draw it. */
 async function drawPicture(sound, source) {
-  const settings = state.manifest.models[0].representation;
-  const order = {type: "spectrogram", source, nSamples: sound.buffer.length, settings};
+  const order = {type: "spectrogram", source, nSamples: sound.buffer.length, settings: PICTURE};
   try {
     sound.picture = await ask(source, order, {[source]: sound.buffer});
   } catch (error) {
@@ -418,29 +459,50 @@ async function drawPicture(sound, source) {
 
 // --- conversion ------------------------------------------------------------------------------------------------------
 
+/** Convert the recording. If others follow it, download the result of each and go on with the next one. */
+async function convertAll() {
+  if (state.converting || !state.input) return;
+  const {queue} = state;
+  const nFiles = queue.length + 1;
+  const leftOut = [];
+  state.converting = true;
+  let isDone = await convert();
+  while (nFiles > 1) {
+    if (isDone) await download();
+    if (isDone === null || state.queue !== queue || !queue.length) break; // cancelled, or other files were chosen
+    const file = queue.shift();
+    showProgress(0, `Reading ${file.name}`);
+    isDone = await load("input", file, file.name);
+    if (isDone) isDone = await convert();
+    else if (state.queue === queue) leftOut.push(file.name);
+  }
+  state.converting = false;
+  if (nFiles > 1 && isDone !== null && state.queue === queue) {
+    const list = leftOut.length ? ` Left out: ${leftOut.join(", ")}.` : "";
+    showNote(`${nFiles - leftOut.length} of ${nFiles} recordings converted and downloaded.${list}`, leftOut.length > 0);
+  }
+  showState();
+  if (state.output && matchMedia("(max-width: 62rem)").matches) find("listen").scrollIntoView();
+}
+
+/** Convert the recording; whether there is a result, null if the conversion was cancelled. */
 async function convert() {
   const {input, style} = state;
   const model = chosenModel();
-  if (state.converting || !input) return;
-  const settings = {
-    overlap: Number(find("overlap").value) / 100,
-    phase: find("phase").value === "auto" ? model.phase : find("phase").value,
-    keepHighBand: find("high-band").checked,
-  };
   const {length, numberOfChannels, duration} = input.buffer;
   const made = new AudioBuffer({length, numberOfChannels, sampleRate: RATE});
   const order = {
-    type: "convert", model, settings, nSamples: length, nChannels: numberOfChannels,
+    type: "convert", model, nSamples: length, nChannels: numberOfChannels,
     nStyleSamples: style ? style.buffer.length : 0,
     inputGain: model.input_level === "peak" ? Math.min(1 / input.peak, MAX_INPUT_GAIN) : 1,
     nProcessors: navigator.hardwareConcurrency || 1,
   };
   const sources = {input: input.buffer, style: style?.buffer};
-  state.converting = true;
   showNote("");
   showProgress(0, "Loading the network");
   announce(`Converting to ${model.title}`);
   const started = performance.now();
+  const warnings = [];
   let isCancelled = false;
   try {
     const answer = await ask("output", order, sources, (message) => {
@@ -450,6 +512,8 @@ async function convert() {
       } else if (message.type === "loaded") {
         keepOffline(model);
         showProgress(0, `0 of ${duration.toFixed(0)} s`);
+      } else if (message.type === "warning") {
+        warnings.push(message.text);
       } else {
         const {channel, start, samples} = message;
         made.copyToChannel(samples, channel, start);
@@ -459,20 +523,16 @@ async function convert() {
     });
     isCancelled = !answer;
     if (answer && input === state.input) {
-      if (settings.keepHighBand) addChannels(made, input.buffer);
-      const levels = {...measure(made), truePeak: truePeak(getChannels(made))};
-      const output = {buffer: made, ...levels, picture: null, model, settings};
-      if (!Number.isFinite(output.power)) throw new Error("it made no finite samples");
-      state.output = output;
+      const power = measure(made).power;
+      if (!Number.isFinite(power)) throw new Error("it made no finite samples");
+      state.output = mix({made, madePower: power, model});
       const seconds = (performance.now() - started) / 1000;
-      showNote(`Done in ${seconds.toFixed(1)} s.`);
+      showNote(`Done in ${seconds.toFixed(1)} s.${warnings.map((text) => ` ${text}`).join("")}`);
       announce(`Done: ${formatTime(duration)} of ${model.title}`);
     }
   } catch (error) {
     showNote(`The conversion failed: ${error.message}`, true);
     announce(state.note.text);
-  } finally {
-    state.converting = false;
   }
   if (isCancelled) {
     showNote("Cancelled.");
@@ -480,6 +540,30 @@ async function convert() {
   }
   showSounds();
   if (state.output && !state.output.picture) await drawPicture(state.output, "output");
+  return isCancelled ? null : Boolean(state.output);
+}
+
+/** The result with as much of the recording blended in, at equal loudness, as the slider says (`--mix`). */
+function mix(output) {
+  const {made, madePower} = output;
+  const share = Number(find("mix").value) / 100;
+  let buffer = made;
+  if (share) {
+    const gain = Math.sqrt(madePower / state.input.power);
+    buffer = new AudioBuffer({length: made.length, numberOfChannels: made.numberOfChannels, sampleRate: RATE});
+    getChannels(state.input.buffer).forEach((samples, channel) => {
+      const from = made.getChannelData(channel);
+      buffer.copyToChannel(samples.map((x, i) => share * gain * x + (1 - share) * from[i]), channel);
+    });
+  }
+  return {...output, buffer, ...measure(buffer), truePeak: truePeak(getChannels(buffer)), picture: null};
+}
+
+async function mixAgain() {
+  if (!state.output || state.converting) return;
+  state.output = mix(state.output);
+  showSounds();
+  await drawPicture(state.output, "output");
 }
 
 /** End the worker's tasks about these sounds: "input", "style" or "output". */
@@ -493,19 +577,13 @@ function getChannels(buffer) {
   return Array.from({length: buffer.numberOfChannels}, (_, channel) => buffer.getChannelData(channel));
 }
 
-/** Add the channels of `other` to those of `buffer`. */
-function addChannels(buffer, other) {
-  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
-    const [samples, added] = [buffer.getChannelData(channel), other.getChannelData(channel)];
-    for (let i = 0; i < samples.length; i++) samples[i] += added[i];
-  }
-}
-
 /** Have the model among the files that the service worker keeps. */
 async function keepOffline(model) {
   try {
     const cache = await caches.open("timbre-transfer");
-    if (!(await cache.match(model.file))) await cache.add(model.file);
+    for (const file of [model.file, model.pitch, model.inverse].filter(Boolean)) {
+      if (!(await cache.match(file))) await cache.add(file);
+    }
   } catch {
     // The browser keeps no files for this page, which then works online only.
   }
@@ -522,11 +600,14 @@ function levelGain() {
   return gain * output.peak > 1 ? 1 / output.peak : gain;
 }
 
-function download() {
+async function download() {
   const {buffer, model} = state.output;
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(encodeWav(getChannels(buffer), RATE, levelGain()));
-  link.download = `${state.input.name.replace(/\.\w{1,5}$/, "")} - ${model.title}.wav`;
+  const format = find("format").value;
+  const encode = format === "aac" ? encodeAac : encodeWav;
+  const name = `${state.input.name.replace(/\.\w{1,5}$/, "")} - ${model.title}.${format}`;
+  link.href = URL.createObjectURL(await encode(getChannels(buffer), RATE, levelGain()));
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
@@ -539,7 +620,8 @@ function showState() {
   find("style").hidden = !isMultitarget;
   find("convert").hidden = Boolean(state.converting);
   find("work").hidden = !state.converting;
-  find("convert").textContent = isMultitarget ? "Convert to this instrument" : `Convert to ${model.title}`;
+  const what = state.queue.length ? `${state.queue.length + 1} recordings` : "";
+  find("convert").textContent = `Convert ${what ? `${what} ` : ""}to ${isMultitarget ? "this instrument" : model.title}`;
   find("convert").disabled = !state.input || (isMultitarget && !state.style);
   const hint = !state.input ? `The network expects ${withArticle(model.origin)}.`
     : find("convert").disabled ? "Add a recording of the instrument first." : "";
@@ -583,7 +665,7 @@ function showSounds() {
 
 function drawPlots() {
   const {input, output} = state;
-  const maxHertz = output?.settings.keepHighBand ? RATE / 2 : 11025;
+  const maxHertz = 11025; // above it the networks make nothing
   const seconds = input ? input.buffer.duration : 10;
   const plots = [["plot-input", input, 0], ["plot-output", output, 20 * Math.log10(levelGain())]];
   for (const [id, sound, offset] of plots) {

@@ -1,19 +1,15 @@
-/* A recording to a new recording: a port of sound/streaming.py, phase.py and pix2pix.py.
+/* A recording to a new recording: a port of sound/streaming.py and of conversion/.
  *
  * Everything is a stream: each function takes an asynchronous iterable of pieces and yields pieces, so that memory does
  * not grow with the length of the recording. Spectra and levels are those of signal.js.
  */
 
 import {
-  amplitudeToLevel, emptySpectrum, fadeIn, levelToAmplitude, magnitudes, normalizeOverlap, overlapAdd, stft, unit,
+  amplitudeToLevel, fadeIn, levelToAmplitude, magnitudes, normalizeOverlap, overlapAdd, stft, unit,
 } from "./signal.js";
 
-const BATCH_SIZE = 2; // slices between two steps of the phase, as in conversion/network.py
-const CROSSOVER_BINS = 16; // at the top of the network's band, over which the output fades into the input
-const CONTEXT = 8; // frames on both sides of a chunk that are included when its phase is refined
-const MOMENTUM = 0.9; // of fast Griffin-Lim
-const ITERATIONS = 16; // of Griffin-Lim
-const HYBRID_RATIO = 10 ** (3 / 20); // "hybrid" keeps the input's phase where prediction and input are within 3 dB
+const BATCH_SIZE = 2; // slices that are predicted before audio is made of them
+const OVERLAP = 0.25; // share of a slice that is blended with the next one, the default of predict.py
 
 /** Convert mono audio to mono audio of the same length, at the sample rate of the representation.
  *
@@ -21,11 +17,9 @@ const HYBRID_RATIO = 10 ** (3 / 20); // "hybrid" keeps the input's phase where p
  * @param {(slice: Float32Array) => Promise<Float32Array>} network log levels [0, 1] of a slice to those of the target;
  *     both are nBins * nFrames values, all frames of the lowest bin first, as the network has them.
  * @param {object} representation from `makeRepresentation`.
- * @param {{overlap: number, phase: "input" | "griffinlim" | "hybrid", keepHighBand: boolean}} settings overlap is the
- *     share of a slice that is blended with the next one, 0 to 0.5.
- * @yields {Float32Array} the converted audio. With keepHighBand, the difference that has to be added to the input.
+ * @yields {Float32Array} the converted audio.
  */
-export async function* convert(blocks, network, representation, settings) {
+export async function* convert(blocks, network, representation) {
   let nSamples = 0;
   async function* counted() {
     for await (const block of blocks) {
@@ -33,34 +27,12 @@ export async function* convert(blocks, network, representation, settings) {
       yield block;
     }
   }
-  const predicted = predict(stftBlocks(counted(), representation), network, representation, settings.overlap);
-  const converted = applyPhase(predicted, settings.phase, ITERATIONS, representation);
-  const spectra = settings.keepHighBand ? residuals(converted, representation) : outputs(converted);
+  const spectra = predict(stftBlocks(counted(), representation), network, representation);
   let nGiven = 0;
   for await (const made of istftBlocks(spectra, representation)) {
     const kept = made.subarray(0, nSamples - nGiven);
     nGiven += kept.length;
     if (kept.length) yield kept;
-  }
-}
-
-async function* outputs(converted) {
-  for await (const [output] of converted) yield output;
-}
-
-/** Output minus input, faded to zero at the top of the network's band. */
-async function* residuals(converted, representation) {
-  const {nBins} = representation;
-  const n = Math.min(CROSSOVER_BINS, nBins);
-  const weight = new Float32Array(nBins).fill(1);
-  weight.set(fadeIn(n).reverse(), nBins - n);
-  for await (const [output, original] of converted) {
-    for (const part of ["re", "im"]) {
-      output[part].forEach((value, i) => {
-        output[part][i] = weight[i % nBins] * (value - original[part][i]);
-      });
-    }
-    yield output;
   }
 }
 
@@ -165,13 +137,10 @@ function concatenate(arrays, Type) {
 
 // --- the network -----------------------------------------------------------------------------------------------------
 
-/** Predict the magnitudes of a stream of spectra in overlapping slices, whose log levels are blended.
- *
- * @yields {[Float32Array, object]} the predicted magnitude, in the scale of the spectrum, and the input's spectrum.
- */
-async function* predict(spectra, network, representation, overlap) {
+/** Predict the spectra of the target in overlapping slices, whose log levels are blended; the phase is the input's. */
+async function* predict(spectra, network, representation) {
   const {nBins, nFrames, amin, magnitudeScale} = representation;
-  const nOverlap = roundHalfEven(overlap * nFrames);
+  const nOverlap = OVERLAP * nFrames;
   const hop = nFrames - nOverlap;
   const rising = fadeIn(nOverlap);
   let carried = new Float32Array(nOverlap * nBins); // weighted end of the last slice; the next one adds to it
@@ -195,7 +164,9 @@ async function* predict(spectra, network, representation, overlap) {
     }
     const nFinal = isLast ? spectrum.n : nSlices * hop;
     const magnitude = levelToAmplitude(blended.subarray(0, nFinal * nBins), amin);
-    yield [magnitude.map((value) => value / magnitudeScale), cutFrames(spectrum, 0, nFinal)];
+    const {n, re, im} = unit(cutFrames(spectrum, 0, nFinal));
+    const withMagnitude = (part) => part.map((value, i) => (value * magnitude[i]) / magnitudeScale);
+    yield {n, nBins, re: withMagnitude(re), im: withMagnitude(im)};
     carried = blended.slice(nFinal * nBins, (nFinal + nOverlap) * nBins);
     isFirst = false;
   }
@@ -211,91 +182,6 @@ async function runSlice(level, start, network, representation) {
     slice[(i % nBins) * nFrames + Math.floor(i / nBins)] = value;
   });
   return network(slice);
-}
-
-/** Python's round(): halves go to the even number. */
-function roundHalfEven(value) {
-  const rounded = Math.round(value);
-  return Math.abs(value % 1) === 0.5 && rounded % 2 ? rounded - 1 : rounded;
-}
-
-// --- phase -----------------------------------------------------------------------------------------------------------
-
-/** Give predicted magnitudes the phase of the input ("input"), or the one that Griffin-Lim makes of it everywhere
- * ("griffinlim") or where the prediction differs from the input ("hybrid").
- *
- * @yields {[object, object]} the output's and the input's spectrum of the same frames.
- */
-async function* applyPhase(chunks, phase, iterations, representation) {
-  if (phase === "input") {
-    for await (const [target, spectrum] of chunks) yield [withPhase(target, unit(spectrum)), spectrum];
-    return;
-  }
-  const {nBins} = representation;
-  let before = emptySpectrum(0, nBins); // the last frames whose phase is final
-  let target = new Float32Array(0);
-  let spectrum = before;
-  async function* withEnd() {
-    yield* chunks;
-    yield null;
-  }
-  for await (const following of withEnd()) {
-    if (following) {
-      target = concatenate([target, following[0]], Float32Array);
-      spectrum = joinFrames([spectrum, following[1]]);
-    }
-    const nFinal = spectrum.n - (following ? CONTEXT : 0); // the last frames are refined again with the next chunk
-    if (nFinal <= 0) continue;
-    const keep = phase === "hybrid" ? isClose(target, magnitudes(spectrum)) : null;
-    const refined = withPhase(target, griffinLim(target, unit(spectrum), before, iterations, representation, keep));
-    const final = cutFrames(refined, 0, nFinal);
-    yield [joinFrames([final]), cutFrames(spectrum, 0, nFinal)];
-    before = joinFrames([before, final]);
-    before = cutFrames(before, before.n - CONTEXT, before.n);
-    target = target.slice(nFinal * nBins);
-    spectrum = cutFrames(spectrum, nFinal, spectrum.n);
-  }
-}
-
-/** The spectrum of a magnitude and a phase. */
-function withPhase(magnitude, phase) {
-  const {n, nBins} = phase;
-  return {n, nBins, re: phase.re.map((x, i) => x * magnitude[i]), im: phase.im.map((x, i) => x * magnitude[i])};
-}
-
-/** Whether predicted magnitudes are close to those of the input. */
-function isClose(target, magnitude) {
-  return Array.from(target, (value, i) => value <= magnitude[i] * HYBRID_RATIO && value * HYBRID_RATIO >= magnitude[i]);
-}
-
-/** A refined phase for the magnitude `target`: fast Griffin-Lim (Perraudin, Balazs & Sondergaard, 2013).
- *
- * @param {Float32Array} target magnitude.
- * @param {object} start first phase.
- * @param {object} before spectrum of the preceding frames, which is not changed.
- * @param {boolean[] | null} keep where the phase of `start` is kept.
- */
-function griffinLim(target, start, before, iterations, representation, keep) {
-  const {nBins} = representation;
-  let phase = start;
-  let previous = null;
-  for (let i = 0; i < iterations; i++) {
-    const {audio, weight} = overlapAdd(joinFrames([before, withPhase(target, phase)]), representation);
-    const all = stft(normalizeOverlap(audio, weight), representation, nBins);
-    const spectrum = cutFrames(all, before.n, all.n);
-    phase = unit(previous ? accelerate(spectrum, previous) : spectrum);
-    keep?.forEach((kept, k) => {
-      if (kept) [phase.re[k], phase.im[k]] = [start.re[k], start.im[k]];
-    });
-    previous = spectrum;
-  }
-  return phase;
-}
-
-function accelerate(spectrum, previous) {
-  const {n, nBins} = spectrum;
-  const further = (part) => spectrum[part].map((value, i) => value + MOMENTUM * (value - previous[part][i]));
-  return {n, nBins, re: further("re"), im: further("im")};
 }
 
 // --- style and pictures ----------------------------------------------------------------------------------------------

@@ -9,29 +9,35 @@ from __future__ import annotations
 import common.environment
 
 import argparse
+import contextlib
 import functools
+import hashlib
 import http.server
+import io
 import os
 import pathlib
+import secrets
 import shutil
 import sys
+import urllib.parse
 from collections.abc import Sequence
 
 from common import cli, weights
 from common.errors import InputError
-from common.files import existing_folder, replacing, writable_folder, write_json
+from common.files import existing_folder, process_mark, remove_leftovers, writable_folder, write_json
 
 WEB = pathlib.Path(__file__).parent
 ROOT = WEB.parent
 PAGE = (
-    "index.html", "style.css", "icon.svg", "app.js", "player.js", "picture.js", "wav.js", "worker.js", "conversion.js",
-    "network.js", "signal.js", "resample.js", "offline.js",
+    "index.html", "style.css", "icon.svg", "app.js", "aac.js", "player.js", "picture.js", "wav.js", "worker.js",
+    "conversion.js", "network.js", "signal.js", "resample.js", "offline.js",
 )  # fmt: skip
 RUNTIME = WEB / "node_modules" / "onnxruntime-web" / "dist"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 EXAMPLES = {  # entry of models.json: title and recording
-    "example": ("Bach: Prelude in C major", "keyboard_acoustic"),
-    "style_example": ("the example of strings", "string_acoustic"),
+    "example": ("Bach: Prelude in C major", "audio/keyboard_acoustic/bach_prelude_c_major.wav"),
+    "style_example": ("the example of strings", "audio/string_acoustic/bach_prelude_c_major.wav"),
+    "hum_example": ("a synthetic hum", "hum/hum.ogg"),
 }
 TITLES = {
     "keyboard_acoustic": "piano", "guitar_acoustic": "acoustic guitar", "string_acoustic": "strings",
@@ -83,36 +89,54 @@ def run(arguments: argparse.Namespace) -> int:
 def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.Path:
     """Put the page, ONNX Runtime, the examples and the models of `models_path` into `folder`; the folder.
 
-    Models whose weights have not changed are not exported again. Files of models that are gone are removed.
+    It is built beside `folder` and takes its place when it is complete.
 
     Raises:
         InputError: there is no model that the page can use, or ONNX Runtime is not installed, or `folder` holds
             something else.
     """
     models = find_models(models_path)
-    folder = writable_folder(folder, "--folder")
+    folder = writable_folder(folder, "--folder").absolute()
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "models.json").is_file():
-        raise InputError(f"--folder: expected an empty folder or one with the page, found other files in {folder}")
+        raise InputError(f"--folder: {folder} holds other files than the page; an empty or new folder is needed")
     missing = [name for name in RUNTIME_FILES if not (RUNTIME / name).is_file()]
     if missing:
-        raise InputError(f"{RUNTIME}: expected {missing[0]}, found no such file: npm ci --prefix web")
-    files = [*PAGE, *(f"ort/{name}" for name in RUNTIME_FILES)]
-    for name in PAGE:
-        _copy(WEB / name, folder / name)
-    for name in RUNTIME_FILES:
-        _copy(RUNTIME / name, folder / "ort" / name)
+        raise InputError(f"{RUNTIME / missing[0]} is missing: npm ci --prefix web --ignore-scripts installs it")
+    start = f".{folder.name}."
+    remove_leftovers(folder.parent, start)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = (folder.with_name(f"{start}{process_mark()}{secrets.token_hex(3)}") for _ in range(2))
+    try:
+        _fill(beside, models)
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(old)
+            try:
+                beside.rename(folder)
+                return folder
+            except OSError:
+                if not folder.exists():
+                    raise
+            shutil.rmtree(old, ignore_errors=True)  # another process has built the page in the meantime
+    finally:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _fill(folder: pathlib.Path, models: dict[str, weights.Description]) -> None:
+    """Put everything into the new folder `folder`."""
+    files = {name: WEB / name for name in PAGE} | {f"ort/{name}": RUNTIME / name for name in RUNTIME_FILES}
+    examples = {entry: f"examples/{path.replace('/', '_')}" for entry, (_, path) in EXAMPLES.items()}
+    copied = {name: ROOT / "docs" / "examples" / EXAMPLES[entry][1] for entry, name in examples.items()}
+    for name, source in (files | copied).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    (folder / "models").mkdir()
     entries = [_export(name, description, folder) for name, description in models.items()]
     manifest: dict = {"models": sorted(entries, key=lambda entry: entry["in_channels"])}  # multitarget last
-    for entry, (title, instrument) in EXAMPLES.items():
-        name = f"examples/{instrument}.wav"
-        _copy(ROOT / "docs" / "examples" / "audio" / instrument / "bach_prelude_c_major.wav", folder / name)
-        manifest[entry] = {"title": title, "file": name}
-    for path in (folder / "models").glob("*.onnx"):
-        if path.stem not in models:
-            path.unlink()
-    manifest["files"] = ["./", "models.json", manifest["example"]["file"], *files]  # needed to start offline
+    manifest |= {entry: {"title": EXAMPLES[entry][0], "file": name} for entry, name in examples.items()}
+    manifest["files"] = ["./", "models.json", examples["example"], *files]  # needed to start offline
     write_json(folder / "models.json", manifest)
-    return folder
 
 
 def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description]:
@@ -137,50 +161,23 @@ def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description
     return models
 
 
-def _copy(source: pathlib.Path, destination: pathlib.Path) -> None:
-    """Copy a file with its date, whole or not at all, unless it is there already."""
-    if _is_current(destination, source):
-        return
-    with replacing(destination) as beside:
-        shutil.copyfile(source, beside)
-        _copy_date(source, beside)
-
-
-def _copy_date(source: pathlib.Path, made: pathlib.Path) -> None:
-    """Give `made` the date of `source`, by which `_is_current` knows it."""
-    os.utime(made, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
-
-
-def _is_current(made: pathlib.Path, source: pathlib.Path) -> bool:
-    return made.is_file() and made.stat().st_mtime_ns == source.stat().st_mtime_ns
-
-
 def _export(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
-    """Write the .onnx file of a model as export.py does; the model's entry in models.json.
-
-    With ``--float16`` if the model keeps the input's phase. A refined phase amplifies the rounding.
-    """
+    """Write the .onnx file of a model as ``export.py --float16`` does; the model's entry in models.json."""
     from conversion.converter import Settings
     from conversion.network import build_graph
 
-    exported = folder / "models" / f"{name}.onnx"
-    recommended = Settings().for_model(description)
-    if not _is_current(exported, description.path):
-        content = build_graph(description.path, float16=recommended.phase == "input").SerializeToString()
-        with replacing(exported) as beside:
-            beside.write_bytes(content)
-            _copy_date(description.path, beside)
+    content = build_graph(description.path, float16=True).SerializeToString()
+    (folder / "models" / f"{name}.onnx").write_bytes(content)
     origin, _, target = name.partition("_2_")
     is_multitarget = description.in_channels == 2
     return {
         "name": name,
         "origin": make_title(description.settings.get("origin") or origin),
         "title": "any instrument" if is_multitarget else make_title(target or name),
-        "file": f"models/{name}.onnx",
-        "bytes": exported.stat().st_size,
+        "file": urllib.parse.quote(f"models/{name}.onnx"),
+        "bytes": len(content),
         "in_channels": description.in_channels,
-        "phase": recommended.phase,
-        "input_level": recommended.input_level,
+        "input_level": Settings().for_model(description).input_level,
         "representation": description.representation.to_dict(),
     }
 
@@ -206,6 +203,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         ".svg": "image/svg+xml",
         ".wasm": "application/wasm",
         ".wav": "audio/wav",
+        ".ogg": "audio/ogg",
         "": "application/octet-stream",
     }
 
@@ -214,11 +212,32 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
-    def list_directory(self, path: str | os.PathLike) -> None:
-        self.send_error(404)
+    def send_head(self) -> io.BytesIO | None:
+        """The file that is asked for, after its headers; None if there is none or the browser holds the same."""
+        path = pathlib.Path(self.translate_path(self.path))
+        try:
+            content = (path / "index.html" if path.is_dir() else path).read_bytes()
+        except (OSError, ValueError):  # ValueError: a zero byte in the name
+            self.send_error(404)
+            return None
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
+        is_known = self.headers.get("If-None-Match") == tag
+        self.send_response(304 if is_known else 200)
+        self.send_header("ETag", tag)
+        if not is_known:
+            self.send_header("Content-Type", self.guess_type("x.html" if path.is_dir() else path))
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return None if is_known else io.BytesIO(content)
 
     def log_message(self, *arguments) -> None:
         """Requests are not logged."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # of a browser that no longer waits
+            super().handle_error(request, client_address)
 
 
 def make_server(folder: str | os.PathLike, port: int) -> http.server.ThreadingHTTPServer:
@@ -229,9 +248,9 @@ def make_server(folder: str | os.PathLike, port: int) -> http.server.ThreadingHT
     """
     handler = functools.partial(_Handler, directory=os.fspath(folder))
     try:
-        return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return _Server(("127.0.0.1", port), handler)
     except OSError as error:
-        raise InputError(f"--port: expected a free port, found {port}: {error.strerror}") from None
+        raise InputError(f"--port {port} cannot be used: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ async function drawSpectrogram({task, source, nSamples, settings}) {
 }
 
 /** Convert the recording; `inputGain` brings it to the network's level, and the output is divided by it. */
-async function convertRecording({task, model, settings, nSamples, nChannels, nStyleSamples, inputGain, nProcessors}) {
+async function convertRecording({task, model, nSamples, nChannels, nStyleSamples, inputGain, nProcessors}) {
   if (network?.model.file !== model.file) {
     await network?.release();
     network = null;
@@ -132,7 +132,7 @@ async function convertRecording({task, model, settings, nSamples, nChannels, nSt
   };
   for (let channel = 0; channel < nChannels; channel++) {
     const blocks = scale(readBlocks(task, "input", channel, nSamples), inputGain);
-    await send(task, channel, scale(convert(blocks, runNetwork, representation, settings), 1 / inputGain));
+    await send(task, channel, scale(convert(blocks, runNetwork, representation), 1 / inputGain));
   }
   return {type: "done"};
 }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import http.client
 import json
 import os
 import re
+import shutil
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -32,7 +37,7 @@ def runtime(tmp_path, monkeypatch):
 def models(tmp_path):
     for name, in_channels in (("keyboard_acoustic_2_any", 2), ("keyboard_acoustic_2_guitar_acoustic", 1)):
         (tmp_path / "models" / name).mkdir(parents=True)
-        settings = {"origin": "keyboard_acoustic", "phase": "griffinlim" if in_channels == 1 else "input"}
+        settings = {"origin": "keyboard_acoustic"}
         write_model(tmp_path / "models" / name / "generator.h5", in_channels, **settings)
     return tmp_path / "models"
 
@@ -40,9 +45,9 @@ def models(tmp_path):
 def test_the_folder_holds_the_page_and_the_networks_of_the_weights(runtime, models, tmp_path):
     folder = serve.build(models, tmp_path / "page")
     manifest = json.loads((folder / "models.json").read_text())
-    assert [(m["title"], m["origin"], m["in_channels"], m["phase"]) for m in manifest["models"]] == [
-        ("acoustic guitar", "piano", 1, "griffinlim"),
-        ("any instrument", "piano", 2, "input"),
+    assert [(m["title"], m["origin"], m["in_channels"]) for m in manifest["models"]] == [
+        ("acoustic guitar", "piano", 1),
+        ("any instrument", "piano", 2),
     ]
     for model in manifest["models"]:
         path = folder / model["file"]
@@ -55,18 +60,23 @@ def test_the_folder_holds_the_page_and_the_networks_of_the_weights(runtime, mode
     assert {path.name for path in folder.iterdir()} == {*serve.PAGE, "ort", "models", "examples", "models.json"}
 
 
-def test_only_changed_models_are_exported_again_and_those_that_are_gone_removed(runtime, models, tmp_path):
-    folder = serve.build(models, tmp_path / "page")
-    kept, gone = (folder / "models" / f"keyboard_acoustic_2_{target}.onnx" for target in ("guitar_acoustic", "any"))
-    kept.write_bytes(b"not written again")
-    os.utime(kept, ns=(0, (models / kept.stem / "generator.h5").stat().st_mtime_ns))
-    (models / gone.stem / "generator.h5").unlink()
+def test_a_build_is_whole_or_not_at_all(runtime, models, tmp_path, monkeypatch):
+    folder = tmp_path / "page"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(serve, "write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            serve.build(models, folder)
+    assert not folder.exists()
     serve.build(models, folder)
-    assert kept.read_bytes() == b"not written again"
-    assert not gone.exists()
-    os.utime(models / kept.stem / "generator.h5", ns=(0, 10**9))
-    serve.build(models, folder)
-    assert len(kept.read_bytes()) > 1000
+    shutil.rmtree(models / "keyboard_acoustic_2_any")
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # four builds at once
+        assert list(pool.map(lambda _: serve.build(models, folder), range(4))) == 4 * [folder]
+    assert [path.name for path in (folder / "models").iterdir()] == ["keyboard_acoustic_2_guitar_acoustic.onnx"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_what_the_page_does_not_run_is_left_out(models, write_hum2guitar, capsys):
@@ -137,6 +147,39 @@ def test_files_have_their_types_and_the_headers_for_isolation(address):
             assert "'unsafe-inline'" not in response.headers["Content-Security-Policy"]
 
 
+def test_a_file_is_sent_again_only_if_its_content_has_changed(address, tmp_path):
+    with urllib.request.urlopen(address + "/ort/x.wasm") as response:
+        tag = response.headers["ETag"]
+    request = urllib.request.Request(address + "/ort/x.wasm", headers={"If-None-Match": tag})
+    with pytest.raises(urllib.error.HTTPError, match="304"):
+        urllib.request.urlopen(request)
+    path = tmp_path / "page" / "ort" / "x.wasm"
+    modified = path.stat().st_mtime_ns
+    path.write_text("anew")
+    os.utime(path, ns=(modified, modified))
+    with urllib.request.urlopen(request) as response:
+        assert response.read() == b"anew"
+
+
+def test_odd_requests_and_dropped_connections_leave_no_traceback(address, tmp_path, capsys):
+    (tmp_path / "page" / "a #?%.onnx").write_text("odd")
+    with urllib.request.urlopen(address + "/a%20%23%3F%25.onnx") as response:
+        assert response.read() == b"odd"
+    host, port = address.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port))
+    connection.request("GET", "/%00")
+    assert connection.getresponse().status == 404
+    connection.close()
+    (tmp_path / "page" / "large").write_bytes(bytes(50_000_000))
+    with socket.create_connection((host, int(port))) as dropped:
+        dropped.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+        dropped.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        dropped.recv(10)
+    with urllib.request.urlopen(address + "/") as response:
+        assert response.status == 200
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("path", ["/ort/", "/../secret", "/%2e%2e/secret", "/missing"])
 def test_folders_and_what_is_outside_are_not_shown(address, path):
     with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -144,7 +187,7 @@ def test_folders_and_what_is_outside_are_not_shown(address, path):
 
 
 def test_a_port_that_is_taken_is_reported(address):
-    with pytest.raises(serve.InputError, match="free port"):
+    with pytest.raises(serve.InputError, match="--port"):
         serve.make_server(".", int(address.rpartition(":")[2]))
 
 

@@ -22,14 +22,6 @@ from web.serve import WEB
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="no Node.js (Debian: nodejs)")
 
-# Settings of a conversion in the page, and the same ones of predict.py. The first is the default.
-CONVERSIONS = {
-    "default": ({"overlap": 0.25, "phase": "input", "keepHighBand": False}, {}),
-    "no overlap": ({"overlap": 0, "phase": "input", "keepHighBand": False}, {"overlap": 0}),
-    "half overlap": ({"overlap": 0.5, "phase": "input", "keepHighBand": True}, {"overlap": 0.5, "high_band": "keep"}),
-    "Griffin-Lim": ({"overlap": 0.25, "phase": "griffinlim", "keepHighBand": False}, {"phase": "griffinlim"}),
-}
-
 
 class Fixtures:
     """Arrays in raw files, with a list of them that the tests in JavaScript read."""
@@ -76,17 +68,10 @@ def fixtures(tmp_path_factory):
     made.add("magnitude", by_frame(db_to_amplitude(level)))
     made.add("istft", np.concatenate(list(istft_blocks([bins], PUBLISHED))))
     made.add("fade_in", fade_in(64))
-    for name, (settings, ours) in CONVERSIONS.items():
-        converter = make_converter(bend, **ours)
-        # All of it, and around the lengths at which another frame or slice begins.
-        pieces = [(0, len(music)), (20_000, 700)]
-        if settings["phase"] == "input":  # refining the phase takes longer
-            pieces += [(20_000, 1), (0, 512 * 192), (0, 512 * 255 + 40)]
-        for start, length in pieces:
-            made.add(
-                f"converted, {name}, {length} samples", convert_audio(music[start : start + length], converter),
-                settings=settings, start=start,
-            )  # fmt: skip
+    # All of it, and around the lengths at which another frame or slice begins.
+    for start, length in ((0, len(music)), (20_000, 700), (20_000, 1), (0, 512 * 192), (0, 512 * 255 + 40)):
+        converted = convert_audio(music[start : start + length], make_converter(bend))
+        made.add(f"converted, {length} samples", converted, start=start)
     for name, seconds in {"long": 7, "short": 1}.items():
         audio, path = make_music(seconds, seed=1), made.folder / f"{name}.wav"
         audio[: len(audio) // 2] *= 0.1
