@@ -517,7 +517,7 @@ async function convert() {
       } else {
         const {channel, start, samples} = message;
         made.copyToChannel(samples, channel, start);
-        const seconds = (channel + (start + samples.length) / length) * duration / numberOfChannels;
+        const seconds = ((start + samples.length) / length) * duration;
         showProgress(seconds / duration, `${seconds.toFixed(0)} of ${duration.toFixed(0)} s`);
       }
     });

@@ -11,29 +11,69 @@ import {
 const BATCH_SIZE = 2; // slices that are predicted before audio is made of them
 const OVERLAP = 0.25; // share of a slice that is blended with the next one, the default of predict.py
 
-/** Convert mono audio to mono audio of the same length, at the sample rate of the representation.
+/** Convert channels to channels of the same length, at the sample rate of the representation.
  *
- * @param {AsyncIterable<Float32Array>} blocks the audio.
+ * The network hears the root mean square of the channels' magnitudes, and each channel gets the share of the prediction
+ * that it has of the input.
+ *
+ * @param {AsyncIterable<Float32Array>[]} channels audio in blocks, the same for all.
  * @param {(slice: Float32Array) => Promise<Float32Array>} network log levels [0, 1] of a slice to those of the target;
  *     both are nBins * nFrames values, all frames of the lowest bin first, as the network has them.
  * @param {object} representation from `makeRepresentation`.
- * @yields {Float32Array} the converted audio.
+ * @yields {Float32Array[]} the converted channels.
  */
-export async function* convert(blocks, network, representation) {
+export async function* convert(channels, network, representation) {
   let nSamples = 0;
-  async function* counted() {
+  async function* count(blocks) {
     for await (const block of blocks) {
       nSamples += block.length;
       yield block;
     }
   }
-  const spectra = predict(stftBlocks(counted(), representation), network, representation);
+  const [first, ...others] = channels;
+  const spectra = [count(first), ...others].map((blocks) => stftBlocks(blocks, representation));
+  const predicted = tee(predict(spectra, network, representation), channels.length);
+  const outputs = predicted.map((stream, i) => istftBlocks(pick(stream, i), representation));
   let nGiven = 0;
-  for await (const made of istftBlocks(spectra, representation)) {
-    const kept = made.subarray(0, nSamples - nGiven);
-    nGiven += kept.length;
-    if (kept.length) yield kept;
+  for await (const made of zip(outputs)) {
+    const kept = made.map((audio) => audio.subarray(0, nSamples - nGiven));
+    nGiven += kept[0].length;
+    if (kept[0].length) yield kept;
   }
+}
+
+// --- streams ---------------------------------------------------------------------------------------------------------
+
+/** What several streams of the same length give, side by side. */
+async function* zip(streams) {
+  for (;;) {
+    const values = [];
+    for (const stream of streams) { // one after the other, as the worker reads one block at a time
+      const {value, done} = await stream.next();
+      if (done) return;
+      values.push(value);
+    }
+    yield values;
+  }
+}
+
+/** `n` streams of what one gives. */
+function tee(stream, n) {
+  const queues = Array.from({length: n}, () => []);
+  return queues.map(async function* take(queue) {
+    for (;;) {
+      if (!queue.length) {
+        const {value, done} = await stream.next();
+        if (done) return;
+        for (const other of queues) other.push(value);
+      }
+      yield queue.shift();
+    }
+  });
+}
+
+async function* pick(stream, index) {
+  for await (const values of stream) yield values[index];
 }
 
 // --- STFT and inverse ------------------------------------------------------------------------------------------------
@@ -137,7 +177,10 @@ function concatenate(arrays, Type) {
 
 // --- the network -----------------------------------------------------------------------------------------------------
 
-/** Predict the spectra of the target in overlapping slices, whose log levels are blended; the phase is the input's. */
+/** Predict the spectra of the target in overlapping slices, whose log levels are blended; the phase is the input's.
+ *
+ * @yields {object[]} the spectrum of each channel.
+ */
 async function* predict(spectra, network, representation) {
   const {nBins, nFrames, amin, magnitudeScale} = representation;
   const nOverlap = OVERLAP * nFrames;
@@ -145,9 +188,14 @@ async function* predict(spectra, network, representation) {
   const rising = fadeIn(nOverlap);
   let carried = new Float32Array(nOverlap * nBins); // weighted end of the last slice; the next one adds to it
   let isFirst = true;
-  for await (const [spectrum, isLast] of regroupFrames(spectra, BATCH_SIZE * hop, nOverlap)) {
-    const level = amplitudeToLevel(magnitudes(spectrum, magnitudeScale), amin);
-    const nSlices = Math.max(1, Math.ceil((spectrum.n - nOverlap) / hop));
+  for await (const pieces of zip(spectra.map((stream) => regroupFrames(stream, BATCH_SIZE * hop, nOverlap)))) {
+    const isLast = pieces[0][1];
+    const channels = pieces.map(([spectrum]) => spectrum);
+    const {n} = channels[0];
+    const own = channels.map((spectrum) => magnitudes(spectrum, magnitudeScale));
+    const heard = rootMeanSquare(own);
+    const level = amplitudeToLevel(heard, amin);
+    const nSlices = Math.max(1, Math.ceil((n - nOverlap) / hop));
     const blended = new Float32Array(((nSlices - 1) * hop + nFrames) * nBins);
     blended.set(carried);
     for (let i = 0; i < nSlices; i++) {
@@ -162,14 +210,27 @@ async function* predict(spectra, network, representation) {
         for (let k = 0; k < nBins; k++) blended[at + k] += weight * output[k * nFrames + t];
       }
     }
-    const nFinal = isLast ? spectrum.n : nSlices * hop;
+    const nFinal = isLast ? n : nSlices * hop;
     const magnitude = levelToAmplitude(blended.subarray(0, nFinal * nBins), amin);
-    const {n, re, im} = unit(cutFrames(spectrum, 0, nFinal));
-    const withMagnitude = (part) => part.map((value, i) => (value * magnitude[i]) / magnitudeScale);
-    yield {n, nBins, re: withMagnitude(re), im: withMagnitude(im)};
+    yield channels.map((spectrum, channel) => {
+      const {re, im} = unit(cutFrames(spectrum, 0, nFinal));
+      const shares = own[channel];
+      for (let i = 0; i < re.length; i++) {
+        const factor = (magnitude[i] / magnitudeScale) * (heard[i] > 0 ? shares[i] / heard[i] : 1);
+        re[i] *= factor;
+        im[i] *= factor;
+      }
+      return {n: nFinal, nBins, re, im};
+    });
     carried = blended.slice(nFinal * nBins, (nFinal + nOverlap) * nBins);
     isFirst = false;
   }
+}
+
+/** The root mean square over the channels. */
+function rootMeanSquare(channels) {
+  if (channels.length === 1) return channels[0];
+  return channels[0].map((_, i) => Math.sqrt(channels.reduce((sum, own) => sum + own[i] ** 2, 0) / channels.length));
 }
 
 /** The network's output for the slice that starts at frame `start`; digital silence is not given to the network. */

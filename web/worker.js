@@ -85,22 +85,28 @@ async function* scale(blocks, factor) {
   for await (const block of blocks) yield block.map((value) => value * factor);
 }
 
-/** Send the samples of a channel to the page. */
-async function send(task, channel, blocks) {
+/** Send the samples of channels, times `gain`, to the page. */
+async function send(task, pieces, {gain = 1, firstChannel = 0}) {
   let start = 0;
-  for await (const samples of blocks) {
+  for await (const channels of pieces) {
     await check(task);
-    const copy = samples.slice(); // of its own buffer, which is handed over
-    post({type: "made", task, channel, start, samples: copy}, [copy.buffer]);
-    start += samples.length;
+    channels.forEach((samples, i) => {
+      const copy = samples.map((value) => gain * value); // of its own buffer, which is handed over
+      post({type: "made", task, channel: firstChannel + i, start, samples: copy}, [copy.buffer]);
+    });
+    start += channels[0].length;
   }
+}
+
+async function* alone(blocks) {
+  for await (const block of blocks) yield [block];
 }
 
 /** Read a wav file, at the page's sample rate; more than two channels become their mean. */
 async function decodeWav({task, file, header, nChannels, sampleRate}) {
   for (let channel = 0; channel < nChannels; channel++) {
     const blocks = readChannel(file, header, header.nChannels === nChannels ? channel : null);
-    await send(task, channel, resample(blocks, header.sampleRate, sampleRate));
+    await send(task, alone(resample(blocks, header.sampleRate, sampleRate)), {firstChannel: channel});
   }
   return {type: "done"};
 }
@@ -130,9 +136,9 @@ async function convertRecording({task, model, nSamples, nChannels, nStyleSamples
     await check(task);
     return network.run(slice, style);
   };
-  for (let channel = 0; channel < nChannels; channel++) {
-    const blocks = scale(readBlocks(task, "input", channel, nSamples), inputGain);
-    await send(task, channel, scale(convert(blocks, runNetwork, representation), 1 / inputGain));
-  }
+  const channels = Array.from({length: nChannels}, (_, channel) => {
+    return scale(readBlocks(task, "input", channel, nSamples), inputGain);
+  });
+  await send(task, convert(channels, runNetwork, representation), {gain: 1 / inputGain});
   return {type: "done"};
 }

@@ -72,6 +72,10 @@ def fixtures(tmp_path_factory):
     for start, length in ((0, len(music)), (20_000, 700), (20_000, 1), (0, 512 * 192), (0, 512 * 255 + 40)):
         converted = convert_audio(music[start : start + length], make_converter(bend))
         made.add(f"converted, {length} samples", converted, start=start)
+    second = 0.3 * music[::-1] + 0.1 * music
+    made.add("second", second)
+    blocks = make_converter(bend).convert_channels([np.stack([music, second], axis=1)], 2)
+    made.add("converted, the second of two channels", np.concatenate(list(blocks))[:, 1], start=0, second=True)
     for name, seconds in {"long": 7, "short": 1}.items():
         audio, path = make_music(seconds, seed=1), made.folder / f"{name}.wav"
         audio[: len(audio) // 2] *= 0.1

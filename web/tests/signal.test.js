@@ -47,6 +47,10 @@ async function* blocksOf(audio, lengths = [1000, 3, 40_000]) {
   }
 }
 
+async function* channel(stream, index) {
+  for await (const channels of stream) yield channels[index];
+}
+
 async function join(stream) {
   const pieces = [];
   for await (const piece of stream) pieces.push(Array.from(piece));
@@ -116,11 +120,12 @@ async function bend(slice) {
   return slice.map((level, i) => level ** 2 * (0.5 + (0.5 * (i % n)) / n));
 }
 
-for (const [name, {start, shape}] of Object.entries(fixtures.arrays)) {
+for (const [name, {start, shape, second}] of Object.entries(fixtures.arrays)) {
   if (!name.startsWith("converted")) continue;
   test(name, async () => {
     const music = read("music").subarray(start, start + shape[0]);
-    const converted = await join(convert(blocksOf(music), bend, representation));
+    const channels = second ? [blocksOf(music), blocksOf(read("second"))] : [blocksOf(music)];
+    const converted = await join(channel(convert(channels, bend, representation), second ? 1 : 0));
     assertNear(converted, read(name), -80);
   });
 }
