@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--seed",
         type=count,
-        help="with --dataset: as given to the train script (default: as recorded with the model, or 0); also seeds "
-        "Griffin-Lim's noise (default: 0)",
+        help="with --dataset: as given to the train script (default: as recorded with the model, or 0)",
     )
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
     add(
@@ -73,7 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--phase", choices=("auto", *PHASES), default="auto", help="as in predict.py")
     add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
-    add("--reference_iterations", type=count, default=32, help="iterations of Griffin-Lim in the reference row")
+    add(
+        "--keep_level",
+        action="store_true",
+        help="measure outputs at their own level; by default they are brought to the target's loudness first",
+    )
     add(
         "--plot_format",
         choices=plots.FORMATS,
@@ -104,7 +107,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
         return alignment.check_folder(arguments.check)
     writable_folder(arguments.output, "--output")
-    from conversion.converter import Settings, shared_frames
+    from conversion.converter import Settings
     from evaluation import comparison, report, selection
 
     described = comparison.describe_models(arguments.model)
@@ -144,10 +147,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         pairs,
         models,
         representation,
-        arguments.reference_iterations,
-        arguments.seed or 0,
-        shared_frames(arguments.overlap, representation),
-        left_out if len(pairs) > 1 else None,  # a single pair that cannot be read is an error of the command
+        arguments.keep_level,
+        left_out=left_out if len(pairs) > 1 else None,  # a single pair that cannot be read is an error of the command
     )
     names = [model.name for model in models]
     for result in results:

@@ -1,17 +1,19 @@
 """Models and reference rows compared with true targets: pairs in, metrics out, and summaries over all pairs.
 
 A *column* is one way to make an output from a pair: the four references, which give a number its meaning, and the
-models. Every output is compared with the pair's target at the level it comes out with; nothing is normalised.
-A pair is held in memory: about 250 MB a minute of audio with the references and one model.
+models. Every output is compared with the pair's target. A pair is held in memory, about 250 MB a minute of audio with
+the references and one model, so at most `MAX_SECONDS` of it.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -27,7 +29,7 @@ from conversion.phase import Chunk, apply_phase
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from evaluation.selection import Pair
-from sound.files import read_audio
+from sound.files import read_blocks
 
 REFERENCES = {
     "copy": "copy the input",
@@ -36,7 +38,7 @@ REFERENCES = {
     "bypass": "target through the transform",
 }
 N_RESAMPLES = 2000  # of the bootstrap
-LONG_SECONDS, MIN_BYTES = 300, 500  # 500 bytes a second are 4 kbit/s; the lowest rates of opus are above
+MAX_SECONDS = 300  # of a recording that are evaluated
 CHUNK_FRAMES = 1024  # frames that Griffin-Lim refines at a time
 
 
@@ -49,14 +51,12 @@ class Model:
         path: its weights file.
         summary: one line about it, from the weights file.
         convert: function of (origin audio, pair) that returns the output audio at the evaluation's sample rate.
-        is_sliced: whether its output is made of slices of the representation's frames, which may leave seams.
     """
 
     name: str
     path: pathlib.Path
     summary: str
     convert: Callable[[np.ndarray, Pair], np.ndarray]
-    is_sliced: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Result:
         pair: names and files.
         seconds: length of the target.
         values: column: {metric: value}.
+        target: attack and flutter of the target itself, as `metrics.measure_target` gives them.
         notes: what a reader has to know: different lengths, silence.
         audios: "origin", "target" and each column: audio ``(n_samples,)``, all of the same length.
     """
@@ -74,6 +75,7 @@ class Result:
     pair: Pair
     seconds: float
     values: dict[str, dict[str, float]]
+    target: dict[str, float]
     notes: list[str]
     audios: dict[str, np.ndarray]
 
@@ -159,7 +161,6 @@ def load_models(
             return Model(
                 name, description.path, description.summary,
                 lambda audio, _: convert_audio(audio, converter, sample_rate),
-                is_sliced=description.system == "pix2pix",
             )  # fmt: skip
         network = load_network(description.path, gpu)  # once for all styles
 
@@ -181,9 +182,8 @@ def evaluate(
     pairs: Sequence[Pair],
     models: Sequence[Model],
     representation: Representation = PUBLISHED,
+    keep_level: bool = False,
     griffinlim_iterations: int = 32,
-    seed: int = 0,
-    n_overlap: int = 0,
     left_out: list[tuple[str, str]] | None = None,
 ) -> Iterator[Result]:
     """Evaluate one pair after another, with a progress bar if stderr is a terminal.
@@ -192,9 +192,8 @@ def evaluate(
         pairs: of `evaluation.selection`.
         models: columns after the references.
         representation: of the metrics and references.
+        keep_level: measure outputs at their own level, not at the target's loudness.
         griffinlim_iterations: of the reference with Griffin-Lim.
-        seed: of the noise that Griffin-Lim starts from.
-        n_overlap: frames that neighbouring slices of the models share, where the seam score looks.
         left_out: list to which (name, reason) of every pair that cannot be read is appended; if None, such a pair
             raises its InputError.
 
@@ -206,7 +205,7 @@ def evaluate(
     for pair in tqdm(pairs, desc="evaluating", unit="pair", disable=None, leave=False):
         try:
             with concerning_one_file(pair.name):
-                result = evaluate_pair(pair, models, representation, griffinlim_iterations, seed, n_overlap)
+                result = evaluate_pair(pair, models, representation, keep_level, griffinlim_iterations)
             yield result
         except InputError as error:
             if left_out is None:
@@ -218,9 +217,8 @@ def evaluate_pair(
     pair: Pair,
     models: Sequence[Model],
     representation: Representation = PUBLISHED,
+    keep_level: bool = False,
     griffinlim_iterations: int = 32,
-    seed: int = 0,
-    n_overlap: int = 0,
 ) -> Result:
     """All columns of one pair; see `evaluate`.
 
@@ -237,39 +235,29 @@ def evaluate_pair(
     audios = {"origin": origin, "target": target}
     # FFTs and array arithmetic release the GIL, so threads use all cores without copies of the audio.
     with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        references = threads.submit(make_references, origin, target, representation, griffinlim_iterations, seed)
+        references = threads.submit(make_references, origin, target, representation, griffinlim_iterations)
         outputs = {model.name: _convert(model, origin, pair) for model in models}
         audios |= references.result() | outputs
         # One thread per matrix product: more would compete with these threads and change the order of summation, and
         # equal recordings must give equal numbers.
         with threadpoolctl.threadpool_limits(1):
             reference = metrics.analyse(target, representation)
-
-            def compare(name: str) -> dict[str, float]:
-                shared = None if name in unsliced else n_overlap
-                return metrics.compare_features(metrics.analyse(audios[name], representation), reference, shared)
-
-            unsliced = {model.name for model in models if not model.is_sliced}
             columns = [*REFERENCES, *outputs]
-            values = dict(zip(columns, threads.map(compare, columns), strict=True))
-    return Result(pair, n_target / rate, values, notes, audios)
+            values = threads.map(lambda name: metrics.measure(audios[name], reference, keep_level), columns)
+            values = dict(zip(columns, values, strict=True))
+            return Result(pair, n_target / rate, values, metrics.measure_target(reference), notes, audios)
 
 
 def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:
-    """The recording at `path` at `sample_rate`, whole.
-
-    Raises:
-        InputError: as `read_audio`, or it is long and its file so small that it can hold little but silence. Each
-            second takes 5 MB here.
-    """
-    audio = read_audio(path, sample_rate)
-    seconds, size = len(audio) / sample_rate, path.stat().st_size
-    if seconds > LONG_SECONDS and size < MIN_BYTES * seconds:
-        raise InputError(
-            f"{path}: expected {MIN_BYTES} bytes or more for each second of a recording longer than {LONG_SECONDS} s, "
-            f"found {size} bytes for {seconds:.0f} s"
-        )
-    return audio
+    """The first `MAX_SECONDS` of the recording at `path` at `sample_rate`."""
+    blocks, n_samples, n_wanted = [], 0, MAX_SECONDS * sample_rate
+    with contextlib.closing(read_blocks(path, sample_rate)) as recording:
+        for block in recording:
+            blocks.append(block)
+            n_samples += len(block)
+            if n_samples >= n_wanted:
+                break
+    return np.concatenate(blocks)[:n_wanted]
 
 
 def _convert(model: Model, origin: np.ndarray, pair: Pair) -> np.ndarray:
@@ -284,7 +272,6 @@ def make_references(
     target: np.ndarray,
     representation: Representation = PUBLISHED,
     griffinlim_iterations: int = 32,
-    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """The outputs of `REFERENCES` by name, for an origin and a target ``(n_samples,)`` of the same length.
 
@@ -300,7 +287,7 @@ def make_references(
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
     magnitude = db_to_amplitude(level, representation.amin)
     input_phase = forward_transform(origin, representation)[1]
-    estimated_phase = _griffin_lim(magnitude, representation, griffinlim_iterations, seed)
+    estimated_phase = _griffin_lim(magnitude, representation, griffinlim_iterations)
     return {
         "copy": origin.copy(),
         "input_phase": inverse_transform(magnitude, input_phase, len(target), representation),
@@ -309,9 +296,9 @@ def make_references(
     }
 
 
-def _griffin_lim(magnitude: np.ndarray, representation: Representation, iterations: int, seed: int) -> np.ndarray:
-    """Phase ``(n_bins, n_frames)`` for a magnitude, starting from noise."""
-    rng = np.random.default_rng(seed)
+def _griffin_lim(magnitude: np.ndarray, representation: Representation, iterations: int) -> np.ndarray:
+    """Phase ``(n_bins, n_frames)`` for a magnitude, starting from noise, always the same."""
+    rng = np.random.default_rng(0)
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, magnitude.shape[1], CHUNK_FRAMES):
@@ -330,6 +317,8 @@ def _describe_oddities(origin: np.ndarray, target: np.ndarray, sample_rate: int)
         longer = "target" if difference > 0 else "origin"
         notes.append(f"the {longer} is {abs(difference):.3f} s longer; the other was padded with silence")
     for name, audio in (("origin", origin), ("target", target)):
+        if len(audio) == MAX_SECONDS * sample_rate:
+            notes.append(f"the first {MAX_SECONDS} s of the {name} were evaluated")
         peak = float(np.abs(audio).max())
         if peak < 1e-3:
             notes.append(
@@ -348,7 +337,8 @@ def summarise(
 
     The interval is the percentile bootstrap (Efron, 1979): the 2.5th and 97.5th percentile of the means of 2000 data
     sets whose pieces are drawn with replacement, the same ones for every column and metric. A piece is drawn with all
-    its pairs (voices, variations), because these are not independent of each other.
+    its pairs (voices, variations), because these are not independent of each other. Values that are NaN, such as the
+    attack of a piece without isolated onsets, do not count.
 
     Args:
         values: of each `Result`.
@@ -357,28 +347,20 @@ def summarise(
     """
     names = [(column, metric) for column in values[0] for metric in values[0][column]]
     table = np.array([[of_pair[column][metric] for column, metric in names] for of_pair in values])
+    known = np.isfinite(table)
     piece_of = np.arange(len(values)) if pieces is None else np.unique(pieces, return_inverse=True)[1]
-    counts = np.bincount(piece_of).astype(float)  # pairs of each piece
-    sums = np.zeros((len(counts), len(names)))
-    np.add.at(sums, piece_of, table)
-    low, high = np.full((2, len(names)), np.nan)
-    if len(counts) > 1:
-        from scipy import stats
-
-        known = np.isfinite(table).all(axis=0)  # what is not made of slices has no seam score
-        low[known], high[known] = stats.bootstrap(
-            (sums[:, known].T, counts[np.newaxis]),
-            lambda total, n, axis: total.sum(axis) / n.sum(axis),
-            n_resamples=N_RESAMPLES,
-            batch=100,
-            axis=-1,
-            paired=True,
-            vectorized=True,
-            method="percentile",
-            rng=seed,
-        ).confidence_interval
+    n_pieces = piece_of.max() + 1
+    sums, counts = np.zeros((2, n_pieces, len(names)))  # of each piece
+    np.add.at(sums, piece_of, np.where(known, table, 0))
+    np.add.at(counts, piece_of, known)
+    # How often each piece is drawn into each data set.
+    draws = np.random.default_rng(seed).multinomial(n_pieces, np.full(n_pieces, 1 / n_pieces), N_RESAMPLES)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing, which are NaN
+        low, high = np.nanpercentile((draws @ sums) / (draws @ counts), [2.5, 97.5], axis=0)
+        low, high = np.where((counts > 0).sum(axis=0) > 1, [low, high], np.nan)
+        numbers = np.stack([sums.sum(axis=0) / counts.sum(axis=0), np.nanmedian(table, axis=0), low, high], axis=1)
     summary: dict[str, dict[str, Statistics]] = {}
-    numbers = np.stack([table.mean(axis=0), np.median(table, axis=0), low, high], axis=1)
     for (column, metric), row in zip(names, numbers.tolist(), strict=True):
         summary.setdefault(column, {})[metric] = Statistics(*row)
     return summary

@@ -1,15 +1,17 @@
-"""How close two recordings are: nine metrics with their formulas.
+"""How close two recordings are: the metrics with their formulas.
 
 Every metric compares an output with a target and has a best value, which a recording compared with itself reaches
 exactly. Arrays in, numbers out; no randomness, no state. `compare` returns all of them for two audios; `analyse` and
-`compare_features` do the same in two steps, so that a target is analysed once for many outputs.
+`measure` do the same in two steps, so that a target is analysed once for many outputs.
 
 Rules for all of them:
 
 * Length: the shorter recording is padded with silence, so that a missing end counts as an error.
-* Level: absolute. Nothing is normalised: a copy at half the level is not the same recording.
-* Silence: every metric treats everything below some floor as the same silence, so that there is no logarithm of zero,
-  no division by zero, and every value is finite. For two silent recordings all metrics are at their best.
+* Level: the output is first brought to the target's loudness. The gain for that is a metric of its own, and all others
+  are measured after it (or, with `keep_level`, without it).
+* Silence: every metric treats everything below some floor as the same silence, so that there is no logarithm of zero
+  and no division by zero. For two silent recordings all metrics are at their best, or NaN where there is nothing to
+  measure.
 * Magnitudes are ``2 * abs(S) / sum(window)``: a full-scale sine peaks near 1, which is 0 dB.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +27,13 @@ from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 
 FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 ONSET_WINDOW = 0.05  # seconds
-SEAM_PLACES = 5  # where to look for a seam within the frames that two slices share
 PITCHES = np.arange(33, 97)  # MIDI: A1 (55 Hz) to C7 (2093 Hz)
+HOP = 512  # of loudness, onsets and held partials
+ATTACK_BAND = (1000, 6000)  # Hz: plucks and hammers are heard here, and no fundamental reaches it
+ISOLATED = 0.1  # seconds without another onset before and after an attack that is measured
+HELD_RANGE_DB = 45.0  # below the maximum, within which a partial is held
+AWAY_FROM_ONSETS = 0.06  # seconds
+BRIGHT_HZ = 4000
 _MEL_BANDS = 128
 _FLOOR_DB = -80.0  # of LSD, chroma, loudness
 BLOCK_VALUES = 2**18  # in one block of frames: one or two megabytes, which fit into the processor's cache
@@ -39,9 +47,9 @@ class Metric:
         name: key in tables and files.
         label: name for people.
         unit: of the value; empty if it has none.
-        better: "lower" or "higher".
+        better: "lower", "higher", or "nearer 0" for a difference with a sign.
         best: the value of a recording against itself.
-        function: of (features of the output, features of the target, `n_overlap` of `compare`).
+        function: of (features of the output, features of the target).
     """
 
     name: str
@@ -49,7 +57,11 @@ class Metric:
     unit: str
     better: str
     best: float
-    function: Callable[[Features, Features, int | None], float]
+    function: Callable[[Features, Features], float]
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Whether one value is better than another one: nearer to the best."""
+        return abs(value - self.best) < abs(other - self.best)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +77,8 @@ class Features:
         pitches: which of `PITCHES` sound, bool ``(len(PITCHES), n)``.
         onsets: in seconds, ``(n_onsets,)``.
         loudness: A-weighted level in dB, ``(n,)``.
+        held: second differences of the level of held partials.
+        envelope: level from 1 to 6 kHz at `envelope_rate` values a second, ``(n,)``.
     """
 
     audio: np.ndarray
@@ -75,28 +89,44 @@ class Features:
     pitches: np.ndarray
     onsets: np.ndarray
     loudness: np.ndarray
+    held: HeldPartials
+    envelope: np.ndarray
+    envelope_rate: float
+
+
+class HeldPartials(NamedTuple):
+    """Peaks of three frames in a row: when, in seconds, and the second difference of their level in dB; ``(n,)``."""
+
+    times: np.ndarray
+    differences: np.ndarray
 
 
 def compare(
-    output: np.ndarray, target: np.ndarray, representation: Representation = PUBLISHED, n_overlap: int | None = 0
+    output: np.ndarray, target: np.ndarray, representation: Representation = PUBLISHED, keep_level: bool = False
 ) -> dict[str, float]:
     """Every metric of `METRICS` for two audios ``(n_samples,)`` at the representation's sample rate, by name.
 
-    The shorter one is padded with silence.
-
-    Args:
-        output, target: the audios.
-        representation: settings of the magnitude.
-        n_overlap: frames that neighbouring slices of the output share; None if it is not made of slices, and then its
-            seam score is NaN.
+    The shorter one is padded with silence. `keep_level` measures the output at its own level.
     """
     output, target = pad_to_longest(output, target)
-    return compare_features(analyse(output, representation), analyse(target, representation), n_overlap)
+    return measure(output, analyse(target, representation), keep_level)
 
 
-def compare_features(output: Features, target: Features, n_overlap: int | None = 0) -> dict[str, float]:
-    """Every metric of `METRICS` for two analysed recordings of the same length, by name; see `compare`."""
-    return {metric.name: float(metric.function(output, target, n_overlap)) for metric in METRICS}
+def measure(output: np.ndarray, target: Features, keep_level: bool = False) -> dict[str, float]:
+    """Every metric of `METRICS` for audio ``(n_samples,)`` beside an analysed target of the same length, by name."""
+    _, loudness, _ = _analyse_long_windows(output, target.representation.sample_rate)
+    gain = missing_gain(loudness, target.loudness)
+    scaled = output if keep_level else output * np.float32(10 ** (gain / 20))
+    features = analyse(scaled, target.representation)
+    return {"gain": gain, **{m.name: float(m.function(features, target)) for m in METRICS if m.name != "gain"}}
+
+
+def measure_target(target: Features) -> dict[str, float]:
+    """What attack and flutter of a target are themselves, in ms and dB; outputs are given as differences from them."""
+    return {
+        "attack": float(_median(rise_times(target, isolated(target.onsets)))),
+        "flutter": float(_median(flutter_differences(target, target.onsets))),
+    }
 
 
 def pad_to_longest(*audios: np.ndarray) -> list[np.ndarray]:
@@ -109,10 +139,13 @@ def analyse(audio: np.ndarray, representation: Representation = PUBLISHED) -> Fe
     """`Features` of audio ``(n_samples,)`` at the representation's sample rate."""
     audio = np.asarray(audio, np.float32)
     rate = representation.sample_rate
-    mel, loudness = _mel_and_loudness(audio, rate)
+    mel, loudness, held = _analyse_long_windows(audio, rate)
     chroma, pitches = _chroma_and_pitches(audio, rate)
     magnitude, _ = forward_transform(audio, representation)
-    return Features(audio, representation, magnitude, mfcc(mel), chroma, pitches, find_onsets(mel, rate), loudness)
+    return Features(
+        audio, representation, magnitude, mfcc(mel), chroma, pitches, find_onsets(mel, rate), loudness, held,
+        *_attack_envelope(audio, rate),
+    )  # fmt: skip
 
 
 # --- the metrics ------------------------------------------------------------------------------------------------------
@@ -130,14 +163,14 @@ def network_mae(output: np.ndarray, target: np.ndarray, amin: float = PUBLISHED.
     return 2 * float(np.mean(np.abs(levels[0] - levels[1]), dtype=np.float64))
 
 
-def log_spectral_distance(output: np.ndarray, target: np.ndarray) -> float:
+def log_spectral_distance(output: np.ndarray, target: np.ndarray, floor_db: float = _FLOOR_DB) -> float:
     """Log-spectral distance in dB of two magnitudes ``(n_bins, n_frames)``. Lower is better.
 
     ``mean_t sqrt(mean_k (20 log10(Y / X))^2)``: the root mean square over the bins, then the mean over the frames
-    (Gray & Markel, "Distance measures for speech processing", 1976; Rabiner & Juang, 1993). Magnitudes below -80 dB
-    of full scale are taken as -80 dB.
+    (Gray & Markel, "Distance measures for speech processing", 1976; Rabiner & Juang, 1993). Magnitudes below the
+    floor, in dB of full scale, are taken as the floor.
     """
-    floor = 10 ** (_FLOOR_DB / 20)
+    floor = 10 ** (floor_db / 20)
     levels = [20 * np.log10(np.maximum(magnitude, floor)) for magnitude in (output, target)]
     return float(np.mean(np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=0)), dtype=np.float64))
 
@@ -185,7 +218,7 @@ def pitch_jaccard_distance(output: np.ndarray, target: np.ndarray) -> float:
 
     ``mean_t 1 - |A and B| / |A or B|``, where A and B are the pitches that sound in frame t (Cífka et al.,
     "Self-supervised VQ-VAE for one-shot music style transfer", 2021, section 5.1). Frames in which nothing sounds in
-    either are left out; if nothing sounds at all: 0. The rolls are those of `estimate_pitches`.
+    either are left out; if nothing sounds at all: 0. The rolls are those of `analyse`.
     """
     union = (output | target).sum(axis=0)
     common = (output & target).sum(axis=0)
@@ -215,89 +248,84 @@ def loudness_difference(output: np.ndarray, target: np.ndarray) -> float:
     return float(np.mean(np.abs(output - target), dtype=np.float64))
 
 
-def seam_score(
-    audio: np.ndarray, representation: Representation = PUBLISHED, period_frames: int = 256, offset: int = 0
-) -> float:
-    """Mean jump of level at slice borders divided by the mean jump elsewhere, of audio ``(n_samples,)``.
+def missing_gain(output: np.ndarray, target: np.ndarray) -> float:
+    """Gain in dB that brings an output to the target's loudness, from two loudness curves ``(n_frames,)``.
 
-    1: borders are like any other place; 1.05: jumps there are 5 % greater. The jump at frame t is the mean over the
-    bins of ``|L_t - L_(t-1)|``, where L is the log level of `data.amplitude_to_db`. Borders are the frames
-    ``offset + i * period_frames``, i >= 1 (i >= 0 if `offset` > 0). Without borders, or for silence: 1. This measure
-    is the project's own. An onset that happens to fall on a border counts as a seam, so compare with the score of the
-    target, or use a sound without onsets.
+    The median over frames of ``L_x - L_y``, where neither is silent; 0 if there are no such frames.
     """
-    magnitude, _ = forward_transform(np.asarray(audio, np.float32), representation)
-    return _seam_score(magnitude, representation.amin, period_frames, offset)
+    sounding = (output > _FLOOR_DB) & (target > _FLOOR_DB)
+    return float(np.median((target - output)[sounding])) if sounding.any() else 0.0
 
 
-def _seam_score(magnitude: np.ndarray, amin: float, period_frames: int = 256, offset: int = 0) -> float:
-    """`seam_score` of a magnitude ``(n_bins, n_frames)``."""
-    return _jump_ratio(_jumps(magnitude, amin), period_frames, offset)
+def brightness_difference(output: Features, target: Features) -> float:
+    """Level above 4 kHz in dB, within the network's band, minus the target's: below 0 the output is too dull.
 
-
-def _jumps(magnitude: np.ndarray, amin: float) -> np.ndarray:
-    """Mean jump of level from frame t to t + 1, ``(n_frames - 1,)``, of a magnitude ``(n_bins, n_frames)``."""
-    return np.abs(np.diff(amplitude_to_db(magnitude, amin), axis=1)).mean(axis=0, dtype=np.float64)
-
-
-def _jump_ratio(jumps: np.ndarray, period_frames: int, offset: int) -> float:
-    """The `seam_score` of jumps ``(n_frames - 1,)``."""
-    frames = np.arange(1, len(jumps) + 1)  # jumps[t - 1] is the jump from t - 1 to t
-    border = (frames - offset) % period_frames == 0
-    if not border.any() or border.all():
-        return 1.0
-    at_borders, elsewhere = jumps[border].mean(), jumps[~border].mean()
-    if elsewhere > 0:
-        return float(at_borders / elsewhere)
-    return float("inf") if at_borders > 0 else 1.0
-
-
-def relative_seam_score(output: Features, target: Features, n_overlap: int | None = 0) -> float:
-    """`seam_score` of the output divided by that of the target, at least 1. Lower is better.
-
-    Slices start ``n_frames - n_overlap`` frames apart and are blended over the `n_overlap` frames they share; the score
-    is the greatest of those at `SEAM_PLACES` places within these frames. None for `n_overlap` (no slices) gives NaN.
-    Dividing by the target's score forgives onsets that fall on a border in both.
+    ``10 log10(P_y / P_x)`` of the mean power of the bins from 4 kHz, at least -80 dB. NaN for a band that ends there.
     """
-    if n_overlap is None:
-        return float("nan")
-    jumps = [_jumps(f.magnitude, f.representation.amin) for f in (output, target)]
-    period = target.representation.n_frames - n_overlap
-    offsets = np.unique(np.linspace(0, n_overlap, SEAM_PLACES).round().astype(int))
-    return max(_divide_scores(*(_jump_ratio(j, period, offset) for j in jumps)) for offset in offsets)
+    first = int(np.ceil(BRIGHT_HZ / target.representation.bin_hz))
+    power = (np.mean(np.square(f.magnitude[first:], dtype=np.float64)) for f in (output, target))
+    of_output, of_target = (10 * np.log10(max(p, 10 ** (_FLOOR_DB / 10))) for p in power)
+    return float(of_output - of_target)
 
 
-def _divide_scores(score: float, of_target: float) -> float:
-    """One `seam_score` divided by another, at least 1 and finite."""
-    if not np.isfinite(of_target) or of_target == 0:
-        return 1.0 if score == of_target or of_target > 0 else max(1.0, score)
-    return max(
-        1.0, min(score, 1e6) / of_target
-    )  # the score is infinite for an output that is constant except at a border
+def attack_difference(output: Features, target: Features) -> float:
+    """Rise time of the output's attacks in ms minus that of the target's: above 0 the output is softer.
+
+    The difference of the two medians over the target's isolated onsets (no other one within 100 ms) at which both rise.
+    NaN without such onsets.
+    """
+    onsets = isolated(target.onsets)
+    of_output, of_target = rise_times(output, onsets), rise_times(target, onsets)
+    known = np.isfinite(of_output) & np.isfinite(of_target)
+    return _median(of_output[known]) - _median(of_target[known])
+
+
+def flutter_difference(output: Features, target: Features) -> float:
+    """How much more the level of held partials flutters than the target's, in dB: the difference of the two medians.
+
+    NaN if one of them holds no partial. See `flutter_differences`.
+    """
+    return _median(flutter_differences(output, target.onsets)) - _median(flutter_differences(target, target.onsets))
+
+
+def _median(values: np.ndarray) -> float:
+    """The median of what is known, NaN if nothing is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 METRICS = (
+    Metric("gain", "gain that was missing", "dB", "nearer 0", 0.0, lambda y, x: missing_gain(y.loudness, x.loudness)),
     Metric(
         "mae", "MAE in the network's range", "", "lower", 0.0,
-        lambda y, x, _: network_mae(y.magnitude, x.magnitude, x.representation.amin),
+        lambda y, x: network_mae(y.magnitude, x.magnitude, x.representation.amin),
     ),
     Metric(
         "lsd", "log-spectral distance", "dB", "lower", 0.0,
-        lambda y, x, _: log_spectral_distance(y.magnitude, x.magnitude),
+        lambda y, x: log_spectral_distance(y.magnitude, x.magnitude),
+    ),
+    Metric(
+        "lsd_65", "LSD above -65 dB", "dB", "lower", 0.0,
+        lambda y, x: log_spectral_distance(y.magnitude, x.magnitude, -65),
     ),
     Metric(
         "multi_stft", "multi-resolution STFT", "", "lower", 0.0,
-        lambda y, x, _: multi_resolution_distance(y.audio, x.audio),
+        lambda y, x: multi_resolution_distance(y.audio, x.audio),
     ),
-    Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x, _: cosine_distance(y.mfcc, x.mfcc)),
-    Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x, _: cosine_distance(y.chroma, x.chroma)),
+    Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.mfcc, x.mfcc)),
+    Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.chroma, x.chroma)),
     Metric(
         "pitch", "pitch Jaccard distance", "", "lower", 0.0,
-        lambda y, x, _: pitch_jaccard_distance(y.pitches, x.pitches),
+        lambda y, x: pitch_jaccard_distance(y.pitches, x.pitches),
     ),
-    Metric("onset_f1", "onset F1 (50 ms)", "", "higher", 1.0, lambda y, x, _: onset_f1(y.onsets, x.onsets)),
-    Metric("loudness", "loudness L1", "dB", "lower", 0.0, lambda y, x, _: loudness_difference(y.loudness, x.loudness)),
-    Metric("seam", "seam score", "", "lower", 1.0, relative_seam_score),
+    Metric("onset_f1", "onset F1 (50 ms)", "", "higher", 1.0, lambda y, x: onset_f1(y.onsets, x.onsets)),
+    Metric(
+        "loudness", "loudness of frames", "dB", "lower", 0.0,
+        lambda y, x: loudness_difference(y.loudness, x.loudness),
+    ),
+    Metric("brightness", "level above 4 kHz", "dB", "nearer 0", 0.0, brightness_difference),
+    Metric("attack", "rise of attacks", "ms", "nearer 0", 0.0, attack_difference),
+    Metric("flutter", "flutter of held partials", "dB", "nearer 0", 0.0, flutter_difference),
 )  # fmt: skip
 
 
@@ -328,16 +356,133 @@ def find_onsets(mel: np.ndarray, sample_rate: int) -> np.ndarray:
     if mel.max() <= -100:
         return np.zeros(0)
     floor, before = mel.max() - 80, 10
-    envelope = librosa.onset.onset_strength(S=np.maximum(mel, floor), sr=sample_rate, hop_length=512)
+    envelope = librosa.onset.onset_strength(S=np.maximum(mel, floor), sr=sample_rate, hop_length=HOP)
     if mel[:, 0].max() > mel.max() - 40:
         # A note that sounds from the start has no rise: give it the steepest one found, which does not hide others.
         envelope[0] = max(1.0, envelope.max())
     envelope = np.pad(envelope, (before, 0))
-    frames = librosa.onset.onset_detect(onset_envelope=envelope, sr=sample_rate, hop_length=512) - before
-    return frames * (512 / sample_rate)
+    frames = librosa.onset.onset_detect(onset_envelope=envelope, sr=sample_rate, hop_length=HOP) - before
+    return frames * (HOP / sample_rate)
 
 
-def estimate_pitches(magnitude: np.ndarray, bin_hz: float, max_pitches: int = 6) -> np.ndarray:
+def isolated(onsets: np.ndarray) -> np.ndarray:
+    """The onsets in seconds that have no other one within `ISOLATED` seconds."""
+    apart = np.diff(onsets, prepend=-np.inf, append=np.inf) > ISOLATED
+    return onsets[apart[:-1] & apart[1:]]
+
+
+def rise_times(features: Features, onsets: np.ndarray) -> np.ndarray:
+    """How long the envelope from 1 to 6 kHz takes from 10 to 90 % of its rise at each onset, in ms, ``(n_onsets,)``.
+
+    A rise goes from the lowest place to the greatest value between 60 ms before and 100 ms after the onset. One of less
+    than 10 dB, a note under another that rings on, is NaN. The envelope's own window adds 2 to 3 ms.
+    """
+    rate, rises = features.envelope_rate, np.full(len(onsets), np.nan)
+    for i, onset in enumerate(onsets):
+        around = features.envelope[max(0, int((onset - 0.06) * rate)) : int((onset + 0.1) * rate) + 1]
+        top = int(around.argmax()) if len(around) else 0
+        climb = around[int(around[: top + 1].argmin()) : top + 1]
+        if len(climb) < 2 or climb[-1] < 10 ** (10 / 20) * max(climb[0], 1e-5):
+            continue
+        low, high = climb[0] + (climb[-1] - climb[0]) * np.array([0.1, 0.9])
+        end = int(np.argmax(climb >= high))
+        start = int(np.flatnonzero(climb[:end] <= low)[-1])
+        # Both places lie between two values of the envelope.
+        from_start = (low - climb[start]) / (climb[start + 1] - climb[start])
+        before_end = (climb[end] - high) / (climb[end] - climb[end - 1])
+        rises[i] = 1000 * (end - before_end - start - from_start) / rate
+    return rises
+
+
+def flutter_differences(features: Features, onsets: np.ndarray) -> np.ndarray:
+    """Absolute second differences in dB of held partials' levels, at least `AWAY_FROM_ONSETS` from any onset.
+
+    A partial is held where the same bin of a 2048-sample STFT with hop 512 is a peak in three frames in a row, within
+    45 dB of the recording's greatest bin. A steady or evenly decaying partial has 0.
+    """
+    times = features.held.times
+    if not len(onsets):
+        return features.held.differences
+    following = np.searchsorted(onsets, times)
+    nearest = np.minimum(
+        np.abs(times - onsets[np.maximum(following - 1, 0)]),
+        np.abs(times - onsets[np.minimum(following, len(onsets) - 1)]),
+    )
+    return features.held.differences[nearest > AWAY_FROM_ONSETS]
+
+
+def _analyse_long_windows(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray, HeldPartials]:
+    """What windows of 2048 samples at hop 512 show of audio ``(n_samples,)``.
+
+    Returns:
+        mel: level in dB ``(128, n)``, at least -100.
+        loudness: A-weighted level in dB ``(n,)``, at least -80.
+        held: partials that are held.
+    """
+    import librosa
+
+    n_fft = 2048
+    filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=_MEL_BANDS, norm=None)
+    frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=n_fft)
+    weights = 10 ** (librosa.A_weighting(np.maximum(frequencies, 1e-3), min_db=None) / 10).astype(np.float32)
+    mel, power, held = [], [], []
+    n_frames, last = 0, np.zeros((0, n_fft // 2 + 1), np.float32)
+    for magnitude in _magnitude_blocks(audio, n_fft, HOP, center=True):
+        energy = magnitude**2
+        mel.append(energy @ filters.T)
+        power.append(energy @ weights / 1.5)  # a Hann window spreads a sine's power over 1.5 bins
+        rows = np.concatenate([last, magnitude])  # with two frames of the block before
+        held.append(_find_held(rows, n_frames - len(last)))
+        n_frames, last = n_frames + len(magnitude), rows[-2:]
+    mel, power = np.concatenate(mel).T, np.concatenate(power)
+    frames, levels, differences = np.concatenate(held, axis=1)
+    loud = levels > levels.max(initial=-np.inf) - HELD_RANGE_DB
+    return (
+        10 * np.log10(np.maximum(mel, 1e-10)),
+        10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10))),
+        HeldPartials(frames[loud] * (HOP / sample_rate), differences[loud]),
+    )
+
+
+def _find_held(magnitude: np.ndarray, first_frame: int) -> np.ndarray:
+    """Frame, lowest level in dB, and absolute second difference of peaks that three frames share: ``(3, n)``."""
+    peaks = (magnitude[:, 1:-1] > magnitude[:, :-2]) & (magnitude[:, 1:-1] > magnitude[:, 2:])
+    frames, bins = np.nonzero(peaks[:-2] & peaks[1:-1] & peaks[2:])
+    levels = np.array([20 * np.log10(np.maximum(magnitude[frames + i, bins + 1], 1e-5)) for i in range(3)])
+    found = np.stack([frames + 1 + first_frame, levels.min(axis=0), np.abs(levels[0] - 2 * levels[1] + levels[2])])
+    return found[:, found[1] > found[1].max(initial=-100) - HELD_RANGE_DB]  # the rest is quiet, whatever follows
+
+
+def _attack_envelope(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
+    """Level from 1 to 6 kHz of audio ``(n_samples,)`` in windows of 5.8 ms, and how many values it has a second."""
+    window = 2 ** round(np.log2(0.0058 * sample_rate))  # 256 at 44.1 kHz
+    frequencies = np.arange(window // 2 + 1) * sample_rate / window
+    band = (frequencies >= ATTACK_BAND[0]) & (frequencies <= ATTACK_BAND[1])
+    blocks = _magnitude_blocks(audio, window, window // 4, center=True)
+    return np.concatenate([np.sqrt((block[:, band] ** 2).sum(axis=1)) for block in blocks]), sample_rate / (window // 4)
+
+
+def _chroma_and_pitches(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Power in each pitch class ``(12, n)``, and `_pitches` ``(n_pitches, n)``: 93 ms windows, hop 23 ms.
+
+    Chroma: `librosa.filters.chroma` with A4 = 440 Hz on the power spectrum (Fujishima, 1999; Ellis, 2007); frames whose
+    loudest bin is under -80 dB are zero.
+    """
+    import librosa
+
+    window = 2 ** round(np.log2(0.0929 * sample_rate))  # 4096 at 44.1 kHz, 2048 at 22.05 kHz
+    n_fft = 2 * window
+    filters = librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0)
+    tables = _pitch_tables(n_fft // 2 + 1, sample_rate / n_fft)
+    chroma, pitches = [], []
+    for magnitude in _magnitude_blocks(audio, window, window // 4, center=True, n_fft=n_fft):
+        silent = magnitude.max(axis=1) < 10 ** (_FLOOR_DB / 20)
+        chroma.append(np.where(silent, 0, filters @ (magnitude**2).T))
+        pitches.append(_pitches(magnitude.T, tables))
+    return np.concatenate(chroma, axis=1), np.concatenate(pitches, axis=1)
+
+
+def _pitches(magnitude: np.ndarray, tables: _PitchTables, max_pitches: int = 6) -> np.ndarray:
     """Which of `PITCHES` sound in a magnitude ``(n_bins, n_frames)``: bool ``(len(PITCHES), n_frames)``.
 
     Iterative estimation and cancellation on the summed harmonic amplitudes (Klapuri, "Multiple fundamental frequency
@@ -348,11 +493,6 @@ def estimate_pitches(magnitude: np.ndarray, bin_hz: float, max_pitches: int = 6)
     below 6 kHz count; a frame whose loudest bin is under -60 dB has no pitch. The paper searches the maximum near each
     harmonic; here the two bins around it are interpolated, so that one matrix product does all candidates and frames.
     """
-    return _pitches(magnitude, _pitch_tables(magnitude.shape[0], bin_hz), max_pitches)
-
-
-def _pitches(magnitude: np.ndarray, tables: _PitchTables, max_pitches: int = 6) -> np.ndarray:
-    """`estimate_pitches` with given tables."""
     n_bins, n_frames = tables.rest.shape[1], magnitude.shape[1]
     spectrum = np.asarray(magnitude[:n_bins], np.float32)
     rms = np.sqrt(tables.bands @ spectrum**2 / n_bins)  # (n_bands, n_frames)
@@ -376,9 +516,8 @@ def _pitches(magnitude: np.ndarray, tables: _PitchTables, max_pitches: int = 6) 
     return roll
 
 
-@dataclasses.dataclass(frozen=True)
-class _PitchTables:
-    """Tables of `estimate_pitches` for one bin width; candidate 3 i + 1 is exactly the i-th of `PITCHES`.
+class _PitchTables(NamedTuple):
+    """Tables of `_pitches` for one bin width; candidate 3 i + 1 is exactly the i-th of `PITCHES`.
 
     Attributes:
         bands: triangular bands of the whitening, ``(n_bands, n_bins)``.
@@ -424,43 +563,6 @@ def _pitch_tables(n_bins: int, bin_hz: float) -> _PitchTables:
             rest[row, lobe_bins] = np.minimum(rest[row, lobe_bins], 1 - 0.89 * weight)
     bands, spread, weights, rest = (table.astype(np.float32) for table in (bands, spread, weights, rest))
     return _PitchTables(bands, spread, sparse.csr_array(weights), rest)
-
-
-def _mel_and_loudness(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mel level in dB ``(128, n)``, at least -100, and A-weighted loudness in dB ``(n,)``, at least -80; hop 512."""
-    import librosa
-
-    n_fft = 2048
-    filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=_MEL_BANDS, norm=None)
-    frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=n_fft)
-    weights = 10 ** (librosa.A_weighting(np.maximum(frequencies, 1e-3), min_db=None) / 10).astype(np.float32)
-    mel, power = [], []
-    for magnitude in _magnitude_blocks(audio, n_fft, n_fft // 4, center=True):
-        energy = magnitude**2
-        mel.append(energy @ filters.T)
-        power.append(energy @ weights / 1.5)  # a Hann window spreads a sine's power over 1.5 bins
-    mel, power = np.concatenate(mel).T, np.concatenate(power)
-    return 10 * np.log10(np.maximum(mel, 1e-10)), 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
-
-
-def _chroma_and_pitches(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Power in each pitch class ``(12, n)``, and `estimate_pitches` ``(n_pitches, n)``: 93 ms windows, hop 23 ms.
-
-    Chroma: `librosa.filters.chroma` with A4 = 440 Hz on the power spectrum (Fujishima, 1999; Ellis, 2007); frames whose
-    loudest bin is under -80 dB are zero.
-    """
-    import librosa
-
-    window = 2 ** round(np.log2(0.0929 * sample_rate))  # 4096 at 44.1 kHz, 2048 at 22.05 kHz
-    n_fft = 2 * window
-    filters = librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0)
-    tables = _pitch_tables(n_fft // 2 + 1, sample_rate / n_fft)
-    chroma, pitches = [], []
-    for magnitude in _magnitude_blocks(audio, window, window // 4, center=True, n_fft=n_fft):
-        silent = magnitude.max(axis=1) < 10 ** (_FLOOR_DB / 20)
-        chroma.append(np.where(silent, 0, filters @ (magnitude**2).T))
-        pitches.append(_pitches(magnitude.T, tables))
-    return np.concatenate(chroma, axis=1), np.concatenate(pitches, axis=1)
 
 
 def _magnitude_blocks(

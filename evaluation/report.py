@@ -26,6 +26,7 @@ from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison, metrics
 from training import dataset
 
+TARGET_UNITS = {"attack": "ms", "flutter": "dB"}
 EXCERPT = 30.0  # seconds of a recording on the page
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
@@ -105,6 +106,13 @@ class Report:
     def summary(self) -> dict[str, dict[str, comparison.Statistics]]:
         """`comparison.summarise` of all pairs."""
         return _summarise(self.results)
+
+    def target(self) -> dict[str, float]:
+        """Mean attack and flutter of the targets themselves."""
+        measured = {
+            name: [r.target[name] for r in self.results if np.isfinite(r.target[name])] for name in TARGET_UNITS
+        }
+        return {name: float(np.mean(values)) if values else float("nan") for name, values in measured.items()}
 
     def summary_by_voice(self) -> dict[str, dict[str, dict[str, comparison.Statistics]]]:
         """`comparison.summarise` of the pairs of each voice; empty where the origin has only one voice."""
@@ -234,6 +242,8 @@ def as_text(report: Report) -> str:
         for name in report.models or ["copy"]:
             worst = comparison.find_worst(report.names, report.values, name)
             lines.append(f"Greatest MAE of {report.columns[name]}: {', '.join(worst)}")
+    of_target = [f"{name} {_number(value)} {TARGET_UNITS[name]}" for name, value in report.target().items()]
+    lines.append(f"The target itself: {', '.join(of_target)}.")
     for result in report.results:
         lines += [f"{result.pair.name}: {note}" for note in result.notes]
     return "\n".join(lines)
@@ -264,6 +274,7 @@ def as_json(report: Report) -> dict:
             for metric in metrics.METRICS
         ],
         "summary": _summary_as_json(report.summary()),
+        "target": _finite_or_none(report.target()),
         "voices": {
             voice: {"pairs": len(report.pairs_by_voice[voice]), "summary": _summary_as_json(summary)}
             for voice, summary in report.summary_by_voice().items()
@@ -279,6 +290,7 @@ def as_json(report: Report) -> dict:
                 "target": str(result.pair.target),
                 "seconds": result.seconds,
                 "notes": result.notes,
+                "target_itself": _finite_or_none(result.target),
                 "values": {column: _finite_or_none(values) for column, values in result.values.items()},
             }
             for result in report.results
@@ -391,7 +403,7 @@ def _break(title: str) -> str:
 def _best_model(report: Report, values: Mapping[str, float], metric: metrics.Metric) -> float | None:
     """The best value that a model has in one metric; None where there are not several models."""
     of_models = [values[name] for name in report.models if np.isfinite(values[name])]
-    return (max if metric.better == "higher" else min)(of_models) if len(of_models) > 1 else None
+    return min(of_models, key=lambda value: abs(value - metric.best)) if len(of_models) > 1 else None
 
 
 def write(report: Report, folder: str | os.PathLike, latex: bool = False) -> list[pathlib.Path]:
@@ -452,7 +464,7 @@ def verdict(report: Report) -> tuple[str, bool]:
     best = min(report.models, key=lambda name: (not np.isfinite(means[name]["mae"]), means[name]["mae"]))
     values, title = means[best], report.columns[best]
     compared = [m for m in metrics.METRICS if np.isfinite(values[m.name]) and np.isfinite(copying[m.name])]
-    n_better = sum(_is_better(values[m.name], copying[m.name], m) for m in compared)
+    n_better = sum(m.is_better(values[m.name], copying[m.name]) for m in compared)
     subject = (
         f"Of {len(report.models)} models, {title} comes closest to the target" if len(report.models) > 1 else title
     )
@@ -464,11 +476,6 @@ def verdict(report: Report) -> tuple[str, bool]:
     less = 100 * (1 - values["mae"] / copying["mae"])
     verb = "" if len(report.models) > 1 else " comes closer to the target than copying the input"
     return f"{subject}{verb}: {numbers} ({less:.0f} % less; {metrics_won}).", True
-
-
-def _is_better(value: float, other: float, metric: metrics.Metric) -> bool:
-    """Whether one value of a metric is better than another one."""
-    return value > other if metric.better == "higher" else value < other
 
 
 def _html_table(
@@ -513,9 +520,9 @@ def _html_cells(
         mark = ""
         if name not in report.models:
             mark = " class=reference"
-        elif _is_better(copying, value, metric):
+        elif metric.is_better(copying, value):
             mark = ' class=worse title="worse than copying the input"'
-        elif value == best and _is_better(value, copying, metric):
+        elif value == best and metric.is_better(value, copying):
             mark = " class=best"
         cells.append(f"<td{mark}>{_number(value)}</td>")
     return "".join(cells)
