@@ -28,7 +28,6 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-
 def test_two_recordings_and_two_models(folders, capsys):
     write_model(folders / "models" / "other" / "generator.h5", seed=1)
     models = ["--model", "models/piano_2_guitar", "models/other/generator.h5"]

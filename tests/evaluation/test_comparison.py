@@ -1,6 +1,5 @@
 """Columns of models, reference rows and summaries, against hand-made cases."""
 
-import dataclasses
 import warnings
 
 import numpy as np
