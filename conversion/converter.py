@@ -185,7 +185,7 @@ class Pix2PixConverter:
         stacked = (np.concatenate([spectrum[: representation.n_bins] for spectrum in group]) for group in spectra)
         predicted = itertools.tee(self._predict(stacked), n_channels)  # advance together, so that none waits in memory
         outputs = [
-            channel.trim(self._resynthesise((target[index], spectrum[index]) for target, spectrum in chunks))
+            channel.trim(self._resynthesise(chunks, index))
             for index, (channel, chunks) in enumerate(zip(channels, predicted, strict=True))
         ]
         return (np.stack(pieces, axis=1) for pieces in zip(*outputs, strict=True))
@@ -246,8 +246,9 @@ class Pix2PixConverter:
             outputs[sounding] = from_network(self._network(inputs))[..., 0]
         return outputs
 
-    def _resynthesise(self, chunks: Iterable[Chunk]) -> Iterator[np.ndarray]:
-        """Audio ``(n,)`` of one channel's predicted magnitudes and input spectra, both ``(n_bins, n)``."""
+    def _resynthesise(self, chunks: Iterable[Chunk], index: int) -> Iterator[np.ndarray]:
+        """Audio ``(n,)`` of a channel's predicted magnitudes and input spectra, ``(n_channels, n_bins, n)``."""
+        chunks = ((magnitude[index], spectrum[index]) for magnitude, spectrum in chunks)
         representation, settings = self._representation, self._settings
         phase = "input" if settings.phase == "auto" else settings.phase
         converted = apply_phase(chunks, phase, settings.griffinlim_iterations, representation)

@@ -75,7 +75,8 @@ def fixtures(tmp_path_factory):
     second = 0.3 * music[::-1] + 0.1 * music
     made.add("second", second)
     blocks = make_converter(bend).convert_channels([np.stack([music, second], axis=1)], 2)
-    made.add("converted, the second of two channels", np.concatenate(list(blocks))[:, 1], start=0, second=True)
+    for index, channel in enumerate(np.concatenate(list(blocks)).T):
+        made.add(f"converted, channel {index} of two", channel, start=0, index=index)
     for name, seconds in {"long": 7, "short": 1}.items():
         audio, path = make_music(seconds, seed=1), made.folder / f"{name}.wav"
         audio[: len(audio) // 2] *= 0.1

@@ -120,12 +120,12 @@ async function bend(slice) {
   return slice.map((level, i) => level ** 2 * (0.5 + (0.5 * (i % n)) / n));
 }
 
-for (const [name, {start, shape, second}] of Object.entries(fixtures.arrays)) {
+for (const [name, {start, shape, index}] of Object.entries(fixtures.arrays)) {
   if (!name.startsWith("converted")) continue;
   test(name, async () => {
     const music = read("music").subarray(start, start + shape[0]);
-    const channels = second ? [blocksOf(music), blocksOf(read("second"))] : [blocksOf(music)];
-    const converted = await join(channel(convert(channels, bend, representation), second ? 1 : 0));
+    const channels = [blocksOf(music), ...(index === undefined ? [] : [blocksOf(read("second"))])];
+    const converted = await join(channel(convert(channels, bend, representation), index || 0));
     assertNear(converted, read(name), -80);
   });
 }
