@@ -170,8 +170,8 @@ def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, prec
         update = make_plain_step(base_filters, is_eager=plain == "eager")
     else:
         networks = loop.Networks(
-            model.build_generator(1, base_filters, precision, SEED),
-            model.build_discriminator(base_filters, precision, SEED + 1),
+            model.build_generator(1, base_filters, precision, SEED, model.training_batch_norm()),
+            model.build_discriminator(base_filters, precision, SEED + 1, model.training_batch_norm()),
             losses.PIX2PIX,
             optimizers.Adam(),
             optimizers.Adam(),
@@ -331,15 +331,10 @@ def write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
 
 
 def write_weights(path: str, base_filters: int) -> None:
-    """Write a generator of random weights; without TensorFlow."""
-    from common import weights
-
-    rng = np.random.default_rng(SEED)
-    groups = [
-        (group, [(name, np.abs(rng.normal(0, 0.02, shape)) + ("variance" in name)) for name, shape in arrays])
-        for group, arrays in weights.unet_layout(1, base_filters)
-    ]
-    weights.write(path, groups, {})
+    """Write a generator of random weights, in a process of its own: TensorFlow stays out of this one."""
+    code = "import sys, model; model.save(model.build_generator(1, int(sys.argv[2]), seed=0), sys.argv[1], {})"
+    command = [sys.executable, "-c", code, path, str(base_filters)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, cwd=pathlib.Path(__file__).parent)
 
 
 def run_command(name: str, *flags: str) -> float:

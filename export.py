@@ -9,7 +9,6 @@ import common.environment
 
 import argparse
 import importlib.util
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -22,7 +21,7 @@ from conversion.phase import PHASES
 
 # Greatest differences from Keras. In hum2guitar, instance normalisation amplifies the rounding, which differs from one
 # number of threads to another: on whole segments up to 7e-5 were measured.
-TOLERANCE, TOLERANCE_HUM2GUITAR, TOLERANCE_FLOAT16 = 1e-5, 1e-4, 5e-3
+TOLERANCES, TOLERANCE_FLOAT16 = {"unet": 1e-5, "global_generator": 1e-4, "local_enhancer": 1e-4}, 5e-3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,58 +39,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Write the file that the arguments ask for; the exit status."""
     output = pathlib.Path(arguments.output)
-    if output.suffix.lower() not in (".h5", ".onnx"):
-        raise InputError(f"--output: expected a file name that ends in .onnx or .h5, found {output}")
+    if output.suffix.lower() not in (".onnx", ".h5"):
+        raise InputError(f"--output: the name has to end in .onnx or .h5, not {output.name}")
     if arguments.check and importlib.util.find_spec("tensorflow") is None:
-        raise InputError("--check: expected TensorFlow, found none: pip install -r requirements.txt")
+        raise InputError("--check needs TensorFlow: pip install -r requirements.txt")
     from common import weights
     from conversion.network import build_graph
 
     description = describe_generator(arguments.model)
-    if description.path.suffix.lower() == ".onnx":
-        raise InputError(f"--model: expected a weights file (.h5), found {description.path}")
-    recommended = {"phase": arguments.phase, "input_level": arguments.input_level}
-    recommended = {name: value for name, value in recommended.items() if value}
+    flags = {"phase": arguments.phase, "input_level": arguments.input_level}
+    recommended = {name: value for name, value in flags.items() if value}
     with replacing(output) as beside:
         if output.suffix.lower() == ".onnx":
-            graph = build_graph(description.path, arguments.float16, recommended)
-            beside.write_bytes(graph.SerializeToString())
+            beside.write_bytes(build_graph(description.path, arguments.float16, recommended).SerializeToString())
         else:
             weights.copy(description, beside, {"exported": True, **recommended}, arguments.float16)
         if arguments.check:
             difference = compare(beside, description)
             print(f"Greatest difference from Keras: {difference:.1e}")
-            tolerance = TOLERANCE if description.network == weights.UNET else TOLERANCE_HUM2GUITAR
-            tolerance = TOLERANCE_FLOAT16 if arguments.float16 else tolerance
+            tolerance = TOLERANCE_FLOAT16 if arguments.float16 else TOLERANCES[description.network]
             if difference > tolerance:
-                raise InputError(
-                    f"{output}: expected the output of Keras within {tolerance:g}, "
-                    f"found a difference of {difference:.1e}"
-                )
+                raise InputError(f"{output}: differs from Keras by {difference:.1e}, more than {tolerance:g}")
     print(output)
     return 0
 
 
-def compare(path: str | os.PathLike, description) -> float:
-    """Greatest difference between an .onnx file and the Keras network of the weights that `description` names.
-
-    Both are given two random slices: 256 x 256 for the U-Net, 64 x 32 for hum2guitar.
-    """
+def compare(path: pathlib.Path, description) -> float:
+    """Greatest difference between an exported file and the Keras network of its source, on two random slices."""
     import numpy as np
 
     from common import weights
-    from conversion.network import load_network
+    from conversion.network import run_model
 
-    size = (256, 256) if description.network == weights.UNET else (64, 32)
-    shape = (2, *size, description.in_channels or 1)
+    is_unet = description.network == weights.UNET
+    shape = (2, *((256, 256) if is_unet else (64, 32)), description.in_channels)
     slices = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     cli.start_tensorflow(-1)
     import model
     from hum2guitar import networks
 
-    load = model.load_generator if description.network == weights.UNET else networks.load_hum2guitar
-    expected = np.asarray(load(description.path)(slices, training=False))
-    return float(np.abs(load_network(path)(slices) - expected).max())
+    network = (model.load_generator if is_unet else networks.load_hum2guitar)(description.path)
+    return float(np.abs(run_model(path, slices) - network(slices, training=False).numpy()).max())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ bins, frames, channels) in [-1, 1]; bins and frames of the generator's input may
 
 from __future__ import annotations
 
+import collections
+import functools
 import os
 from collections.abc import Callable, Iterator
 
@@ -26,7 +28,7 @@ def build_generator(
     base_filters: int = 64,
     precision: str = "float32",
     seed: int | None = None,
-    batch_norm: Callable[..., keras.layers.Layer] | None = None,
+    batch_norm: Callable[..., keras.layers.Layer] = layers.BatchNormalization,
 ) -> keras.Model:
     """U-Net generator: (batch, 256 k, 256 m, in_channels) in [-1, 1] to (batch, 256 k, 256 m, 1) in [-1, 1], float32.
 
@@ -37,28 +39,19 @@ def build_generator(
         base_filters: filters of the first layer; the other layers have multiples of it.
         precision: one of `PRECISIONS`: the type that layers compute in; variables are float32.
         seed: of the weights and of dropout; None draws one.
-        batch_norm: class of the batch normalisation layers; None is `FusedBatchNormalization`, or Keras' own where
-            several replicas share a batch.
+        batch_norm: class of the batch normalisation layers; training takes `training_batch_norm`.
     """
-    seeds = draw_seeds(seed)
-    down, up = weights.unet_filters(base_filters)
-    inputs = layers.Input((None, None, in_channels))
+    blocks, f = _Blocks(precision, seed, batch_norm), base_filters
+    inputs = layers.Input((None, None, in_channels), name="input_1")
     x, skips = inputs, []
-    for index, filters in enumerate(down):
-        x = layers.Conv2D(filters, 4, 2, **_conv(precision, seeds))(x)
-        if index:
-            x = _batch_norm(precision, batch_norm)(x)
-        x = layers.LeakyReLU(negative_slope=0.3, dtype=layer_policy(precision))(x)
+    for filters in (f, 2 * f, 4 * f, 8 * f, 8 * f, 8 * f, 8 * f, 8 * f):
+        x = blocks.down(filters, is_normalised=bool(skips))(x)
         skips.append(x)
-    for index, filters in enumerate(up):
-        x = layers.Conv2DTranspose(filters, 4, 2, **_conv(precision, seeds))(x)
-        x = _batch_norm(precision, batch_norm)(x)
-        if index < 3:
-            x = layers.Dropout(0.5, seed=next(seeds), dtype=layer_policy(precision))(x)
-        x = layers.ReLU(dtype=layer_policy(precision))(x)
-        x = layers.Concatenate(dtype=layer_policy(precision))([x, skips[6 - index]])
-    last = _conv("float32", seeds) | {"use_bias": True, "activation": "tanh"}
-    outputs = layers.Conv2DTranspose(1, 4, 2, **last)(x)
+    concatenate = layers.Concatenate(name="concatenate", dtype=blocks.policy)
+    for index, filters in enumerate((8 * f, 8 * f, 8 * f, 8 * f, 4 * f, 2 * f, f)):
+        x = blocks.up(filters, has_dropout=index < 3)(x)
+        x = concatenate([x, skips[6 - index]])
+    outputs = blocks.convolution(layers.Conv2DTranspose, 1, is_last=True, activation="tanh")(x)
     return keras.Model(inputs, outputs, name=weights.UNET)
 
 
@@ -66,25 +59,67 @@ def build_discriminator(
     base_filters: int = 64,
     precision: str = "float32",
     seed: int | None = None,
-    batch_norm: Callable[..., keras.layers.Layer] | None = None,
+    batch_norm: Callable[..., keras.layers.Layer] = layers.BatchNormalization,
 ) -> keras.Model:
     """PatchGAN discriminator: [condition, spectrogram], each (batch, 256, 256, 1), to its feature maps, logits last.
 
     2 766 337 parameters with 64 base filters; the logits are (batch, 16, 16, 1), float32. Arguments as
     `build_generator`.
     """
-    seeds = draw_seeds(seed)
-    condition, spectrogram = layers.Input((None, None, 1)), layers.Input((None, None, 1))
-    x = layers.Concatenate(dtype=layer_policy(precision))([condition, spectrogram])
+    blocks = _Blocks(precision, seed, batch_norm)
+    condition, spectrogram = (layers.Input((None, None, 1), name=name) for name in ("input_1", "input_2"))
+    x = layers.Concatenate(name="concatenate", dtype=blocks.policy)([condition, spectrogram])
     maps = []
     for index in range(4):
-        x = layers.Conv2D(base_filters * 2**index, 4, 2, **_conv(precision, seeds))(x)
-        if index:
-            x = _batch_norm(precision, batch_norm)(x)
-        x = layers.LeakyReLU(negative_slope=0.3, dtype=layer_policy(precision))(x)
+        x = blocks.down(base_filters * 2**index, is_normalised=index > 0)(x)
         maps.append(x)
-    logits = layers.Conv2D(1, 4, 1, **(_conv("float32", seeds) | {"use_bias": True}))(x)
+    logits = blocks.convolution(layers.Conv2D, 1, strides=1, is_last=True)(x)
     return keras.Model([condition, spectrogram], [*maps, logits], name=weights.PATCHGAN)
+
+
+class _Blocks:
+    """The blocks of both networks, named as Keras names the layers of a new process: so are those of published files.
+
+    Args:
+        precision, seed, batch_norm: as of `build_generator`.
+    """
+
+    def __init__(self, precision: str, seed: int | None, batch_norm: Callable[..., keras.layers.Layer]) -> None:
+        self.policy = layer_policy(precision)
+        self._seeds, self._batch_norm, self._counts = draw_seeds(seed), batch_norm, collections.Counter()
+
+    def down(self, filters: int, is_normalised: bool) -> keras.Sequential:
+        """Halves bins and frames: convolution, batch normalisation, leaky ReLU."""
+        norm = [self._normalisation()] if is_normalised else []
+        leaky = layers.LeakyReLU(negative_slope=0.3, dtype=self.policy)
+        return self._sequential([self.convolution(layers.Conv2D, filters), *norm, leaky])
+
+    def up(self, filters: int, has_dropout: bool) -> keras.Sequential:
+        """Doubles bins and frames: transposed convolution, batch normalisation, dropout, ReLU."""
+        block = [self.convolution(layers.Conv2DTranspose, filters), self._normalisation()]
+        block += [layers.Dropout(0.5, seed=next(self._seeds), dtype=self.policy)] if has_dropout else []
+        return self._sequential([*block, layers.ReLU(dtype=self.policy)])
+
+    def convolution(
+        self, kind: type, filters: int, strides: int = 2, is_last: bool = False, activation: str | None = None
+    ) -> keras.layers.Layer:
+        """A 4x4 convolution; the last one of a network has a bias and computes in float32."""
+        return kind(
+            filters, 4, strides, padding="same", use_bias=is_last, activation=activation,
+            kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02, seed=next(self._seeds)),
+            name=self._name("conv2d" if kind is layers.Conv2D else "conv2d_transpose"),
+            dtype="float32" if is_last else self.policy,
+        )  # fmt: skip
+
+    def _normalisation(self) -> keras.layers.Layer:
+        return self._batch_norm(name=self._name("batch_normalization"), dtype=self.policy)
+
+    def _sequential(self, block: list[keras.layers.Layer]) -> keras.Sequential:
+        return keras.Sequential(block, name=self._name("sequential"))
+
+    def _name(self, kind: str) -> str:
+        self._counts[kind] += 1
+        return kind if self._counts[kind] == 1 else f"{kind}_{self._counts[kind] - 1}"
 
 
 def discriminate(
@@ -110,6 +145,7 @@ def choose_precision(name: str) -> str:
     return "mixed_bfloat16" if cli.has_bfloat16() else "float32"
 
 
+@keras.utils.register_keras_serializable("pix2pix_timbre_transfer")
 class FusedBatchNormalization(layers.BatchNormalization):
     """Keras' batch normalisation, with the same variables and values, computed by one fused operation in training.
 
@@ -137,13 +173,11 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def _batch_norm(precision: str, kind: Callable[..., keras.layers.Layer] | None) -> keras.layers.Layer:
-    """Batch normalisation with Keras' defaults, over the whole batch even if several replicas share it."""
-    if kind is not None:
-        return kind(dtype=layer_policy(precision))
+def training_batch_norm() -> Callable[..., keras.layers.Layer]:
+    """The batch normalisation to train with: over the whole batch even if several replicas share it."""
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        return layers.BatchNormalization(dtype=layer_policy(precision), synchronized=True)
-    return FusedBatchNormalization(dtype=layer_policy(precision))
+        return functools.partial(layers.BatchNormalization, synchronized=True)
+    return FusedBatchNormalization
 
 
 def layer_policy(precision: str) -> keras.DTypePolicy:
@@ -158,41 +192,20 @@ def draw_seeds(seed: int | None) -> Iterator[int]:
         yield int(generator.integers(2**31))
 
 
-def _conv(precision: str, seeds: Iterator[int]) -> dict:
-    """Arguments that all convolutions share."""
-    return {
-        "padding": "same",
-        "use_bias": False,
-        "kernel_initializer": keras.initializers.RandomNormal(0.0, 0.02, seed=next(seeds)),
-        "dtype": layer_policy(precision),
-    }
-
-
 def save(network: keras.Model, path: str | os.PathLike, settings: dict) -> None:
     """Write the weights of a network in the Keras 2 HDF5 layout, completely or not at all.
 
     `settings` is the file's description of itself (see common/weights.py), to which the network's name, base filters
     and input channels are added.
     """
-    arrays = network.get_weights()
-    if network.name in (weights.UNET, weights.PATCHGAN):
-        in_channels, base_filters = arrays[0].shape[2:]
-        is_unet = network.name == weights.UNET
-        layout = weights.unet_layout(in_channels, base_filters) if is_unet else weights.patchgan_layout(base_filters)
-        settings = {"in_channels": in_channels, "base_filters": base_filters, **settings}
-    else:
-        layout = _own_layout(network)
-    remaining = iter(arrays)
-    groups = [(group, [(name, next(remaining)) for name, _ in members]) for group, members in layout]
-    weights.write(path, groups, {**settings, "network": network.name})
-
-
-def _own_layout(network: keras.Model) -> weights.Layout:
-    """One group for each layer, with the layers' own names: for networks that no other program reads."""
-    return [
-        (layer.name, [(f"{weight.path.split('/', 1)[-1]}:0", tuple(weight.shape)) for weight in layer.weights])
+    arrays = {
+        layer.name: {f"{'/'.join(weight.path.split('/')[-2:])}:0": weight.numpy() for weight in layer.weights}
         for layer in network.layers
-    ]
+    }
+    first = next(array for of_layer in arrays.values() for array in of_layer.values())  # of a convolution
+    in_channels, base_filters = first.shape[2:]
+    described = {"in_channels": in_channels, "base_filters": base_filters, **settings, "network": network.name}
+    weights.write(path, arrays, described)
 
 
 def load_into(network: keras.Model, path: str | os.PathLike) -> None:
@@ -201,17 +214,11 @@ def load_into(network: keras.Model, path: str | os.PathLike) -> None:
     Raises:
         InputError: the file is not a weights file, or holds another network.
     """
-    found = [array for _, arrays in weights.read(path) for array in arrays]
-    expected = [tuple(weight.shape) for weight in network.weights if "seed_generator" not in weight.path]
-    shapes = [array.shape for array in found]
-    if shapes != expected:
-        different = next((i for i, pair in enumerate(zip(shapes, expected, strict=False)) if pair[0] != pair[1]), None)
-        detail = (
-            f"{len(expected)} arrays, found {len(shapes)}"
-            if different is None
-            else f"shape {expected[different]} as array {different}, found {shapes[different]}"
+    found = [array for arrays in weights.read(path).values() for array in arrays.values()]
+    if [array.shape for array in found] != [tuple(weight.shape) for weight in network.weights]:
+        raise InputError(
+            f"{path}: these weights belong to another architecture than {network.name} as it was asked for"
         )
-        raise InputError(f"{path}: expected {detail}: these weights belong to another architecture")
     network.set_weights(found)
 
 

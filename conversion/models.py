@@ -21,7 +21,6 @@ from common import cli, weights
 from common.errors import InputError
 from common.files import find_files
 from common.npy import read_array
-from conversion.network import describe
 from data import PUBLISHED, Representation, amplitude_to_db
 from sound.files import Recording, open_recording
 from sound.streaming import mono_spectra, regroup_frames
@@ -97,10 +96,10 @@ def describe_generator(path: str | os.PathLike) -> weights.Description:
     candidates = [file for file in candidates if file.parent == pathlib.Path(path)] or candidates
     if len(candidates) > 1:
         raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, candidates))}")
-    description = describe(candidates[0])
+    description = weights.describe(candidates[0])
     best = description.path.with_name("generator_best.h5")
     if description.path != pathlib.Path(path) and description.path.name == "generator.h5" and best in files:
-        description = min(description, describe(best), key=_validation_mae)
+        description = min(description, weights.describe(best), key=_validation_mae)
     if description.network in weights.DISCRIMINATORS:
         raise InputError(f"{candidates[0]}: holds a discriminator, not a generator")
     count_inputs(description)
@@ -203,7 +202,7 @@ def list_models(root: str | os.PathLike | None = None) -> int:
     left_out = []
     for path in find_weights(root):
         try:
-            description = describe(path)
+            description = weights.describe(path)
             if description.network not in weights.DISCRIMINATORS:
                 command = COMMANDS[count_inputs(description)]
                 styles = ", ".join(shorten(style.stem) for style in stored_styles(description))

@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import made_weights
 import numpy as np
 import pytest
 from made_browser import browsers
@@ -105,16 +106,14 @@ def write_hum2guitar():
 
     def write(path, network=weights.LOCAL_ENHANCER, base_filters=2, seed=0, **settings):
         rng = np.random.default_rng(seed)
-        groups = []
-        for group, members in weights.hum2guitar_layout(network, base_filters):
-            fan_in = np.prod(members[0][1][:3])
-            scales = [np.sqrt(2 / fan_in), 0.3]  # of kernel and bias
-            groups.append(
-                (group, [(name, rng.normal(0, s, shape)) for s, (name, shape) in zip(scales, members, strict=True)])
-            )
+
+        def draw(name, shape):
+            return rng.normal(0, np.sqrt(2 / np.prod(shape[:3])) if "kernel" in name else 0.3, shape)
+
         described = {"system": "hum2guitar", "network": network, "base_filters": base_filters, "in_channels": 1}
         described |= {"representation": harmonics.PUBLISHED.to_dict(), "f0": "pyin"}
-        weights.write(path, groups, {**described, **settings})
+        layers = made_weights.fill(made_weights.hum2guitar_table(network, base_filters), draw)
+        weights.write(path, layers, {**described, **settings})
         return path
 
     return write
@@ -127,20 +126,17 @@ def write_generator():
 
     def write(path, in_channels=1, base_filters=4, seed=0, **settings):
         rng = np.random.default_rng(seed)
-        groups = []
-        for group, members in weights.unet_layout(in_channels, base_filters):
-            arrays = []
-            for name, shape in members:
-                if "kernel" in name:
-                    fan_in = 4 * shape[3] if "transpose" in name else 16 * shape[2]
-                    array = rng.normal(0, 0.8 / np.sqrt(fan_in), shape)
-                elif "gamma" in name or "variance" in name:
-                    array = rng.uniform(0.5, 1.5, shape)
-                else:
-                    array = rng.normal(0, 0.1, shape)
-                arrays.append((name, array))
-            groups.append((group, arrays))
-        weights.write(path, groups, settings)
+
+        def draw(name, shape):
+            if "kernel" in name:
+                fan_in = 4 * shape[3] if "transpose" in name else 16 * shape[2]
+                return rng.normal(0, 0.8 / np.sqrt(fan_in), shape)
+            if "gamma" in name or "variance" in name:
+                return rng.uniform(0.5, 1.5, shape)
+            return rng.normal(0, 0.1, shape)
+
+        layers = made_weights.fill(made_weights.published_table(in_channels, base_filters), draw)
+        weights.write(path, layers, settings)
         return path
 
     return write

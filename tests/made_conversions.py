@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import soundfile
+from made_weights import fill, patchgan_table
 
 import predict
 from common import weights
@@ -54,11 +55,7 @@ def write_tone(path, seconds=0.5, rate=RATE, n_channels=1, **options):
 
 def write_discriminator(path, base_filters=2):
     """Write the weights of a discriminator."""
-    groups = [
-        (group, [(name, np.ones(shape, np.float32)) for name, shape in members])
-        for group, members in weights.patchgan_layout(base_filters)
-    ]
-    weights.write(path, groups, {})
+    weights.write(path, fill(patchgan_table(base_filters), lambda _, shape: np.ones(shape, np.float32)), {})
     return path
 
 

@@ -11,7 +11,6 @@ import pytest
 
 import losses
 import model
-from common import weights
 from training import checkpoints, dataset, loop, optimizers, start
 from training.batches import Batches
 
@@ -22,8 +21,8 @@ TIMED_COLUMNS = {"seconds", "slices_per_second"}
 def make_networks(base_filters=2, in_channels=1, precision="float32", seed=1):
     """Generator and discriminator of the pix2pix objective, with an Adam each."""
     return loop.Networks(
-        model.build_generator(in_channels, base_filters, precision, seed),
-        model.build_discriminator(base_filters, precision, seed + 1),
+        model.build_generator(in_channels, base_filters, precision, seed, model.training_batch_norm()),
+        model.build_discriminator(base_filters, precision, seed + 1, model.training_batch_norm()),
         losses.PIX2PIX,
         optimizers.Adam(beta_1=0.5),
         optimizers.Adam(beta_1=0.5),
@@ -104,8 +103,3 @@ def history_of(folder):
 def untimed(rows):
     """Rows of a history without the columns that no two runs share."""
     return [{key: value for key, value in row.items() if key not in TIMED_COLUMNS} for row in rows]
-
-
-def arrays_of(path):
-    """All arrays of a weights file, in its order."""
-    return [array for _, members in weights.read(path) for array in members]

@@ -1,4 +1,4 @@
-"""Weights files that several test files make."""
+"""Weights files that several test files make, from tables of the networks that are independent of the program."""
 
 import h5py
 import numpy as np
@@ -29,6 +29,52 @@ def published_table(in_channels, f):
     return [*table, ("conv2d_transpose_7", last)]
 
 
+def patchgan_table(f):
+    """The same of the published discriminator."""
+    table, channels = [("input_1", []), ("input_2", []), ("concatenate", [])], 2
+    norm = ["gamma", "beta", "moving_mean", "moving_variance"]
+    for i in range(4):
+        number, names = f"_{i}" if i else "", [(f"batch_normalization_{i}/{w}:0", (f * 2**i,)) for w in norm]
+        kernel = (f"conv2d{number}/kernel:0", (4, 4, channels, f * 2**i))
+        table.append((f"sequential{number}", [kernel, *(names if i else [])]))
+        channels = f * 2**i
+    return [*table, ("conv2d_4", [("conv2d_4/kernel:0", (4, 4, channels, 1)), ("conv2d_4/bias:0", (1,))])]
+
+
+def hum2guitar_table(network, f):
+    """The same of a hum2guitar generator, in the order of its file."""
+    kernels = {"global_0": (3, 3, 1, f)}
+    for i in (1, 2, 3):
+        kernels[f"global_{i}"] = (3, 3, f * 2 ** (i - 1), f * 2**i)
+    for i in range(3):
+        kernels |= {f"global_residual_{i}_{part}": (3, 3, 8 * f, 8 * f) for part in (1, 2)}
+    few, is_local = max(1, f // 2), network == weights.LOCAL_ENHANCER
+    kernels["global_up_2"] = (3, 3, 4 * f, 8 * f)
+    kernels |= {"local_down": (5, 5, 1, few)} if is_local else {}
+    kernels["global_up_1"] = (3, 3, 2 * f, 4 * f)
+    kernels |= {"local_1": (3, 3, few, f)} if is_local else {}
+    kernels["global_up_0"] = (3, 3, f, 2 * f)
+    if is_local:
+        kernels |= {f"local_residual_{i}_{part}": (3, 3, f, f) for i in range(3) for part in (1, 2)}
+        kernels |= {"local_up": (3, 3, few, f), "local_last": (5, 5, few, 1)}
+    else:
+        kernels["global_last"] = (3, 3, f, 1)
+    return [
+        (name, [(f"{name}/kernel:0", kernel), (f"{name}/bias:0", (kernel[2 if "up" in name else 3],))])
+        for name, kernel in kernels.items()
+    ]
+
+
+def fill(table, draw):
+    """The layers of `weights.write`, with an array ``draw(name, shape)`` for each row of a table."""
+    return {group: {name: draw(name, shape) for name, shape in members} for group, members in table}
+
+
+def arrays_of(path):
+    """The arrays of a weights file, in its order."""
+    return [array for arrays in weights.read(path).values() for array in arrays.values()]
+
+
 def write_published(path, table, seed=0):
     """A file as Keras 2 would have written it, of random weights; the arrays in the order of the table."""
     rng, arrays = np.random.default_rng(seed), []
@@ -49,10 +95,10 @@ def write_published(path, table, seed=0):
 def write_model(path, in_channels=1, seed=0, **settings):
     """A generator with 2 base filters and random weights."""
     rng = np.random.default_rng(seed)
-    groups = [
-        (group, [(name, np.ones(shape) if "gamma" in name or "variance" in name else rng.normal(0, 0.05, shape))
-                 for name, shape in arrays])
-        for group, arrays in weights.unet_layout(in_channels, 2)
-    ]  # fmt: skip
-    weights.write(path, groups, {"system": "pix2pix", "network": "unet", **settings})
+
+    def draw(name, shape):
+        return np.ones(shape) if "gamma" in name or "variance" in name else rng.normal(0, 0.05, shape)
+
+    described = {"system": "pix2pix", "network": "unet", **settings}
+    weights.write(path, fill(published_table(in_channels, 2), draw), described)
     return path

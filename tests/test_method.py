@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from made_weights import published_table
 
 import data
-from common import weights
 from docs.method import spectrograms
 from sound.files import write_audio
 from training import augmentation as effects
@@ -35,7 +35,8 @@ def test_the_table_of_levels_is_what_the_code_computes():
 
 def test_the_diagram_of_the_generator_has_the_sizes_of_its_layers():
     texts = read_texts(DOCS / "method" / "unet.svg")
-    down, up = weights.unet_filters(64)
+    kernels = [members[0][1] for _, members in published_table(1, 64) if members]
+    down, up = [kernel[3] for kernel in kernels[:8]], [kernel[2] for kernel in kernels[8:15]]
     sizes = [256 >> level for level in range(1, 9)]
     assert all(f"{size}×{size} × {n}" in texts for size, n in zip(sizes, down, strict=True))
     skips = zip(sizes[-2::-1], up, down[-2::-1], strict=True)
@@ -43,7 +44,7 @@ def test_the_diagram_of_the_generator_has_the_sizes_of_its_layers():
 
 
 def test_the_number_of_parameters_is_that_of_the_layout():
-    arrays = [shape for _, group in weights.unet_layout() for _, shape in group]
+    arrays = [shape for _, group in published_table(1, 64) for _, shape in group]
     written = f"{sum(int(np.prod(shape)) for shape in arrays):,}".replace(",", " ")
     assert f"these are {written} numbers" in PAGE.replace("\n", " ")
 

@@ -74,7 +74,7 @@ def trained(recordings, tmp_path_factory):
 
 
 def arrays(path) -> dict[str, list[np.ndarray]]:
-    return dict(weights.read(path))
+    return {layer: list(members.values()) for layer, members in weights.read(path).items()}
 
 
 @pytest.mark.slow

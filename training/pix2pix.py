@@ -334,13 +334,14 @@ def _build(
         optimizer = optimizers.Adam(beta_1=beta_1)
         return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
-    generator = model.build_generator(in_channels, arguments.base_filters, precision, arguments.seed)
+    batch_norm = model.training_batch_norm()
+    generator = model.build_generator(in_channels, arguments.base_filters, precision, arguments.seed, batch_norm)
     l1_weight = arguments.l1_weight if adversarial else 1.0
     perceptual = representation if arguments.objective == "perceptual" else None
     objective = losses.pix2pix(adversarial, l1_weight, perceptual)
     if not adversarial:
         return loop.Networks(generator, None, objective, adam()), precision
-    discriminator = model.build_discriminator(arguments.base_filters, precision, arguments.seed + 1)
+    discriminator = model.build_discriminator(arguments.base_filters, precision, arguments.seed + 1, batch_norm)
     return loop.Networks(generator, discriminator, objective, adam(), adam()), precision
 
 

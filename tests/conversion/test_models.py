@@ -74,7 +74,7 @@ def test_bad_weights_are_named(tmp_path, pair, write_generator, capsys):
     (tmp_path / "text.h5").write_text("weights")
     (tmp_path / "cut.h5").write_bytes(pathlib.Path(pair).read_bytes()[:-50_000])
     write_generator(tmp_path / "three.h5", 3)
-    weights.write(tmp_path / "other.h5", [("dense", [("dense/kernel:0", np.zeros((4, 4)))])], {})
+    weights.write(tmp_path / "other.h5", {"dense": {"dense/kernel:0": np.zeros((4, 4))}}, {})
     for name, expected in (
         ("none.h5", "found nothing"), ("text.h5", "another kind of file"), ("cut.h5", "truncated or damaged"),
         ("three.h5", "1 or 2 input channels, found 3"), ("other.h5", "network of this project"),

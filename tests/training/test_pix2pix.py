@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, needs_peak_memory
+from made_weights import arrays_of
 
 import model
 import train
 import train_generator
-from common import weights
 from training import checkpoints
 
 
@@ -29,7 +29,7 @@ def test_init_starts_from_weights_of_other_instruments(voices, write_generator, 
     for init, expected in ((source, best), (last, last)):
         assert train.main([*argv, str(init)]) == 0
         networks = started[-1].networks
-        assert_same_weights(networks.generator, [array for _, arrays in weights.read(expected) for array in arrays])
+        assert_same_weights(networks.generator, arrays_of(expected))
         assert_same_weights(networks.discriminator, judge.get_weights())
         assert started[-1].settings.epoch_offset is None
     checkpoints.save(started[-1].settings.folder, 1, [], {})
@@ -105,12 +105,9 @@ def test_a_resumed_run_with_augmentation_ends_with_the_same_weights(voices, tmp_
     assert train_guitar(voices, tmp_path / "whole", "--epochs", "2") == 0
     assert train_guitar(voices, tmp_path / "parts", "--epochs", "2", "--max_steps", "4") == 0
     assert train_guitar(voices, tmp_path / "parts", "--epochs", "2") == 0
-    whole, parts = (
-        weights.read(tmp_path / name / "piano_2_guitar_generator" / "generator.h5") for name in ("whole", "parts")
-    )
-    for (_, expected), (_, found) in zip(whole, parts, strict=True):
-        for array, other in zip(expected, found, strict=True):
-            np.testing.assert_array_equal(array, other)
+    whole, parts = (arrays_of(tmp_path / name / "piano_2_guitar_generator/generator.h5") for name in ("whole", "parts"))
+    for expected, found in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_target_with_several_voices_has_to_be_one_of_them(voices, tmp_path, capsys):
