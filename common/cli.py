@@ -1,4 +1,4 @@
-"""What the commands share: argument types, one-line errors, exit statuses and the start of TensorFlow.
+"""What the commands share: argument types, one-line errors and exit statuses.
 
 Imports nothing heavy, so that ``--help`` and argument errors answer at once.
 """
@@ -6,25 +6,19 @@ Imports nothing heavy, so that ``--help`` and argument errors answer at once.
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
-import difflib
 import errno
-import importlib.util
 import io
 import math
 import os
-import re
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from common.errors import InputError, one_line
-from common.packages import describe_missing, is_missing
+from common.packages import describe_missing, is_ours
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
 SOME_LEFT_OUT = 1
@@ -60,38 +54,21 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(description=summary, allow_abbrev=False, **kwargs)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
-        """As in argparse, but a flag that does not exist is named first, with the nearest one that does."""
-        for text in sys.argv[1:] if args is None else args:
-            if text == "--":
-                break
-            flag = text.partition("=")[0]
-            if not re.match(r"-+[a-zA-Z_]", flag) or flag in self._option_string_actions:
-                continue
-            known = {name.lstrip("-"): name for name in self._option_string_actions}
-            nearest = difflib.get_close_matches(flag.lstrip("-"), known, 1, 0.5)
-            hint = f"did you mean {known[nearest[0]]}?" if nearest else "--help lists the flags"
-            self.error(f"there is no flag {flag}: {hint}")
-        return super().parse_args(args, namespace)
-
     def error(self, message: str) -> None:
         self.exit(BAD_INPUT, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse `argv`, do `work` and return the exit status; what the user can fix becomes one line on stderr."""
-    open_closed_streams()
-    os.environ["MPLBACKEND"] = "agg"  # no window is ever opened; Matplotlib fails on the name of an unknown backend
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # see common/environment.py
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (>&-): the next file would take its number
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", errors="replace"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     try:
         try:
             arguments = parser.parse_args(argv)
-            find_caches()
-            with quiet_libraries():
+            with _quiet_libraries(), _caches():
                 return work(arguments)
         finally:
             sys.stdout.flush()  # so that a closed pipe raises here and not at exit
@@ -104,9 +81,11 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         if error.errno not in _FIXABLE:
             raise
         message = f"{error.filename or 'writing'}: {error.strerror}"
+    except MemoryError:
+        message = "there is not enough memory for this"
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if not package or not is_missing(package):
+        if not package or package in sys.modules or is_ours(package):
             raise
         message = describe_missing(package)
     except KeyboardInterrupt:
@@ -117,78 +96,26 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
 
 
 @contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Do not show the warnings of libraries, such as librosa's of a short recording, which no user can act on.
+def _quiet_libraries() -> Iterator[None]:
+    """Do not show the warnings of libraries, which no user can act on; ``python -W default`` shows them."""
+    os.environ["MPLBACKEND"] = "agg"  # no window is ever opened
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes of --jobs
+        yield
 
-    ``python -W default`` shows them.
-    """
-    if sys.warnoptions:
+
+@contextlib.contextmanager
+def _caches() -> Iterator[None]:
+    """A temporary folder for the caches of Numba and Matplotlib where the user has no home, as in a container."""
+    if os.access(os.path.expanduser("~"), os.W_OK):
         yield
         return
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore"  # for the processes of --jobs
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if before is None:
-            os.environ.pop("PYTHONWARNINGS", None)
-        else:
-            os.environ["PYTHONWARNINGS"] = before
-
-
-def open_closed_streams() -> None:
-    """Let what is printed go nowhere where the shell has closed stdout or stderr (``>&-``).
-
-    Otherwise printing fails, or the next file that is opened takes the stream's number and receives what is printed.
-    """
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
-            os.set_inheritable(number, True)
-            setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
-
-
-def find_caches() -> None:
-    """Give Numba (of librosa) and Matplotlib a temporary folder for their caches if the user has none to write to.
-
-    In a container or a service there may be no home. Numba then fails, and Matplotlib warns. The folder belongs to this
-    process and is removed at its end: what Numba finds in its cache is code.
-    """
-    if _can_make(_home("XDG_CACHE_HOME", ".cache")) and _can_make(_home("XDG_CONFIG_HOME", ".config")):
-        return
-    if "NUMBA_CACHE_DIR" in os.environ and "MPLCONFIGDIR" in os.environ:
-        return
-    try:
-        folder = tempfile.mkdtemp(prefix="caches-")
-    except OSError:  # there is nowhere to write
-        return
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ.setdefault("MPLCONFIGDIR", folder)
-    librosa = importlib.util.find_spec("librosa")
-    if not (librosa and librosa.origin and _can_make(os.path.join(os.path.dirname(librosa.origin), "__pycache__"))):
+    with tempfile.TemporaryDirectory(prefix="caches-") as folder:
+        os.environ.setdefault("MPLCONFIGDIR", folder)
         os.environ.setdefault("NUMBA_CACHE_DIR", folder)
-
-
-def _home(variable: str, name: str) -> str:
-    return os.environ.get(variable) or os.path.join(os.path.expanduser("~"), name)
-
-
-def _can_make(folder: str) -> bool:
-    """Whether `folder` is there and can be written to, or can be made."""
-    while not os.path.lexists(folder) and os.path.dirname(folder) != folder:
-        folder = os.path.dirname(folder)
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
+        yield
 
 
 def count(n: int, noun: str) -> str:

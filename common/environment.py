@@ -7,13 +7,9 @@ where they are imported (`cli.run`).
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
-from common.packages import ROOT, find_fault
-
-if os.path.dirname(os.path.abspath(sys.argv[0])) == str(ROOT) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are imported ends it quietly, until `cli.run`
+from common.packages import find_fault
 
 if fault := find_fault():
     print(f"{os.path.basename(sys.argv[0])}: error: {fault}", file=sys.stderr)

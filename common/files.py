@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -22,15 +21,17 @@ import numpy as np
 
 from common.errors import InputError
 
-_MARK = r"(\d+)-([0-9a-f]{4})-"
 MAX_STEM = 100  # bytes of a name that its temporary name begins with
+MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
 # System errors that concern one file; after any other, such as a full disk, the next file would fail as well.
 _OF_ONE_FILE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
     errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EILSEQ,
 }  # fmt: skip
-MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+# --- temporary names --------------------------------------------------------------------------------------------------
 
 
 def process_mark() -> str:
@@ -39,25 +40,20 @@ def process_mark() -> str:
 
 
 def remove_leftovers(folder: str | os.PathLike, start: str = "") -> None:
-    """Remove what processes of this machine and user that are gone have left in `folder` under temporary names.
+    """Remove what processes of this machine that are gone have left in `folder` under temporary names.
 
     Args:
         folder: need not exist.
         start: remove folders whose names begin with this and `process_mark`; without, unfinished files of `replacing`.
     """
-    pattern = re.compile(rf"{re.escape(start)}{_MARK}.*" if start else rf"\..*\.{_MARK}[0-9a-f]{{6}}\.part(\..*)?")
+    machine = process_mark().partition("-")[2]
+    name = rf"{re.escape(start)}(\d+)-{machine}.*" if start else rf"\..*\.(\d+)-{machine}[0-9a-f]{{6}}\.part(\..*)?"
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
-            match = pattern.fullmatch(entry.name)
-            if match is None or match[2] != process_mark().split("-")[1] or _is_running(int(match[1])):
-                continue
-            with contextlib.suppress(OSError):
-                if hasattr(os, "getuid") and entry.stat(follow_symlinks=False).st_uid != os.getuid():
-                    continue
-                if start and entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                elif not start and entry.is_file(follow_symlinks=False):
-                    os.unlink(entry.path)
+            match = re.fullmatch(name, entry.name)
+            if match and not _is_running(int(match[1])):
+                with contextlib.suppress(OSError):  # another user's
+                    shutil.rmtree(entry.path) if start else os.unlink(entry.path)
 
 
 def _is_running(process: int) -> bool:
@@ -77,8 +73,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A temporary path beside `path` to write to: renamed to `path` if the block succeeds, removed if it fails.
 
     The folder is made if it is missing. The temporary name is hidden, keeps the extension and is unique, so that
-    threads, processes and machines may write the same file at the same time. It may be shorter than that of `path`,
-    which may be as long as a file system allows.
+    threads, processes and machines may write the same file at the same time.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,14 +90,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             beside.unlink()
 
 
+# --- reading and writing ----------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def concerning_one_file(path: str | os.PathLike) -> Iterator[None]:
-    """Turn a system error that concerns one file, such as a missing permission, into an InputError: for work on many
-    files, which goes on with the next one.
-
-    Args:
-        path: is named where the error names no file.
-    """
+    """Turn a system error that concerns one file, such as a missing permission, into an InputError, so that work on
+    many files goes on; `path` is named where the error names no file."""
     try:
         yield
     except OSError as error:
@@ -114,27 +108,23 @@ def concerning_one_file(path: str | os.PathLike) -> Iterator[None]:
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike, expected: str = "a file") -> Iterator[io.BufferedReader]:
     """The open file at `path`, to read bytes from: only a regular file, because a pipe may block and a device may never
-    end.
-
-    Args:
-        path: of the file, or of a link to it.
-        expected: what is expected there, for the error.
+    end. `expected` says in the error what should be there.
 
     Raises:
         InputError: there is no such file, it is not a regular one, or it may not be read.
     """
     try:
+        if os.path.isdir(path):
+            raise InputError(f"{path}: expected {expected}, found a folder")
         descriptor = os.open(path, os.O_RDONLY | _NONBLOCK)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        found = "nothing" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or str(error)
-        found = "a folder" if os.path.isdir(path) else found  # which Windows does not open
+    except OSError as error:
+        found = "nothing" if isinstance(error, FileNotFoundError) else error.strerror
         raise InputError(f"{path}: expected {expected}, found {found}") from None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        found = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise InputError(f"{path}: expected {expected}, found {found}")
+    except ValueError:
+        raise InputError(f"{path}: expected {expected}, found a name with a zero byte") from None
     with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(f"{path}: expected {expected}, found a pipe or a device")
         yield file
 
 
@@ -145,11 +135,7 @@ def write_json(path: str | os.PathLike, content: dict) -> None:
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """The object in a JSON file.
-
-    Raises:
-        InputError: there is no such file, or as `parse_json`.
-    """
+    """The object in a JSON file; errors as of `open_regular` and `parse_json`."""
     with open_regular(path, "a JSON file") as file:
         return parse_json(file.read(MAX_JSON_BYTES + 1), path)
 
@@ -171,36 +157,6 @@ def parse_json(content: str | bytes, where: str | os.PathLike) -> dict:
     return parsed
 
 
-def check_names(names: Iterable[object], where: str | os.PathLike) -> None:
-    """Refuse names read from the file `where` that could lead out of a folder: each has to be one part of a path.
-
-    Raises:
-        InputError: a name is no text, empty, ``.`` or ``..``, or has a separator, a colon or a control character.
-    """
-    for name in names:
-        if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
-            raise InputError(f"{where}: expected the names of folders in it, found {name!r}")
-
-
-def remove_files(folder: str | os.PathLike, pattern: str, names: Iterable[str] | None = None) -> None:
-    """Remove the files ``<folder>/<name>/<pattern>`` of the folders called `names`, of all if it is None.
-
-    Raises:
-        InputError: one of these folders is a link, so that the files lie elsewhere. Nothing has been removed then.
-    """
-    with os.scandir(folder) as entries:
-        chosen = [entry for entry in entries if os.path.isdir(entry.path) and (names is None or entry.name in names)]
-    found = {entry.path: list(pathlib.Path(entry.path).glob(pattern)) for entry in chosen}
-    for entry in chosen:
-        if entry.is_symlink() and found[entry.path]:
-            raise InputError(
-                f"{entry.path}: expected a folder whose outdated files can be removed, found a link to "
-                f"{os.path.realpath(entry.path)}; remove them there"
-            )
-    for path in itertools.chain.from_iterable(found.values()):
-        path.unlink()
-
-
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write `array` as .npy, whole or not at all."""
     buffer = io.BytesIO()  # np.save to a file does not report a full disk
@@ -209,12 +165,25 @@ def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
         beside.write_bytes(buffer.getbuffer())
 
 
-def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
-    """`path` if it is a folder.
+@contextlib.contextmanager
+def silence_stderr() -> Iterator[None]:
+    """Discard what is written to stderr inside the block, also by C libraries."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            sys.stderr.flush()
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
-    Raises:
-        InputError: naming `flag`, if there is no such folder.
-    """
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def existing_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
+    """`path` if it is a folder; otherwise an InputError that names `flag`."""
     folder = pathlib.Path(path)
     if not folder.is_dir():
         raise InputError(f"{flag}: expected a folder, found {'a file' if folder.exists() else 'nothing'} at {folder}")
@@ -229,21 +198,22 @@ def writable_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
     """
     folder = pathlib.Path(path)
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not existing.is_dir():
-        raise InputError(f"{flag}: expected a folder to write in, found a file at {existing}")
-    if not os.access(existing, os.W_OK):
-        raise InputError(f"{flag}: expected a folder to write in, found {existing}, which cannot be written to")
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"{flag}: {existing} is no folder that can be written to")
     return folder
 
 
 def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[pathlib.Path]:
     """All files in `folder` and below with one of the `extensions` (lower case), sorted, without hidden ones.
 
-    Links to folders are followed, except to a folder that contains the link.
+    Links to folders are followed, except to a folder that contains the link. Folders that cannot be looked into are
+    named on stderr.
     """
     found = []
     above = {str(folder): {os.path.realpath(folder)}}  # of each folder, the folders that contain it and itself
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=_say_left_out):
+    for root, folders, names in os.walk(
+        folder, followlinks=True, onerror=lambda error: print(f"{error.filename}: left out", file=sys.stderr)
+    ):
         real = {name: os.path.realpath(os.path.join(root, name)) for name in folders if not name.startswith(".")}
         folders[:] = [name for name, path in real.items() if path not in above[root]]
         above |= {os.path.join(root, name): {*above[root], real[name]} for name in folders}
@@ -259,9 +229,25 @@ def without_converted(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     return [path for path in paths if "." not in path.stem or path.stem.rpartition(".")[0] not in pieces]
 
 
-def _say_left_out(error: OSError) -> None:
-    """Report a folder that cannot be looked into."""
-    print(f"{error.filename}: left out ({error.strerror})", file=sys.stderr)
+def check_names(names: Iterable[object], where: str | os.PathLike) -> None:
+    """Refuse names read from the file `where` that could lead out of a folder: each has to be one part of a path."""
+    for name in names:
+        if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
+            raise InputError(f"{where}: expected the names of folders in it, found {name!r}")
+
+
+def remove_files(folder: str | os.PathLike, pattern: str, names: Iterable[str] | None = None) -> None:
+    """Remove the files ``<folder>/<name>/<pattern>`` of the folders called `names`, of all if it is None.
+
+    Raises:
+        InputError: one of these folders is a link, so that the files lie elsewhere. Nothing has been removed then.
+    """
+    folders = [path for path in pathlib.Path(folder).iterdir() if names is None or path.name in names]
+    found = [path for inner in folders if inner.is_dir() for path in inner.glob(pattern)]
+    if links := sorted({str(path.parent) for path in found if path.parent.is_symlink()}):
+        raise InputError(f"{links[0]}: is a link, and its outdated files lie elsewhere; remove them there")
+    for path in found:
+        path.unlink()
 
 
 def piece_names(
@@ -284,24 +270,5 @@ def piece_names(
         if other == path:
             names[name] = path
         else:
-            reason = f"{path}: expected a piece name of its own, found {name!r} taken by {other}"
-            left_out.append((str(path), reason))
+            left_out.append((str(path), f"{path}: its piece name {name!r} is taken by {other}"))
     return names, left_out
-
-
-@contextlib.contextmanager
-def silence_stderr() -> Iterator[None]:
-    """Discard what is written to stderr inside the block, also by C libraries."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            sys.stderr.flush()
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
