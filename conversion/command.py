@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from common import cli, plots, weights
 from common.errors import InputError
-from common.files import concerning_one_file, find_files, remove_leftovers, without_converted
+from common.files import concerning_one_file, remove_leftovers, without_converted
 from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, STEREO, Settings
 from conversion.files import Converter, convert_file
 from conversion.phase import PHASES
@@ -19,7 +19,7 @@ from data import PUBLISHED
 from hum2guitar.converter import HumSettings
 from hum2guitar.mel_inverse import MEL_INVERSES
 from hum2guitar.pitch import F0_METHODS
-from sound.files import AUDIO_EXTENSIONS, SUBTYPES
+from sound.files import AUDIO_EXTENSIONS, SUBTYPES, find_audio
 from sound.streaming import spectrogram
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def _find_recordings(source: str, target: pathlib.Path | None) -> tuple[pathlib.
     """The folder that a recording, folder or pattern begins with, and its recordings outside the folder `target`."""
     base = pathlib.Path(source)
     if os.path.isdir(source):
-        paths = find_files(base, AUDIO_EXTENSIONS)
+        paths = find_audio(base, "--input")
     elif os.path.lexists(source) or not glob.has_magic(source):
         _check_recording(source)
         return base.parent, [base]

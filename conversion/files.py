@@ -75,20 +75,21 @@ def convert_file(
     """
     settings, destination = settings or Settings(), pathlib.Path(destination)
     with contextlib.ExitStack() as stack:
-        recording = stack.enter_context(sound_files.open_recording(source))
-        if os.path.exists(destination) and os.path.samefile(recording.source, destination):
+        recording = sound_files.open_recording(source)
+        if os.path.exists(destination) and os.path.samefile(recording.path, destination):
             raise InputError(f"{destination}: the output would replace the input")
         n_channels = 1 if settings.stereo == "mono" else recording.n_channels
         if n_channels > MAX_CHANNELS:
             raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
-        sound_files.check_writable(destination, recording.sample_rate, n_channels, settings.subtype)
+        subtype = settings.subtype or sound_files.choose_subtype(destination, recording.n_bits)
+        sound_files.check_writable(destination, recording.sample_rate, n_channels, subtype)
         converter = load()
         sample_rate = max(recording.sample_rate, math.ceil(2 * converter.band))
-        sound_files.check_writable(destination, sample_rate, n_channels, settings.subtype)
+        sound_files.check_writable(destination, sample_rate, n_channels, subtype)
 
         shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
         rates = recording.sample_rate, sample_rate
-        name = str(recording.source)
+        name = str(recording.path)
         blocks = _convert_blocks(_read(recording, n_channels), shape, recording.peak, *rates, converter, name)
         blocks = _show_progress(blocks, recording, sample_rate)
         rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
@@ -100,7 +101,7 @@ def convert_file(
             blocks = add_streams(rendering.blocks(1 - settings.mix), (gain * block for block in originals))
             rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
         gain = _output_gain(rendering, recording.power, settings, destination)
-        sound_files.write_rendering(destination, rendering, gain, sample_rate, settings.subtype)
+        sound_files.write_rendering(destination, rendering, gain, sample_rate, subtype)
 
 
 def _read(recording: sound_files.Recording, n_channels: int) -> Iterator[np.ndarray]:
@@ -156,7 +157,7 @@ def _show_progress(
 
     total = round(recording.n_samples / recording.sample_rate * sample_rate)
     bar_format = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
-    shown = {"desc": recording.source.name, "bar_format": bar_format, "unit_scale": 1 / sample_rate}
+    shown = {"desc": recording.path.name, "bar_format": bar_format, "unit_scale": 1 / sample_rate}
     with tqdm(total=total, disable=None, leave=False, **shown) as bar:
         for block in blocks:
             yield block

@@ -298,20 +298,20 @@ def read_style(
     Raises:
         InputError: there is no recording or no such slice, or it is silent.
     """
-    with open_recording(path) as recording:
-        loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
-        if not max(loudness):
-            raise InputError(f"{path}: a style recording has to sound, found silence")
-        if choice is None:
-            index = int(np.argmax(loudness))
-        elif choice == "random":
-            index = int(np.random.default_rng(seed).choice(np.flatnonzero(loudness)))
-        else:
-            index = int(choice)
-        if not 0 <= index < len(loudness) or not loudness[index]:
-            sounding = ", ".join(str(number) for number in np.flatnonzero(loudness))
-            raise InputError(f"--style_slice: the slices of {path} that sound are {sounding}, found {index}")
-        return next(itertools.islice(_style_slices(recording, representation), index, None))
+    recording = open_recording(path)
+    loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
+    if not max(loudness):
+        raise InputError(f"{path}: a style recording has to sound, found silence")
+    if choice is None:
+        index = int(np.argmax(loudness))
+    elif choice == "random":
+        index = int(np.random.default_rng(seed).choice(np.flatnonzero(loudness)))
+    else:
+        index = int(choice)
+    if not 0 <= index < len(loudness) or not loudness[index]:
+        sounding = ", ".join(str(number) for number in np.flatnonzero(loudness))
+        raise InputError(f"--style_slice: the slices of {path} that sound are {sounding}, found {index}")
+    return next(itertools.islice(_style_slices(recording, representation), index, None))
 
 
 def _style_slices(recording: Recording, representation: Representation) -> Iterator[np.ndarray]:

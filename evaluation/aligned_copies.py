@@ -18,7 +18,7 @@ from common.files import writable_folder
 from data import peak_offset
 from evaluation import alignment
 from sound.blocks import resample
-from sound.files import open_recording, write_audio
+from sound.files import open_audio, read_audio, write_audio
 
 WINDOW = 20.0  # seconds in which a lag is measured; windows overlap by half
 FIRST_SEARCH = 30.0  # seconds either way in the first window, for recordings that start at different times
@@ -212,12 +212,10 @@ def warp(audio: np.ndarray, rate: int, curve: LagCurve, seconds: float) -> tuple
 
 def _read(path: pathlib.Path) -> tuple[np.ndarray, int]:
     """A recording at its own rate, ``(n_channels, n)``, and this rate in Hz."""
-    import soundfile
 
-    with open_recording(path) as recording:
-        rate = recording.sample_rate
-        audio, _ = soundfile.read(os.fspath(recording.path), dtype="float32", always_2d=True)
-    return np.ascontiguousarray(audio.T), rate
+    with open_audio(path) as audio:
+        rate = audio.sample_rate
+    return read_audio(path, None, mono=False), rate
 
 
 def _mono(audio: np.ndarray, rate: int) -> np.ndarray:

@@ -58,6 +58,19 @@ def resample_blocks(
     yield made if n_made or len(made) or not n_given else np.zeros((1, *made.shape[1:]), np.float32)
 
 
+def join_blocks(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
+    """`blocks` joined to blocks of at least `n_samples`; the last one may be shorter."""
+    waiting, n_waiting = [], 0
+    for block in blocks:
+        waiting.append(block)
+        n_waiting += len(block)
+        if n_waiting >= n_samples:
+            yield np.concatenate(waiting)
+            waiting, n_waiting = [], 0
+    if n_waiting:
+        yield np.concatenate(waiting)
+
+
 def trim_or_pad(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int) -> Iterator[np.ndarray]:
     """`blocks` cut, or followed by zeros, so that they have `n_samples` in total; empty blocks are left out."""
     for block in blocks:

@@ -1,60 +1,90 @@
-"""Recordings of any format, read and written whole or in blocks.
+"""Recordings of any format: open, decode and write them, whole or in blocks.
 
-Blocks are float32 ``(n, n_channels)``, so that memory does not grow with the length of a recording.
+Blocks are float32 ``(n, n_channels)``, so that memory does not grow with the length of a recording. FFmpeg's libraries
+(PyAV) decode everything, PCM included, and libsndfile writes. The content of a file decides its format, never its name.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import errno
 import io
+import itertools
+import mmap
 import os
 import pathlib
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
+import types
 import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from common.errors import InputError
-from common.files import existing_folder, find_files, open_regular, replacing, silence_stderr
+from common.files import existing_folder, find_files, open_regular, replacing
 from data import PUBLISHED
-from sound.blocks import TruePeak, mean_of_channels, resample_blocks, to_pcm
+from sound.blocks import TruePeak, join_blocks, mean_of_channels, resample_blocks, to_pcm
 
-# Files that count as recordings in a folder: first what libsndfile reads, then what ffmpeg decodes.
+# Files that count as recordings in a folder.
 AUDIO_EXTENSIONS = (
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".snd",
-    ".m4a", ".aac", ".mp4", ".wma", ".webm", ".mka", ".amr", ".ac3",
+    ".wav", ".wave", ".bwf", ".flac", ".fla", ".ogg", ".oga", ".ogv", ".ogx", ".spx", ".opus", ".mp1", ".mp2", ".mp3",
+    ".mpa", ".mpga", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf", ".au", ".snd", ".m4a", ".m4b", ".m4r", ".m4v",
+    ".mp4", ".mov", ".3gp", ".3g2", ".aac", ".adts", ".wma", ".wmv", ".asf", ".avi", ".flv", ".webm", ".weba", ".mka",
+    ".mkv", ".mpg", ".mpeg", ".ts", ".amr", ".awb", ".ac3", ".eac3", ".ec3", ".dts", ".thd", ".mlp", ".ape", ".wv",
+    ".tta", ".tak", ".mpc", ".shn", ".dsf", ".voc", ".sph", ".ircam", ".sf",
 )  # fmt: skip
-# What ffmpeg may read: files and formats of single recordings. Others (playlists, lists of pictures, stream
-# descriptions) would lead it to other files and to the network.
-_ONLY_THIS_FILE = (
-    "-protocol_whitelist", "file",
-    "-format_whitelist", "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,"
-    "loas,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,ogg,shn,tak,truehd,tta,voc,w64,"
-    "wav,wv",
-)  # fmt: skip
-MAX_DECODER_BYTES = 2**29  # of one piece of memory
+# What FFmpeg may open: formats of single recordings. Others (playlists, lists of pictures, stream descriptions) would
+# lead it to other files and to the network.
+FORMATS_READ = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,ircam,loas,matroska,webm,mlp,mov,mp4,"
+    "m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,ogg,shn,tak,truehd,tta,voc,w64,wav,wv"
+)
+FFMPEG_OPTIONS = {"format_whitelist": FORMATS_READ, "protocol_whitelist": "none", "max_size": "65536"}
+SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+EXACT_FORMATS = {"aiff", "au", "caf", "flac", "mov", "w64", "wav"}  # their headers tell the number of samples
+# libsndfile's name of the format of each extension, and of each subtype of --subtype.
+FORMATS = {
+    ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF", ".w64": "W64",
+    ".rf64": "RF64", ".caf": "CAF", ".au": "AU",
+}  # fmt: skip
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+# Channels in Vorbis' order, by their number: libsndfile does not rearrange those of the wav standard.
+VORBIS_ORDER = {
+    3: [0, 2, 1], 5: [0, 2, 1, 3, 4], 6: [0, 2, 1, 4, 5, 3], 7: [0, 2, 1, 5, 6, 4, 3], 8: [0, 2, 1, 6, 7, 4, 5, 3],
+}  # fmt: skip
 BLOCK = 2**16  # samples read at a time
-MIN_RATE, MAX_RATE = 100, 10**7  # Hz, of a recording
 MAX_BLOCK = 2**23  # values of all channels that are read at a time
+MIN_RATE, MAX_RATE = 100, 10**7  # Hz, of a recording
 MAX_AUDIO = 2**28  # values of a recording that is read whole: 1 GB, or 101 minutes at 44.1 kHz
+MAX_DELAY = 600  # seconds of silence before audio that begins after the picture
+UNKNOWN_SIZE = 2**31 - 2**16  # bytes: programs that write to a pipe announce this or more
+WAV_LIMIT = 4 * 10**9  # bytes; a longer wav is written as RF64, the 64-bit form of wav, with the same extension
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def find_audio(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
     """All recordings in `folder` and below, by their extension, sorted.
 
+    Prints how many other files were skipped, except the project's own .json files.
+
     Raises:
         InputError: the folder is missing or holds no recording; names `flag`.
     """
-    found = find_files(existing_folder(folder, flag), AUDIO_EXTENSIONS)
+    paths = find_files(existing_folder(folder, flag), ("",))
+    found = [path for path in paths if path.suffix.lower() in AUDIO_EXTENSIONS]
+    skipped = collections.Counter(path.suffix.lower() or "none" for path in paths)
+    for extension in (*AUDIO_EXTENSIONS, ".json"):
+        del skipped[extension]
     if not found:
-        raise InputError(f"{flag}: expected recordings ({' '.join(AUDIO_EXTENSIONS)}), found none in {folder}")
+        raise InputError(f"{flag}: no recordings in {folder}")
+    if skipped:
+        print(f"{folder}: {skipped.total()} files skipped, extension {' '.join(sorted(skipped))}", file=sys.stderr)
     return found
 
 
@@ -64,33 +94,23 @@ def read_audio(
     """The recording at `path` as float32.
 
     Args:
-        path: any file that libsndfile opens or ffmpeg decodes.
+        path: any file that FFmpeg decodes.
         sample_rate: in Hz, to resample to (soxr, HQ); None keeps that of the file.
         mono: give the mean of the channels, ``(n_samples,)``; otherwise ``(n_channels, n_samples)``.
 
     Raises:
         InputError: no such file, not audio, no samples, samples that are NaN or infinite, or more than `MAX_AUDIO`.
     """
-    with open_audio(path) as file:
-        warn_if_truncated(file, path)
-        blocks = iterate_blocks(file, path, MAX_BLOCK)
-        blocks = map(mean_of_channels, blocks) if mono else blocks
-        n_channels = None if mono else file.channels
-        blocks = resample_blocks(blocks, file.samplerate, sample_rate or file.samplerate, n_channels)
-        audio = list(_bounded(blocks, path))
-    return (audio[0] if len(audio) == 1 else np.concatenate(audio)).T
-
-
-def _bounded(blocks: Iterable[np.ndarray], path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """`blocks` unchanged, up to `MAX_AUDIO` values in total."""
-    n_values = 0
-    for block in blocks:
-        n_values += block.size
-        if n_values > MAX_AUDIO:
-            raise InputError(
-                f"{path}: expected a recording of up to {MAX_AUDIO} samples at this sample rate, found more"
-            )
-        yield block
+    blocks, n_values = [], 0
+    with open_audio(path) as audio:
+        stream = map(mean_of_channels, audio.blocks()) if mono else audio.blocks()
+        n_channels = None if mono else audio.n_channels
+        for block in resample_blocks(stream, audio.sample_rate, sample_rate or audio.sample_rate, n_channels):
+            n_values += block.size
+            if n_values > MAX_AUDIO:
+                raise InputError(f"{path}: longer than {MAX_AUDIO} samples, the most that is read at once")
+            blocks.append(block)
+    return np.concatenate(blocks).T
 
 
 def read_blocks(
@@ -101,196 +121,205 @@ def read_blocks(
     Args:
         path: as in `read_audio`.
         sample_rate: in Hz, to resample to (soxr, HQ).
-        block_seconds: length of the blocks that are read.
+        block_seconds: approximate length of the blocks that are read.
 
     Raises:
         InputError: as `read_audio`, possibly only after the first blocks.
     """
-    with open_audio(path) as file:
-        warn_if_truncated(file, path)
-        blocks = iterate_blocks(file, path, max(1, round(block_seconds * file.samplerate)))
-        yield from resample_blocks(map(mean_of_channels, blocks), file.samplerate, sample_rate)
+    with open_audio(path) as audio:
+        blocks = audio.blocks(round(block_seconds * audio.sample_rate))
+        yield from resample_blocks(map(mean_of_channels, blocks), audio.sample_rate, sample_rate)
+
+
+@dataclasses.dataclass
+class Audio:
+    """An open recording, whose samples are read once.
+
+    Attributes:
+        path: of the file.
+        sample_rate: in Hz, of the first samples; later ones at another rate are resampled.
+        n_channels: of the first samples; later ones with another number are mixed to their mean.
+        n_bits: 24 if the samples are stored with more than 16 bits, else 16.
+        frames: the decoded samples.
+    """
+
+    path: str | os.PathLike
+    sample_rate: int
+    n_channels: int
+    n_bits: int
+    frames: Iterator[np.ndarray]
+
+    def blocks(self, n_samples: int = BLOCK) -> Iterator[np.ndarray]:
+        """Blocks ``(n, n_channels)`` of at least `n_samples` each, fewer in the last one and with very many channels.
+
+        Raises:
+            InputError: no samples, or a sample that is NaN or infinite, with its position.
+        """
+        n_read = 0
+        for block in join_blocks(self.frames, max(1, min(n_samples, MAX_BLOCK // self.n_channels))):
+            if not np.isfinite(block).all():
+                sample, channel = np.argwhere(~np.isfinite(block))[0]
+                raise InputError(
+                    f"{self.path}: sample {n_read + sample} of channel {channel}, at "
+                    f"{(n_read + sample) / self.sample_rate:.3f} s, is {block[sample, channel]}"
+                )
+            n_read += len(block)
+            yield block
+        if not n_read:
+            raise InputError(f"{self.path}: holds no samples")
 
 
 @contextlib.contextmanager
-def open_audio(path: str | os.PathLike) -> Iterator:
-    """An open ``soundfile.SoundFile`` of the recording at `path`.
-
-    Where libsndfile does not read the format, ffmpeg decodes the recording to a temporary file, which is opened instead
-    and removed when the block ends. The ``name`` of the ``SoundFile`` is the file that was opened.
-
-    Raises:
-        InputError: no such file, not audio, a sample rate out of range, or found to be damaged while it is read.
-    """
-    import soundfile
-
-    with open_regular(
-        path, "a recording"
-    ):  # says what is wrong, which libsndfile would not, and does not wait for pipes
-        pass
-    with contextlib.ExitStack() as stack:
-        try:
-            with silence_stderr():  # libmpg123 writes warnings there
-                file = soundfile.SoundFile(soundfile_name(path))
-        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw, which has no header
-            decoded = _decode(path, _reason(error), stack.enter_context(tempfile.TemporaryDirectory()))
-            file = soundfile.SoundFile(soundfile_name(decoded))
-        stack.enter_context(file)
-        if not MIN_RATE <= file.samplerate <= MAX_RATE:
-            raise InputError(
-                f"{path}: expected a sample rate of {MIN_RATE} to {MAX_RATE} Hz, found {file.samplerate} Hz"
-            )
-        try:
-            yield file
-        except soundfile.LibsndfileError as error:
-            raise InputError(f"{path}: expected audio, found it damaged: {_reason(error)}") from None
-
-
-def warn_if_truncated(file, path: str | os.PathLike) -> None:
-    """Warn on stderr if the header of a wav, aiff or au announces more samples than the file holds.
-
-    libsndfile then has a line such as ``data : 705600 (should be 352800)`` in its log. Programs that write to a pipe do
-    not know the length and announce 2 GB or more: that is no reason to warn.
-    """
-    sizes = re.search(r"^ *(?:data|SSND|Data Size) +: (\d+) \(should be ([1-9]\d*)\)", file.extra_info, re.MULTILINE)
-    if sizes is None:
-        return
-    announced, present = int(sizes[1]), int(sizes[2])
-    seconds = file.frames / file.samplerate
-    expected = seconds * announced / present
-    if expected - seconds > 0.1 and announced < 2**31 - 2**16:
-        print(f"{path}: found {seconds:.1f} of {expected:.1f} s: was it cut off?", file=sys.stderr)
-
-
-def soundfile_name(path: str | os.PathLike) -> str | bytes:
-    """`path` in the form that soundfile accepts: as bytes, because it refuses text that is not Unicode."""
-    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
-
-
-def _reason(error: Exception) -> str:
-    """What libsndfile found wrong with a file."""
-    if getattr(error, "code", None) == 7:  # "File does not exist", which it also says of an mp3 without a frame
-        return "not readable as mp3"
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
-
-
-def find_ffmpeg() -> str | None:
-    """The path of ffmpeg: on the PATH, or that of the package imageio-ffmpeg; None if there is neither."""
-    if found := shutil.which("ffmpeg"):
-        return found
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError):  # RuntimeError: the package has no ffmpeg for this system
-        return None
-
-
-def _decode(path: str | os.PathLike, reason: str, folder: str) -> str:
-    """Decode a recording with ffmpeg to a file in `folder`, all channels, float32; the path of that file.
+def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
+    """The open recording at `path`.
 
     Args:
-        reason: why libsndfile did not open it, for the error where there is no ffmpeg.
+        path: any file that FFmpeg decodes; of several sounds in it, FFmpeg's choice is taken.
+        warn: print a line on stderr if parts are damaged or missing.
+
+    Raises:
+        InputError: no such file, not audio, or a sample rate out of range.
     """
-    ffmpeg = find_ffmpeg()
-    if ffmpeg is None:
-        raise InputError(
-            f"{path}: expected audio (wav, flac, ogg, mp3, aiff): {reason}; other formats need ffmpeg, and found none: "
-            "pip install imageio-ffmpeg"
-        )
-    # caf has no limit of 4 GB. libsndfile would read the float samples of ffmpeg's w64 as integers.
-    decoded = os.path.join(folder, "decoded.caf")
-    # Without the file: in front, text before a colon would be taken as a protocol. Where there is /dev/stdin, ffmpeg
-    # does not even learn the file's name and folder. A pipe would not do: m4a may have its index at the end.
-    source = "file:/dev/stdin" if os.path.exists("/dev/stdin") else f"file:{os.fspath(path)}"
-    command = [ffmpeg, "-v", "error", "-nostdin", "-max_alloc", str(MAX_DECODER_BYTES), *_ONLY_THIS_FILE]
-    command += ["-i", source, "-vn", "-c:a", "pcm_f32le", decoded]
-    with open_regular(path, "a recording") as file:
-        done = subprocess.run(command, stdin=file, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise InputError(f"{path}: expected audio, and ffmpeg found none: {lines[-1].replace(source, 'the file')}")
-    return decoded
+    with open_regular(path, "a recording") as file, contextlib.closing(_decode(file, path, warn)) as decoded:
+        first = next(decoded, None)
+        if first is None:
+            raise InputError(f"{path}: no sound that FFmpeg can decode")
+        rate, samples, n_bits = first
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise InputError(f"{path}: its sample rate is {rate} Hz, not {MIN_RATE} to {MAX_RATE} Hz")
+        n_channels = samples.shape[1]
+        yield Audio(path, rate, n_channels, n_bits, _unify(itertools.chain([first], decoded), rate, n_channels))
 
 
-def iterate_blocks(file, path: str | os.PathLike, n_samples: int = BLOCK) -> Iterator[np.ndarray]:
-    """All samples of an open file, which may be more than the header of an mp3 says.
+def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Iterator[tuple[int, np.ndarray, int]]:
+    """Sample rate, samples ``(n, n_channels)`` and bits of each frame. Damaged packets are skipped and counted."""
+    import av
+
+    n_damaged, found, announced = 0, 0.0, 0.0
+    for link in _ogg_links(file):
+        # The file object has no name, so FFmpeg can neither guess by the extension nor open anything beside it.
+        nameless = types.SimpleNamespace(read=link.read, seek=link.seek, tell=link.tell)
+        try:
+            container = av.open(nameless, options=FFMPEG_OPTIONS, metadata_errors="replace")
+        except av.FFmpegError:
+            continue
+        with container:
+            stream = container.streams.best("audio")
+            if stream is None:
+                continue
+            delay = _find_delay(container, stream)
+            for frame in _decode_packets(container.demux(stream)):
+                if frame is None:
+                    n_damaged += 1
+                    continue
+                samples, n_bits = _to_float(frame)
+                if delay:
+                    n_silent = round(delay * frame.sample_rate)
+                    yield frame.sample_rate, np.zeros((n_silent, samples.shape[1]), np.float32), n_bits
+                    delay = 0.0
+                found += len(samples) / frame.sample_rate
+                yield frame.sample_rate, samples, n_bits
+            announced += _announced_seconds(container, stream, path, found)
+    if warn and n_damaged:
+        print(f"{path}: {n_damaged} damaged packets skipped", file=sys.stderr)
+    if warn and announced - found > 0.1:
+        print(f"{path}: found {found:.1f} of {announced:.1f} s: was it cut off?", file=sys.stderr)
+
+
+def _decode_packets(packets: Iterator) -> Iterator:
+    """The frames of all packets; None for each packet that is damaged."""
+    import av
+
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            frames = packet.decode()
+        except av.FFmpegError:  # of the packet; after one of the container there are no more packets
+            yield None
+            continue
+        yield from (frame for frame in frames if frame.samples and frame.sample_rate > 0)
+
+
+def _ogg_links(file: io.BufferedReader) -> Iterator[io.BufferedIOBase]:
+    """The file, or the links of a chained Ogg file, of which FFmpeg would read the first one only."""
+    starts = []
+    if file.peek(4)[:4] == b"OggS":
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            end = -1
+            for found in re.finditer(rb"OggS\0\x02", content):  # the first page of a stream
+                if found.start() != end:  # the first pages of several streams of one link follow each other
+                    starts.append(found.start())
+                sizes = content[found.start() + 27 :][: content[found.start() + 26]]
+                end = found.start() + 27 + len(sizes) + sum(sizes)
+    if len(starts) < 2:
+        yield file
+    for start, stop in itertools.pairwise([*starts, None] if len(starts) > 1 else []):
+        file.seek(start)
+        yield io.BytesIO(file.read() if stop is None else file.read(stop - start))
+
+
+def _to_float(frame) -> tuple[np.ndarray, int]:
+    """The samples of a frame, ``(n, n_channels)`` and full scale 1, and whether they need 16 or 24 bits."""
+    kind = np.dtype(SAMPLE_TYPES[frame.format.name.rstrip("p")])
+    n_bits = 24 if kind.itemsize > 2 else 16
+    if frame.format.is_planar:  # not frame.to_ndarray(), which crashes on more than seven channels (PyAV 18)
+        planes = frame.planes[: frame.layout.nb_channels]
+        samples = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in planes], axis=1)
+    else:
+        samples = np.frombuffer(frame.planes[0], kind, frame.samples * frame.layout.nb_channels)
+        samples = samples.reshape(frame.samples, -1)
+    if kind.kind == "f":
+        return samples.astype(np.float32), 16 if frame.format.is_planar else n_bits  # lossy codecs have planar floats
+    if kind.kind == "u":
+        samples = samples.astype(np.int16) - 128
+    return (samples * np.float32(2.0 ** (1 - 8 * kind.itemsize))).astype(np.float32, copy=False), n_bits
+
+
+def _unify(frames: Iterable[tuple[int, np.ndarray, int]], sample_rate: int, n_channels: int) -> Iterator[np.ndarray]:
+    """The samples of all frames at one rate and with one number of channels, both of which may change on the way."""
+    for (rate, n), group in itertools.groupby(frames, key=lambda frame: (frame[0], frame[1].shape[1])):
+        blocks = (samples for _, samples, _ in group)
+        if n != n_channels:
+            blocks = (np.repeat(mean_of_channels(block)[:, np.newaxis], n_channels, axis=1) for block in blocks)
+        yield from resample_blocks(blocks, rate, sample_rate, n_channels)
+
+
+def _find_delay(container, stream) -> float:
+    """Seconds from the start of a file, which may begin with a picture, to the start of its sound."""
+    if stream.start_time is None or container.start_time is None:
+        return 0.0
+    delay = float(stream.start_time * stream.time_base) - container.start_time / 1e6
+    return delay if 0 < delay <= MAX_DELAY else 0.0
+
+
+def _announced_seconds(container, stream, path: str | os.PathLike, found: float) -> float:
+    """How long a recording is by its header; 0 if that does not say or was written before the length was known.
 
     Args:
-        file: the open ``SoundFile`` of `open_audio`.
-        path: of the recording, for the errors.
-        n_samples: read at a time; fewer of a recording with very many channels.
-
-    Yields:
-        float32 ``(n, n_channels)``.
-
-    Raises:
-        InputError: no samples, or a sample that is NaN or infinite, with its position.
+        found: seconds that were decoded.
     """
-    n_read, n_samples = 0, max(1, min(n_samples, MAX_BLOCK // file.channels))
-    while len(block := _read(file, n_samples)):
-        if not np.isfinite(block).all():
-            sample, channel = np.argwhere(~np.isfinite(block))[0]
-            raise InputError(
-                f"{path}: expected finite samples, found {block[sample, channel]} at "
-                f"{(n_read + sample) / file.samplerate:.3f} s (sample {n_read + sample}, channel {channel})"
-            )
-        n_read += len(block)
-        yield block
-    if not n_read:
-        raise InputError(f"{path}: expected audio, found a file without samples")
-
-
-def _read(file, n_samples: int) -> np.ndarray:
-    with silence_stderr():  # libmpg123 writes warnings there
-        return file.read(n_samples, dtype="float32", always_2d=True)
-
-
-def write_audio(
-    path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
-) -> None:
-    """Write `audio`, ``(n_samples,)`` or ``(n_channels, n_samples)``, whole or not at all.
-
-    The extension determines the format. Integer subtypes (wav's default is PCM_16) clip at full scale 1. Samples of 16
-    bits are rounded here, because libsndfile truncates them, which is slower and adds an offset of half a step.
-
-    Raises:
-        InputError: libsndfile does not write this extension or subtype, or the disk is full.
-    """
-    import soundfile
-
-    if np.issubdtype(np.asarray(audio).dtype, np.integer):
-        raise TypeError("audio is floating point with full scale 1")
-    if subtype == "PCM_16" or (subtype is None and str(path).lower().endswith((".wav", ".flac", ".aif", ".aiff"))):
-        subtype, audio = "PCM_16", to_pcm(audio, 16)
-    with replacing(path) as beside:
-        beside.touch()  # tells why there can be no such file, which libsndfile would not
-        try:
-            soundfile.write(soundfile_name(beside), audio.T, sample_rate, subtype=subtype)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: expected an extension like .wav, .flac, .ogg or .mp3 ({error})") from None
-        except soundfile.LibsndfileError as error:
-            raise InputError(f"{path}: could not be written ({error.error_string}) Is the disk full?") from None
-
-
-# libsndfile's name of the format of each extension, and of each subtype of --subtype.
-FORMATS = {
-    ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF", ".w64": "W64",
-    ".rf64": "RF64", ".caf": "CAF", ".au": "AU",
-}  # fmt: skip
-SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
-WAV_LIMIT = 4 * 10**9  # bytes; a longer wav is written as RF64, the 64-bit form of wav, with the same extension
+    form = container.format.name.partition(",")[0]
+    if form not in EXACT_FORMATS or not stream.duration:
+        return 0.0
+    seconds, bytes_per_second = float(stream.duration * stream.time_base), (stream.codec_context.bit_rate or 0) / 8
+    if form == "wav" and bytes_per_second:  # FFmpeg goes by the size of a file where its header announces more
+        with open(path, "rb") as file:
+            announced = int.from_bytes(file.read(8)[4:], "little") + 8
+        seconds = max(seconds, found + (announced - os.path.getsize(path)) / bytes_per_second)
+    return seconds if seconds * bytes_per_second < UNKNOWN_SIZE else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """A recording that has been read once.
+    """A recording that has been read once, so that a damaged one is refused before any work.
 
     Attributes:
-        path: the file that libsndfile opens: the recording itself, or its copy decoded by ffmpeg.
-        source: the file that the user named.
+        path: of the file.
         sample_rate: in Hz.
         n_channels: number of channels.
+        n_bits: 24 if the samples are stored with more than 16 bits, else 16.
         n_samples: number of samples of each channel, counted while reading.
         peak: greatest absolute sample, full scale 1.
         power: mean square over all samples and channels.
@@ -298,35 +327,33 @@ class Recording:
     """
 
     path: pathlib.Path
-    source: pathlib.Path
     sample_rate: int
     n_channels: int
+    n_bits: int
     n_samples: int
     peak: float
     power: float
     checksum: int
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def open_recording(path: str | os.PathLike) -> Iterator[Recording]:
-    """The recording at `path`, after reading it once for its size, peak and power.
+def open_recording(path: str | os.PathLike) -> Recording:
+    """The recording at `path`, after reading it once for its length, peak and power.
 
     Raises:
-        InputError: as `open_audio` and `iterate_blocks`.
+        InputError: as `open_audio` and `Audio.blocks`.
     """
     n_samples, peak, square, checksum = 0, 0.0, 0.0, 0
-    with open_audio(path) as file:  # stays open, because closing it removes what ffmpeg decoded
-        warn_if_truncated(file, path)
-        for block in iterate_blocks(file, path):
+    with open_audio(path) as audio:
+        for block in audio.blocks():
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
             checksum = zlib.crc32(block, checksum)
-        readable, power = pathlib.Path(os.fsdecode(file.name)), square / (n_samples * file.channels)
-        yield Recording(readable, pathlib.Path(path), file.samplerate, file.channels, n_samples, peak, power, checksum)
+    size, power = (
+        (audio.sample_rate, audio.n_channels, audio.n_bits, n_samples),
+        square / (n_samples * audio.n_channels),
+    )
+    return Recording(pathlib.Path(path), *size, peak, power, checksum)
 
 
 def read_recording(recording: Recording) -> Iterator[np.ndarray]:
@@ -336,12 +363,12 @@ def read_recording(recording: Recording) -> Iterator[np.ndarray]:
         InputError: after the last block, if the samples are not those that `open_recording` found: another program has
             written to the file in the meantime.
     """
-    changed = f"{recording.source}: expected the recording as it was at first, found it changed while it was read"
+    changed = f"{recording.path}: changed while it was read"
     n_samples = checksum = 0
-    with open_audio(recording.path) as file:
-        if (file.samplerate, file.channels) != (recording.sample_rate, recording.n_channels):
+    with open_audio(recording.path, warn=False) as audio:
+        if (audio.sample_rate, audio.n_channels) != (recording.sample_rate, recording.n_channels):
             raise InputError(changed)
-        for block in iterate_blocks(file, recording.source):
+        for block in audio.blocks():
             n_samples += len(block)
             checksum = zlib.crc32(block, checksum)
             yield block
@@ -365,16 +392,42 @@ def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, s
         raise InputError(f"{path}: expected an extension of {' '.join(FORMATS)}, found {extension or 'none'}")
     form, code = FORMATS[extension], SUBTYPES.get(subtype or "")
     if code and not soundfile.check_format(form, code):
-        has = [name for name, code in SUBTYPES.items() if soundfile.check_format(form, code)]
-        raise InputError(f"--subtype: expected {' or '.join(has) or 'none'} for {extension}, found {subtype}")
+        raise InputError(f"--subtype: {extension} has no {subtype}")
     try:
         soundfile.SoundFile(io.BytesIO(), "w", sample_rate, n_channels, code, format=form).close()
     except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip().rstrip(".")
         raise InputError(
-            f"{path}: expected a sample rate and channels that {extension} can hold, found {sample_rate} Hz and "
-            f"{n_channels} channels ({error.error_string.strip().rstrip('.')})"
+            f"{path}: {extension} cannot hold {n_channels} channels at {sample_rate} Hz ({reason})"
         ) from None
     return form
+
+
+def choose_subtype(path: str | os.PathLike, n_bits: int) -> str | None:
+    """The subtype that keeps samples of `n_bits` where the format of `path` has it; None for the format's usual one."""
+    import soundfile
+
+    form = FORMATS.get(pathlib.Path(path).suffix.lower(), "")
+    return "24" if n_bits == 24 and form and soundfile.check_format(form, "PCM_24") else None
+
+
+def write_audio(
+    path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
+) -> None:
+    """Write `audio`, ``(n_samples,)`` or ``(n_channels, n_samples)``, whole or not at all.
+
+    The extension determines the format; `subtype` is one of `SUBTYPES` (wav's default is "16"). Integers clip at full
+    scale 1.
+
+    Raises:
+        InputError: as `check_writable`.
+        OSError: the disk is full.
+    """
+    if np.issubdtype(np.asarray(audio).dtype, np.integer):
+        raise TypeError("audio is floating point with full scale 1")
+    audio = np.atleast_2d(audio).T
+    blocks = (audio[start : start + BLOCK] for start in range(0, len(audio), BLOCK))
+    _write(path, blocks, audio.shape, sample_rate, subtype)
 
 
 @dataclasses.dataclass
@@ -409,17 +462,19 @@ def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.
     Samples wait on disk until the peak is known.
 
     Raises:
-        OSError: the disk is full or cannot be written to.
+        OSError: the disk is full or cannot be written to; names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered, so that a full disk is noticed here and not when the file is closed.
     with contextlib.ExitStack() as stack:
-        with _name_in_errors(path):
+        with _name_in_errors(path):  # unbuffered, so that a full disk is noticed here and not when the file is closed
             file = stack.enter_context(tempfile.TemporaryFile(dir=path.parent, buffering=0))
         rendering = Rendering(file, n_channels)
         square, true_peak = 0.0, TruePeak()
         for block in blocks:
-            _write_all(file, np.ascontiguousarray(block, np.float32), path)
+            remaining = memoryview(np.ascontiguousarray(block, np.float32)).cast("B")
+            with _name_in_errors(path):
+                while remaining:  # a write may write only a part
+                    remaining = remaining[file.write(remaining) :]
             rendering.n_samples += len(block)
             rendering.peak = max(rendering.peak, float(np.abs(block).max()))
             true_peak.add(block)
@@ -427,14 +482,6 @@ def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.
         rendering.true_peak = true_peak.value
         rendering.power = square / max(1, rendering.n_samples * n_channels)
         yield rendering
-
-
-def _write_all(file: io.IOBase, block: np.ndarray, path: pathlib.Path) -> None:
-    """Write a block; an error names `path`, the file that the user asked for."""
-    remaining = memoryview(block).cast("B")
-    with _name_in_errors(path):
-        while remaining:  # a write may write only a part
-            remaining = remaining[file.write(remaining) :]
 
 
 @contextlib.contextmanager
@@ -446,12 +493,6 @@ def _name_in_errors(path: pathlib.Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _quantize(block: np.ndarray, code: str) -> np.ndarray:
-    """`block` rounded to integer samples where the subtype has them, because libsndfile truncates."""
-    bits = {"PCM_16": 16, "PCM_24": 24}.get(code)
-    return to_pcm(block, bits) if bits else block
-
-
 def write_rendering(
     path: str | os.PathLike, rendering: Rendering, gain: float, sample_rate: int, subtype: str | None = None
 ) -> None:
@@ -461,23 +502,42 @@ def write_rendering(
         InputError: as `check_writable`.
         OSError: the disk is full.
     """
+    _write(path, rendering.blocks(gain), (rendering.n_samples, rendering.n_channels), sample_rate, subtype)
+
+
+def _write(
+    path: str | os.PathLike,
+    blocks: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    sample_rate: int,
+    subtype: str | None,
+) -> None:
+    """Write `blocks`, ``(n_samples, n_channels)`` in total: in blocks, because libsndfile may crash on a long one."""
     import soundfile
 
-    form, code = check_writable(path, sample_rate, rendering.n_channels, subtype), SUBTYPES.get(subtype or "")
-    if form == "WAV" and 4 * rendering.n_samples * rendering.n_channels > WAV_LIMIT:
+    n_samples, n_channels = shape
+    form, code = check_writable(path, sample_rate, n_channels, subtype), SUBTYPES.get(subtype or "")
+    order = VORBIS_ORDER.get(n_channels) if form == "OGG" else None
+    if form == "WAV" and 4 * n_samples * n_channels > WAV_LIMIT:
         form = "RF64"
     n_written = 0
     with replacing(path) as beside:
-        name = soundfile_name(beside)
+        name = os.fspath(beside) if os.name == "nt" else os.fsencode(beside)  # soundfile takes only Unicode as text
         beside.touch()  # tells why there can be no such file, which libsndfile would not
         try:
-            with soundfile.SoundFile(name, "w", sample_rate, rendering.n_channels, code, format=form) as file:
-                for block in rendering.blocks(gain):
-                    file.write(_quantize(block, file.subtype))
+            with soundfile.SoundFile(name, "w", sample_rate, n_channels, code, format=form) as file:
+                for block in blocks:
+                    file.write(_quantize(block[:, order] if order else block, file.subtype))
             n_written = soundfile.info(name).frames
         except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
             pass
         # An mp3 may hold more samples, because it has whole frames. With fewer, writing failed, and libsndfile does not
         # say why.
-        if n_written < rendering.n_samples:
+        if n_written < n_samples:
             raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))
+
+
+def _quantize(block: np.ndarray, code: str) -> np.ndarray:
+    """`block` rounded to integer samples where the subtype has them, because libsndfile truncates."""
+    bits = {"PCM_16": 16, "PCM_24": 24}.get(code)
+    return to_pcm(block, bits) if bits else block

@@ -120,11 +120,11 @@ def spectrogram(
     Raises:
         InputError: as `open_recording`.
     """
-    with open_recording(path) as recording:
-        n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
-        step = max(1, round(n_frames / n_columns))
-        columns = []
-        for frames, _ in regroup_frames(mono_spectra(recording, representation), step, 0):
-            magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * representation.magnitude_scale
-            columns.append(amplitude_to_db(magnitude, representation.amin))
+    recording = open_recording(path)
+    n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
+    step = max(1, round(n_frames / n_columns))
+    columns = []
+    for frames, _ in regroup_frames(mono_spectra(recording, representation), step, 0):
+        magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * representation.magnitude_scale
+        columns.append(amplitude_to_db(magnitude, representation.amin))
     return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate

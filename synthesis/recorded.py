@@ -10,9 +10,8 @@ import re
 import numpy as np
 
 from common.errors import InputError
-from common.files import existing_folder, find_files
 from sound.blocks import resample
-from sound.files import AUDIO_EXTENSIONS, open_audio, read_audio
+from sound.files import find_audio, open_audio, read_audio
 from synthesis.notes import (
     HELD_SECONDS,
     NOTE_SECONDS,
@@ -62,7 +61,7 @@ def find_recorded_notes(folder: str | os.PathLike, flag: str = "--voices") -> Re
     Raises:
         InputError: naming `flag`, if there is no folder, no note in it, or two files for one note.
     """
-    paths = find_files(existing_folder(folder, flag), AUDIO_EXTENSIONS)
+    paths = find_audio(folder, flag)
     parsed = [(path, note) for path in paths if (note := parse_note_name(path.stem))]
     if not parsed:
         raise InputError(
@@ -123,8 +122,8 @@ def prepare_pitch(source: RecordedNotes, pitch: int) -> list[np.ndarray]:
 
 def _prepare_recording(path: str, semitones: int) -> np.ndarray:
     """A recorded note, shifted, aligned and let go."""
-    with open_audio(path) as file:
-        rate = file.samplerate
+    with open_audio(path) as recording:
+        rate = recording.sample_rate
     audio = read_audio(path, None)
     needed = round((NOTE_SECONDS + 1) * rate * 2 ** (semitones / 12))  # a second for what lies before the onset
     note = align_onset(resample(audio[:needed], rate * 2 ** (semitones / 12), SAMPLE_RATE), SAMPLE_RATE)

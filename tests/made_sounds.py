@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
-import subprocess
-
 import numpy as np
-import soundfile
 
 from data import PUBLISHED
 from hum2guitar import harmonics
@@ -50,13 +46,3 @@ def write(path, audio=None, rate=RATE):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_audio(path, tone(60) if audio is None else audio, rate)
     return path
-
-
-def write_alac(path: pathlib.Path) -> np.ndarray:
-    """A recording that libsndfile does not read: Apple's lossless codec; its samples, int16 ``(n_samples, 2)``."""
-    samples = np.random.default_rng(0).integers(-(2**15), 2**15, (70_000, 2)).astype(np.int16)
-    source = path.with_name("source_of_alac.wav")
-    soundfile.write(source, samples, RATE)
-    command = ["ffmpeg", "-v", "error", "-i", source, "-c:a", "alac", "-f", "ipod", f"file:{path}"]
-    subprocess.run(command, check=True)
-    return samples

@@ -229,12 +229,11 @@ def test_the_table_names_what_imports_tensorflow():
 def test_every_import_from_outside_is_a_requirement():
     lines = (read("requirements.txt") + read("requirements-convert.txt")).splitlines()
     required = {re.split(r"[<>=]", line)[0].lower() for line in lines if line[:1] != "#"}
-    optional = {"imageio-ffmpeg"}
     modules = find_modules(ROOT)
     imported = {name.split(".")[0] for path in modules.values() for name in imported_names(path)}
     outside = imported - {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names)
-    names = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg"}
-    assert {names.get(name, name).lower() for name in outside} - optional <= required
+    names = {"PIL": "pillow"}
+    assert {names.get(name, name).lower() for name in outside} <= required
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""predict.py, run as the user runs it: the files that it writes, ffmpeg, kills, full disks and memory."""
+"""predict.py, run as the user runs it: the files that it writes, kills, full disks and memory."""
 
 import errno
 import os
@@ -123,31 +123,6 @@ def test_without_tensorflow_recordings_are_converted_and_evaluated(tmp_path, pai
     for number in range(3):
         assert soundfile.info(tmp_path / f"{number}.wav").frames == round(0.2 * RATE)
         assert (tmp_path / f"report_{number}/report.html").exists()
-
-
-def test_what_libsndfile_cannot_read_is_decoded_by_ffmpeg(tmp_path, pair, monkeypatch, capsys):
-    """A script stands in for ffmpeg: it copies a prepared file, or fails as ffmpeg does."""
-    source = tmp_path / "in.m4a"
-    source.write_bytes(b"\0\0\0\x20ftypM4A ")
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    argv = ["--model", pair, "--input", source, "--output", tmp_path / "out.wav"]
-    message = read_refusal(capsys, *argv)
-    assert "in.m4a" in message
-    assert "need ffmpeg" in message
-    write_tone(tmp_path / "sound.caf", 1, 48000, 2, format="CAF")
-    (tmp_path / "bin").mkdir()
-    script = tmp_path / "bin/ffmpeg"
-    script.write_text(
-        f"#!{sys.executable}\nimport shutil, sys\n"
-        f"assert sys.stdin.buffer.read() == {source.read_bytes()!r}\n"
-        f"shutil.copy('{tmp_path / 'sound.caf'}', sys.argv[-1])\n"
-    )
-    script.chmod(0o755)
-    assert run(*argv) == 0
-    info = soundfile.info(tmp_path / "out.wav")
-    assert (info.samplerate, info.channels, info.frames) == (48000, 2, 48000)
-    script.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('in.m4a: Invalid data found')\n")
-    assert "ffmpeg found none: in.m4a: Invalid data found" in read_refusal(capsys, *argv[:-1], tmp_path / "other.wav")
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_the_progress_bar_ends_at_the_length_without_a_warning(monkeypatch, rate
     """Three blocks of 0.1 s, whose sum in seconds is above 0.3, and one more sample than the recording has."""
     monkeypatch.setattr("tqdm.tqdm", functools.partial(tqdm.tqdm, mininterval=0, miniters=1))
     monkeypatch.setattr("sys.stderr", Terminal())
-    recording = types.SimpleNamespace(n_samples=13230, sample_rate=44100, source=pathlib.Path("a.wav"))
+    recording = types.SimpleNamespace(n_samples=13230, sample_rate=44100, path=pathlib.Path("a.wav"))
     blocks = [np.zeros(rate // 10)] * 3 + [np.zeros(1)]
     assert len(list(files._show_progress(blocks, recording, rate))) == 4
     last = sys.stderr.getvalue().rpartition("a.wav")[2]

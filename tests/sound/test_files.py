@@ -1,21 +1,28 @@
-"""Recordings block by block: no sample is lost, and what is wrong is found before any work."""
+"""Recordings in and out: every format, exact samples, files that players play though they are odd, files of strangers.
 
+Each input is made here, by PyAV, by soundfile, or by editing bytes.
+"""
+
+import fractions
 import os
 import pathlib
-import shutil
 
+import av
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import write_alac
 
 from common.errors import InputError
-from sound.blocks import add_streams, trim_or_pad
 from sound.files import (
     AUDIO_EXTENSIONS,
+    BLOCK,
     FORMATS,
+    choose_subtype,
+    find_audio,
+    open_audio,
     open_recording,
     read_audio,
+    read_blocks,
     read_recording,
     render_to_disk,
     write_audio,
@@ -23,126 +30,305 @@ from sound.files import (
 )
 
 RATE = 44100
+LOSSLESS = [
+    ("flac", "flac"), ("ipod", "alac"), ("wv", "wavpack"), ("tta", "tta"), ("matroska", "pcm_s16le"),
+    ("wav", "pcm_s16le"), ("mov", "pcm_s16be"), ("aiff", "pcm_s16be"), ("au", "pcm_s16be"), ("caf", "pcm_s16le"),
+    ("w64", "pcm_s16le"), ("avi", "pcm_s16le"), ("ogg", "flac"),
+]  # fmt: skip
+# With the delay of the encoder, where the format does not tell it.
+LOSSY = [
+    ("mp3", "libmp3lame", 0), ("ogg", "libopus", 0), ("matroska", "libopus", 0), ("mp4", "aac", 0), ("mov", "aac", 0),
+    ("adts", "aac", 1024), ("ac3", "ac3", 256), ("mpegts", "mp2", 481), ("mp2", "mp2", 481),
+]  # fmt: skip
+
+
+def encode(path, form, codec, samples, rate=RATE, start=0.0):
+    """Write int16 `samples`, ``(n, n_channels)``, that begin at `start` seconds, after a picture at 0 s."""
+    layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
+    with av.open(str(path), "w", format=form) as container:
+        video = container.add_stream("mpeg4", rate=25, width=16, height=16) if start else None
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        stream.codec_context.format = next(
+            (kind for kind in stream.codec.audio_formats if kind.name.startswith("s16")), stream.codec.audio_formats[0]
+        )
+        if video:
+            picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), "rgb24")
+            container.mux(video.encode(picture))
+            container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.reshape(1, -1)), "s16", layout)
+        frame.sample_rate, frame.time_base, frame.pts = rate, fractions.Fraction(1, rate), round(start * rate)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def noise(n, n_channels=1, seed=0):
+    return np.random.default_rng(seed).integers(-8000, 8000, (n, n_channels)).astype(np.int16)
+
+
+def tone(n, n_channels=1, rate=RATE):
+    wave = 8000 * np.sin(2 * np.pi * 440 * np.arange(n) / rate)
+    return np.tile(np.round(wave).astype(np.int16)[:, np.newaxis], (1, n_channels))
+
+
+def edit(path, start, content):
+    """Replace bytes of a file."""
+    changed = bytearray(path.read_bytes())
+    changed[start : start + len(content)] = content
+    path.write_bytes(changed)
+    return path
 
 
 def copy_in_blocks(source, destination, subtype=None):
     """Read a recording and write it as it is, block by block."""
-    with (
-        open_recording(source) as recording,
-        render_to_disk(read_recording(recording), recording.n_channels, pathlib.Path(destination)) as rendering,
-    ):
+    recording = open_recording(source)
+    with render_to_disk(read_recording(recording), recording.n_channels, pathlib.Path(destination)) as rendering:
         write_rendering(destination, rendering, 1.0, recording.sample_rate, subtype)
 
 
-def test_every_format_that_is_written_is_found_in_a_folder():
-    assert set(FORMATS) <= set(AUDIO_EXTENSIONS)
+# --- every format -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("form", "codec"), LOSSLESS)
+def test_lossless_formats_give_the_samples_that_were_encoded_whatever_the_name(tmp_path, form, codec):
+    samples = noise(30_012, 2)
+    path = encode(tmp_path / "name.mp3", form, codec, samples)
+    np.testing.assert_array_equal(read_audio(path, None, mono=False) * 2**15, samples.T)
+    np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, RATE, 0.1))) * 2**15, samples.mean(axis=1))
+
+
+@pytest.mark.parametrize(("form", "codec", "delay"), LOSSY)
+def test_lossy_formats_begin_with_the_first_sample(tmp_path, form, codec, delay):
+    rate = 48000 if codec == "libopus" else RATE
+    samples = np.repeat(noise(rate // 8, 2), 8, axis=0)  # low frequencies, which all codecs keep
+    found = read_audio(encode(tmp_path / "a.wav", form, codec, samples, rate), None)
+    assert len(samples) <= len(found) <= len(samples) + 5000
+    expected = np.pad(samples.mean(axis=1), (0, len(found) - len(samples)))
+    fits = np.fft.irfft(np.fft.rfft(found) * np.conj(np.fft.rfft(expected)))
+    assert abs(np.argmax(fits) - delay) <= 1
 
 
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff"])
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_reading_and_writing_changes_no_sample_of_16_bits(tmp_path, extension, n_channels):
     every = np.random.default_rng(0).permutation(np.arange(-(2**15), 2**15).astype(np.int16)).reshape(-1, n_channels)
-    soundfile.write(tmp_path / f"source{extension}", every, RATE)
-    copy_in_blocks(tmp_path / f"source{extension}", tmp_path / f"copy{extension}")
-    found, _ = soundfile.read(tmp_path / f"copy{extension}", dtype="int16", always_2d=True)
-    np.testing.assert_array_equal(found, every)
+    source, copy, blocks = (tmp_path / f"{name}{extension}" for name in ("source", "copy", "blocks"))
+    soundfile.write(source, every, RATE)
+    write_audio(copy, read_audio(source, None, mono=False))
+    copy_in_blocks(source, blocks)
+    for path in (copy, blocks):
+        np.testing.assert_array_equal(soundfile.read(path, dtype="int16", always_2d=True)[0], every)
 
 
-def test_reading_and_writing_changes_no_sample_of_24_bits(tmp_path):
+@pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff", ".w64"])
+def test_samples_of_24_bits_stay_what_they_are(tmp_path, extension):
     drawn = np.random.default_rng(0).integers(-(2**23), 2**23, 100_000)
     samples = np.concatenate([[-(2**23), 1 - 2**23, -1, 0, 1, 2**23 - 1], drawn]).astype(np.int32)
-    soundfile.write(tmp_path / "source.wav", samples << 8, RATE, subtype="PCM_24")
-    copy_in_blocks(tmp_path / "source.wav", tmp_path / "copy.wav", "24")
-    np.testing.assert_array_equal(soundfile.read(tmp_path / "copy.wav", dtype="int32")[0] >> 8, samples)
+    source, copy = tmp_path / f"source{extension}", tmp_path / f"copy{extension}"
+    soundfile.write(source, samples << 8, RATE, subtype="PCM_24")
+    copy_in_blocks(source, copy, choose_subtype(copy, open_recording(source).n_bits))
+    np.testing.assert_array_equal(soundfile.read(copy, dtype="int32")[0] >> 8, samples)
 
 
-def test_size_peak_and_power_are_counted(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([[0.5, -0.75], [0.25, 0.0]]), 8000, subtype="FLOAT")
-    with open_recording(tmp_path / "a.wav") as recording:
-        assert (recording.sample_rate, recording.n_channels, recording.n_samples) == (8000, 2, 2)
-        assert recording.peak == 0.75
-        assert recording.power == (0.25 + 0.5625 + 0.0625) / 4
+@pytest.mark.parametrize(
+    ("subtype", "n_bits"), [("PCM_16", 16), ("PCM_U8", 16), ("PCM_24", 24), ("PCM_32", 24), ("FLOAT", 24), ("ULAW", 16)]
+)
+def test_the_output_keeps_the_depth_of_the_input_where_its_format_has_it(tmp_path, subtype, n_bits):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), RATE, subtype=subtype)
+    assert open_recording(tmp_path / "a.wav").n_bits == n_bits
+    assert choose_subtype("a.flac", n_bits) == ("24" if n_bits == 24 else None)
+    assert choose_subtype("a.mp3", n_bits) is None
+
+
+@pytest.mark.parametrize("n_channels", [3, 5, 6, 7, 8])
+def test_channels_of_ogg_keep_the_order_of_wav(tmp_path, n_channels):
+    time = np.arange(RATE) / RATE
+    pitches = 60 + 10 * np.arange(n_channels)
+    write_audio(tmp_path / "a.wav", 0.1 * np.sin(2 * np.pi * pitches[:, np.newaxis] * time))
+    copy_in_blocks(tmp_path / "a.wav", tmp_path / "a.ogg")
+    channels = read_audio(tmp_path / "a.ogg", None, mono=False)
+    assert [round(np.argmax(np.abs(np.fft.rfft(channel[:RATE])))) for channel in channels] == list(pitches)
+
+
+# --- odd files that players play --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("form", "codec"), [("ogg", "libopus"), ("mp3", "libmp3lame")])
+@pytest.mark.parametrize("second", [(48000, 1), (48000, 2), (44100, 2)])
+def test_all_parts_of_a_chain_are_read_whatever_their_rate_and_channels(tmp_path, form, codec, second):
+    rate, n_channels = (48000, 1) if codec == "libopus" else (44100, 1)
+    second = (48000, second[1]) if codec == "libopus" else second
+    parts = [(rate, n_channels), second]
+    files = [encode(tmp_path / f"{i}", form, codec, tone(2 * r, n, r), r) for i, (r, n) in enumerate(parts)]
+    path = tmp_path / "chained"
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    recording = open_recording(path)
+    assert (recording.sample_rate, recording.n_channels) == (rate, n_channels)
+    assert 4 * rate - 600 <= recording.n_samples <= 4 * rate + 5000
+    audio = read_audio(path, None)
+    for seconds in (0.5, 1.5, 2.5, 3.5):  # the tone goes on at its pitch and level
+        part = audio[round(seconds * rate) :][: rate // 4]
+        assert np.argmax(np.abs(np.fft.rfft(part))) == 110
+        assert np.sqrt(2 * np.mean(part**2)) == pytest.approx(8000 / 2**15, rel=0.1)
+
+
+@pytest.mark.parametrize("announced", [0, 10])
+def test_a_flac_is_read_to_its_end_whatever_it_announces(tmp_path, announced):
+    samples = noise(RATE)
+    soundfile.write(tmp_path / "a.flac", samples, RATE)
+    edit(tmp_path / "a.flac", 22, announced.to_bytes(4, "big"))  # the low bits of STREAMINFO's number of samples
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.flac", None) * 2**15, samples[:, 0])
+
+
+@pytest.mark.parametrize("size", [0, 2**32 - 1, 2**31 - 1])
+def test_a_wav_whose_length_was_not_known_is_read_to_its_end_without_a_warning(tmp_path, capfd, size):
+    samples = noise(10_000, 2)
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    for start in (4, 40):
+        edit(tmp_path / "a.wav", start, size.to_bytes(4, "little"))
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", None, mono=False) * 2**15, samples.T)
+    assert capfd.readouterr().err == ""
+
+
+def test_damaged_parts_are_skipped_and_counted_once(tmp_path, capfd):
+    path = encode(tmp_path / "a.mp3", "mp3", "libmp3lame", noise(4 * RATE))
+    edit(path, 15_000, bytes(5000))
+    recording = open_recording(path)
+    assert 3.3 * RATE < recording.n_samples < 4 * RATE
+    assert sum(map(len, read_recording(recording))) == recording.n_samples
+    assert capfd.readouterr().err.count("damaged packet") == 1
+
+
+@pytest.mark.parametrize(("start", "n_expected"), [(0.5, 66_150), (0, 44_100)])
+def test_sound_that_begins_after_the_picture_keeps_its_place(tmp_path, start, n_expected):
+    samples = noise(RATE)
+    audio = read_audio(encode(tmp_path / "a.mkv", "matroska", "pcm_s16le", samples, start=start), None)
+    assert len(audio) == n_expected
+    np.testing.assert_array_equal(audio[-RATE:] * 2**15, samples[:, 0])
+    assert not audio[:-RATE].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("a.wav", "WAV"), ("a.wav", "WAVEX"), ("a.aiff", "AIFF"), ("a.flac", "FLAC")]
+)
+def test_a_recording_that_was_cut_off_is_read_with_one_warning(tmp_path, capfd, name, form):
+    path = tmp_path / name
+    soundfile.write(path, noise(4 * RATE, 2), RATE, format=form)
+    whole = read_audio(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert capfd.readouterr().err == ""
+    recording = open_recording(path)
+    cut = np.concatenate([block.mean(axis=1) for block in read_recording(recording)])
+    assert 0 <= 2 * RATE - len(cut) < 5000
+    np.testing.assert_allclose(cut, whole[: len(cut)], atol=1e-6)
+    assert capfd.readouterr().err.count("was it cut off?") == 1
+
+
+# --- files that are not trusted ---------------------------------------------------------------------------------------
+
+
+def test_what_is_no_recording_is_refused_in_one_line(tmp_path, capfd):
+    audio = np.zeros((2 * BLOCK, 2), np.float32)
+    audio[BLOCK + 5, 1] = np.inf
+    soundfile.write(tmp_path / "inf.wav", audio, 8000, subtype="FLOAT")
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
+    soundfile.write(tmp_path / "99.wav", np.zeros(4000), 99)
+    soundfile.write(tmp_path / "other.wav", np.zeros(3000), RATE)
+    other = tmp_path / "other.wav"
+    contents = {
+        "empty.wav": "", "text.snd": "<html>a page</html>" * 100, "noise.gsm": "x" * 5000,
+        "hls.m4a": f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{other}\n#EXT-X-ENDLIST\n",
+        "concat.wav": f"ffconcat version 1.0\nfile '{other}'\n",
+        "sdp.wav": "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 4000 RTP/AVP 0\nc=IN IP4 127.0.0.1\n",
+    }  # fmt: skip
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    for name in ("inf.wav", "none.wav", "99.wav", *contents, "missing.wav", ""):
+        for read in (read_audio, open_recording, lambda path: list(read_blocks(path))):
+            with pytest.raises(InputError) as refused:
+                read(tmp_path / name)
+            assert name in str(refused.value)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("extension", [".wav", ".mp3"])
 @pytest.mark.parametrize("change", ["truncated", "silenced", "other rate", "removed"])
 def test_a_recording_that_changes_while_it_is_read_gives_no_output(tmp_path, extension, change):
-    sound = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
+    audio = noise(3 * RATE)[:, 0] / 2**15
     source = tmp_path / f"source{extension}"
-    write_audio(source, sound, RATE)
-    with open_recording(source) as recording:
-        if change == "truncated":
-            os.truncate(source, source.stat().st_size // 2)
-        elif change == "silenced":
-            write_audio(source, 0 * sound, RATE)
-        elif change == "other rate":
-            write_audio(source, sound, RATE // 2)
-        else:
-            source.unlink()
-        blocks = read_recording(recording)
-        with pytest.raises(InputError, match="source"), render_to_disk(blocks, 1, tmp_path / "out.wav"):
-            pytest.fail("the output would be written")
+    write_audio(source, audio, RATE)
+    recording = open_recording(source)
+    if change == "truncated":
+        os.truncate(source, source.stat().st_size // 2)
+    elif change == "silenced":
+        write_audio(source, 0 * audio, RATE)
+    elif change == "other rate":
+        write_audio(source, audio, RATE // 2)
+    else:
+        source.unlink()
+    with pytest.raises(InputError), render_to_disk(read_recording(recording), 1, tmp_path / "out.wav"):
+        pytest.fail("the output would be written")
     assert [path.name for path in tmp_path.iterdir()] == [source.name] * (change != "removed")
 
 
-def test_what_is_no_sound_recording_is_refused_before_any_work(tmp_path):
-    soundfile.write(tmp_path / "inf.wav", np.array([0, np.inf]), 8000, subtype="FLOAT")
-    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
-    (tmp_path / "text.wav").write_text("no audio")
-    for name, reason in (
-        ("inf.wav", "found inf at 0.000 s .sample 1, channel 0"),
-        ("empty.wav", "without samples"),
-        ("text.wav", "expected audio"),
-        ("none.wav", "found nothing"),
-        ("", "found a folder"),
-    ):
-        with pytest.raises(InputError, match=reason), open_recording(tmp_path / name):
-            pass
+def test_a_recording_that_is_too_long_to_be_read_whole_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("sound.files.MAX_AUDIO", 4000)
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 1000)
+    assert len(read_audio(tmp_path / "a.wav", 4000)) == 4000
+    with pytest.raises(InputError):
+        read_audio(tmp_path / "a.wav", 4001)
 
 
-def test_a_recording_that_was_cut_off_is_warned_of_once(tmp_path, capfd):
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (4 * RATE, 2)), RATE)
-    path.write_bytes(path.read_bytes()[: 2 * RATE * 4])
-    with open_recording(path) as recording:
-        list(read_recording(recording))
-    assert capfd.readouterr().err == f"{path}: found 2.0 of 4.0 s: was it cut off?\n"
+def test_many_channels_are_read_in_smaller_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("sound.files.MAX_BLOCK", 2**17)
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, 128)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
+    with open_audio(tmp_path / "a.wav") as recording:
+        assert max(map(len, recording.blocks())) < 2 * 2**10
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", None, mono=False), audio.T)
 
 
-def test_a_recording_may_have_any_name(tmp_path):
-    path = os.path.join(os.fspath(tmp_path), os.fsdecode(b"caf\xe9.wav"))
-    try:
-        open(path, "w").close()
-    except OSError:
-        pytest.skip("the file system takes only Unicode names")
-    write_audio(path, np.linspace(-0.5, 0.5, 1000, dtype=np.float32))
-    os.rename(path, f"{path}2")
-    copy_in_blocks(f"{path}2", path)
-    np.testing.assert_array_equal(read_audio(path), read_audio(f"{path}2"))
+# --- folders, names, levels, writing ----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
-def test_what_ffmpeg_made_of_a_recording_lasts_as_long_as_it_is_open(tmp_path, monkeypatch):
-    samples = write_alac(tmp_path / "a.m4a")
+def test_recordings_are_found_by_their_extension_and_others_counted(tmp_path, capsys):
+    assert set(FORMATS) <= set(AUDIO_EXTENSIONS)
+    for name in ("b.wav", "a.WAV", "c.m4b", "d.caf", "e.mkv", "f.txt", "g", "synthesis.json"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_audio(tmp_path)] == ["a.WAV", "b.wav", "c.m4b", "d.caf", "e.mkv"]
+    assert " 2 files skipped" in capsys.readouterr().err
+    for folder in (tmp_path / "none", tmp_path / "missing"):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        with pytest.raises(InputError):
+            find_audio(folder)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.wav", b"12:30.m4a", b"-v.m4a", b"a" * 251 + b".wav"])
+def test_a_recording_may_have_any_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with open_recording("a.m4a") as recording:
-        assert (recording.n_samples, recording.n_channels, recording.sample_rate) == (70_000, 2, RATE)
-        assert recording.source.name == "a.m4a"
-        np.testing.assert_array_equal(np.concatenate(list(read_recording(recording))) * 2**15, samples)
-    assert not recording.path.exists()
+    try:
+        open(os.fsdecode(name), "w").close()
+    except OSError:
+        pytest.skip("the file system has no such names")
+    samples = noise(1000)
+    write_audio("a.wav", samples[:, 0] / 2**15)
+    os.replace("a.wav", os.fsdecode(name))
+    np.testing.assert_array_equal(read_audio(os.fsdecode(name)) * 2**15, samples[:, 0])
 
 
-def test_streams_of_different_blocks_add_up():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 1000, 2))
-    parts = add_streams(np.split(a, [10, 400, 401]), np.split(b, [300, 999]))
-    np.testing.assert_array_equal(np.concatenate(list(parts)), a + b)
+def test_size_peak_and_power_are_measured(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([[0.5, -0.75], [0.25, 0.0]]), 8000, subtype="FLOAT")
+    recording = open_recording(tmp_path / "a.wav")
+    assert (recording.sample_rate, recording.n_channels, recording.n_samples) == (8000, 2, 2)
+    assert (recording.peak, recording.power) == (0.75, (0.25 + 0.5625 + 0.0625) / 4)
 
 
-@pytest.mark.parametrize("n_samples", [0, 7, 10, 15])
-def test_blocks_are_trimmed_or_filled_up_to_a_length(n_samples):
-    audio = np.arange(20, dtype=np.float32).reshape(10, 2)
-    blocks = list(trim_or_pad(np.split(audio, [4, 4, 9]), n_samples, 2))
-    assert all(len(block) for block in blocks)
-    found = np.concatenate([np.zeros((0, 2)), *blocks])
-    np.testing.assert_array_equal(found, np.pad(audio, ((0, 10), (0, 0)))[:n_samples])
+def test_what_cannot_be_written_says_why(tmp_path):
+    (tmp_path / "file").touch()
+    for path, kind in ((tmp_path / "file/a.wav", OSError), (tmp_path / f"{'a' * 256}.wav", OSError),
+                       (tmp_path / "a.xyz", InputError)):  # fmt: skip
+        with pytest.raises(kind):
+            write_audio(path, np.zeros(300, np.float32))
+    with pytest.raises(InputError):
+        write_audio(tmp_path / "a.mp3", np.zeros(300), subtype="24")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
