@@ -153,20 +153,18 @@ class Audio:
         """Blocks ``(n, n_channels)`` of at least `n_samples` each, fewer in the last one and with very many channels.
 
         Raises:
-            InputError: no samples, or a sample that is NaN or infinite, with its position.
+            InputError: a sample is NaN or infinite; with its position.
         """
         n_read = 0
         for block in join_blocks(self.frames, max(1, min(n_samples, MAX_BLOCK // self.n_channels))):
             if not np.isfinite(block).all():
                 sample, channel = np.argwhere(~np.isfinite(block))[0]
                 raise InputError(
-                    f"{self.path}: sample {n_read + sample} of channel {channel}, at "
-                    f"{(n_read + sample) / self.sample_rate:.3f} s, is {block[sample, channel]}"
+                    f"{self.path}: expected finite samples, found {block[sample, channel]} at "
+                    f"{(n_read + sample) / self.sample_rate:.3f} s (sample {n_read + sample}, channel {channel})"
                 )
             n_read += len(block)
             yield block
-        if not n_read:
-            raise InputError(f"{self.path}: holds no samples")
 
 
 @contextlib.contextmanager
@@ -183,7 +181,7 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
     with open_regular(path, "a recording") as file, contextlib.closing(_decode(file, path, warn)) as decoded:
         first = next(decoded, None)
         if first is None:
-            raise InputError(f"{path}: no sound that FFmpeg can decode")
+            raise InputError(f"{path}: expected audio, found nothing that FFmpeg can decode")
         rate, samples, n_bits = first
         if not MIN_RATE <= rate <= MAX_RATE:
             raise InputError(f"{path}: its sample rate is {rate} Hz, not {MIN_RATE} to {MAX_RATE} Hz")
