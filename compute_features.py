@@ -11,20 +11,21 @@ import common.environment
 import argparse
 import contextlib
 import itertools
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 import data
-from common import cli, jobs
+from common import cli, files, jobs
 from common.errors import InputError
-from common.files import piece_names, read_json, remove_files, write_array, write_json
 from data import PUBLISHED, Representation
 from sound.files import find_audio, read_blocks
 from training.dataset import FEATURES_FILE
 
 BLOCK_SLICES = 4  # transformed at a time: few enough for the arrays to fit into the processor's cache
+MIN_BYTES = 2 * PUBLISHED.n_bins * PUBLISHED.n_frames  # of a slice's file
 
 
 def feature_slices(path: str, representation: Representation = PUBLISHED) -> Iterator[np.ndarray]:
@@ -37,54 +38,66 @@ def feature_slices(path: str, representation: Representation = PUBLISHED) -> Ite
     """
     n_fft, hop = representation.n_fft, representation.hop_length
     n_block = BLOCK_SLICES * representation.n_frames * hop  # samples from the first frame of a block to the next block
-    rest = np.zeros(n_fft // 2, np.float32)  # frames are centred, so the recording is padded with zeros at both ends
-    for audio in read_blocks(path, representation.sample_rate):
+    padding = np.zeros(n_fft // 2, np.float32)  # at both ends, because frames are centred
+    rest = padding
+    for audio in itertools.chain(read_blocks(path, representation.sample_rate), [padding]):
         rest = np.concatenate([rest, audio])
         while len(rest) >= n_block + n_fft - hop:
             yield from data.compute_features(rest[: n_block + n_fft - hop], representation, center=False)
             rest = rest[n_block:]
-    rest = np.concatenate([rest, np.zeros(n_fft // 2, np.float32)])
-    while len(rest) >= n_fft:
-        yield from data.compute_features(rest[: n_block + n_fft - hop], representation, center=False)
-        rest = rest[n_block:]
+    if len(rest) >= n_fft:
+        yield from data.compute_features(rest, representation, center=False)
 
 
 def write_features(path: str, folder: str, piece: str) -> int:
     """Write a recording's slices as ``folder/<piece>_<slice:03d>.npy``; returns how many.
 
-    The first slice is written last, so that its presence means that the piece is complete.
+    The first slice is written last, so that its presence means that the piece is complete. The last slice gets the
+    time of the recording, for `is_complete`.
 
     Raises:
         InputError: the recording cannot be read. Its slices are removed.
     """
+    recorded = os.stat(path)
     slices = feature_slices(path)
     first = next(slices)  # fails before anything is written if the file is not audio
     slice_path(folder, piece, 0).unlink(missing_ok=True)
     n_slices = 1
     try:
         for content in slices:
-            write_array(slice_path(folder, piece, n_slices), content)
+            files.write_array(slice_path(folder, piece, n_slices), content)
             n_slices += 1
     except (InputError, OSError):
         _remove_from(folder, piece, 1)
         raise
     _remove_from(folder, piece, n_slices)  # left over from a longer recording of this name
-    write_array(slice_path(folder, piece, 0), first)
+    files.write_array(slice_path(folder, piece, 0), first)
+    os.utime(slice_path(folder, piece, n_slices - 1), ns=(recorded.st_atime_ns, recorded.st_mtime_ns))
     return n_slices
 
 
+def is_complete(folder: str, piece: str, path: pathlib.Path) -> bool:
+    """Whether all slices of the recording at `path`, as it is now, are there: none empty, the last of its time."""
+    last = None
+    for index in itertools.count():
+        try:
+            found = os.stat(slice_path(folder, piece, index))
+        except OSError:  # no more slices; or writing will tell what is wrong
+            return last is not None and last.st_mtime_ns // 1000 == os.stat(path).st_mtime_ns // 1000
+        if found.st_size <= MIN_BYTES:
+            return False
+        last = found
+
+
 def slice_path(folder: str, piece: str, index: int) -> pathlib.Path:
-    """The file of slice `index` of a piece."""
     return pathlib.Path(folder, f"{piece}_{index:03d}.npy")
 
 
 def _remove_from(folder: str, piece: str, index: int) -> None:
     """Remove the slices of a piece from `index` on, the last one first, so that an interruption leaves no gap."""
-    end = index
-    while slice_path(folder, piece, end).exists():
-        end += 1
-    for i in reversed(range(index, end)):
-        slice_path(folder, piece, i).unlink()
+    paths = itertools.takewhile(pathlib.Path.exists, (slice_path(folder, piece, i) for i in itertools.count(index)))
+    for path in reversed(list(paths)):
+        path.unlink()
 
 
 def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.Path]], list[tuple[str, str]]]:
@@ -93,110 +106,69 @@ def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.
     Raises:
         InputError: the folder is missing, or has no subfolder with recordings.
     """
-    by_instrument: dict[str, list[pathlib.Path]] = {}
-    recordings, left_out = [], []
-    for path in find_audio(audios, "--audios_path"):
-        if path.parent == audios:
-            left_out.append(
-                (str(path), "expected recordings in a folder for each instrument, found one outside of them")
-            )
-        else:
-            by_instrument.setdefault(path.relative_to(audios).parts[0], []).append(path)
-    if not by_instrument:
-        raise InputError(f"--audios_path: expected a folder for each instrument, found only recordings in {audios}")
-    _check_depth(audios, by_instrument)
-    for instrument, paths in by_instrument.items():
-        pieces, twice = piece_names(paths, audios / instrument)
+    paths = find_audio(audios, "--audios_path")
+    left_out = [(str(path), "not in the folder of an instrument") for path in paths if path.parent == audios]
+    recordings: list[tuple[str, str, pathlib.Path]] = []
+    inside = [path for path in paths if path.parent != audios]
+    for instrument, found in itertools.groupby(inside, lambda path: path.relative_to(audios).parts[0]):
+        pieces, twice = files.piece_names(files.without_converted(found), audios / instrument)
         recordings += [(instrument, piece, path) for piece, path in pieces.items()]
         left_out += twice
+    if not recordings:
+        raise InputError(f"--audios_path: {audios} has no folder of recordings for each instrument")
     return recordings, left_out
 
 
-def _check_depth(audios: pathlib.Path, by_instrument: dict[str, list[pathlib.Path]]) -> None:
-    """Refuse the folder above the one that has a folder for each instrument.
-
-    In it, a folder's own folders have recordings of the same names, while the folders themselves have none in common.
-    """
-    names = {
-        folder: {path.relative_to(audios / folder).with_suffix("") for path in paths}
-        for folder, paths in by_instrument.items()
-    }
-    if any(one & other for one, other in itertools.combinations(names.values(), 2)):
-        return
-    for folder, paths in names.items():
-        pieces: dict[str, set[pathlib.Path]] = {}
-        for path in paths:
-            pieces.setdefault(path.parts[0], set()).add(path.relative_to(path.parts[0]))
-        has_folders_only = all(len(path.parts) > 1 for path in paths)
-        if has_folders_only and len(pieces) > 1 and set.intersection(*pieces.values()):
-            raise InputError(
-                f"--audios_path: expected a folder for each instrument, found {folder} with folders for "
-                f"{' and '.join(sorted(pieces)[:2])} in it: one folder too high? Try --audios_path {audios / folder}"
-            )
-
-
-def compute_folder(arguments: argparse.Namespace) -> int:
+def compute_folder(audios: pathlib.Path, features: pathlib.Path, n_processes: int, overwrite: bool) -> int:
     """Compute the features of all recordings; returns the exit status."""
-    audios = pathlib.Path(arguments.audios_path).resolve()
-    features = pathlib.Path(arguments.features_path).resolve()
     recordings, left_out = find_recordings(audios)
     if features == audios:
-        raise InputError(f"--features_path: expected another folder than that of --audios_path, found {features}")
-    _keep_settings(features, arguments.overwrite)
+        raise InputError("--features_path cannot be the folder of --audios_path")
+    settings, path = PUBLISHED.to_dict(), features / FEATURES_FILE
+    if path.exists() and files.read_json(path) != settings:
+        if not overwrite:
+            raise InputError(f"--features_path: {path} tells of other settings; take another folder or --overwrite")
+        files.remove_files(features, "*.npy")
+        path.unlink()
 
     work = []
-    for instrument, piece, path in recordings:
+    for instrument, piece, recording in recordings:
         folder = str(features / instrument)
-        if arguments.overwrite:  # remove now, so that an interrupted run leaves only complete pieces of its own
+        if overwrite:  # remove now, so that an interrupted run leaves only complete pieces of its own
             with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
                 slice_path(folder, piece, 0).unlink(missing_ok=True)
-        if not jobs.up_to_date(slice_path(folder, piece, 0), path):
-            work.append((str(path), folder, piece))
+        if not is_complete(folder, piece, recording):
+            work.append((str(recording), folder, piece))
+    for folder in {folder for _, folder, _ in work}:
+        files.remove_leftovers(folder)
     n_there = len(recordings) - len(work)
     n_pieces = n_slices = 0
-    for index, count, reason in jobs.run(write_features, work, arguments.jobs, "recordings"):
+    for index, count, reason in jobs.run(write_features, work, n_processes, "recordings"):
         if reason:
             left_out.append((work[index][0], reason))
-        else:
-            n_pieces, n_slices = n_pieces + 1, n_slices + count
-    if not n_pieces and not n_there:
-        with contextlib.suppress(OSError):  # leave nothing behind if no recording could be read
-            (features / FEATURES_FILE).unlink()
-            features.rmdir()
+            continue
+        n_pieces, n_slices = n_pieces + 1, n_slices + count
+        if not path.exists():
+            files.write_json(path, settings)
     written = f"{cli.count(n_slices, 'slice')} written of {cli.count(n_pieces, 'recording')}"
     print(f"{features}: {written}, {cli.count(n_there, 'recording')} already there")
     return cli.report_left_out(sorted(left_out))
 
 
-def _keep_settings(features: pathlib.Path, overwrite: bool) -> None:
-    """Write features.json. With `overwrite`, slices that were computed with other settings are removed.
-
-    Raises:
-        InputError: the folder holds features of other settings, and `overwrite` is off.
-    """
-    path = features / FEATURES_FILE
-    settings = PUBLISHED.to_dict()
-    kept = read_json(path) if path.exists() else settings
-    if kept != settings:
-        if not overwrite:
-            raise InputError(
-                f"--features_path: expected {settings} in {path}, found {kept}; take another folder or --overwrite"
-            )
-        remove_files(features, "*.npy")
-    if kept != settings or not path.exists():
-        write_json(path, settings)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = cli.Parser(__doc__)
-    parser.add_argument("--audios_path", required=True, help="folder with a folder of recordings for each instrument")
-    parser.add_argument("--features_path", required=True, help="folder to write the slices to")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="compute every slice again, and remove slices of other settings"
-    )
+    add = parser.add_argument
+    add("--audios_path", required=True, help="folder with a folder of recordings for each instrument")
+    add("--features_path", required=True, help="folder to write the slices to")
+    add("--overwrite", action="store_true", help="compute every slice again, and remove slices of other settings")
     jobs.add_arguments(parser)
-    return cli.run(parser, compute_folder, argv)
+
+    def run(arguments: argparse.Namespace) -> int:
+        audios, features = pathlib.Path(arguments.audios_path), pathlib.Path(arguments.features_path)
+        return compute_folder(audios.resolve(), features.resolve(), arguments.jobs, arguments.overwrite)
+
+    return cli.run(parser, run, argv)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,9 @@ def read_floors(document: str) -> dict[str, int]:
 
 
 def box(path: str) -> str:
-    """The box of a file in a drawing of the project: the top-level file or folder. common/errors.py, which imports
-    nothing and which everything may import, is a box of its own."""
-    return path if path == "common/errors.py" else path.partition("/")[0]
+    """The box of a file in a drawing of the project: the top-level file or folder. What imports nothing, and everything
+    may import, is a box of its own."""
+    return path if path in ("common/errors.py", "common/representation.py") else path.partition("/")[0]
 
 
 def find_cycle(graph: dict[str, set[str]]) -> set[str]:

@@ -25,7 +25,7 @@ def test_the_representation_comes_back_from_its_settings_and_refuses_others():
         HumRepresentation.from_dict(data.PUBLISHED.to_dict(), "file.h5")
     with pytest.raises(ValueError, match=r"file\.h5.*damaged"):
         HumRepresentation.from_dict({"kind": "hum2guitar"}, "file.h5")
-    with pytest.raises(ValueError, match=r"file\.h5.*damaged.*2048 and 500"):
+    with pytest.raises(ValueError, match=r"file\.h5.*damaged"):
         HumRepresentation.from_dict({**settings, "hop_length": 500}, "file.h5")
 
 
