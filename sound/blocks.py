@@ -126,17 +126,11 @@ class CountedBlocks:
 def to_pcm(audio: np.ndarray, bits: int) -> np.ndarray:
     """`audio` rounded to integer samples and clipped: int16, or for 24 bits int32 whose lowest 8 bits are zero.
 
-    One step is ``2**(1 - bits)``, as when libsndfile reads, so that samples that were read are written unchanged. Works
-    in blocks that fit into the processor's cache.
+    One step is ``2**(1 - bits)``, so that samples that were read are written unchanged; libsndfile would truncate.
     """
-    kind, shift = {16: (np.int16, 0), 24: (np.int32, 8)}[bits]
-    pcm, block, top = np.empty(np.shape(audio), kind), 1 << 16, 2 ** (bits - 1)
-    for start in range(0, pcm.shape[-1], block):
-        part = np.s_[..., start : start + block]
-        steps = audio[part] * np.float32(top)
-        np.rint(steps, out=steps)
-        pcm[part] = np.clip(steps, -top, top - 1, out=steps)
-    return np.left_shift(pcm, shift, out=pcm)
+    top = 2 ** (bits - 1)
+    steps = np.clip(np.rint(audio * np.float32(top)), -top, top - 1)
+    return steps.astype(np.int16) if bits == 16 else np.left_shift(steps.astype(np.int32), 8)
 
 
 class TruePeak:

@@ -6,7 +6,6 @@ Blocks are float32 ``(n, n_channels)``, so that memory does not grow with the le
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import errno
@@ -19,7 +18,6 @@ import re
 import sys
 import tempfile
 import types
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -45,7 +43,7 @@ FORMATS_READ = (
 )
 FFMPEG_OPTIONS = {"format_whitelist": FORMATS_READ, "protocol_whitelist": "none", "max_size": "65536"}
 SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
-EXACT_FORMATS = {"aiff", "au", "caf", "flac", "mov", "w64", "wav"}  # their headers tell the number of samples
+EXACT_FORMATS = {"aiff", "au", "caf", "flac", "mov", "w64"}  # their headers tell the number of samples
 # libsndfile's name of the format of each extension, and of each subtype of --subtype.
 FORMATS = {
     ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF", ".w64": "W64",
@@ -78,93 +76,65 @@ def find_audio(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.
     """
     paths = find_files(existing_folder(folder, flag), ("",))
     found = [path for path in paths if path.suffix.lower() in AUDIO_EXTENSIONS]
-    skipped = collections.Counter(path.suffix.lower() or "none" for path in paths)
-    for extension in (*AUDIO_EXTENSIONS, ".json"):
-        del skipped[extension]
     if not found:
         raise InputError(f"{flag}: no recordings in {folder}")
+    skipped = [path.suffix.lower() for path in paths if path.suffix.lower() not in (*AUDIO_EXTENSIONS, ".json")]
     if skipped:
-        print(f"{folder}: {skipped.total()} files skipped, extension {' '.join(sorted(skipped))}", file=sys.stderr)
+        print(f"{folder}: {len(skipped)} other files skipped ({' '.join(sorted(set(skipped)))})", file=sys.stderr)
     return found
 
 
 def read_audio(
     path: str | os.PathLike, sample_rate: int | None = PUBLISHED.sample_rate, mono: bool = True
 ) -> np.ndarray:
-    """The recording at `path` as float32.
-
-    Args:
-        path: any file that FFmpeg decodes.
-        sample_rate: in Hz, to resample to (soxr, HQ); None keeps that of the file.
-        mono: give the mean of the channels, ``(n_samples,)``; otherwise ``(n_channels, n_samples)``.
+    """The recording at `path` as float32, ``(n_samples,)``, or ``(n_channels, n_samples)`` without `mono`.
 
     Raises:
-        InputError: no such file, not audio, no samples, samples that are NaN or infinite, or more than `MAX_AUDIO`.
+        InputError: as `read_blocks`, or the recording has more than `MAX_AUDIO` values.
     """
     blocks, n_values = [], 0
-    with open_audio(path) as audio:
-        stream = map(mean_of_channels, audio.blocks()) if mono else audio.blocks()
-        n_channels = None if mono else audio.n_channels
-        for block in resample_blocks(stream, audio.sample_rate, sample_rate or audio.sample_rate, n_channels):
-            n_values += block.size
-            if n_values > MAX_AUDIO:
-                raise InputError(f"{path}: longer than {MAX_AUDIO} samples, the most that is read at once")
-            blocks.append(block)
+    for block in read_blocks(path, sample_rate, mono):
+        n_values += block.size
+        if n_values > MAX_AUDIO:
+            raise InputError(f"{path}: longer than {MAX_AUDIO} samples, the most that is read at once")
+        blocks.append(block)
     return np.concatenate(blocks).T
 
 
 def read_blocks(
-    path: str | os.PathLike, sample_rate: int = PUBLISHED.sample_rate, block_seconds: float = 30
+    path: str | os.PathLike, sample_rate: int | None = PUBLISHED.sample_rate, mono: bool = True
 ) -> Iterator[np.ndarray]:
-    """The recording at `path` in blocks, mono float32 ``(n,)`` each: `read_audio` in bounded memory.
+    """The recording at `path` in blocks, float32 ``(n,)`` or ``(n, n_channels)`` each.
 
     Args:
-        path: as in `read_audio`.
-        sample_rate: in Hz, to resample to (soxr, HQ).
-        block_seconds: approximate length of the blocks that are read.
+        path: any file that FFmpeg decodes.
+        sample_rate: in Hz, to resample to (soxr, HQ); None keeps that of the file.
+        mono: give the mean of the channels.
 
     Raises:
-        InputError: as `read_audio`, possibly only after the first blocks.
+        InputError: as `open_audio`, or a sample is NaN or infinite, possibly only after the first blocks.
     """
     with open_audio(path) as audio:
-        blocks = audio.blocks(round(block_seconds * audio.sample_rate))
-        yield from resample_blocks(map(mean_of_channels, blocks), audio.sample_rate, sample_rate)
+        blocks = map(mean_of_channels, audio.blocks) if mono else audio.blocks
+        n_channels = None if mono else audio.n_channels
+        yield from resample_blocks(blocks, audio.sample_rate, sample_rate or audio.sample_rate, n_channels)
 
 
 @dataclasses.dataclass
 class Audio:
-    """An open recording, whose samples are read once.
+    """An open recording.
 
     Attributes:
-        path: of the file.
         sample_rate: in Hz, of the first samples; later ones at another rate are resampled.
         n_channels: of the first samples; later ones with another number are mixed to their mean.
         n_bits: 24 if the samples are stored with more than 16 bits, else 16.
-        frames: the decoded samples.
+        blocks: of finite samples, ``(n, n_channels)`` each, to be read once.
     """
 
-    path: str | os.PathLike
     sample_rate: int
     n_channels: int
     n_bits: int
-    frames: Iterator[np.ndarray]
-
-    def blocks(self, n_samples: int = BLOCK) -> Iterator[np.ndarray]:
-        """Blocks ``(n, n_channels)`` of at least `n_samples` each, fewer in the last one and with very many channels.
-
-        Raises:
-            InputError: a sample is NaN or infinite; with its position.
-        """
-        n_read = 0
-        for block in join_blocks(self.frames, max(1, min(n_samples, MAX_BLOCK // self.n_channels))):
-            if not np.isfinite(block).all():
-                sample, channel = np.argwhere(~np.isfinite(block))[0]
-                raise InputError(
-                    f"{self.path}: expected finite samples, found {block[sample, channel]} at "
-                    f"{(n_read + sample) / self.sample_rate:.3f} s (sample {n_read + sample}, channel {channel})"
-                )
-            n_read += len(block)
-            yield block
+    blocks: Iterator[np.ndarray]
 
 
 @contextlib.contextmanager
@@ -186,7 +156,9 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
         if not MIN_RATE <= rate <= MAX_RATE:
             raise InputError(f"{path}: its sample rate is {rate} Hz, not {MIN_RATE} to {MAX_RATE} Hz")
         n_channels = samples.shape[1]
-        yield Audio(path, rate, n_channels, n_bits, _unify(itertools.chain([first], decoded), rate, n_channels))
+        blocks = _unify(itertools.chain([first], decoded), rate, n_channels)
+        blocks = join_blocks(blocks, max(1, min(BLOCK, MAX_BLOCK // n_channels)))
+        yield Audio(rate, n_channels, n_bits, _check_finite(blocks, rate, path))
 
 
 def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Iterator[tuple[int, np.ndarray, int]]:
@@ -207,7 +179,7 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
                 continue
             delay = _find_delay(container, stream)
             for frame in _decode_packets(container.demux(stream)):
-                if frame is None:
+                if frame is None or (found and not MIN_RATE <= frame.sample_rate <= MAX_RATE):
                     n_damaged += 1
                     continue
                 samples, n_bits = _to_float(frame)
@@ -217,7 +189,7 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
                     delay = 0.0
                 found += len(samples) / frame.sample_rate
                 yield frame.sample_rate, samples, n_bits
-            announced += _announced_seconds(container, stream, path, found)
+            announced += _announced_seconds(container, stream, file, found)
     if warn and n_damaged:
         print(f"{path}: {n_damaged} damaged packets skipped", file=sys.stderr)
     if warn and announced - found > 0.1:
@@ -242,20 +214,20 @@ def _decode_packets(packets: Iterator) -> Iterator:
 
 def _ogg_links(file: io.BufferedReader) -> Iterator[io.BufferedIOBase]:
     """The file, or the links of a chained Ogg file, of which FFmpeg would read the first one only."""
-    starts = []
+    starts, end = [], -1
     if file.peek(4)[:4] == b"OggS":
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            end = -1
-            for found in re.finditer(rb"OggS\0\x02", content):  # the first page of a stream
+            for found in re.finditer(rb"OggS\0\x02.{20}(.)", content, re.DOTALL):  # the first page of a stream
                 if found.start() != end:  # the first pages of several streams of one link follow each other
                     starts.append(found.start())
-                sizes = content[found.start() + 27 :][: content[found.start() + 26]]
-                end = found.start() + 27 + len(sizes) + sum(sizes)
+                sizes = content[found.end() : found.end() + found[1][0]]
+                end = found.end() + len(sizes) + sum(sizes)
     if len(starts) < 2:
         yield file
-    for start, stop in itertools.pairwise([*starts, None] if len(starts) > 1 else []):
+        return
+    for start, stop in itertools.pairwise([*starts, None]):
         file.seek(start)
-        yield io.BytesIO(file.read() if stop is None else file.read(stop - start))
+        yield io.BytesIO(file.read(-1 if stop is None else stop - start))
 
 
 def _to_float(frame) -> tuple[np.ndarray, int]:
@@ -284,6 +256,18 @@ def _unify(frames: Iterable[tuple[int, np.ndarray, int]], sample_rate: int, n_ch
         yield from resample_blocks(blocks, rate, sample_rate, n_channels)
 
 
+def _check_finite(blocks: Iterable[np.ndarray], sample_rate: int, path: str | os.PathLike) -> Iterator[np.ndarray]:
+    """`blocks` unchanged; an error tells the place of the first sample that is NaN or infinite."""
+    n_read = 0
+    for block in blocks:
+        if not np.isfinite(block).all():
+            sample, channel = np.argwhere(~np.isfinite(block))[0]
+            where = f"{(n_read + sample) / sample_rate:.3f} s (sample {n_read + sample}, channel {channel})"
+            raise InputError(f"{path}: expected finite samples, found {block[sample, channel]} at {where}")
+        n_read += len(block)
+        yield block
+
+
 def _find_delay(container, stream) -> float:
     """Seconds from the start of a file, which may begin with a picture, to the start of its sound."""
     if stream.start_time is None or container.start_time is None:
@@ -292,21 +276,18 @@ def _find_delay(container, stream) -> float:
     return delay if 0 < delay <= MAX_DELAY else 0.0
 
 
-def _announced_seconds(container, stream, path: str | os.PathLike, found: float) -> float:
-    """How long a recording is by its header; 0 if that does not say or was written before the length was known.
+def _announced_seconds(container, stream, file: io.BufferedReader, found: float) -> float:
+    """How long a recording is by its header, if that tells and was written when the length was known; else 0.
 
     Args:
         found: seconds that were decoded.
     """
     form = container.format.name.partition(",")[0]
-    if form not in EXACT_FORMATS or not stream.duration:
-        return 0.0
-    seconds, bytes_per_second = float(stream.duration * stream.time_base), (stream.codec_context.bit_rate or 0) / 8
-    if form == "wav" and bytes_per_second:  # FFmpeg goes by the size of a file where its header announces more
-        with open(path, "rb") as file:
-            announced = int.from_bytes(file.read(8)[4:], "little") + 8
-        seconds = max(seconds, found + (announced - os.path.getsize(path)) / bytes_per_second)
-    return seconds if seconds * bytes_per_second < UNKNOWN_SIZE else 0.0
+    if form == "wav":  # of which FFmpeg takes the size of the file for that of the header
+        file.seek(4)
+        announced, size = int.from_bytes(file.read(4), "little") + 8, os.fstat(file.fileno()).st_size
+        return found * announced / size if size < announced < UNKNOWN_SIZE else 0.0
+    return float(stream.duration * stream.time_base) if form in EXACT_FORMATS and stream.duration else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,13 +296,11 @@ class Recording:
 
     Attributes:
         path: of the file.
-        sample_rate: in Hz.
-        n_channels: number of channels.
-        n_bits: 24 if the samples are stored with more than 16 bits, else 16.
+        sample_rate, n_channels, n_bits: as in `Audio`.
         n_samples: number of samples of each channel, counted while reading.
         peak: greatest absolute sample, full scale 1.
         power: mean square over all samples and channels.
-        checksum: CRC-32 of all samples, by which `read_recording` knows that they are still the same.
+        stamp: by which `read_recording` knows that the file is still the same.
     """
 
     path: pathlib.Path
@@ -331,47 +310,47 @@ class Recording:
     n_samples: int
     peak: float
     power: float
-    checksum: int
+    stamp: tuple[int, ...]
 
 
 def open_recording(path: str | os.PathLike) -> Recording:
     """The recording at `path`, after reading it once for its length, peak and power.
 
     Raises:
-        InputError: as `open_audio` and `Audio.blocks`.
+        InputError: as `read_blocks`.
     """
-    n_samples, peak, square, checksum = 0, 0.0, 0.0, 0
+    n_samples, peak, square = 0, 0.0, 0.0
     with open_audio(path) as audio:
-        for block in audio.blocks():
+        stamp = _stamp(path)
+        for block in audio.blocks:
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
-            checksum = zlib.crc32(block, checksum)
-    size, power = (
-        (audio.sample_rate, audio.n_channels, audio.n_bits, n_samples),
-        square / (n_samples * audio.n_channels),
-    )
-    return Recording(pathlib.Path(path), *size, peak, power, checksum)
+    form, power = (audio.sample_rate, audio.n_channels, audio.n_bits), square / (n_samples * audio.n_channels)
+    return Recording(pathlib.Path(path), *form, n_samples, peak, power, stamp)
 
 
 def read_recording(recording: Recording) -> Iterator[np.ndarray]:
     """The samples of a recording as blocks ``(n, n_channels)``.
 
     Raises:
-        InputError: after the last block, if the samples are not those that `open_recording` found: another program has
-            written to the file in the meantime.
+        InputError: another program has changed the file since `open_recording`, possibly only after the last block.
     """
-    changed = f"{recording.path}: changed while it was read"
-    n_samples = checksum = 0
     with open_audio(recording.path, warn=False) as audio:
-        if (audio.sample_rate, audio.n_channels) != (recording.sample_rate, recording.n_channels):
-            raise InputError(changed)
-        for block in audio.blocks():
-            n_samples += len(block)
-            checksum = zlib.crc32(block, checksum)
-            yield block
-    if (n_samples, checksum) != (recording.n_samples, recording.checksum):
-        raise InputError(changed)
+        _check_unchanged(recording)
+        yield from audio.blocks
+    _check_unchanged(recording)
+
+
+def _check_unchanged(recording: Recording) -> None:
+    if _stamp(recording.path) != recording.stamp:
+        raise InputError(f"{recording.path}: changed while it was read")
+
+
+def _stamp(path: str | os.PathLike) -> tuple[int, ...]:
+    """What changes if another program writes to a file."""
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -524,8 +503,10 @@ def _write(
         beside.touch()  # tells why there can be no such file, which libsndfile would not
         try:
             with soundfile.SoundFile(name, "w", sample_rate, n_channels, code, format=form) as file:
+                bits = {"PCM_16": 16, "PCM_24": 24}.get(file.subtype)
                 for block in blocks:
-                    file.write(_quantize(block[:, order] if order else block, file.subtype))
+                    ordered = block[:, order] if order else block
+                    file.write(to_pcm(ordered, bits) if bits else ordered)
             n_written = soundfile.info(name).frames
         except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
             pass
@@ -533,9 +514,3 @@ def _write(
         # say why.
         if n_written < n_samples:
             raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))
-
-
-def _quantize(block: np.ndarray, code: str) -> np.ndarray:
-    """`block` rounded to integer samples where the subtype has them, because libsndfile truncates."""
-    bits = {"PCM_16": 16, "PCM_24": 24}.get(code)
-    return to_pcm(block, bits) if bits else block

@@ -128,7 +128,7 @@ def test_without_tensorflow_recordings_are_converted_and_evaluated(tmp_path, pai
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["conversion.network.OnnxNetwork.__call__", "sound.files._quantize"])
+@pytest.mark.parametrize("moment", ["conversion.network.OnnxNetwork.__call__", "sound.files.to_pcm"])
 def test_a_kill_leaves_no_output(tmp_path, pair, moment):
     """Killed while it converts, or while it writes the output."""
     source, output = write_tone(tmp_path / "in.wav"), tmp_path / "out.wav"
@@ -178,7 +178,7 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, pair, monkeypatch, c
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sound.files._quantize", interrupt)
+    monkeypatch.setattr("sound.files.to_pcm", interrupt)
     source = write_tone(tmp_path / "in.wav")
     assert run("--model", pair, "--input", source, "--output", tmp_path / "out.wav") == 130
     assert capsys.readouterr().err.count("\n") == 1

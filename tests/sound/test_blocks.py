@@ -29,8 +29,8 @@ def test_integer_samples_are_the_nearest_and_clip():
 def test_blocks_joined_are_the_recording(tmp_path, rate):
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate + 17, 2)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
-    blocks = list(read_blocks(tmp_path / "a.wav", RATE, block_seconds=0.7))
-    assert len(blocks) > 4
+    blocks = list(read_blocks(tmp_path / "a.wav", RATE))
+    assert len(blocks) > 1
     np.testing.assert_allclose(np.concatenate(blocks), read_audio(tmp_path / "a.wav"), atol=1e-6)
     if rate == RATE:
         np.testing.assert_allclose(np.concatenate(blocks), audio.mean(axis=1), atol=1e-7)
