@@ -41,7 +41,9 @@ export async function readHeader(file) {
       if (!header) return null;
       const {frame, ...rest} = header;
       const start = at + 8;
-      return {...rest, start, nSamples: Math.floor(Math.min(nBytes, file.size - start) / frame)};
+      const nPresent = file.size - start;
+      const nUsed = Math.min(nBytes || nPresent, nPresent); // 0: the recorder was stopped before it wrote the size
+      return {...rest, start, nSamples: Math.floor(nUsed / frame)};
     }
     at += 8 + nBytes + (nBytes % 2);
   }

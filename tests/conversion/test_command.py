@@ -187,7 +187,7 @@ def test_the_input_folder_is_refused_as_output_folder(tmp_path, pair, capsys):
 
 def test_formats_that_cannot_be_written_become_wav_under_another_name(tmp_path, pair, monkeypatch):
     write_tone(tmp_path / "in/a.wav")
-    write_tone(tmp_path / "in/a.opus", rate=48000, format="OGG", subtype="OPUS")  # libsndfile reads it without ffmpeg
+    write_tone(tmp_path / "in/a.opus", rate=48000, format="OGG", subtype="OPUS")
     monkeypatch.setenv("PATH", "")
     assert run("--model", pair, "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.opus.wav", "a.wav"]

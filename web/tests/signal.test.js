@@ -216,6 +216,9 @@ test("wav files that were cut off, and other files", async () => {
   const whole = await encodeWav([new Float32Array(100)], 44100).arrayBuffer();
   assert.equal((await readHeader(new Blob([whole.slice(0, 44 + 61)]))).nSamples, 30);
   assert.equal((await readHeader(new Blob([whole.slice(0, 44)]))).nSamples, 0);
+  const unfinished = whole.slice(0);
+  new DataView(unfinished).setUint32(40, 0, true);
+  assert.equal((await readHeader(new Blob([unfinished]))).nSamples, 100);
   for (const length of [0, 5, 12, 30, 43]) assert.equal(await readHeader(new Blob([whole.slice(0, length)])), null);
   assert.equal(await readHeader(new Blob(["RIFF, but not a wave file at all, only a text"])), null);
   const adpcm = whole.slice(0);
