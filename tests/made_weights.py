@@ -34,7 +34,8 @@ def patchgan_table(f):
     table, channels = [("input_1", []), ("input_2", []), ("concatenate", [])], 2
     norm = ["gamma", "beta", "moving_mean", "moving_variance"]
     for i in range(4):
-        number, names = f"_{i}" if i else "", [(f"batch_normalization_{i}/{w}:0", (f * 2**i,)) for w in norm]
+        number, of_norm = f"_{i}" if i else "", f"_{i - 1}" if i > 1 else ""
+        names = [(f"batch_normalization{of_norm}/{w}:0", (f * 2**i,)) for w in norm]
         kernel = (f"conv2d{number}/kernel:0", (4, 4, channels, f * 2**i))
         table.append((f"sequential{number}", [kernel, *(names if i else [])]))
         channels = f * 2**i
