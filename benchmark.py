@@ -164,12 +164,13 @@ def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, prec
 
     import losses
     import model
-    from training import loop, optimizers
+    from training import optimizers
+    from training.step import Networks, make_step
 
     if plain:
         update = make_plain_step(base_filters, is_eager=plain == "eager")
     else:
-        networks = loop.Networks(
+        networks = Networks(
             model.build_generator(1, base_filters, precision, SEED, model.training_batch_norm()),
             model.build_discriminator(base_filters, precision, SEED + 1, model.training_batch_norm()),
             losses.PIX2PIX,
@@ -177,7 +178,7 @@ def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, prec
             optimizers.Adam(),
         )
         networks.build()
-        update = loop.make_step(networks, SEED)
+        update = make_step(networks, SEED)
     rng = np.random.default_rng(SEED)
     inputs, target = (tf.constant(rng.uniform(-1, 1, (batch_size, 256, 256, 1)), tf.float32) for _ in range(2))
     rate, number = tf.constant(1e-5), tf.constant(0)
@@ -193,7 +194,7 @@ def measure_pipeline(gpu: int, quick: bool) -> dict:
     """Reading, scaling and batching of feature files alone, batches of 8."""
     cli.start_tensorflow(-1)
     from training import dataset
-    from training.batches import Batches, stream_batches
+    from training.dataset import Batches, stream_batches
 
     with tempfile.TemporaryDirectory() as folder:
         write_features(folder, 256)
@@ -388,17 +389,17 @@ def make_plain_step(base_filters: int, is_eager: bool) -> Callable:
     """The float32 update of both networks with Keras' own batch normalisation and Adam, eager or compiled.
 
     Returns:
-        As `training.loop.make_step`.
+        As `training.step.make_step`.
     """
     import tensorflow as tf
 
     import losses
     import model
-    from training import loop
+    from training.step import Networks, make_step
 
     tf.config.run_functions_eagerly(is_eager)
     batch_norm = tf.keras.layers.BatchNormalization
-    networks = loop.Networks(
+    networks = Networks(
         model.build_generator(1, base_filters, seed=SEED, batch_norm=batch_norm),
         model.build_discriminator(base_filters, seed=SEED + 1, batch_norm=batch_norm),
         losses.PIX2PIX,
@@ -406,7 +407,7 @@ def make_plain_step(base_filters: int, is_eager: bool) -> Callable:
         tf.keras.optimizers.Adam(),
     )
     networks.build()
-    return loop.make_step(networks, SEED)
+    return make_step(networks, SEED)
 
 
 def compute_features_plainly(audios: pathlib.Path, features: pathlib.Path) -> None:

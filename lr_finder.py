@@ -21,17 +21,18 @@ import numpy as np
 from common import cli
 from common.errors import InputError
 from common.files import write_json
-from training.batches import Batches, iterate_batches, stream_batches
 from training.checkpoints import LR_FINDER
-from training.progress import Status, write_csv
+from training.dataset import iterate_batches, stream_batches
+from training.outputs import Status, write_csv
 
 if TYPE_CHECKING:
-    from training.loop import Networks
+    from training.loop import Run
 
 MIN_RATE, MAX_RATE = 1e-9, 1.0
-MIN_STEPS = 7  # fewer points give no slope to suggest a rate from
+MIN_STEPS = 50  # fewer are more than half of a factor of 10 apart, and one noisy batch decides
+MIN_POINTS = 10  # before the loss diverges
 DEFAULT_MIN_STEPS = 100  # if --findlr_steps is not given
-DIVISOR = 3.0  # of the steepest rate, if --findlr_divisor is not given
+DIVISOR = 3.0  # of the steepest rate
 DIVERGED = 100.0  # a test stops when the loss is this many times the lowest so far
 SKIPPED_FIRST, SKIPPED_LAST = 10, 5  # points left out of the plots, as published
 
@@ -62,13 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--findlr_steps",
         type=cli.number(int, minimum=MIN_STEPS),
-        help=f"steps of each test (default: one pass over the data, at least {DEFAULT_MIN_STEPS})",
-    )
-    parser.add_argument(
-        "--findlr_divisor",
-        type=cli.number(float, minimum=1),
-        default=DIVISOR,
-        help="suggest the rate at which the loss falls most steeply, divided by this; 1 as published",
+        help=f"steps of each test (default: one pass over the data, at least {DEFAULT_MIN_STEPS}; fewer than "
+        f"{MIN_STEPS} cannot tell)",
     )
 
 
@@ -80,24 +76,13 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
-def find(
-    networks: Networks,
-    batches: Batches,
-    folder: pathlib.Path,
-    n_steps: int | None,
-    seed: int,
-    divisor: float = DIVISOR,
-    plot_format: str = "png",
-) -> dict:
-    """Test `networks` on `batches`; print the suggested rates and write them, the curves and plots into `folder`.
+def find(run: Run, n_steps: int | None = None) -> dict:
+    """Test the networks of a run on its batches; print the suggested rates and write them, curves and plots.
 
     Args:
-        networks: their weights are unchanged afterwards.
-        batches: are repeated from the start if they are fewer than `n_steps`.
-        n_steps: of each test; None is one pass over the data, at least 100 steps.
-        seed: of the noise in the step.
-        divisor: of the rates at which the losses fall most steeply.
-        plot_format: extension of the plots' files: one of `plots.FORMATS`.
+        run: of `run.prepare`; its weights are unchanged afterwards.
+        n_steps: of each test, over the batches from the start as often as needed; None is one pass over the data, at
+            least 100 steps.
 
     Returns:
         The content of ``lr_finder.json``: gen_lr and, with a discriminator, disc_lr and (if the loss of the joint test
@@ -106,15 +91,15 @@ def find(
     Raises:
         InputError: as `suggest`; ``lr_finder.csv`` has been written by then.
     """
-    n_steps = n_steps or max(DEFAULT_MIN_STEPS, batches.steps_per_epoch)
-    curves = run_tests(networks, batches, n_steps, seed)
+    folder = run.settings.folder
+    n_steps = n_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
+    curves = run_tests(run, n_steps)
     write_curves(folder / f"{LR_FINDER}.csv", curves)  # first, so that a long test is kept if no rate can be suggested
     print(f"Curves: {folder / f'{LR_FINDER}.csv'}")
-    has_discriminator = networks.discriminator is not None
-    suggestions = suggest_rates(curves, folder, divisor, plot_format)
-    suggestions |= {"divisor": divisor, "steps": n_steps, "batch_size": batches.batch_size}
-    write_json(folder / f"{LR_FINDER}.json", suggestions)
-    flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if has_discriminator else {"gen_lr": "--lr"}
+    suggestions = suggest_rates(curves, folder)
+    described = {"divisor": DIVISOR, "steps": n_steps, "batch_size": run.training_batches.batch_size}
+    write_json(folder / f"{LR_FINDER}.json", suggestions | described)
+    flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if "disc_lr" in suggestions else {"gen_lr": "--lr"}
     print("Suggested: " + " ".join(f"{flag} {suggestions[key]:.2g}" for key, flag in flags.items()))
     if "joint_lr" in suggestions:
         print(f"(one rate for both, tested jointly: {suggestions['joint_lr']:.2g})")
@@ -125,29 +110,30 @@ def find(
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 
-def run_tests(networks: Networks, batches: Batches, n_steps: int, seed: int) -> dict[str, Curve]:
+def run_tests(run: Run, n_steps: int) -> dict[str, Curve]:
     """The curves of the tests "generator" and, with a discriminator, "discriminator" and "joint".
 
-    Each begins with the present weights of `networks`, which are restored at the end.
+    Each begins with the present weights of the networks, which are restored at the end.
     """
-    from training import loop
+    from training.step import make_step
 
+    networks = run.networks
     tests = {"generator": ((1.0, 0.0), "generator_loss")}
     if networks.discriminator is not None:
         tests |= {"discriminator": ((0.0, 1.0), "discriminator_loss"), "joint": ((1.0, 1.0), "generator_loss")}
     networks.build()
     before = [variable.numpy() for _, variable in networks.variables()]
-    step = loop.make_step(networks, seed)
+    step = make_step(networks, run.settings.seed)
     curves = {}
     for test, (factors, watched) in tests.items():
-        curves[test] = _run_test(test, step, batches, geometric_rates(n_steps), factors, watched)
+        curves[test] = _run_test(test, step, run.training_batches, geometric_rates(n_steps), factors, watched)
         for (_, variable), array in zip(networks.variables(), before, strict=True):
             variable.assign(array)
     return curves
 
 
 def _run_test(
-    test: str, step: Callable, batches: Batches, rates: np.ndarray, factors: tuple[float, float], watched: str
+    test: str, step: Callable, batches, rates: np.ndarray, factors: tuple[float, float], watched: str
 ) -> Curve:
     """The curve of one test; `factors` multiply the rates of generator and discriminator."""
     import tensorflow as tf
@@ -205,12 +191,10 @@ def write_curves(path: pathlib.Path, curves: dict[str, Curve]) -> None:
 # --- suggestions ------------------------------------------------------------------------------------------------------
 
 
-def suggest_rates(
-    curves: dict[str, Curve], folder: pathlib.Path, divisor: float = DIVISOR, plot_format: str = "png"
-) -> dict[str, float]:
+def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path) -> dict[str, float]:
     """The rates that `curves` suggest: gen_lr and, with a discriminator, disc_lr and joint_lr; their plots in `folder`.
 
-    Each is the rate of the steepest fall divided by `divisor`.
+    Each is the rate of the steepest fall divided by `DIVISOR`.
 
     A generator alone is trained on the MAE itself, so that one plot shows both. The plot of the MAE and joint_lr are
     left out if these losses never fall: no other rate depends on them.
@@ -218,26 +202,30 @@ def suggest_rates(
     Raises:
         InputError: as `suggest`, if the loss of generator or discriminator never falls.
     """
-    generator, plotted = curves["generator"], {}
-    rate, smoothed = suggest(generator.rates, generator.losses["generator_loss"])
-    suggestions = {"gen_lr": rate}
+    wanted = [("generator", "mae", "", "generator_mae")]  # test, loss, key of the suggestion, name of the plot
     if "discriminator" in curves:
-        plotted["generator_loss"] = (generator, "generator_loss", rate, smoothed)
-        curve = curves["discriminator"]
-        rate, smoothed = suggest(curve.rates, curve.losses["discriminator_loss"])
-        suggestions["disc_lr"] = rate
-        plotted["discriminator_loss"] = (curve, "discriminator_loss", rate, smoothed)
-    with contextlib.suppress(InputError):
-        rate, smoothed = suggest(generator.rates, generator.losses["mae"])
-        plotted["generator_mae"] = (generator, "mae", rate, smoothed)
-    with contextlib.suppress(InputError):
-        if "joint" in curves:
-            joint = curves["joint"]
-            suggestions["joint_lr"], _ = suggest(joint.rates, joint.losses["generator_loss"])
-    for title, (curve, loss, rate, smoothed) in plotted.items():
-        path = folder / f"{LR_FINDER}_{title}.{plot_format}"
-        _save_plot(path, curve.rates, curve.losses[loss], smoothed, rate / divisor, title)
-    return {name: rate / divisor for name, rate in suggestions.items()}
+        wanted += [
+            ("generator", "generator_loss", "gen_lr", "generator_loss"),
+            ("discriminator", "discriminator_loss", "disc_lr", "discriminator_loss"),
+            ("joint", "generator_loss", "joint_lr", ""),
+        ]
+    else:
+        wanted += [("generator", "generator_loss", "gen_lr", "")]
+    suggestions = {}
+    for test, loss, key, plot in wanted:
+        curve = curves[test]
+        try:
+            steepest, smoothed = suggest(curve.rates, curve.losses[loss])
+        except InputError:
+            if key in ("gen_lr", "disc_lr"):
+                raise
+            continue
+        if key:
+            suggestions[key] = steepest / DIVISOR
+        if plot:
+            path = folder / f"{LR_FINDER}_{plot}.png"
+            _save_plot(path, curve.rates, curve.losses[loss], smoothed, steepest / DIVISOR, plot)
+    return suggestions
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
@@ -248,25 +236,21 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     the loss diverges. Rates after the loss has risen again are not considered: there it falls back from its divergence.
 
     Raises:
-        InputError: too few points, or a loss that never falls.
+        InputError: the loss diverges after a few steps, or never falls.
     """
     from scipy.ndimage import maximum_filter1d, minimum_filter1d
     from scipy.signal import savgol_filter
 
     n = len(losses)
-    if n < MIN_STEPS:
-        raise InputError(
-            f"--findlr: expected at least {MIN_STEPS} steps before the loss diverges, found {n}: the data or the "
-            "network is damaged, or --findlr_steps too small"
-        )
+    if n < MIN_POINTS:
+        raise InputError(f"--findlr cannot tell: the loss diverges after {n} steps; try more --findlr_steps")
     decade = math.log(10) / math.log(rates[1] / rates[0])
-    window = int(np.clip(decade, 5, n - 1)) // 2 * 2 + 1
-    window = min(window, n if n % 2 else n - 1)
+    window = min(int(np.clip(decade, 5, n - 1)) // 2 * 2 + 1, n if n % 2 else n - 1)
     smoothed = savgol_filter(losses, window, 2)
     slope = savgol_filter(losses, window, 2, deriv=1)
     best = int(np.argmin(slope[: _count_until_rise(losses, smoothed, window)]))
     if slope[best] >= 0:
-        raise InputError("--findlr: expected a loss that falls at some rate, found none: try more --findlr_steps")
+        raise InputError("--findlr cannot tell: the loss falls at no rate; try more --findlr_steps")
     lowest, highest = minimum_filter1d(losses, window), maximum_filter1d(losses, window)
     return float(rates[best]), np.clip(smoothed, lowest, highest)
 

@@ -1,6 +1,6 @@
 """Train one fixed pair of instruments: a U-Net generator against a PatchGAN discriminator.
 
-Reads the features of compute_features.py and writes ``models/<origin>_2_<target>/``. The same command again goes on
+Reads the features of compute_features.py and writes ``trained/<origin>_2_<target>/``. The same command again goes on
 where it stopped.
 """
 
@@ -13,27 +13,27 @@ from collections.abc import Sequence
 
 import lr_finder
 from common import cli
-from training import pix2pix
+from training import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--target", required=True, help="instrument to convert to")
-    pix2pix.add_arguments(parser)
+    run.add_arguments(parser)
     lr_finder.add_arguments(parser)
     return cli.run(parser, train, argv)
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train the pair that the arguments name."""
-    return pix2pix.train(
-        arguments,
-        [arguments.origin],
-        [arguments.target],
-        style=False,
-        adversarial=True,
-        find_rates=lr_finder.find,
-    )
+    """Train the pair that the arguments name: pairs of slices, networks and settings first, then step by step."""
+    with run.prepare(arguments, [arguments.origin], [arguments.target]) as prepared:
+        from training import loop  # imports TensorFlow, which `prepare` has started on the right devices
+
+        if arguments.findlr:
+            lr_finder.find(prepared, arguments.findlr_steps)
+        else:
+            loop.fit(prepared)  # each step: training/step.py
+    return 0
 
 
 if __name__ == "__main__":

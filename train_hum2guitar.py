@@ -1,7 +1,7 @@
 """Train the system that turns a hum into a guitar, from recordings of guitars alone.
 
 Cuts the recordings into segments of 5 s, trains a global generator and then a local enhancer around it, and writes
-``models/hum2guitar/generator.h5``, with which predict.py converts. The same command again resumes an interrupted run.
+``trained/hum2guitar/generator.h5``, with which predict.py converts. The same command again resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from common import cli, plots
+from common import cli
 from hum2guitar import stages
 from hum2guitar.pitch import F0_METHODS
+from training import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=0,
         help="number of processes that compute them; 0: one for each processor core",
     )
-    cli.add_training(parser)
-    plots.add_arguments(parser, plot_format=True)
+    run.add_common_arguments(parser)
     return cli.run(parser, stages.train, argv)
 
 

@@ -1,6 +1,6 @@
 """Train one model for several targets: a style slice in the generator's second channel says which one is wanted.
 
-Several origins are allowed too. Writes ``models/<origin>_2_any/``, or ``any_2_any/``; otherwise as train.py.
+Several origins are allowed too. Writes ``trained/<origin>_2_any/``, or ``any_2_any/``; otherwise as train.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import lr_finder
 from common import cli
 from common.errors import InputError
-from training import pix2pix
+from training import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,31 +27,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="instruments: a b, a,b or \"['a','b']\", or any for all that the data set has",
     )
     add(
-        "--identity",
-        action="store_true",
-        help="also train on pairs of an instrument with itself, which are left out otherwise",
-    )
-    add(
         "--generator_only",
         action="store_true",
         help="train the generator alone, on L1, as train_generator.py does for one pair",
     )
-    pix2pix.add_arguments(parser, several_origins=True)
+    run.add_arguments(parser, several_origins=True)
     lr_finder.add_arguments(parser)
     return cli.run(parser, train_multitarget, argv)
 
 
 def train_multitarget(arguments: argparse.Namespace) -> int:
     """Train the model that the arguments name."""
-    return pix2pix.train(
-        arguments,
-        parse_instruments(arguments.origin, "--origin"),
-        parse_instruments(arguments.target, "--target"),
-        style=True,
-        adversarial=not arguments.generator_only,
-        identity=arguments.identity,
-        find_rates=lr_finder.find,
-    )
+    origins = parse_instruments(arguments.origin, "--origin")
+    targets = parse_instruments(arguments.target, "--target")
+    adversarial = not arguments.generator_only
+    with run.prepare(arguments, origins, targets, style=True, adversarial=adversarial) as prepared:
+        from training import loop
+
+        if arguments.findlr:
+            lr_finder.find(prepared, arguments.findlr_steps)
+        else:
+            loop.fit(prepared)
+    return 0
 
 
 def parse_instruments(words: Sequence[str], flag: str) -> list[str]:
@@ -68,7 +65,7 @@ def parse_instruments(words: Sequence[str], flag: str) -> list[str]:
     if not names or not all(re.fullmatch(r"[\w.@+-]+", name) for name in names):
         raise InputError(f"{flag}: expected instruments like a b, a,b or \"['a','b']\", found {' '.join(words)!r}")
     if len(set(names)) < len(names):
-        raise InputError(f"{flag}: expected each instrument once, found {', '.join(names)}")
+        raise InputError(f"{flag} names an instrument twice: {', '.join(names)}")
     return names
 
 

@@ -178,37 +178,6 @@ def add_gpu(parser: argparse.ArgumentParser, default: int | None = 0) -> None:
     parser.add_argument("--gpu", type=number(int, minimum=-1), default=default, help=text)
 
 
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """The arguments that all train commands share: those of the run, not of the data."""
-    add = parser.add_argument
-    add_gpu(parser)
-    add(
-        "--base_filters",
-        type=positive_int,
-        default=64,
-        help="filters of the first layer; 64 as published, 16 for a laptop",
-    )
-    add("--models_path", default="models", help="folder in which the model's folder is made")
-    add(
-        "--precision",
-        choices=["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-        default="auto",
-        help="number format in which the layers compute; auto: the fastest one that this machine supports",
-    )
-    add("--max_steps", type=positive_int, help="stop after this many steps")
-    add("--checkpoint_minutes", type=positive_float, default=10.0, help="minutes between two saves within an epoch")
-    add("--fresh", action="store_true", help="start over; the model's folder is kept under another name")
-    add("--deterministic", action="store_true", help="give the same result to the bit, even where that is slower")
-    add("--tensorboard", action="store_true", help="write scalars, pictures and audio for TensorBoard")
-    add(
-        "--distribute",
-        choices=["none", "mirrored", "multiworker"],
-        default="none",
-        help="train on all GPUs of this machine (mirrored) or on the machines named in TF_CONFIG (multiworker)",
-    )
-    add("--jit", action="store_true", help="compile the training step with XLA")
-
-
 def start_tensorflow(gpu: int | None) -> None:
     """Import TensorFlow with only CUDA device `gpu` visible (-1: none, None: all), without reserving all GPU memory.
 

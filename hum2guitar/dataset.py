@@ -26,7 +26,7 @@ from hum2guitar.pitch import GUITAR_F0, analyse
 from hum2guitar.plucks import pluck
 from sound.files import find_audio, read_blocks
 from training import dataset
-from training.batches import ByStep
+from training.dataset import ByStep
 
 MIN_VOICED = 0.1  # share of a segment's frames; segments with less are dropped
 NO_SEGMENT = "expected a guitar of at least 5 s playing a melody, found no segment of 5 s with a pitch"

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common import cli, plots, weights
+from common import cli, plots
 from common.errors import InputError
 from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
@@ -28,7 +28,7 @@ from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import octaves_into_range
 from hum2guitar.plucks import pluck
 from sound.files import find_audio, write_audio
-from training import start
+from training import run
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
 SAMPLE_ITERATIONS = 16  # of Griffin-Lim
@@ -83,10 +83,11 @@ def train(arguments: argparse.Namespace) -> int:
     for flag, path in pretrained.items():
         if path and not pathlib.Path(path).is_file():
             raise InputError(f"{flag}: expected a weights file (.h5), found nothing at {path}")
-    start.check_arguments(arguments)
+    run.check_machine(arguments.models_path, arguments.tensorboard, arguments.distribute)
     writable_folder(arguments.out_dir, "--out_dir")
     folder = run_folder(arguments)
-    _refuse_exported(folder / "generator.h5", arguments.fresh)
+    if not arguments.fresh:
+        run.refuse_exported(folder)
     remaining = _remaining_stages(arguments, folder)
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     features = dataset.prepare(
@@ -102,7 +103,9 @@ def train(arguments: argparse.Namespace) -> int:
     examples |= _humming_example(hums, arguments.f0, representation, arguments.augment)
     status = cli.report_left_out(features.left_out)
 
-    with start.start_run(arguments) as strategy:
+    is_one_device = arguments.distribute == "none" or arguments.gpu < 0
+    devices = (arguments.gpu if is_one_device else None, arguments.distribute, arguments.batch_size)
+    with run.start(*devices, arguments.seed, arguments.deterministic) as strategy:
         runs = []
         for stage in remaining:
             shared = (arguments.batch_size, arguments.seed, stage.is_global)
@@ -114,7 +117,8 @@ def train(arguments: argparse.Namespace) -> int:
             if len(validation_rows):
                 held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False, plucked=augment)
             runs.append((stage, batches, held_out))
-        with start.claim_folder(folder, arguments.fresh):
+        with run.claim_folder(folder, arguments.fresh):
+            run.write_run_file(folder, vars(arguments))
             for stage, batches, held_out in runs:
                 _run_stage(arguments, stage, folder, representation, batches, held_out, examples)
     return status
@@ -123,15 +127,6 @@ def train(arguments: argparse.Namespace) -> int:
 def run_folder(arguments: argparse.Namespace) -> pathlib.Path:
     """The model's folder: ``<models_path>/hum2guitar``, or ``hum2guitar_<name>`` if the run has a name."""
     return pathlib.Path(arguments.models_path, f"hum2guitar_{arguments.name}" if arguments.name else "hum2guitar")
-
-
-def _refuse_exported(generator: pathlib.Path, is_fresh: bool) -> None:
-    """Raise an `InputError` if training would write over a model that was made to be passed on."""
-    if generator.exists() and not is_fresh and weights.describe(generator).settings.get("exported"):
-        raise InputError(
-            f"{generator.parent}: expected a folder for this training, found an exported model: give another "
-            "--models_path, or --fresh to keep it under another name"
-        )
 
 
 def _remaining_stages(arguments: argparse.Namespace, folder: pathlib.Path) -> list[Stage]:
@@ -165,12 +160,12 @@ def _remaining_stages(arguments: argparse.Namespace, folder: pathlib.Path) -> li
 def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, batches, held_out, examples) -> None:
     """Train one stage, and copy its generator to the model's folder."""
     import model
-    from training import distribution, loop
+    from training import distribution, loop, outputs
 
     precision = model.choose_precision(arguments.precision)
     networks = _build(arguments, stage, precision)
     _take_over(arguments, stage, folder, networks)
-    identity = {
+    flags = {
         "batch_size": arguments.batch_size,
         "validation_split": arguments.validation_split,
         "base_filters": arguments.base_filters,
@@ -183,7 +178,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         "l1": arguments.l1,
         **({"augment": True} if arguments.augment else {}),
     }
-    sampler = make_sampler(networks.generator, stage, representation, examples, arguments.plot_scale)
+    sampler = make_sampler(networks.generator, stage, representation, examples)
     pictures = pathlib.Path(arguments.out_dir, folder.name, stage.name)
     epochs = getattr(arguments, stage.flag)
 
@@ -193,7 +188,7 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
 
     def after_step(number: int) -> None:
         if number % arguments.plot_interval == 0:
-            loop.attempt("samples", lambda: sampler(pictures / f"step_{number:07d}", f"step {number}"), [])
+            outputs.attempt("samples", lambda: sampler(pictures / f"step_{number:07d}", f"step {number}"), [])
 
     settings = loop.Settings(
         folder / stage.name,
@@ -207,20 +202,15 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
             "base_filters": arguments.base_filters,
             "augment": arguments.augment,
         },
-        identity=identity,
+        flags=flags,
         generator_rate=arguments.lr,
         discriminator_rate=arguments.lr,
         epochs=epochs,
         lr_schedule=stage.schedule,
         max_steps=arguments.max_steps,
         seed=arguments.seed,
-        checkpoint_minutes=arguments.checkpoint_minutes,
         tensorboard=arguments.tensorboard,
-        plot_format=arguments.plot_format,
-        jit=arguments.jit,
-        after_step=after_step if distribution.is_chief() else None,
-        advice="raise --lr",
-        epochs_flag=f"--{stage.flag}",
+        after_step=after_step if distribution.is_chief() else lambda _: None,
     )
     print(f"Training {settings.folder} ({precision}): {epochs} epochs of {batches.steps_per_epoch} steps")
     loop.fit(loop.Run(networks, settings, batches, held_out, sample))
@@ -231,12 +221,12 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
 
 
 def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
-    """The `loop.Networks` of a stage, with random weights."""
+    """The `step.Networks` of a stage, with random weights."""
     import tensorflow as tf
 
     import losses
     from hum2guitar import networks
-    from training import loop, optimizers
+    from training import optimizers, step
 
     def adabelief():
         optimizer = optimizers.AdaBelief()
@@ -245,7 +235,7 @@ def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
     build = networks.build_global_generator if stage.is_global else networks.build_local_enhancer
     generator = build(arguments.base_filters, precision, arguments.seed)
     discriminator = networks.build_multiscale_discriminator(arguments.base_filters, precision, arguments.seed + 1)
-    return loop.Networks(
+    return step.Networks(
         generator,
         discriminator,
         losses.hum2guitar(arguments.l1),
@@ -314,14 +304,12 @@ def _humming_example(
     return {"humming": Example(f"humming: {name}", harmonics.harmonics_level(f0, energy, representation), level)}
 
 
-def make_sampler(
-    generator, stage: Stage, representation, examples: dict[str, Example], plot_scale: str = plots.SCALES[0]
-) -> Callable:
+def make_sampler(generator, stage: Stage, representation, examples: dict[str, Example]) -> Callable:
     """A function of (folder, time) that writes picture and audio of each example to a folder and returns them."""
     import librosa
     import tensorflow as tf
 
-    from training.loop import Sample
+    from training.outputs import Sample
 
     r = representation
     predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
@@ -338,7 +326,6 @@ def make_sampler(
                 [(title, (level - 1) / 2 * r.mel_top_db + r.mel_ref_db) for title, level in levels.items()],
                 r.hop_length / r.sample_rate,
                 frequencies=frequencies,
-                scale=plot_scale,
                 title=f"{example.title}, {stage.name}, {time}",
                 decibels=True,
                 vmin=r.mel_ref_db - r.mel_top_db,

@@ -11,8 +11,8 @@ import pytest
 
 import losses
 import model
-from training import checkpoints, dataset, loop, optimizers, start
-from training.batches import Batches
+from training import checkpoints, dataset, loop, optimizers, run, step
+from training.dataset import Batches
 
 RATES = {"generator_rate": 2e-3, "discriminator_rate": 1e-3}
 TIMED_COLUMNS = {"seconds", "slices_per_second"}
@@ -20,7 +20,7 @@ TIMED_COLUMNS = {"seconds", "slices_per_second"}
 
 def make_networks(base_filters=2, in_channels=1, precision="float32", seed=1):
     """Generator and discriminator of the pix2pix objective, with an Adam each."""
-    return loop.Networks(
+    return step.Networks(
         model.build_generator(in_channels, base_filters, precision, seed, model.training_batch_norm()),
         model.build_discriminator(base_filters, precision, seed + 1, model.training_batch_norm()),
         losses.PIX2PIX,
@@ -42,8 +42,8 @@ class Trainer:
         self.networks = make_networks()
         self.networks.build()
         self.initial = self.values()
-        self.step = loop.make_step(self.networks)
-        self.evaluation = loop.make_evaluation(self.networks)
+        self.step = step.make_step(self.networks)
+        self.evaluation = step.make_evaluation(self.networks)
         self.around_step = lambda number, call: call()  # for a test that wants something to happen at a step
         self.rates = []  # (generator's, discriminator's) of each step of the last run
 
@@ -64,10 +64,10 @@ class Trainer:
         for _, variable in self.networks.variables():
             variable.assign(np.full(variable.shape, 3, variable.dtype))
 
-    def settings(self, folder, identity=None, **options):
-        identity = {"batch_size": 2, "gen_lr": RATES["generator_rate"], **(identity or {})}
+    def settings(self, folder, flags=None, **options):
+        flags = {"batch_size": 2, "gen_lr": RATES["generator_rate"], **(flags or {})}
         description = {"system": "pix2pix", "origin": "piano", "targets": ["guitar"]}
-        return loop.Settings(folder, description, identity, **{**RATES, "epochs": 2, **options})
+        return loop.Settings(folder, description, flags, **{**RATES, "epochs": 2, **options})
 
     def fit(self, folder, save_samples=lambda _: [], batch_size=2, batches=None, fresh=False, **options):
         """Train as the same command in a new process does, on the small data or on `batches` (training, validation)."""
@@ -76,19 +76,19 @@ class Trainer:
         else:
             self.reset()
         batches = batches or (self.training_batches(batch_size), self.validation_batches())
-        run = loop.Run(self.networks, self.settings(folder, **options), *batches, save_samples)
-        with self._shared_step(), start.claim_folder(folder, fresh):
-            return loop.fit(run)
+        prepared = loop.Run(self.networks, self.settings(folder, **options), *batches, save_samples)
+        with self._shared_step(), run.claim_folder(folder, fresh):
+            return loop.fit(prepared)
 
     @contextlib.contextmanager
     def _shared_step(self):
-        def step(*arguments):
+        def shared(*arguments):
             self.rates.append(tuple(float(rate) for rate in arguments[2:4]))
             return self.around_step(int(arguments[-1]), lambda: self.step(*arguments))
 
         self.rates.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("training.loop.make_step", lambda *_: step)
+            patch.setattr("training.loop.make_step", lambda *_: shared)
             patch.setattr("training.loop.make_evaluation", lambda _: self.evaluation)
             patch.setattr("common.plots.save_history", lambda *_, **__: None)  # most of the time of so short a run
             yield

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from training.batches import read_level
+from training.dataset import read_level
 
 SHAPE = (256, 256, 1)
 

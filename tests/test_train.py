@@ -44,12 +44,11 @@ def test_batch_size_above_the_data(refused, script):
     ("validation_split", "1", "at most 0.9"),
     ("validation_split", "-0.1", "at least 0"),
     ("beta_1", "1", "at most 0.999"),
-    ("findlr_steps", "6", "at least 7"),
+    ("findlr_steps", "7", "at least 50"),
     ("findlr", "perhaps", "True or False"),
     ("lr_schedule", "cosine", "constant"),
     ("precision", "float8", "mixed_bfloat16"),
     ("gpu", "-2", "at least -1"),
-    ("checkpoint_minutes", "0", "above 0"),
     ("patience", "0", "at least 1"),
 ])  # fmt: skip
 def test_faulty_values_name_the_flag(refused, flag, value, expected):
@@ -71,18 +70,11 @@ def test_patience_without_validation(refused):
     assert "--patience" in refused("train", batch_size=1, patience=3, validation_split=0)
 
 
-def test_epoch_offset_beyond_the_last_epoch(refused):
-    said = refused("train", batch_size=1, epoch_offset=20, epochs=2)
-    assert "--epochs: " in said
-    assert "--epoch_offset 20" in said
-    assert "found 2" in said
-
-
 @pytest.mark.parametrize(("settings", "flags", "expected"), [
-    ({"base_filters": 4}, {"base_filters": 2}, "--base_filters 2, found --base_filters 4"),
-    ({"in_channels": 2}, {}, "one pair of instruments, found one for several targets"),
-    ({"representation": {**data.PUBLISHED.to_dict(), "hop_length": 256}}, {}, "for the spectrograms of --dataset_path"),
-    ({}, {"epoch_offset": 3}, "--epoch_offset: expected only without --init"),
+    ({"base_filters": 4}, {"base_filters": 2}, "--base_filters 4"),
+    ({"in_channels": 2}, {}, "train_multitarget.py"),
+    ({"representation": {**data.PUBLISHED.to_dict(), "hop_length": 256}}, {}, "--dataset_path"),
+    ({}, {"epoch_offset": 3}, "--epoch_offset"),
 ])  # fmt: skip
 def test_initial_weights_that_do_not_fit(refused, tmp_path, write_generator, settings, flags, expected):
     path = write_generator(tmp_path / "generator.h5", **settings)
@@ -92,7 +84,7 @@ def test_initial_weights_that_do_not_fit(refused, tmp_path, write_generator, set
 def test_initial_weights_that_are_no_generator(refused, tmp_path, write_hum2guitar):
     assert "found nothing" in refused("train", batch_size=1, init=tmp_path / "missing.h5")
     path = write_hum2guitar(tmp_path / "hum.h5")
-    assert "--init: expected the weights of a Pix2Pix generator" in refused("train", batch_size=1, init=path)
+    assert "--init: expected the weights" in refused("train", batch_size=1, init=path)
 
 
 def test_unknown_flags_are_not_guessed(refused):
@@ -103,7 +95,6 @@ def test_unknown_flags_are_not_guessed(refused):
 @pytest.mark.parametrize(("script", "flag"), [("train", "gen_lr"), ("train", "disc_lr"), ("train_generator", "lr")])
 def test_auto_without_a_suggestion(refused, script, flag):
     said = refused(script, batch_size=1, **{flag: "auto"})
-    assert f"--{flag}" in said
     assert "--findlr" in said
     assert "lr_finder.json" in said
 
@@ -115,8 +106,8 @@ def test_auto_without_a_suggestion(refused, script, flag):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_findlr_means_what_it_says(monkeypatch, script, words, expected):
     seen = []
-    monkeypatch.setattr("training.pix2pix.train", lambda arguments, *_, **__: seen.append(arguments) or 0)
+    monkeypatch.setattr(f"{script}.{script}", lambda arguments: seen.append(arguments) or 0)
     argv = ["--dataset_path", "d", "--origin", "a", "--target", "b", *words]
     assert SCRIPTS[script].main(argv) == 0
     assert seen[0].findlr is expected
-    assert seen[0].batch_size == 8
+    assert (seen[0].batch_size, seen[0].models_path) == (8, "trained")

@@ -1,7 +1,8 @@
 """The state of a training run on disk: written completely or not at all, and checked byte by byte when it is read.
 
-A state is one file, ``state-<step>.npz``: NumPy's zip of arrays, each with its checksum, and the run's counters as
-JSON. The last two are kept, so that a run can fall back to the older one if the newest is damaged. No TensorFlow here.
+A state is one file, ``checkpoints/state-<step>.bin``: the arrays one after another, then a JSON header with their
+names, types and shapes, the run's flags and its progress, the header's length and a checksum of it all. The last two
+states are kept, so that a run can fall back to the older one if the newest is damaged.
 """
 
 from __future__ import annotations
@@ -9,32 +10,53 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
 import shutil
-import stat
-import struct
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from common import npy
 from common.errors import InputError
 from common.files import open_regular, parse_json, replacing
 
 FOLDER = "checkpoints"
 LR_FINDER = "lr_finder"  # first part of the names of the learning-rate finder's files
-REHEARSAL = ".rehearsal-"  # first part of the name of a folder that is used before the first step
 N_KEPT = 2
-_LOCK, _OWNER = ".lock", ".pid"
-_RUN = "run.json"
-_FORMAT = 1
-_NAME = re.compile(r"state-\d{9,18}\.npz")
-# What reading a damaged state may raise. RuntimeError: zipfile takes some damaged bytes for a compression or an
-# encryption that it does not know.
-_DAMAGED = (zipfile.BadZipFile, LookupError, ValueError, EOFError, RuntimeError, ArithmeticError, struct.error)
+MAX_HEADER = 2**24  # bytes
+_MAGIC = b"training state 2\n"
+_LOCK = ".lock"
+_NAME = re.compile(r"state-(\d{9,18})\.bin")
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: complete epochs, counted from the first one of the weights that the run began with (`epoch_offset`).
+        step: steps done in the current epoch.
+        n_slices, sums, seconds: of the current epoch: slices seen, sum of each loss over them, seconds of training.
+        rows: rows of history.csv.
+        best: lowest validation MAE so far.
+        waited: epochs since then.
+        copy_mae: validation MAE of copying the input.
+        epoch_offset: epochs that bare weights were trained for before this run.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    n_slices: int = 0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    rows: list[dict] = dataclasses.field(default_factory=list)
+    best: float = math.inf
+    waited: int = 0
+    copy_mae: float = math.nan
+    epoch_offset: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,31 +65,53 @@ class State:
 
     Attributes:
         path: its file.
-        run: the `run` that was given to `save`.
+        flags: the flags of the run that wrote it.
+        progress: of that run.
+        layout: type and shape of each array by name, in the file's order.
         damaged: one line for each newer state that is damaged.
     """
 
     path: pathlib.Path
-    run: dict
-    damaged: list[str]
+    flags: dict
+    progress: Progress
+    layout: dict[str, tuple[np.dtype, tuple[int, ...]]]
+    damaged: list[str] = dataclasses.field(default_factory=list)
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Names and arrays, one at a time."""
+        with open_regular(self.path) as file:
+            file.seek(len(_MAGIC))
+            for name, (dtype, shape) in self.layout.items():
+                yield name, np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
 
 
-def save(folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray]], run: dict) -> pathlib.Path:
+def save(
+    folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray]], flags: dict, progress: Progress
+) -> pathlib.Path:
     """Write the state of step `step` below `folder` and delete all but the last two; the path of the new state.
 
     Args:
         arrays: (name, array), taken one at a time, so that a large network is not held in memory twice.
-        run: everything else that the run needs, as JSON can store it.
+        flags: of the run, as JSON can store them.
     """
-    path = folder / FOLDER / f"state-{step:09d}.npz"
-    with replacing(path) as beside:
-        with zipfile.ZipFile(beside, "w") as archive:
-            for name, array in arrays:
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-            archive.writestr(_RUN, json.dumps({"format": _FORMAT, **run}))
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
+    path = folder / FOLDER / f"state-{step:09d}.bin"
+    layout, checksum = [], 0
+    with replacing(path) as beside, beside.open("wb") as file:
+
+        def write(content: bytes) -> None:
+            nonlocal checksum
+            checksum = zlib.crc32(content, checksum)
+            file.write(content)
+
+        write(_MAGIC)
+        for name, array in arrays:
+            layout.append([name, array.dtype.name, array.shape])
+            write(array.tobytes())
+        header = json.dumps({"flags": flags, "progress": dataclasses.asdict(progress), "arrays": layout}).encode()
+        write(header + len(header).to_bytes(8, "little"))
+        file.write(checksum.to_bytes(4, "little"))
+        file.flush()
+        os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
     for later in states(folder):
         if _step(later) > step:  # damaged or of another batch size: this run has gone on from an earlier state
             later.unlink()
@@ -78,18 +122,15 @@ def save(folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray
 
 def states(folder: pathlib.Path) -> list[pathlib.Path]:
     """The states below `folder`, oldest first; files of any other name are left alone."""
-    return sorted((path for path in (folder / FOLDER).glob("state-*.npz") if _NAME.fullmatch(path.name)), key=_step)
+    return sorted((path for path in (folder / FOLDER).glob("state-*.bin") if _NAME.fullmatch(path.name)), key=_step)
 
 
 def _step(path: pathlib.Path) -> int:
-    return int(path.stem.rpartition("-")[2])
+    return int(_NAME.fullmatch(path.name)[1])
 
 
-def load(folder: pathlib.Path, check: Callable[[dict], None] | None = None) -> State | None:
+def load(folder: pathlib.Path) -> State | None:
     """The newest undamaged state below `folder`; None if there are no states at all.
-
-    Args:
-        check: raises ValueError if a state's `run` is not what `save` was given.
 
     Raises:
         InputError: there are states, but none that can be read.
@@ -97,80 +138,78 @@ def load(folder: pathlib.Path, check: Callable[[dict], None] | None = None) -> S
     damaged = []
     for path in reversed(states(folder)):
         try:
-            run = _read_run(path)
-            if type(run.get("format")) is int and run["format"] != _FORMAT:
-                raise InputError(f"{path}: expected a training state of format {_FORMAT}, found {run['format']}")
-            if run.get("format") != _FORMAT:
-                raise ValueError(f"no format in {_RUN}")
-            if check:
-                check(run)
-        except InputError:
-            raise
-        except (OSError, *_DAMAGED) as error:
+            return dataclasses.replace(_read(path), damaged=damaged)
+        except (OSError, InputError, ValueError, TypeError, LookupError, OverflowError) as error:
             damaged.append(f"{path}: damaged training state ({error}), falling back to the one before")
-            continue
-        return State(path, run, damaged)
     if damaged:
-        raise InputError(f"{folder / FOLDER}: expected an undamaged training state, found none; --fresh starts over")
+        raise InputError(f"{folder / FOLDER}: no training state in it is undamaged; --fresh starts over")
     return None
 
 
-def _read_run(path: pathlib.Path) -> dict:
-    """The `run` of a state, all of whose arrays are there and whole.
+def _read(path: pathlib.Path) -> State:
+    """The state in a file. Nothing is allocated that its size does not explain.
 
     Raises:
-        OSError, ValueError and others: see `_DAMAGED`.
+        OSError, InputError, ValueError and others: it is damaged.
     """
-    try:
-        with _open(path) as archive:
-            member = archive.testzip()
-            if member is not None:
-                raise ValueError(f"{member} is damaged")
-            for info in archive.infolist():
-                if info.filename != _RUN:
-                    with archive.open(info) as member:
-                        npy.read_header(member, info.file_size)
-            return parse_json(archive.read(_RUN), _RUN)
-    except InputError as error:
-        raise ValueError(str(error)) from None
+    with open_regular(path, "a training state") as file:
+        size = os.fstat(file.fileno()).st_size
+        checksum, left = 0, size - 4
+        while left > 0 and (block := file.read(min(left, 2**20))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+        if left or checksum.to_bytes(4, "little") != file.read(4):
+            raise ValueError("its checksum is wrong")
+        file.seek(size - 12)
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(MAX_HEADER, size - 12):
+            raise ValueError("its header is too long")
+        file.seek(size - 12 - length)
+        header = parse_json(file.read(length), "header")
+    layout = {name: (np.dtype(dtype), tuple(shape)) for name, dtype, shape in header["arrays"]}
+    n_bytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout.values())
+    if n_bytes != size - 12 - length - len(_MAGIC) or any(dtype.kind not in "biuf" for dtype, _ in layout.values()):
+        raise ValueError("its arrays are not those of its header")
+    progress = Progress(**header["progress"])
+    for field in dataclasses.fields(Progress):
+        if not isinstance(getattr(progress, field.name), type(getattr(Progress(), field.name))):
+            raise ValueError(f"its {field.name} is damaged")
+    return State(path, dict(header["flags"]), progress, layout)
 
 
-def arrays(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and arrays of a state that `load` has found undamaged, one at a time."""
-    with _open(path) as archive:
-        for info in archive.infolist():
-            if info.filename != _RUN:
-                with archive.open(info) as member:
-                    dtype, shape, order, _ = npy.read_header(member, info.file_size)
-                    content = np.frombuffer(member.read(), dtype)
-                    yield info.filename.removesuffix(".npy"), content.reshape(shape, order=order)
+def resume(folder: pathlib.Path, variables: Mapping, flags: dict) -> Progress | None:
+    """Set all variables from the newest state below `folder`, and print what has changed since; its progress.
 
+    Args:
+        variables: Keras variables by name.
+        flags: of the run that goes on.
 
-def shapes(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the arrays of a state that `load` has found undamaged, without reading the arrays."""
-    with _open(path) as archive:
-        for info in archive.infolist():
-            if info.filename != _RUN:
-                with archive.open(info) as member:
-                    yield info.filename.removesuffix(".npy"), npy.read_header(member, info.file_size)[1]
-
-
-@contextlib.contextmanager
-def _open(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
-    """The zip of a state. Nothing in it is compressed, so that it cannot hold more than its own size.
+    Returns:
+        None if there is no state.
 
     Raises:
-        ValueError: it is not a zip that `save` would write.
+        InputError: as `load`, or the state belongs to another network.
     """
-    with open_regular(path, "a training state") as file, zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        is_stored = all(m.compress_type == zipfile.ZIP_STORED and m.file_size == m.compress_size for m in members)
-        total, size = sum(member.file_size for member in members), os.fstat(file.fileno()).st_size
-        if not is_stored or total > size:
-            raise ValueError(f"expected {size} bytes of uncompressed arrays at most, found {total} or compressed ones")
-        if len({member.filename for member in members}) < len(members):
-            raise ValueError("expected each array once, found one twice")
-        yield archive
+    state = load(folder)
+    if state is None:
+        return None
+    for line in state.damaged:
+        print(line)
+    changed = {flag: value for flag, value in flags.items() if state.flags.get(flag, value) != value}
+    if {name: tuple(variable.shape) for name, variable in variables.items()} != {
+        name: shape for name, (_, shape) in state.layout.items()
+    }:
+        other = ", ".join(f"--{flag} {state.flags[flag]}" for flag in changed)
+        raise InputError(f"{state.path} is of another network{f' ({other})' if other else ''}; --fresh starts over")
+    for name, array in state.arrays():
+        variables[name].assign(array)
+    for flag, value in changed.items():
+        print(f"Going on with other settings: {flag} {value} (started with {state.flags[flag]})")
+    if changed:
+        state.progress.copy_mae = math.nan  # may have been measured on other data
+        share = state.flags.get("batch_size", 1) / flags.get("batch_size", 1)
+        state.progress.step = int(state.progress.step * share)  # the same share of the epoch is done
+    print(f"Resuming from {state.path} (epoch {state.progress.epoch + 1}, step {state.progress.step})")
+    return state.progress
 
 
 @contextlib.contextmanager
@@ -180,60 +219,37 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     The folder is made if it is missing. Unfinished files of a process that was killed are deleted.
 
     Raises:
-        InputError: another process, which is named, holds the lock; or the folder has links in it, through which a run
-            would write elsewhere.
+        InputError: another process holds the lock; or the folder has links in it, through which a run would write
+            elsewhere.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    _refuse_links(folder)
-    lock, owner = FileLock(folder / _LOCK), folder / _OWNER
+    for entry in folder.rglob("*"):
+        if entry.is_symlink() and (entry.is_dir() or entry.name == _LOCK):
+            raise InputError(f"{entry} is a link: a run would write to {os.path.realpath(entry)}")
+    lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        try:
-            with open_regular(owner) as file:
-                pid = int(file.read(20))
-        except (InputError, OSError, ValueError):
-            pid = "unknown"
-        raise InputError(f"{folder}: another training run (pid {pid}) is using this folder") from None
+        raise InputError(f"{folder}: another training run is using this folder") from None
     try:
-        with replacing(owner) as beside:
-            beside.write_text(f"{os.getpid()}\n")
         for unfinished in folder.rglob(".*.part.*"):
             unfinished.unlink()
-        for rehearsal in folder.rglob(f"{REHEARSAL}*"):
-            shutil.rmtree(rehearsal, ignore_errors=True)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            owner.unlink()
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            os.unlink(folder / _LOCK)
         lock.release()
-
-
-def _refuse_links(folder: pathlib.Path) -> None:
-    """Refuse links to folders in a model's folder, and a lock that is anything but a file."""
-    lock = folder / _LOCK
-    if os.path.lexists(lock) and not stat.S_ISREG(os.lstat(lock).st_mode):
-        raise InputError(f"{lock}: expected a file, found a link or a device")
-    for root, names, _ in os.walk(folder):
-        for name in names:
-            if os.path.islink(os.path.join(root, name)):
-                raise InputError(
-                    f"{os.path.join(root, name)}: expected a folder, found a link to "
-                    f"{os.path.realpath(os.path.join(root, name))}, which a run would write to"
-                )
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
     """Move what a model's folder holds to the first free ``<folder>.old<N>``; its path, or None if nothing was moved.
 
-    The lock stays, so that its owner keeps it (and because Windows cannot rename a folder that has an open file in it).
-    The learning-rate finder's files stay too, because their suggestions are for the next run.
+    The lock stays, so that its owner keeps it. The learning-rate finder's files stay too, because their suggestions are
+    for the next run.
     """
-    if not folder.exists():
-        return None
-    moved = [entry for entry in folder.iterdir() if not entry.name.startswith((_LOCK, _OWNER, LR_FINDER))]
+    moved = [entry for entry in folder.iterdir() if not entry.name.startswith((_LOCK, LR_FINDER))]
     if not moved:
         return None
     number = 1
@@ -241,5 +257,5 @@ def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
         number += 1
     aside.mkdir()
     for entry in moved:
-        entry.rename(aside / entry.name)
+        shutil.move(entry, aside / entry.name)
     return aside

@@ -127,10 +127,9 @@ def make_npy(folder: pathlib.Path) -> None:
 def make_state(folder: pathlib.Path) -> None:
     from training import checkpoints
 
-    progress = {"epoch": 1, "step": 2, "sums": {"mae": 0.5}, "rows": [{"epoch": 1, "mae": 0.5}], "best": 0.1}
-    run = {"identity": {"batch_size": 2}, "progress": progress}
+    progress = checkpoints.Progress(epoch=1, step=2, sums={"mae": 0.5}, rows=[{"epoch": 1, "mae": 0.5}], best=0.1)
     arrays = {"generator/000": np.ones((3, 4), np.float32), "optimizer/000": np.array(3), "seed": np.array([1, 2])}
-    checkpoints.save(folder, 7, arrays.items(), run).rename(folder / "a.npz")
+    checkpoints.save(folder, 7, arrays.items(), {"batch_size": 2}, progress).rename(folder / "a.bin")
     (folder / checkpoints.FOLDER).rmdir()
 
 
@@ -215,7 +214,7 @@ def read_network(path: pathlib.Path) -> None:
 def read_npy(path: pathlib.Path) -> None:
     from common import npy
     from common.errors import InputError
-    from training.batches import read_level
+    from training.dataset import read_level
 
     try:
         npy.map_array(path).sum()
@@ -230,16 +229,16 @@ def read_state(path: pathlib.Path) -> None:
     from training import checkpoints
 
     (path.parent / checkpoints.FOLDER).mkdir()
-    path.rename(path.parent / checkpoints.FOLDER / "state-000000007.npz")
+    path.rename(path.parent / checkpoints.FOLDER / "state-000000007.bin")
     state = checkpoints.load(path.parent)
-    assert dict(checkpoints.shapes(state.path)) == {n: a.shape for n, a in checkpoints.arrays(state.path)}
+    assert {name: shape for name, (_, shape) in state.layout.items()} == {n: a.shape for n, a in state.arrays()}
 
 
 def read_json(path: pathlib.Path) -> None:
     import synthesize_audios
     from common.errors import InputError
     from synthesis.notes import find_notes
-    from training import dataset, rates
+    from training import dataset, run
 
     refused = []
     folder = path.parent / "audios"
@@ -252,7 +251,7 @@ def read_json(path: pathlib.Path) -> None:
     for read in (
         lambda: dataset._representation(folder),
         lambda: find_notes(folder, ["guitar"]),
-        lambda: rates._suggested(folder, "gen_lr", True),
+        lambda: run._suggested(folder, "gen_lr"),
         lambda: synthesize_audios._keep_parameters(folder / "synthesis.json", parameters, "--audios_path", True),
     ):
         with _refusal(refused):

@@ -19,7 +19,8 @@ import json
 import numpy as np, tensorflow as tf
 import model
 from made_runs import make_networks
-from training import loop, optimizers
+from training import optimizers
+from training.step import make_step
 device = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
 dropout = tf.keras.layers.Dropout
@@ -33,7 +34,7 @@ def losses_and_weights(strategy):
     with strategy.scope():
         networks = make_networks()
         networks.build()
-        step, rate = loop.make_step(networks), tf.constant(1e-3)
+        step, rate = make_step(networks), tf.constant(1e-3)
         for number, (inputs, target) in enumerate(strategy.distribute_datasets_from_function(source)):
             yield [float(loss) for _, loss in sorted(step(inputs, target, rate, rate, tf.constant(number)).items())]
     trained = [*networks.generator.weights, *networks.discriminator.weights]

@@ -1,0 +1,151 @@
+"""What a run shows: history.csv, the status line, the warnings, animations and TensorBoard."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from training import outputs
+from training.outputs import Status, advise, duration, summary, warnings, write_csv
+
+
+def test_csv_is_read_back_to_the_bit(tmp_path):
+    rows = [{"epoch": 1, "mae": 1 / 3}, {"epoch": 2, "mae": 0.1, "val_mae": 2e-17}]
+    write_csv(tmp_path / "history.csv", rows)
+    with (tmp_path / "history.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == ["epoch", "mae", "val_mae"]
+    assert (float(found[0]["mae"]), found[0]["val_mae"], float(found[1]["val_mae"])) == (1 / 3, "", 2e-17)
+
+
+def test_status_line_in_a_log_file(monkeypatch, capsys):
+    """One line in 30 s without control characters; the first steps, which include the compilation, do not count."""
+    now = [0.0]
+    monkeypatch.setattr(outputs.time, "monotonic", lambda: now[0])
+    status = Status("epoch 1/2", 100, step=20, later_steps=100, later_seconds=280)
+    for at in (100.0, 120.0, 140.0):
+        now[0] = at
+        status.advance(10, {"generator_loss": 12.5, "mae": 0.125})
+    status.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split("  ") == ["epoch 1/2", "step 30/100", "generator_loss 12.5", "mae 0.125"]
+    assert second.endswith("step 50/100  generator_loss 12.5  mae 0.125  10 min left")  # 150 steps of 2 s, and 280 s
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0.4, "0 s"), (99.4, "99 s"), (101, "2 min"), (3600, "60 min"), (99 * 60, "99 min"), (7500, "2 h 05 min"),
+])  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def row(epoch=1, **values):
+    return {"epoch": epoch, "step": 10 * epoch, "slices_per_second": 2.0, "adversarial": 1.5, **values}
+
+
+def test_summary_puts_copying_beside_the_validation_mae():
+    text = summary(row(3, mae=0.25, val_mae=0.5, val_copy_mae=0.125, generator_loss=26.0), 100)
+    for part in ("epoch 3/100", "step 30", "mae 0.2500", "validation MAE 0.5000", "copying the input: 0.1250"):
+        assert part in text
+
+
+def test_a_discriminator_that_knows_everything_or_guesses():
+    rows = [row(1, discriminator_loss=0.5), row(2, discriminator_loss=0.001)]
+    assert warnings(rows[:1]) == []
+    assert len(warnings(rows)) == 1
+    assert warnings([*rows, row(3, discriminator_loss=0.001)]) == []  # said once
+    log2 = math.log(2)
+    assert warnings([row(1, adversarial=log2)]) == []  # as every run begins
+    assert warnings([row(1, adversarial=1.2), row(2, adversarial=log2)]) == []
+    assert len(warnings([row(1, adversarial=log2 + 0.003), row(2, adversarial=log2 - 0.003)])) == 1
+
+
+@pytest.mark.parametrize(("errors", "n_warnings"), [
+    ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1),
+    ([0.1, 0.2, 0.3, 0.4, 0.5], 0),
+    ([0.1, 0.2, 0.3, 0.2, 0.4, 0.5, 0.6], 0),
+    ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], 0),  # said an epoch ago
+    ([math.nan] * 7, 0),
+])  # fmt: skip
+def test_validation_error_that_rises(errors, n_warnings):
+    assert len(warnings([row(i, val_mae=error) for i, error in enumerate(errors)])) == n_warnings
+    worse = [row(i, val_mae=error, val_copy_mae=0.05) for i, error in enumerate(errors)]
+    assert warnings(worse) == []  # nothing was learnt that could be memorised
+
+
+@pytest.mark.parametrize(("errors", "expected"), [
+    ([0.5], "train longer"),  # worse than copying, after too little to tell why
+    ([0.5, 0.45, 0.4, 0.35, 0.3, 0.25], "train longer"),  # worse, and falling
+    ([0.5, 0.3, 0.3, 0.31, 0.3, 0.3], "other learning rates"),
+    ([0.3, 0.4, 0.5, 0.6, 0.7, 0.8], "other learning rates"),
+    ([0.1, 0.05, 0.05, 0.05, 0.05, 0.05], ""),
+    ([0.19, 0.18, 0.17, 0.16, 0.15, 0.14], "train longer"),
+    ([0.1], ""),
+])  # fmt: skip
+def test_the_advice_is_that_of_the_curve(errors, expected):
+    found = advise([row(i, val_mae=error, val_copy_mae=0.2) for i, error in enumerate(errors, 1)])
+    assert (expected in found) if expected else not found
+
+
+def test_a_sample_that_cannot_be_drawn_costs_no_epoch(tmp_path, capsys):
+    def save_samples(folder):
+        raise RuntimeError("no locator available\nfor file")
+
+    outputs.write_epoch(tmp_path, [row(1, mae=0.5)], 3, save_samples, tensorboard=False)
+    said = capsys.readouterr().out.splitlines()
+    assert "samples could not be drawn" in said[0]
+    assert said[-1].startswith("epoch 1/3")
+    assert (tmp_path / "history.png").exists()
+
+
+def test_animations_of_evenly_chosen_pictures_that_can_be_read(tmp_path, monkeypatch, capsys):
+    """Nine epochs, five frames: another size, a damaged file and one of another format are left out."""
+    monkeypatch.setattr(outputs, "MAX_FRAMES", 5)
+    for epoch in range(1, 10):
+        folder = tmp_path / "samples" / f"{epoch:03d}"
+        folder.mkdir(parents=True)
+        size = (20, 10) if epoch > 1 else (30, 10)
+        Image.new("RGB", size, (25 * epoch,) * 3).save(folder / "a.png")  # a grey of its own for each epoch
+        (folder / "b.png").write_bytes(b"no picture")
+    (tmp_path / "samples" / "notes").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "samples/003/a.png", format="EPS")
+    content = (tmp_path / "samples/005/a.png").read_bytes()
+    (tmp_path / "samples/005/a.png").write_bytes(content[:-30])
+    outputs.write_animations(tmp_path)
+    with Image.open(tmp_path / "a.gif") as animation:
+        greys = []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            greys.append(np.array(animation.convert("RGB")).mean())
+    np.testing.assert_allclose(greys, [175, 225], atol=10)  # of epochs 1, 3, 5, 7, 9
+    assert not (tmp_path / "b.gif").exists()
+    assert "b.gif could not be drawn" in capsys.readouterr().out
+
+
+def test_tensorboard_reads_scalars_pictures_and_audio(tmp_path):
+    """Read with TensorBoard's own reader: tags of one kind each, with what was written under them."""
+    import tensorflow as tf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    audio = np.sin(np.arange(8000) / 8).astype(np.float32) / 2
+    samples = [outputs.Sample(name, picture, audio, 8000) for name in ("guitar", "flute")]
+    outputs.write_epoch(tmp_path, [row(1, mae=0.25)], 1, lambda _: samples, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0}).Reload()
+    kinds = {tag: events.SummaryMetadata(tag).plugin_data.plugin_name for tag in events.Tags()["tensors"]}
+    found = {kind: {tag for tag, other in kinds.items() if other == kind} for kind in ("images", "audio", "scalars")}
+    assert found["images"] == {"spectrogram/guitar", "spectrogram/flute"}
+    assert found["audio"] == {"audio/guitar", "audio/flute"}
+    [event] = events.Tensors("spectrogram/guitar")
+    png = event.tensor_proto.string_val[2]
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png))), picture)
+    [event] = events.Tensors("audio/flute")
+    written, rate = soundfile.read(io.BytesIO(event.tensor_proto.string_val[0]))
+    assert rate == 8000
+    np.testing.assert_allclose(written, audio, atol=2**-14)
+    [event] = events.Tensors("mae")
+    assert (event.step, tf.make_ndarray(event.tensor_proto)) == (1, 0.25)

@@ -1,0 +1,177 @@
+"""From arguments to a run: learning rates, initial weights, the data held out, and what is refused before it starts."""
+
+import numpy as np
+import pytest
+from made_weights import arrays_of
+
+import model
+import train
+import train_generator
+import train_hum2guitar
+import train_multitarget
+from common.errors import InputError
+from common.files import read_json, write_json
+from training import checkpoints, run
+
+PAIR = ["--dataset_path", "features", "--origin", "piano", "--target", "guitar"]
+COMMANDS = {
+    "train": (train, PAIR),
+    "train_multitarget": (train_multitarget, PAIR),
+    "train_generator": (train_generator, PAIR),
+    "train_hum2guitar": (train_hum2guitar, ["--guitar_dir", "guitars"]),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_the_machine_lacks_is_said_before_anything_is_read(command, tmp_path, monkeypatch, capsys):
+    module, argv = COMMANDS[command]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for flags in (["--models_path", __file__], ["--distribute", "multiworker"]):
+        assert module.main([*argv, *flags]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert flags[0] in said
+        assert list(tmp_path.iterdir()) == []
+
+
+# --- learning rates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def choose(tmp_path):
+    """The rates of a run: ``choose(gen_lr=0.1, base_filters=8)``."""
+
+    def choose(
+        gen_lr=None, disc_lr=None, preset=None, base_filters=64, target="guitar_acoustic", n_slices=20000, **given
+    ):
+        rates = {"gen_lr": gen_lr, "disc_lr": disc_lr}
+        settings = (given.get("beta_1"), given.get("lr_schedule"), base_filters, target, tmp_path, n_slices)
+        return run.choose_rates(rates, preset, *settings)
+
+    return choose
+
+
+@pytest.mark.parametrize(("target", "expected"), [
+    ("guitar_acoustic", (5e-5, 5e-6)), ("string_acoustic", (1e-5, 1e-5)), ("synth_lead_synthetic", (1e-4, 1e-5)),
+    ("any", (1e-5, 5e-6)), ("harp", (5e-5, 5e-6)),
+])  # fmt: skip
+def test_published_rates_at_the_published_size_and_by_a_flag(choose, target, expected):
+    for options in ({}, {"preset": "published", "base_filters": 8, "n_slices": 60}):
+        chosen = choose(target=target, **options)
+        assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (*expected, 0.9, "constant")
+
+
+def test_small_networks_and_little_data_get_higher_rates(choose):
+    of_filters = {n: choose(base_filters=n) for n in (4, 16, 32)}
+    assert [chosen.gen_lr for chosen in of_filters.values()] == pytest.approx([1e-3, 8e-4, 4e-4])
+    little = choose(n_slices=60)
+    assert (little.gen_lr, little.disc_lr) == pytest.approx((2e-4, 2e-5))
+    for chosen in (*of_filters.values(), little, choose(preset="small")):
+        assert (chosen.beta_1, chosen.lr_schedule) == (0.5, "linear")
+
+
+def test_what_is_given_goes_before_the_preset(choose):
+    chosen = choose(0.25, base_filters=8, n_slices=60)  # a number leaves everything else as published
+    assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 5e-6, 0.9, "constant")
+    chosen = choose(0.25, preset="small", beta_1=0.75)
+    assert (chosen.gen_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 0.75, "linear")
+    assert chosen.disc_lr == pytest.approx(2e-5)
+    assert choose(base_filters=8, lr_schedule="constant").lr_schedule == "constant"
+
+
+def test_auto_reads_the_suggestion(choose, tmp_path):
+    with pytest.raises(InputError):
+        choose("auto", "auto")
+    write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
+    chosen = choose("auto", "auto", base_filters=8)
+    assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 0.5, 0.5, "linear")
+    for rate in (0.0, -0.001, 1e300, float("nan"), "0.1", True, None, [0.1]):
+        write_json(tmp_path / "lr_finder.json", {"gen_lr": rate, "disc_lr": 0.5})
+        with pytest.raises(InputError):
+            choose("auto", "auto")
+
+
+# --- the start of a run -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory, noise_features):
+    pieces = {"bach": 1, "satie": 1, "chopin": 1, "grieg": 1}
+    slices = {"piano@a": pieces, "piano@b": pieces, "guitar": pieces}
+    return noise_features(tmp_path_factory.mktemp("voices"), slices)
+
+
+def test_init_starts_from_weights_of_other_instruments(voices, write_generator, tmp_path, monkeypatch):
+    """The best weights of a folder, with the discriminator beside them; a state goes before them."""
+    started, source = [], tmp_path / "flute_2_harp"
+    last = write_generator(source / "generator.h5", base_filters=2, seed=1)
+    best = write_generator(source / "generator_best.h5", base_filters=2, seed=2, origin="flute", epoch=90)
+    judge = model.build_discriminator(2, seed=7)
+    model.save(judge, source / "discriminator.h5", {})
+    monkeypatch.setattr("training.loop.fit", started.append)
+    argv = (
+        f"--dataset_path {voices} --origin piano --target guitar --gpu -1 --base_filters 2 --batch_size 2 "
+        f"--precision float32 --models_path {tmp_path / 'models'} --epochs 2 --init"
+    ).split()
+    for init, expected in ((source, best), (last, last)):
+        assert train.main([*argv, str(init)]) == 0
+        networks = started[-1].networks
+        assert_same_weights(networks.generator, arrays_of(expected))
+        assert_same_weights(networks.discriminator, judge.get_weights())
+    folder = started[-1].settings.folder
+    written = read_json(folder / "run.json")
+    assert written["flags"]["init"] == str(last)
+    assert written["flags"]["seed"] == 0
+    assert {"python", "tensorflow", "commit"} <= written["versions"].keys()
+    checkpoints.save(folder, 1, [], {}, checkpoints.Progress())
+    assert train.main([*argv, str(tmp_path / "deleted.h5")]) == 0  # the same command again goes on from the state
+
+
+def assert_same_weights(network, expected):
+    found = [weight.numpy() for weight in network.weights if "seed_generator" not in weight.path]
+    assert all(np.array_equal(array, other) for array, other in zip(found, expected, strict=True))
+
+
+def test_a_finished_model_is_not_written_over(voices, write_generator, tmp_path, capsys):
+    """Neither by training nor by the learning-rate finder, nor is anything left beside it."""
+    path = write_generator(tmp_path / "guitar_2_piano" / "generator.h5", base_filters=2, exported=True)
+    argv = f"--dataset_path {voices} --origin guitar --target piano@a --models_path {tmp_path} --batch_size 1".split()
+    for flags in ([], ["--findlr"]):
+        assert train.main([*argv, *flags]) == 2
+        assert "--models_path" in capsys.readouterr().err
+        assert [entry.name for entry in path.parent.iterdir()] == ["generator.h5"]
+
+
+def test_a_target_with_several_voices_has_to_be_one_of_them(voices, tmp_path, capsys):
+    argv = ["--dataset_path", str(voices), "--origin", "guitar", "--models_path", str(tmp_path / "models")]
+    assert train_generator.main([*argv, "--target", "piano"]) == 2
+    assert "piano@a, piano@b" in capsys.readouterr().err
+
+
+def test_the_published_share_is_explained(voices, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("training.loop.fit", lambda prepared: None)
+    argv = f"--dataset_path {voices} --origin piano --target guitar --models_path {tmp_path} --batch_size 1".split()
+    assert train.main([*argv, "--validation_split", "0.9", "--base_filters", "2", "--gpu", "-1"]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 4 pieces are held out" in said
+    assert "--validation_split is the share held out" in said
+
+
+@pytest.mark.slow
+def test_a_resumed_run_with_augmentation_ends_with_the_same_weights(voices, tmp_path):
+    """Interrupted in the middle of the second of two epochs of three steps."""
+
+    def train_guitar(models, *flags):
+        argv = (
+            f"--dataset_path {voices} --origin piano --target guitar --gpu -1 --base_filters 2 --batch_size 2 "
+            f"--validation_split 0.25 --lr 1e-3 --precision float32 --models_path {tmp_path / models} --augment "
+            "--epochs 2 --objective perceptual"
+        )
+        assert train_generator.main([*argv.split(), *flags]) == 0
+        return arrays_of(tmp_path / models / "piano_2_guitar_generator" / "generator.h5")
+
+    whole = train_guitar("whole")
+    train_guitar("parts", "--max_steps", "4")
+    for expected, found in zip(whole, train_guitar("parts"), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,330 @@
+"""What a run shows: the status line, history, samples, TensorBoard, animations, warnings and the outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import errno
+import itertools
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+import data
+from common.files import open_regular, replacing
+from sound.files import write_audio
+from training.dataset import Batches
+
+T = TypeVar("T")
+MAX_FRAMES = 200  # of an animation: all its frames are held in memory while it is written
+STATUS_SECONDS = 30  # between two lines in a log file
+N_RISING_EPOCHS = 5  # after which a rising validation MAE is reported
+SAMPLE_SLICES = 4
+
+
+class Status:
+    """Progress of an epoch: a bar on a terminal, otherwise a line every 30 s without control characters.
+
+    Args:
+        label: what the line begins with.
+        n_steps: steps of the whole epoch.
+        step: steps that were done before.
+        later_steps: steps of the run after this epoch.
+        later_seconds: what the ends of this epoch and of the later ones take together, in seconds.
+    """
+
+    def __init__(
+        self, label: str, n_steps: int, step: int = 0, later_steps: int = 0, later_seconds: float = 0.0
+    ) -> None:
+        self.label, self.n_steps, self.step = label, n_steps, step
+        self.later_steps, self.later_seconds = later_steps, later_seconds
+        self.printed, self.started = time.monotonic(), None
+        self.bar = None
+        if sys.stdout.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=n_steps, initial=step, desc=label, file=sys.stdout, leave=False, unit="step")
+
+    def advance(self, n: int, values: dict[str, float]) -> None:
+        """Count `n` more steps; `values` are the latest losses."""
+        self.step += n
+        text, now = "  ".join(f"{name} {value:.4g}" for name, value in values.items()), time.monotonic()
+        if self.started is None:  # no estimate rests on the first steps, which include the compilation
+            self.started, self.first = now, self.step
+        elif self.step > self.first:
+            steps = self.n_steps - self.step + self.later_steps
+            left = (now - self.started) / (self.step - self.first) * steps + self.later_seconds
+            text += f"  {duration(left)} left"
+        if self.bar is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(n)
+        elif now - self.printed > STATUS_SECONDS:
+            self.printed = now
+            print(f"{self.label}  step {self.step}/{self.n_steps}  {text}", flush=True)
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """A time in text, such as "95 s", "12 min" or "3 h 05 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def write_csv(path, rows: list[dict]) -> None:
+    """Write `rows` as CSV, completely or not at all; columns are all keys of the rows, in the order they appear."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# --- the end of an epoch ----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One example of an epoch: RGB picture (height, width, 3) uint8 and audio (n_samples,)."""
+
+    name: str
+    picture: np.ndarray
+    audio: np.ndarray
+    sample_rate: int
+
+
+def write_epoch(
+    folder: pathlib.Path,
+    rows: list[dict],
+    last_epoch: int,
+    save_samples: Callable[[pathlib.Path], list[Sample]],
+    tensorboard: bool,
+) -> None:
+    """Write history and samples of the epoch that has ended, and print its summary and warnings.
+
+    What cannot be drawn is a warning (`attempt`), because it must not cost the epoch.
+    """
+    row = rows[-1]
+    write_csv(folder / "history.csv", rows)
+    samples = attempt("samples", lambda: save_samples(folder / "samples" / f"{row['epoch']:03d}"), [])
+    attempt("the history", lambda: _draw_history(folder, rows), None)
+    if tensorboard:
+        _write_tensorboard(folder / "tensorboard", row, samples)
+    print(summary(row, last_epoch), flush=True)
+    for warning in warnings(rows):
+        print(f"Warning: {warning}", flush=True)
+
+
+def attempt(what: str, work: Callable[[], T], otherwise: T) -> T:
+    """The result of `work`, which draws something; if it fails, a warning about `what`, and `otherwise`.
+
+    A package may find no place for its cache, or no font. A full disk still stops the run, in one line.
+    """
+    try:
+        return work()
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        print(f"Warning: {what} could not be drawn, training goes on without: {reason}", flush=True)
+        return otherwise
+
+
+def _draw_history(folder: pathlib.Path, rows: list[dict]) -> None:
+    from common import plots
+
+    columns = ["mae"]  # which is the loss of a generator alone
+    if "discriminator_loss" in rows[-1]:
+        columns += ["generator_loss", "discriminator_loss"]
+    plots.save_history(folder / "history.png", rows, columns, title=folder.name)
+
+
+def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -> None:
+    """Write scalars, pictures and audio of one epoch.
+
+    Each kind has tags of its own: TensorBoard shows neither of two kinds that share a tag.
+    """
+    import tensorflow as tf
+
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=row["epoch"]):
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                tf.summary.scalar(name, value)
+        for example in samples:
+            tf.summary.image(f"spectrogram/{example.name}", example.picture[np.newaxis])
+            audio = example.audio[np.newaxis, :, np.newaxis]
+            tf.summary.audio(f"audio/{example.name}", audio, example.sample_rate)
+    writer.close()
+
+
+def write_animations(folder: pathlib.Path) -> None:
+    """Write one GIF for each kind of sample, from the pictures of all epochs or of evenly chosen ones."""
+    from common import plots
+
+    epochs = [path for path in (folder / "samples").glob("*") if path.name.isascii() and path.name.isdigit()]
+    by_name: dict[str, list[pathlib.Path]] = {}
+    for epoch in sorted(epochs, key=lambda path: int(path.name)):
+        for path in sorted(epoch.glob("*.png")):
+            by_name.setdefault(path.stem, []).append(path)
+    for name, paths in by_name.items():
+        chosen = np.linspace(0, len(paths) - 1, min(len(paths), MAX_FRAMES)).round().astype(int)
+        frames = _read_frames([paths[index] for index in chosen])
+        attempt(f"{name}.gif", lambda n=name, f=frames: plots.save_gif(folder / f"{n}.gif", f, 0.5), None)
+
+
+def _read_frames(paths: list[pathlib.Path]) -> Iterator[np.ndarray]:
+    """The pictures at `paths` that have the size of the last one, RGB, one at a time; damaged ones are left out."""
+    size = next((frame.shape for path in reversed(paths) if (frame := _read_png(path)) is not None), None)
+    frames = (_read_png(path) for path in paths)
+    return (frame for frame in frames if frame is not None and frame.shape == size)
+
+
+def _read_png(path: pathlib.Path) -> np.ndarray | None:
+    """The picture in a PNG file, RGB; None if it is damaged or of another format, which may start another program."""
+    from PIL import Image
+
+    with contextlib.suppress(Exception), open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
+        return np.asarray(image.convert("RGB"))
+    return None
+
+
+def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[Sample]]:
+    """The samples of an epoch: the start of the first piece of `batches`, a picture and an audio for each target.
+
+    Features hold no phase, so the audio has one that Griffin-Lim finds for the input, the same in every epoch.
+    """
+    import tensorflow as tf
+
+    from common import plots
+
+    pairs, representation = batches.pairs, batches.pairs.representation
+    first_piece = pairs.pieces[batches.samples[0, 0]]
+    examples = []
+    for t, target in enumerate(pairs.targets):
+        rows = (pairs.pieces[batches.samples[:, 0]] == first_piece) & (batches.samples[:, 1] == t)
+        if rows.any():
+            chosen = batches.samples[rows][:SAMPLE_SLICES]
+            shown = Batches(pairs, chosen, len(chosen), batches.seed, batches.style, shuffle=False)
+            examples.append((pairs.origins[chosen[0, 2]], target, *shown.load(0)))
+    predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
+    phases: dict[str, np.ndarray] = {}
+
+    def sample(folder: pathlib.Path) -> list[Sample]:
+        samples = []
+        for origin, target, inputs, truth in examples:
+            levels = {"input": inputs[..., :1], "prediction": predict(inputs).numpy(), "target": truth}
+            joined = {title: data.join_slices(data.from_network(slices)) for title, slices in levels.items()}
+            if target not in phases:
+                phases[target] = _griffin_lim_phase(joined["input"], representation)
+            magnitude = data.db_to_amplitude(np.clip(joined["prediction"], 0, 1), representation.amin)
+            audio = data.inverse_transform(magnitude, phases[target], representation=representation)
+            audio /= max(1.0, np.abs(audio).max())
+            suffix = f"_{target}" if batches.style else ""
+            picture = plots.spectrogram_frame(
+                list(joined.items()),
+                representation.hop_length / representation.sample_rate,
+                representation.bin_hz,
+                title=f"{pairs.piece_names[first_piece]}: {origin} to {target}, epoch {int(folder.name)}",
+            )
+            plots.save_png(folder / f"spectrogram{suffix}.png", picture)
+            write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
+            samples.append(Sample(f"sample{suffix}", picture, audio, representation.sample_rate))
+        return samples
+
+    return sample
+
+
+def _griffin_lim_phase(level: np.ndarray, representation: data.Representation) -> np.ndarray:
+    """A phase that fits a log level (n_bins, n_frames), as `data.forward_transform` gives it (Griffin & Lim, 1984)."""
+    import librosa
+
+    full = np.zeros((representation.n_fft // 2 + 1, level.shape[1]), np.float32)
+    full[: len(level)] = data.db_to_amplitude(np.clip(level, 0, 1), representation.amin)
+    audio = librosa.griffinlim(
+        full, n_iter=32, hop_length=representation.hop_length, window=representation.window, random_state=0
+    )
+    return data.forward_transform(audio, representation)[1]
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def summary(row: dict, last_epoch: int) -> str:
+    """One line for an epoch that has ended."""
+    parts = [f"epoch {row['epoch']}/{last_epoch}", f"step {row['step']}"]
+    parts += [f"{key} {row[key]:.4f}" for key in ("generator_loss", "discriminator_loss", "mae") if key in row]
+    if math.isfinite(row.get("val_mae", math.nan)):
+        parts.append(f"validation MAE {row['val_mae']:.4f} (copying the input: {row['val_copy_mae']:.4f})")
+    return "  ".join([*parts, f"{row['slices_per_second']:.2f} slices/s"])
+
+
+def print_outcome(folder: pathlib.Path, rows: list[dict]) -> None:
+    """Print the last line of a run: its best weights, how good they are, and what its history advises."""
+    known = [row for row in rows if math.isfinite(row.get("val_mae", math.nan))]
+    if not known:
+        print(f"Weights: {folder / 'generator.h5'}; nothing was held out to find the best epoch with", flush=True)
+        return
+    best = min(known, key=lambda row: row["val_mae"])
+    print(
+        f"Best: {folder / 'generator_best.h5'} (epoch {best['epoch']}), validation MAE {best['val_mae']:.4f}; copying "
+        f"the input: {best['val_copy_mae']:.4f}{advise(known)}",
+        flush=True,
+    )
+
+
+def advise(rows: list[dict]) -> str:
+    """What the validation MAE of all epochs says about the next run; empty if it says nothing."""
+    errors = [row["val_mae"] for row in rows]
+    best, last = min(errors), errors[len(errors) * 2 // 3 :]
+    is_useful = best < rows[-1]["val_copy_mae"]
+    if len(errors) < 4 and not is_useful:
+        return ". Not yet better than copying: train longer"
+    if len(errors) >= 4 and min(last) < 0.99 * min(errors[: -len(last)]):
+        return ". It was still falling: train longer"
+    if not is_useful:
+        return ". It no longer falls, worse than copying: try other learning rates (docs/training.md)"
+    return ""
+
+
+def warnings(rows: list[dict]) -> list[str]:
+    """Warnings that apply after the last of `rows` and did not before it; docs/training.md explains each."""
+    before = _find_problems(rows[:-1])
+    return [text for text in _find_problems(rows) if text not in before]
+
+
+def _find_problems(rows: list[dict]) -> list[str]:
+    """Everything that looks wrong after the last of `rows`."""
+    if not rows:
+        return []
+    problems, last = [], rows[-1]
+    is_worse = last.get("val_mae", math.nan) >= last.get("val_copy_mae", math.nan)  # than copying; False for NaN
+    if last.get("discriminator_loss", math.nan) < 0.01:
+        problems.append(
+            "the discriminator's loss was near 0 for the whole epoch: it recognises every output as generated and "
+            "teaches the generator nothing; try a smaller --disc_lr (docs/training.md)"
+        )
+    if len(rows) > 1 and all(abs(row.get("adversarial", math.nan) - math.log(2)) < 0.005 for row in rows[-2:]):
+        remedy = "the learning rates may be too low, both" if is_worse else "try a larger --disc_lr"
+        problems.append(
+            f"the generator's adversarial loss stays near log 2: the discriminator is guessing; {remedy} "
+            "(docs/training.md)"
+        )
+    errors = [row.get("val_mae", math.nan) for row in rows[-N_RISING_EPOCHS - 1 :]]
+    if len(errors) > N_RISING_EPOCHS and all(a < b for a, b in itertools.pairwise(errors)) and not is_worse:
+        problems.append(
+            f"the validation MAE has risen for {N_RISING_EPOCHS} epochs: the network memorises the training "
+            "pieces; generator_best.h5 keeps the best epoch, --patience stops in time (docs/training.md)"
+        )
+    return problems

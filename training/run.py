@@ -1,0 +1,516 @@
+"""From the arguments of a train command to a `loop.Run`.
+
+Fixed pair, multitarget and generator only differ in three arguments of `prepare`. TensorFlow is imported only after
+the arguments and the data set have been checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from common import cli, weights
+from common.errors import InputError
+from common.files import read_json, writable_folder, write_json
+from training import checkpoints, dataset
+from training.augmentation import Augmentation
+from training.dataset import Batches
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    import losses
+    from training import loop
+
+ROOT = pathlib.Path(__file__).parents[1]
+PUBLISHED, SMALL = "published", "small"
+
+# Learning rates of generator and discriminator that the published weights were trained with, by target.
+PUBLISHED_RATES = {
+    "guitar_acoustic": (5e-5, 5e-6),
+    "string_acoustic": (1e-5, 1e-5),
+    "synth_lead_synthetic": (1e-4, 1e-5),
+    "any": (1e-5, 5e-6),
+}
+OTHER_RATES = PUBLISHED_RATES["guitar_acoustic"]
+PUBLISHED_FILTERS = 64
+MIN_SLICES = 5000  # from which on the published rates are the default: 4 hours; the published training had 19
+
+# The preset "small": the rate of pix2pix at its 64 filters, higher in proportion where there are fewer.
+SMALL_RATE, MAX_SMALL_RATE = 2e-4, 1e-3
+DISCRIMINATOR_SHARE = 0.1  # of the generator's rate
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, several_origins: bool = False) -> None:
+    """The arguments that `prepare` reads; `several_origins` lets ``--origin`` take any number of instruments."""
+    origin_help = "instrument to convert from; all its voices (folders <instrument>@<voice>) are trained on"
+    if several_origins:
+        origin_help += "; several, or any for all that the data set has"
+    positive, rate = cli.positive_int, cli.number(float, above=0, word="auto")
+    rate_help = "a number, auto for the suggestion of --findlr, or nothing for that of the preset"
+    add = parser.add_argument
+    add("--dataset_path", "--dataset", required=True, help="features, one folder for each instrument")
+    add("--origin", required=True, nargs="+" if several_origins else None, help=origin_help)
+    add(
+        "--augment",
+        action="store_true",
+        help="vary the origin's room, frequency response, noise, level and tuning, so that the network also works on "
+        "instruments and recordings it was not trained on",
+    )
+    add("--epochs", type=positive, default=100, help="number of epochs, after those of --epoch_offset")
+    add(
+        "--epoch_offset",
+        type=cli.number(int, minimum=0),
+        help="epochs that weights without a training state in the model's folder were trained for; continues from them "
+        "(default: the number in the weights file)",
+    )
+    add("--init", help="weights (.h5, or a model's folder) to start from, of any instruments; epochs begin at 1")
+    add("--batch_size", type=positive, default=8, help="slices in a batch")
+    if adversarial:
+        add("--gen_lr", type=rate, help=f"learning rate of the generator: {rate_help}")
+        add("--disc_lr", type=rate, help=f"learning rate of the discriminator: {rate_help}")
+    else:
+        add("--lr", dest="gen_lr", type=rate, help=f"learning rate: {rate_help}")
+    add(
+        "--preset",
+        choices=[PUBLISHED, SMALL],
+        help="rates, --beta_1 and --lr_schedule where they are not given: as published, or for small networks and "
+        "little data (default: small below 64 filters or 5000 slices, unless a number is given as a rate)",
+    )
+    add(
+        "--validation_split",
+        type=cli.number(float, minimum=0, maximum=0.9),
+        default=0.1,
+        help="share of the slices held out for validation, by piece",
+    )
+    add("--seed", type=cli.seed, default=0, help="of weights, data order, split and dropout")
+    add(
+        "--lr_schedule",
+        choices=["constant", "linear"],
+        help="linear: rises over the first 5 %% of the steps, stays until the middle, falls to zero at the end "
+        "(default: constant, linear with --preset small)",
+    )
+    add(
+        "--beta_1",
+        type=cli.number(float, minimum=0, maximum=0.999),
+        help="of Adam; pix2pix uses 0.5 (default: 0.9, with --preset small 0.5)",
+    )
+    add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
+    add(
+        "--objective",
+        choices=["published", "perceptual"],
+        default="published",
+        help="perceptual: the energy in mel bands and its change from frame to frame count beside L1",
+    )
+    if adversarial:
+        add("--l1_weight", type=cli.positive_float, default=100.0, help="of L1 beside the adversarial loss")
+    add_common_arguments(parser)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that all train commands share: those of the run, not of the data."""
+    add = parser.add_argument
+    cli.add_gpu(parser)
+    add(
+        "--base_filters",
+        type=cli.positive_int,
+        default=64,
+        help="filters of the first layer; 64 as published, 16 for a laptop",
+    )
+    add("--models_path", default="trained", help="folder in which the model's folder is made")
+    add(
+        "--precision",
+        choices=["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+        default="auto",
+        help="number format in which the layers compute; auto: the fastest one that this machine supports",
+    )
+    add("--max_steps", type=cli.positive_int, help="stop after this many steps")
+    add("--fresh", action="store_true", help="start over; the model's folder is kept under another name")
+    add("--deterministic", action="store_true", help="give the same result to the bit, even where that is slower")
+    add("--tensorboard", action="store_true", help="write scalars, pictures and audio for TensorBoard")
+    add(
+        "--distribute",
+        choices=["none", "mirrored", "multiworker"],
+        default="none",
+        help="train on all GPUs of this machine (mirrored) or on the machines named in TF_CONFIG (multiworker)",
+    )
+
+
+# --- from arguments to a run ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def prepare(
+    arguments: argparse.Namespace,
+    origins: Sequence[str],
+    targets: Sequence[str],
+    style: bool = False,
+    adversarial: bool = True,
+) -> Iterator[loop.Run]:
+    """The run that the arguments ask for, for the block that trains it or finds its learning rates.
+
+    In the block, TensorFlow runs on the devices that were asked for and, unless learning rates are to be found, the
+    model's folder belongs to this process.
+
+    Args:
+        arguments: of `add_arguments`, and ``findlr``.
+        origins: instruments to convert from.
+        targets: one, or with `style` any number of instruments.
+        style: multitarget: the generator's second channel says which target; pairs of an instrument with itself are
+            left out.
+        adversarial: with a discriminator; otherwise the generator alone.
+
+    Raises:
+        InputError: whatever is wrong with arguments or data.
+    """
+    check_machine(arguments.models_path, arguments.tensorboard, arguments.distribute)
+
+    batches, held_out = find_data(arguments, origins, targets, style)
+    pairs, n_slices = batches.pairs, len(batches.samples)
+    origin = dataset.instrument_of(origins[0]) if len(origins) == 1 else dataset.ANY
+    target = dataset.ANY if style else dataset.instrument_of(targets[0])
+    folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
+    is_new = arguments.fresh or not checkpoints.states(folder)
+    if is_new and not arguments.fresh:
+        refuse_exported(folder)
+
+    # Settings: learning rates, and the weights to start from.
+    given = {"gen_lr": arguments.gen_lr} | ({"disc_lr": arguments.disc_lr} if adversarial else {})
+    rates = choose_rates(
+        given, arguments.preset, arguments.beta_1, arguments.lr_schedule, arguments.base_filters, target, folder,
+        n_slices,
+    )  # fmt: skip
+    if arguments.init and arguments.epoch_offset is not None:
+        raise InputError("--epoch_offset cannot be combined with --init, whose epochs begin at 1")
+    keeps_weights = arguments.fresh or arguments.findlr
+    if arguments.init and is_new and not keeps_weights and (folder / "generator.h5").exists():
+        raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
+    shape = (batches.in_channels, arguments.base_filters)
+    initial = find_initial_weights(arguments.init, *shape, pairs) if arguments.init and is_new else []
+
+    is_one_device = arguments.distribute == "none" or arguments.gpu < 0
+    devices = (arguments.gpu if is_one_device else None, arguments.distribute, arguments.batch_size)
+    with start(*devices, arguments.seed, arguments.deterministic) as strategy:
+        import losses
+        import model
+        from training import distribution, loop, outputs
+
+        batches.drop_remainder = strategy.num_replicas_in_sync > 1
+        precision = model.choose_precision(arguments.precision)
+        l1_weight = arguments.l1_weight if adversarial else 1.0
+        perceptual = pairs.representation if arguments.objective == "perceptual" else None
+        objective = losses.pix2pix(adversarial, l1_weight, perceptual)
+        networks = build(*shape, precision, arguments.seed, objective, rates.beta_1)
+        for network, found in zip((networks.generator, networks.discriminator), initial, strict=False):
+            if network is not None:
+                model.load_into(network, found.path)
+                print(f"Starting from {found.path} ({found.summary})")
+        flags = {
+            "batch_size": arguments.batch_size,
+            "validation_split": arguments.validation_split,
+            "base_filters": arguments.base_filters,
+            "seed": arguments.seed,
+            "origin": list(pairs.origins),
+            "target": list(pairs.targets),
+            "augment": arguments.augment,
+            "dataset_path": str(pairs.folder.resolve()),
+            "slices": n_slices,
+            "precision": precision,
+            "lr_schedule": rates.lr_schedule,
+            "beta_1": rates.beta_1,
+            "gen_lr": rates.gen_lr,
+            "objective": arguments.objective,
+        } | ({"disc_lr": rates.disc_lr, "l1_weight": l1_weight} if adversarial else {})
+        description = {
+            "system": "pix2pix",
+            "representation": pairs.representation.to_dict(),
+            "origin": origin,
+            "origins": list(pairs.origins),
+            "targets": [dataset.instrument_of(name) for name in pairs.targets],
+            "voices": list(pairs.targets),
+            "identity": not style,  # whether pairs of an instrument with itself were trained on
+            "augment": arguments.augment,
+            "validation_split": arguments.validation_split,
+            "seed": arguments.seed,
+        }
+        settings = loop.Settings(
+            folder,
+            description,
+            flags,
+            generator_rate=rates.gen_lr,
+            discriminator_rate=rates.disc_lr if adversarial else 0.0,
+            epochs=arguments.epochs,
+            epoch_offset=arguments.epoch_offset,
+            max_steps=arguments.max_steps,
+            seed=arguments.seed,
+            lr_schedule=rates.lr_schedule,
+            patience=arguments.patience,
+            tensorboard=arguments.tensorboard,
+        )
+        sampler = outputs.make_sampler(networks.generator, held_out or batches)
+        run = loop.Run(networks, settings, batches, held_out, sampler)
+        if arguments.findlr:
+            yield run
+            return
+        shown = f"{rates.gen_lr:g}, {rates.disc_lr:g}" if adversarial else f"{rates.gen_lr:g}"
+        print(f"Learning rates: {shown} ({rates.reason}); {rates.lr_schedule}, beta_1 {rates.beta_1:g}")
+        print(f"Training {folder} ({precision}): {arguments.epochs} epochs of {run.steps_per_epoch} steps")
+        with claim_folder(folder, arguments.fresh):
+            if distribution.is_chief():
+                write_run_file(folder, vars(arguments))
+            yield run
+
+
+def find_data(
+    arguments: argparse.Namespace, origins: Sequence[str], targets: Sequence[str], style: bool
+) -> tuple[Batches, Batches | None]:
+    """Batches of the slices to train on, and of those that are held out (None without); prints how many they are."""
+    pairs = dataset.find_pairs(arguments.dataset_path, origins, targets, with_itself=not style)
+    if not style and len(pairs.targets) > 1:
+        raise InputError(f"--target: {targets[0]} has several voices: name one of {', '.join(pairs.targets)}")
+    training_rows, validation_rows, split = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
+    augmentation = Augmentation(pairs.representation) if arguments.augment else None
+    shared = (arguments.batch_size, arguments.seed, style)
+    batches = Batches(pairs, training_rows, *shared, augmentation=augmentation)
+    held_out = Batches(pairs, validation_rows, *shared, shuffle=False) if len(validation_rows) else None
+    if arguments.patience and held_out is None:
+        raise InputError("--patience needs slices that are held out: --validation_split")
+    _print_left_out(pairs, with_itself=not style)
+    print(f"{cli.count(len(training_rows), 'slice')} to train on; {split}")
+    if arguments.validation_split > 0.5:
+        print("--validation_split is the share held out; the published scripts' 0.9, the share trained on, is 0.1 here")
+    return batches, held_out
+
+
+def _print_left_out(pairs: dataset.Pairs, with_itself: bool) -> None:
+    """Say which slices and pairs of a data set are not trained on, and which instruments are on both sides."""
+    for instrument, (count, first) in pairs.unfinished.items():
+        slices = cli.count(count, "slice")
+        print(f"Left out: {slices} of {instrument}, pieces unfinished by compute_features.py, such as {first}")
+    for instrument, (count, first) in pairs.unpaired.items():
+        print(f"Left out: {cli.count(count, 'slice')} of {instrument} without a counterpart, such as {first}")
+    origins, targets = (set(map(dataset.instrument_of, folders)) for folders in (pairs.origins, pairs.targets))
+    for instrument in sorted(origins & targets) if with_itself else ():
+        print(f"{instrument} is an origin and a target: the network also learns to return it unchanged")
+
+
+def find_initial_weights(
+    init: str, in_channels: int, base_filters: int, pairs: dataset.Pairs
+) -> list[weights.Description]:
+    """The weights files that ``--init`` names: the generator, and the discriminator beside it if it has the same size.
+
+    Raises:
+        InputError: they do not fit the run.
+    """
+    path = pathlib.Path(init)
+    if path.is_dir():
+        names = ("generator_best.h5", "generator.h5")
+        path = next((path / name for name in names if (path / name).exists()), path)
+    found = weights.describe(path)
+    if found.network != weights.UNET:
+        raise InputError(f"--init: expected the weights of a Pix2Pix generator, found a {found.network} in {path}")
+    if found.in_channels != in_channels:
+        kind = "one pair of instruments" if found.in_channels == 1 else "several targets (train_multitarget.py)"
+        raise InputError(f"--init: {path} is a generator for {kind}")
+    if found.base_filters != base_filters:
+        raise InputError(f"--init: {path} needs --base_filters {found.base_filters}")
+    if found.representation != pairs.representation:
+        raise InputError(f"--init: {path} is for other spectrograms than those of --dataset_path")
+    discriminator = path.with_name("discriminator.h5")
+    if discriminator.exists():
+        other = weights.describe(discriminator)
+        if (other.network, other.base_filters) == (weights.PATCHGAN, base_filters):
+            return [found, other]
+    return [found]
+
+
+def build(in_channels: int, base_filters: int, precision: str, seed: int, objective: losses.Objective, beta_1: float):
+    """The `step.Networks` of a Pix2Pix model with random weights; with a discriminator if `objective` has one."""
+    import tensorflow as tf
+
+    import model
+    from training import optimizers, step
+
+    def adam():
+        optimizer = optimizers.Adam(beta_1=beta_1)
+        return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+    batch_norm = model.training_batch_norm()
+    generator = model.build_generator(in_channels, base_filters, precision, seed, batch_norm)
+    if not objective.discriminator:
+        return step.Networks(generator, None, objective, adam())
+    discriminator = model.build_discriminator(base_filters, precision, seed + 1, batch_norm)
+    return step.Networks(generator, discriminator, objective, adam(), adam())
+
+
+# --- learning rates ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """What a run is trained with.
+
+    Attributes:
+        gen_lr, disc_lr: learning rates of generator and discriminator.
+        beta_1: of Adam.
+        lr_schedule: "constant" or "linear", as `optimizers.Schedule`.
+        reason: where the learning rates come from, for the run's first lines.
+    """
+
+    gen_lr: float
+    disc_lr: float
+    beta_1: float
+    lr_schedule: str
+    reason: str
+
+
+def choose_rates(
+    given: Mapping[str, float | str | None],
+    preset: str | None,
+    beta_1: float | None,
+    lr_schedule: str | None,
+    base_filters: int,
+    target: str,
+    folder: pathlib.Path,
+    n_slices: int,
+) -> Rates:
+    """The rates that are given, and those of a preset in place of what is None.
+
+    The published rates belong to the published size: 64 filters and hours of audio. In a small network or on little
+    data they are so low that a run ends worse than copying its input (docs/training.md).
+
+    Args:
+        given: ``gen_lr`` and, with a discriminator, ``disc_lr``: a number, "auto" for what the finder wrote into the
+            model's `folder`, or None.
+        target: the published rates depend on it.
+        n_slices: to train on.
+
+    Raises:
+        InputError: "auto", and no suggestion in the model's folder.
+    """
+    numbers = [rate for rate in given.values() if rate is not None and rate != "auto"]
+    reason = f"of --preset {preset}"
+    if preset is None and numbers:
+        preset, reason = PUBLISHED, "the published one where none is given"
+    elif preset is None:
+        is_published = base_filters >= PUBLISHED_FILTERS and n_slices >= MIN_SLICES
+        preset = PUBLISHED if is_published else SMALL
+        reason = f"--preset {preset}, for {base_filters} filters and {cli.count(n_slices, 'slice')}"
+    if preset == PUBLISHED:
+        defaults, default_beta_1, schedule = PUBLISHED_RATES.get(target, OTHER_RATES), 0.9, "constant"
+    else:
+        rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
+        defaults, default_beta_1, schedule = (rate, DISCRIMINATOR_SHARE * rate), 0.5, "linear"
+    chosen = dict(zip(("gen_lr", "disc_lr"), defaults, strict=True))
+    for flag, rate in given.items():
+        if rate is not None:
+            chosen[flag] = _suggested(folder, flag) if rate == "auto" else rate
+    if None not in given.values():
+        reason = "as given" if numbers else "suggested by --findlr"
+    beta_1 = default_beta_1 if beta_1 is None else beta_1
+    return Rates(**chosen, beta_1=beta_1, lr_schedule=lr_schedule or schedule, reason=reason)
+
+
+def _suggested(folder: pathlib.Path, flag: str) -> float:
+    """The rate that ``--findlr`` wrote into `folder`."""
+    path = folder / f"{checkpoints.LR_FINDER}.json"
+    suggestion = read_json(path).get(flag) if path.exists() else None
+    if not isinstance(suggestion, float) or not 0 < suggestion <= 1:
+        raise InputError(f"a learning rate of auto needs the suggestion of --findlr, and there is none in {path}")
+    return suggestion
+
+
+# --- what every train command starts with -----------------------------------------------------------------------------
+
+
+def check_machine(models_path: str, tensorboard: bool, distribute: str) -> None:
+    """Check what a run needs of its machine, before the data are read and TensorFlow is imported.
+
+    Raises:
+        InputError: the models' folder cannot be written to, TensorBoard is not installed, or no workers are named.
+    """
+    writable_folder(models_path, "--models_path")
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard")
+    if distribute == "multiworker" and "TF_CONFIG" not in os.environ:
+        raise InputError("--distribute multiworker needs the environment variable TF_CONFIG")
+
+
+def refuse_exported(folder: pathlib.Path) -> None:
+    """Raise an `InputError` if training in `folder` would write over a model that was made to be passed on."""
+    generator = folder / "generator.h5"
+    if generator.exists() and weights.describe(generator).settings.get("exported"):
+        raise InputError(
+            f"{folder} holds a finished model: give another --models_path (--init {generator} starts from it), or "
+            "--fresh to keep it under another name"
+        )
+
+
+@contextlib.contextmanager
+def start(
+    gpu: int | None, distribute: str, batch_size: int, seed: int, deterministic: bool
+) -> Iterator[tf.distribute.Strategy]:
+    """Start TensorFlow and enter the scope of its strategy, in which networks are built and trained.
+
+    Args:
+        gpu: CUDA device; -1 for the CPU, None for all.
+
+    Raises:
+        InputError: as `distribution.make_strategy`.
+    """
+    cli.start_tensorflow(gpu)
+    import tensorflow as tf
+
+    from training import distribution
+
+    strategy = distribution.make_strategy(distribute, batch_size)  # before TensorFlow does anything
+    tf.keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with strategy.scope():
+        yield strategy
+
+
+@contextlib.contextmanager
+def claim_folder(folder: pathlib.Path, fresh: bool = False) -> Iterator[None]:
+    """Lock a model's folder for the block that trains in it; the folder is made if it is missing.
+
+    Args:
+        folder: the same for all workers of a distributed run, of which the chief holds the lock.
+        fresh: first move what the folder holds to another name, as `checkpoints.set_aside`.
+
+    Raises:
+        InputError: another process trains in this folder.
+    """
+    from training import distribution
+
+    with checkpoints.locked(folder) if distribution.is_chief() else contextlib.nullcontext():
+        if fresh:
+            aside = checkpoints.set_aside(folder) if distribution.is_chief() else None
+            if aside:
+                print(f"Starting over; the old run is now {aside}")
+            distribution.wait_for_all()  # no worker may read the old run's files
+        yield
+
+
+def write_run_file(folder: pathlib.Path, flags: Mapping) -> None:
+    """Write ``run.json``: all flags of the command, the versions of what computes, and the commit of this program."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "librosa")}
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    with contextlib.suppress(OSError):  # git is not installed
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        versions["commit"] = commit or "unknown"
+    write_json(folder / "run.json", {"flags": dict(flags), "versions": versions})
