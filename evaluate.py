@@ -12,7 +12,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from common import cli, plots
+from common import cli
 from common.errors import InputError
 from common.files import writable_folder
 from conversion.phase import PHASES
@@ -21,7 +21,6 @@ from conversion.phase import PHASES
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    count, share = cli.number(int, minimum=0), cli.number(float, minimum=0, maximum=0.9)
     add(
         "--model",
         nargs="+",
@@ -34,36 +33,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--dataset",
         "--dataset_path",
         dest="dataset",
-        help="features, a folder for each instrument: evaluate the pieces that training has held out",
+        help="features, a folder for each instrument: evaluate the pieces that no model was trained on",
     )
     add("--audios_path", help="with --dataset: the recordings of its pieces, a folder for each instrument")
     add("--origin", help="with --dataset: instrument, of which all voices are evaluated (default: the model's)")
     add("--target", help="with --dataset: instrument (default: the model's)")
     add(
-        "--validation_split",
-        type=share,
-        help="with --dataset: as given to the train script (default: as recorded with the model, or 0.1)",
-    )
-    add(
-        "--seed",
-        type=count,
-        help="with --dataset: as given to the train script (default: as recorded with the model, or 0)",
+        "--holdout",
+        metavar="FILE",
+        help="with --dataset: the pieces to evaluate, one a line, in place of those that training has held out",
     )
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
-    add(
-        "--align",
-        metavar="FOLDER",
-        help="with --check: write copies of the recordings that are in time with each other; the rest is listed",
-    )
+    add("--align", metavar="FOLDER", help="with --check: write copies of the recordings without their lag")
     add("--output", default="report", help="folder for report.html, report.json and report.csv")
-    add("--latex", action="store_true", help="also write the table as report.tex, for a paper")
-    add(
-        "--page_pairs",
-        type=cli.positive_int,
-        default=12,
-        help="maximum number of pairs on the page; those with the greatest MAE are shown",
-    )
     add("--style", help="recording that gives multitarget models their style (default: the next pair's target)")
+    add(
+        "--keep_level",
+        action="store_true",
+        help="measure outputs at their own level; by default they are brought to the target's loudness first",
+    )
     add(
         "--overlap",
         type=cli.number(float, minimum=0, maximum=0.5),
@@ -71,18 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="share of a slice blended with the next; 0 as published",
     )
     add("--phase", choices=("auto", *PHASES), default="auto", help="as in predict.py")
-    add("--griffinlim_iterations", type=count, default=16, help="as in predict.py")
-    add(
-        "--keep_level",
-        action="store_true",
-        help="measure outputs at their own level; by default they are brought to the target's loudness first",
-    )
-    add(
-        "--plot_format",
-        choices=plots.FORMATS,
-        help="also write the spectrograms of each pair as files; pdf and svg for papers, with text as text",
-    )
-    plots.add_arguments(parser)
+    add("--griffinlim_iterations", type=cli.number(int, minimum=0), default=16, help="as in predict.py")
     cli.add_gpu(parser, default=None)
     return cli.run(parser, evaluate, argv)
 
@@ -91,21 +68,16 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Do what the arguments ask for; the exit status."""
     pairwise = arguments.origin_audio is not None or arguments.target_audio is not None
     if sum([pairwise, arguments.dataset is not None, arguments.check is not None]) != 1:
-        raise InputError("expected one of --origin_audio with --target_audio, --dataset with --audios_path, or --check")
+        raise InputError("give either --origin_audio and --target_audio, or --dataset and --audios_path, or --check")
     if pairwise and None in (arguments.origin_audio, arguments.target_audio):
-        raise InputError("expected --origin_audio and --target_audio together, found one of them")
-    if arguments.dataset is not None and arguments.audios_path is None:
-        raise InputError("--dataset: expected --audios_path with it, found none")
-    if arguments.align is not None and arguments.check is None:
-        raise InputError("--align: expected --check AUDIOS with it, found none")
-    if arguments.align is not None:
-        from evaluation import aligned_copies
-
-        return aligned_copies.align_folder(arguments.check, arguments.align)
+        raise InputError("--origin_audio and --target_audio need each other")
+    for flag, needed in (("dataset", "audios_path"), ("align", "check"), ("holdout", "dataset")):
+        if getattr(arguments, flag) is not None and getattr(arguments, needed) is None:
+            raise InputError(f"--{flag} needs --{needed}")
     if arguments.check is not None:
         from evaluation import alignment
 
-        return alignment.check_folder(arguments.check)
+        return alignment.check_folder(arguments.check, arguments.align)
     writable_folder(arguments.output, "--output")
     from conversion.converter import Settings
     from evaluation import comparison, report, selection
@@ -115,17 +87,17 @@ def evaluate(arguments: argparse.Namespace) -> int:
     remarks: list[str] = []
     if pairwise:
         pairs, left_out = selection.find_pairs(arguments.origin_audio, arguments.target_audio)
-        title = _name_pair(pathlib.Path(arguments.origin_audio), pathlib.Path(arguments.target_audio))
+        paths = [pathlib.Path(path).resolve() for path in (arguments.origin_audio, arguments.target_audio)]
+        names = (
+            [path.stem for path in paths] if paths[0].stem != paths[1].stem else [path.parent.name for path in paths]
+        )
+        title = " to ".join(names) + (f", {paths[0].stem}" if paths[0].stem == paths[1].stem else "")
     else:
-        origin, target = selection.choose_instruments(described, arguments.origin, arguments.target)
-        splits, unrecorded = selection.read_splits(
-            described, origin, target, arguments.validation_split, arguments.seed
-        )
+        names = selection.choose_instruments(described, arguments.origin, arguments.target)
         pairs, left_out, remarks = selection.find_validation_pairs(
-            arguments.dataset, arguments.audios_path, origin, target, splits
+            arguments.dataset, arguments.audios_path, *names, described, arguments.holdout
         )
-        remarks += unrecorded
-        title = f"{origin} to {target}, validation pieces"
+        title = " to ".join(names) + ", validation pieces"
     models = comparison.load_models(
         described,
         pairs,
@@ -139,9 +111,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
         [*remarks, *(f"{model.name}: {model.summary} ({model.path})" for model in models)],
         columns={**comparison.REFERENCES, **{model.name: model.name for model in models}},
         models={model.name: {"path": str(model.path), "summary": model.summary} for model in models},
+        seeds=comparison.find_seeds(described),
+        instruments=report.name_instruments(*names),
+        keep_level=arguments.keep_level,
+        representation=representation,
         left_out=left_out,
-        page_pairs=arguments.page_pairs,
-        plot_scale=arguments.plot_scale,
     )
     results = comparison.evaluate(
         pairs,
@@ -150,27 +124,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
         arguments.keep_level,
         left_out=left_out if len(pairs) > 1 else None,  # a single pair that cannot be read is an error of the command
     )
-    names = [model.name for model in models]
     for result in results:
-        written.add(result, representation)
-        if arguments.plot_format:
-            report.save_pictures(
-                result, names, arguments.output, arguments.plot_format, representation, arguments.plot_scale
-            )
+        written.add(result)
     if not written.results:
-        raise InputError(f"expected a pair that can be read, found none: {left_out[0][1]}")
+        raise InputError(f"no pair can be read: {left_out[0][1]}")
     print("\n".join([title, *written.remarks, "", report.as_text(written), ""]))
-    for path in report.write(written, arguments.output, arguments.latex):
+    for path in report.write(written, arguments.output):
         print(path)
     return cli.report_left_out(left_out)
-
-
-def _name_pair(origin: pathlib.Path, target: pathlib.Path) -> str:
-    """From what to what: the names of files or folders; for files of one name, those of their folders and the name."""
-    if origin.stem != target.stem:
-        return f"{origin.stem} to {target.stem}"
-    origin, target = origin.resolve(), target.resolve()
-    return f"{origin.parent.name} to {target.parent.name}, {origin.stem}"
 
 
 if __name__ == "__main__":

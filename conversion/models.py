@@ -75,7 +75,7 @@ def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
         InputError: there are none.
     """
     path = pathlib.Path(path)
-    files = [path] if path.is_file() else find_files(path, EXTENSIONS)
+    files = find_files(path, EXTENSIONS) if path.is_dir() else [path] if path.is_file() else []
     if not files:
         raise InputError(f"--model: found no weights file ({EXTENSIONS[0]}) {'in' if path.is_dir() else 'at'} {path}")
     return files

@@ -1,4 +1,7 @@
-"""Check that recordings of the same piece really match: lag, tuning, transposition, silence and length."""
+"""Check that recordings of the same piece really match: lag, tuning, transposition, silence and length.
+
+Copies without the lag can be written, so that the recordings of a piece begin together and end together.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ import numpy as np
 
 from common import cli, jobs
 from common.errors import InputError
-from common.files import existing_folder, piece_names
+from common.files import existing_folder, piece_names, writable_folder
 from data import peak_offset
-from sound.files import find_audio, read_audio
+from sound.files import find_audio, open_audio, read_audio, write_audio
 
 SAMPLE_RATE = 22050
 HOP = 256  # 11.6 ms, the resolution of a lag before interpolation
-SEARCHED_LAG = 2.0  # seconds in either direction
+SEARCHED_LAG = 10.0  # seconds in either direction
 EXCERPT = 90.0  # seconds from the middle of a long recording that are compared
 # Beyond these, a pair is reported. Strings measure 40 to 80 ms late compared with a guitar that plays the same notes,
 # because of their soft attack. Recordings of the same notes match by 0.55 to 0.9, of different ones by less than 0.15.
@@ -29,56 +32,56 @@ SILENT_DB = -60.0
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A recording of a piece compared with the reference, another instrument's recording of it.
+    """A recording compared with the reference, another instrument's recording of the same piece.
 
     Attributes:
-        piece, instrument, reference: names; `reference` is the instrument compared with.
-        lag: seconds that the recording is late (early: negative); NaN if one of the two is silent.
+        lag: seconds that the recording is late (early: negative).
         match: correlation of the spectrograms at that lag, at most 1; 0 if they have nothing in common.
-        cents: how much higher it is tuned, within half a semitone; NaN if one of the two is silent.
+        cents: how much higher it is tuned, within half a semitone.
         semitones: how many semitones it seems to be transposed, -5 to 6.
         length_difference: seconds that it is longer.
-        peak_db: its peak in dB of full scale (-inf: digital silence).
-        problems: what is wrong, in words; empty for a good pair.
+        problems: what is wrong, in words; empty for a good pair. What is not known of such a pair is NaN.
     """
 
-    piece: str
-    instrument: str
-    reference: str
     lag: float
     match: float
     cents: float
     semitones: int
     length_difference: float
-    peak_db: float
     problems: tuple[str, ...]
 
+    @property
+    def is_aligned_by_a_shift(self) -> bool:
+        """Whether nothing is wrong but the lag, and the length that goes with it."""
+        return not self.semitones and self.match >= MIN_MATCH and abs(self.cents) <= MAX_CENTS
 
-def check_folder(folder: str | os.PathLike) -> int:
+
+def check_folder(folder: str | os.PathLike, aligned: str | os.PathLike | None = None) -> int:
     """Print a line for each recording ``<folder>/<instrument>/<piece>.<extension>``; the exit status.
 
-    Every instrument is compared with the first one in alphabetical order that has the piece.
+    Every instrument is compared with the first one in alphabetical order that has the piece. With the folder `aligned`,
+    copies of the recordings without their lag are written there; those with another problem are left out.
 
     Raises:
-        InputError: see `find_pieces`.
+        InputError: see `find_pieces`, or `aligned` is the folder itself.
     """
     pieces, left_out = find_pieces(folder)
-    print(
-        f"{'piece':32} {'instrument':22} {'lag ms':>8} {'match':>6} {'cents':>6} {'semit.':>6} {'longer s':>9}  verdict"
-    )
+    if aligned is not None and writable_folder(aligned, "--align").resolve() == pathlib.Path(folder).resolve():
+        raise InputError("--align needs another folder than --check")
+    print(f"{'piece':32} {'instrument':22} {'lag ms':>8} {'match':>6} {'cents':>6} {'longer s':>9}  verdict")
     n_checked = n_bad = 0
-    for index, checks, reason in jobs.run(
-        check_piece, list(pieces.items()), 1 if len(pieces) < 8 else 0, label="check"
-    ):
+    work = [(recordings, None if aligned is None else pathlib.Path(aligned)) for recordings in pieces.values()]
+    for index, checks, reason in jobs.run(check_piece, work, 1 if len(pieces) < 8 else 0, label="check"):
+        piece = list(pieces)[index]
         if reason is not None:
-            left_out.append((list(pieces)[index], reason))
+            left_out.append((piece, reason))
             continue
-        for result in checks:
-            n_checked, n_bad = n_checked + 1, n_bad + bool(result.problems)
+        for instrument, check in checks.items():
+            n_checked, n_bad = n_checked + 1, n_bad + bool(check.problems)
+            numbers = (f"{1000 * check.lag:8.0f}", f"{check.match:6.2f}", f"{check.cents:6.0f}")
             print(
-                f"{result.piece:32} {result.instrument:22} {1000 * result.lag:8.0f} {result.match:6.2f} "
-                f"{result.cents:6.0f} {result.semitones:6d} {result.length_difference:9.3f}  "
-                f"{', '.join(result.problems) or 'ok'}"
+                f"{piece:32} {instrument:22} {' '.join(n.replace('nan', '  -') for n in numbers)} "
+                f"{check.length_difference:9.3f}  {', '.join(check.problems) or 'ok'}"
             )
     print(f"{n_checked - n_bad} of {n_checked} recordings fit their piece's first one.")
     return max(cli.report_left_out(left_out), cli.SOME_LEFT_OUT if n_bad else 0)
@@ -97,9 +100,7 @@ def find_pieces(folder: str | os.PathLike) -> tuple[dict[str, dict[str, pathlib.
     folder = existing_folder(folder, "--check")
     instruments = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(instruments) < 2:
-        raise InputError(
-            f"--check: expected a folder for each of two or more instruments in {folder}, found {len(instruments)}"
-        )
+        raise InputError(f"--check needs a folder for each of two or more instruments; {folder} has {len(instruments)}")
     pieces: dict[str, dict[str, pathlib.Path]] = {}
     left_out = []
     for instrument in instruments:
@@ -110,57 +111,85 @@ def find_pieces(folder: str | os.PathLike) -> tuple[dict[str, dict[str, pathlib.
     for piece, recordings in pieces.items():
         missing = [instrument.name for instrument in instruments if instrument.name not in recordings]
         if missing:
-            left_out.append((piece, f"expected in every instrument's folder, found nothing in {', '.join(missing)}"))
+            left_out.append((piece, f"not recorded by {', '.join(missing)}"))
     pairs = {piece: recordings for piece, recordings in sorted(pieces.items()) if len(recordings) > 1}
     if not pairs:
-        raise InputError(f"--check: expected a piece that two instruments of {folder} have in common, found none")
+        raise InputError(f"--check: no two instruments of {folder} have a piece in common")
     return pairs, left_out
 
 
-def check_piece(piece: str, recordings: dict[str, pathlib.Path]) -> list[Check]:
-    """`check_pair` of each further instrument's recording of a piece with the first one's.
+def check_piece(recordings: dict[str, pathlib.Path], aligned: pathlib.Path | None = None) -> dict[str, Check]:
+    """`check_pair` of each further instrument's recording of a piece with the first one's, by instrument.
+
+    With a folder, copies without the lag are written to ``<aligned>/<instrument>/<piece>.wav``.
 
     Raises:
         InputError: a recording that cannot be read.
     """
-    (reference_name, path), *others = recordings.items()
+    (first, path), *others = recordings.items()
     reference = read_audio(path, SAMPLE_RATE)
-    return [
-        check_pair(reference, read_audio(path, SAMPLE_RATE), piece, instrument, reference_name)
-        for instrument, path in others
-    ]
+    checks = {instrument: check_pair(reference, read_audio(path, SAMPLE_RATE)) for instrument, path in others}
+    if aligned is not None:
+        copied = {instrument: check for instrument, check in checks.items() if check.is_aligned_by_a_shift}
+        checks = {i: dataclasses.replace(check, problems=()) if i in copied else check for i, check in checks.items()}
+        write_aligned({first: 0.0, **{i: check.lag for i, check in copied.items()}}, recordings, aligned)
+    return checks
 
 
-def check_pair(
-    reference: np.ndarray, audio: np.ndarray, piece: str = "", instrument: str = "", reference_name: str = ""
-) -> Check:
-    """`Check` of two audios ``(n_samples,)`` at `SAMPLE_RATE`; the names are only for the result."""
-    problems = []
+def write_aligned(lags: dict[str, float], recordings: dict[str, pathlib.Path], folder: pathlib.Path) -> None:
+    """Copies of recordings that begin where the latest one begins, and end where the first one ends.
+
+    Args:
+        lags: seconds that each instrument's recording is late.
+        recordings: their files, by instrument.
+        folder: gets ``<instrument>/<piece>.wav``; nothing is written for a single recording.
+    """
+    if len(lags) < 2:
+        return
+    earliest = min(lags.values())
+    copies = {}
+    for instrument, lag in lags.items():
+        with open_audio(recordings[instrument]) as file:
+            rate = file.sample_rate
+        audio = read_audio(recordings[instrument], None, mono=False)
+        copies[instrument] = audio[:, round((lag - earliest) * rate) :], rate
+    seconds = min(audio.shape[1] / rate for audio, rate in copies.values())
+    for instrument, (audio, rate) in copies.items():
+        path = folder / instrument / f"{recordings[instrument].stem}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(path, audio[:, : int(seconds * rate)], rate)
+
+
+def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
+    """`Check` of two audios ``(n_samples,)`` at `SAMPLE_RATE`."""
     length_difference = (len(audio) - len(reference)) / SAMPLE_RATE
+    silent = [name for name, x in (("the reference", reference), ("", audio)) if peak_db(x) < SILENT_DB]
+    if silent:
+        return Check(np.nan, 0.0, np.nan, 0, length_difference, (f"{' and '.join(silent)} silent".strip(),))
+    n = int(EXCERPT * SAMPLE_RATE)
+    start = max(0, min(len(reference), len(audio)) - n) // 2
+    excerpts = reference[start : start + n], audio[start : start + n]
+    lag, match = find_lag(*excerpts)
+    cents, semitones = find_tuning(*excerpts)
+    problems = []
+    if semitones and find_transposed_match(*excerpts, semitones) >= MIN_MATCH:
+        problems.append(f"transposed by {semitones:+d} semitones")
+    elif match < MIN_MATCH:
+        return Check(np.nan, match, np.nan, 0, length_difference, ("not the same performance",))
+    elif abs(lag) > MAX_LAG:
+        problems.append(f"{1000 * abs(lag):.0f} ms {'late' if lag > 0 else 'early'}")
     if abs(length_difference) > MAX_LENGTH_DIFFERENCE:
         problems.append(f"{abs(length_difference):.2f} s {'longer' if length_difference > 0 else 'shorter'}")
-    peaks = [peak_db(x) for x in (reference, audio)]
-    lag, match, cents, semitones = np.nan, 0.0, np.nan, 0
-    silent = [name for name, peak in zip((reference_name, instrument), peaks, strict=True) if peak < SILENT_DB]
-    if silent:
-        problems.append(f"{' and '.join(silent)} silent")
-    else:
-        n = int(EXCERPT * SAMPLE_RATE)
-        start = max(0, min(len(reference), len(audio)) - n) // 2
-        excerpts = reference[start : start + n], audio[start : start + n]
-        lag, match = find_lag(*excerpts)
-        cents, semitones = find_tuning(*excerpts)
-        if semitones:
-            problems.append(f"transposed by {semitones:+d} semitones")
-        elif match < MIN_MATCH:
-            problems.append("other notes, or at other times")
-        elif abs(lag) > MAX_LAG:
-            problems.append(f"{1000 * abs(lag):.0f} ms {'late' if lag > 0 else 'early'}")
-        if abs(cents) > MAX_CENTS:
-            problems.append(f"{abs(cents):.0f} cents {'high' if cents > 0 else 'low'}")
-    return Check(
-        piece, instrument, reference_name, lag, match, cents, semitones, length_difference, peaks[1], tuple(problems)
-    )
+    if abs(cents) > MAX_CENTS:
+        problems.append(f"{abs(cents):.0f} cents {'high' if cents > 0 else 'low'}")
+    return Check(lag, match, cents, semitones, length_difference, tuple(problems))
+
+
+def find_transposed_match(reference: np.ndarray, audio: np.ndarray, semitones: int) -> float:
+    """The match of `find_lag` after `reference` has been transposed."""
+    import librosa
+
+    return find_lag(librosa.effects.pitch_shift(reference, sr=SAMPLE_RATE, n_steps=semitones), audio)[1]
 
 
 def peak_db(audio: np.ndarray) -> float:
@@ -170,7 +199,7 @@ def peak_db(audio: np.ndarray) -> float:
 
 
 def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:
-    """Seconds that `audio` is later than `reference`, up to 2 s either way, and the correlation at that lag.
+    """Seconds that `audio` is later than `reference`, up to 10 s either way, and the correlation at that lag.
 
     The lag is at the peak, interpolated by a parabola, of the normalised cross-correlation over time of the two log mel
     spectrograms, each band without its mean, summed over the bands. Waveforms of two instruments do not correlate, and

@@ -104,8 +104,20 @@ def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weigh
     descriptions = [describe_generator(path) for path in paths]
     files = [description.path.resolve() for description in descriptions]
     if len(set(files)) < len(files):
-        raise InputError(f"--model: expected different models, found one of {', '.join(map(str, paths))} twice")
+        raise InputError(f"--model: one of {', '.join(map(str, paths))} is named twice")
     return list(zip(_shorten_names(files), descriptions, strict=True))
+
+
+def find_seeds(described: Sequence[tuple[str, weights.Description]]) -> list[str]:
+    """Names of the models that differ from the first one in nothing but the seed of their training; empty for one."""
+
+    def recipe(description: weights.Description) -> dict:
+        results = ("seed", "epoch", "validation_mae", "copy_mae")
+        return {name: value for name, value in description.settings.items() if name not in results}
+
+    alike = {description.settings.get("seed"): name for name, description in reversed(described)
+             if recipe(description) == recipe(described[0][1])}  # fmt: skip
+    return sorted(alike.values()) if len(alike) > 1 else []
 
 
 def _shorten_names(files: Sequence[pathlib.Path]) -> list[str]:
@@ -129,7 +141,7 @@ def common_representation(descriptions: Sequence[weights.Description]) -> Repres
     known = {d.representation: d.path for d in descriptions if d.system == "pix2pix"}
     if len(known) > 1:
         raise InputError(
-            f"--model: expected one representation, found different ones in {', '.join(map(str, known.values()))}"
+            f"--model: {' and '.join(map(str, known.values()))} have different STFTs; evaluate them one by one"
         )
     return next(iter(known), PUBLISHED)
 
@@ -263,7 +275,7 @@ def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:
 def _convert(model: Model, origin: np.ndarray, pair: Pair) -> np.ndarray:
     output = model.convert(origin, pair)
     if not np.isfinite(output).all():
-        raise InputError(f"{model.path}: expected finite samples from the network, found NaN for {pair.origin}")
+        raise InputError(f"{model.path}: the network's output for {pair.origin} is not finite")
     return output
 
 
@@ -364,11 +376,3 @@ def summarise(
     for (column, metric), row in zip(names, numbers.tolist(), strict=True):
         summary.setdefault(column, {})[metric] = Statistics(*row)
     return summary
-
-
-def find_worst(
-    names: Sequence[str], values: Sequence[dict[str, dict[str, float]]], column: str, n: int = 5
-) -> list[str]:
-    """Names of the `n` pairs for which `column` has the greatest MAE, in descending order."""
-    order = sorted(range(len(names)), key=lambda i: -values[i][column]["mae"])
-    return [names[i] for i in order[:n]]

@@ -27,7 +27,6 @@ from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 
 FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 ONSET_WINDOW = 0.05  # seconds
-PITCHES = np.arange(33, 97)  # MIDI: A1 (55 Hz) to C7 (2093 Hz)
 HOP = 512  # of loudness, onsets and held partials
 ATTACK_BAND = (1000, 6000)  # Hz: plucks and hammers are heard here, and no fundamental reaches it
 ISOLATED = 0.1  # seconds without another onset before and after an attack that is measured
@@ -74,7 +73,6 @@ class Features:
         magnitude: ``(n_bins, n_frames)``, as the networks get it.
         mfcc: coefficients 2 to 13, ``(12, n)``.
         chroma: power in each pitch class, ``(12, n)``.
-        pitches: which of `PITCHES` sound, bool ``(len(PITCHES), n)``.
         onsets: in seconds, ``(n_onsets,)``.
         loudness: A-weighted level in dB, ``(n,)``.
         held: second differences of the level of held partials.
@@ -86,7 +84,6 @@ class Features:
     magnitude: np.ndarray
     mfcc: np.ndarray
     chroma: np.ndarray
-    pitches: np.ndarray
     onsets: np.ndarray
     loudness: np.ndarray
     held: HeldPartials
@@ -140,10 +137,9 @@ def analyse(audio: np.ndarray, representation: Representation = PUBLISHED) -> Fe
     audio = np.asarray(audio, np.float32)
     rate = representation.sample_rate
     mel, loudness, held = _analyse_long_windows(audio, rate)
-    chroma, pitches = _chroma_and_pitches(audio, rate)
     magnitude, _ = forward_transform(audio, representation)
     return Features(
-        audio, representation, magnitude, mfcc(mel), chroma, pitches, find_onsets(mel, rate), loudness, held,
+        audio, representation, magnitude, mfcc(mel), _chroma(audio, rate), find_onsets(mel, rate), loudness, held,
         *_attack_envelope(audio, rate),
     )  # fmt: skip
 
@@ -211,19 +207,6 @@ def cosine_distance(output: np.ndarray, target: np.ndarray) -> float:
     # For unit vectors 1 - <x, y> is |x - y|^2 / 2, which is exactly 0 for equal ones in spite of rounding.
     distance = np.where(both, ((unit[0] - unit[1]) ** 2).sum(axis=0) / 2, 1.0)
     return float(distance[either].mean()) if either.any() else 0.0
-
-
-def pitch_jaccard_distance(output: np.ndarray, target: np.ndarray) -> float:
-    """Mean Jaccard distance, 0 to 1, of two piano rolls, bool ``(n_pitches, n_frames)``. Lower is better.
-
-    ``mean_t 1 - |A and B| / |A or B|``, where A and B are the pitches that sound in frame t (Cífka et al.,
-    "Self-supervised VQ-VAE for one-shot music style transfer", 2021, section 5.1). Frames in which nothing sounds in
-    either are left out; if nothing sounds at all: 0. The rolls are those of `analyse`.
-    """
-    union = (output | target).sum(axis=0)
-    common = (output & target).sum(axis=0)
-    sounding = union > 0
-    return float(np.mean(1 - common[sounding] / union[sounding])) if sounding.any() else 0.0
 
 
 def onset_f1(output: np.ndarray, target: np.ndarray) -> float:
@@ -314,10 +297,6 @@ METRICS = (
     ),
     Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.mfcc, x.mfcc)),
     Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.chroma, x.chroma)),
-    Metric(
-        "pitch", "pitch Jaccard distance", "", "lower", 0.0,
-        lambda y, x: pitch_jaccard_distance(y.pitches, x.pitches),
-    ),
     Metric("onset_f1", "onset F1 (50 ms)", "", "higher", 1.0, lambda y, x: onset_f1(y.onsets, x.onsets)),
     Metric(
         "loudness", "loudness of frames", "dB", "lower", 0.0,
@@ -462,111 +441,23 @@ def _attack_envelope(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, f
     return np.concatenate([np.sqrt((block[:, band] ** 2).sum(axis=1)) for block in blocks]), sample_rate / (window // 4)
 
 
-def _chroma_and_pitches(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Power in each pitch class ``(12, n)``, and `_pitches` ``(n_pitches, n)``: 93 ms windows, hop 23 ms.
+def _chroma(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Power in each pitch class ``(12, n)``, in 93 ms windows with a hop of 23 ms.
 
-    Chroma: `librosa.filters.chroma` with A4 = 440 Hz on the power spectrum (Fujishima, 1999; Ellis, 2007); frames whose
-    loudest bin is under -80 dB are zero.
+    `librosa.filters.chroma` with A4 = 440 Hz on the power spectrum (Fujishima, 1999; Ellis, 2007); frames whose loudest
+    bin is under -80 dB are zero.
     """
     import librosa
 
     window = 2 ** round(np.log2(0.0929 * sample_rate))  # 4096 at 44.1 kHz, 2048 at 22.05 kHz
-    n_fft = 2 * window
-    filters = librosa.filters.chroma(sr=sample_rate, n_fft=n_fft, tuning=0.0)
-    tables = _pitch_tables(n_fft // 2 + 1, sample_rate / n_fft)
-    chroma, pitches = [], []
-    for magnitude in _magnitude_blocks(audio, window, window // 4, center=True, n_fft=n_fft):
-        silent = magnitude.max(axis=1) < 10 ** (_FLOOR_DB / 20)
-        chroma.append(np.where(silent, 0, filters @ (magnitude**2).T))
-        pitches.append(_pitches(magnitude.T, tables))
-    return np.concatenate(chroma, axis=1), np.concatenate(pitches, axis=1)
-
-
-def _pitches(magnitude: np.ndarray, tables: _PitchTables, max_pitches: int = 6) -> np.ndarray:
-    """Which of `PITCHES` sound in a magnitude ``(n_bins, n_frames)``: bool ``(len(PITCHES), n_frames)``.
-
-    Iterative estimation and cancellation on the summed harmonic amplitudes (Klapuri, "Multiple fundamental frequency
-    estimation by summing harmonic amplitudes", ISMIR 2006): the spectrum is whitened in 30 bands (exponent 0.33); the
-    salience of a candidate is the sum of its harmonics' amplitudes weighted by ``(f0 + 52) / (m f0 + 320)``; the most
-    salient is taken and its harmonics are reduced by 0.89 of these weights, until ``sum(saliences) / n**0.7`` falls.
-    Candidates are a third of a semitone apart and are rounded to the semitone of A4 = 440 Hz. Up to 20 harmonics
-    below 6 kHz count; a frame whose loudest bin is under -60 dB has no pitch. The paper searches the maximum near each
-    harmonic; here the two bins around it are interpolated, so that one matrix product does all candidates and frames.
-    """
-    n_bins, n_frames = tables.rest.shape[1], magnitude.shape[1]
-    spectrum = np.asarray(magnitude[:n_bins], np.float32)
-    rms = np.sqrt(tables.bands @ spectrum**2 / n_bins)  # (n_bands, n_frames)
-    residual = tables.spread @ np.maximum(rms, 1e-8) ** np.float32(0.33 - 1) * spectrum
-
-    columns = np.arange(n_frames)
-    found, saliences = [], []
-    for _ in range(max_pitches):
-        salience = tables.weights @ residual  # (n_candidates, n_frames)
-        best = salience.argmax(axis=0)
-        found.append(best)
-        saliences.append(salience[best, columns])
-        residual *= tables.rest[best].T
-    scores = np.cumsum(saliences, axis=0) / np.arange(1, max_pitches + 1)[:, np.newaxis] ** 0.7
-    sounding = spectrum.max(axis=0, initial=0) >= 10 ** (-60 / 20)
-    n_pitches = np.where(sounding, scores.argmax(axis=0) + 1, 0)
-    roll = np.zeros((len(PITCHES), n_frames), bool)
-    for i, best in enumerate(found):
-        chosen = n_pitches > i
-        roll[best[chosen] // 3, columns[chosen]] = True
-    return roll
-
-
-class _PitchTables(NamedTuple):
-    """Tables of `_pitches` for one bin width; candidate 3 i + 1 is exactly the i-th of `PITCHES`.
-
-    Attributes:
-        bands: triangular bands of the whitening, ``(n_bands, n_bins)``.
-        spread: interpolates from the bands to the bins, ``(n_bins, n_bands)``.
-        weights: of each candidate's harmonics, sparse ``(n_candidates, n_bins)``.
-        rest: share of each bin that remains when a candidate is taken away, 0 to 1, ``(n_candidates, n_bins)``.
-    """
-
-    bands: np.ndarray
-    spread: np.ndarray
-    weights: object
-    rest: np.ndarray
-
-
-def _pitch_tables(n_bins: int, bin_hz: float) -> _PitchTables:
-    """The tables for magnitudes of `n_bins` bins, of which those below 6 kHz are used."""
-    from scipy import sparse
-
-    n_bins = min(n_bins, int(6000 / bin_hz))
-    bins = np.arange(n_bins)
-    # 30 bands, eq. 2 of the paper; each begins and ends at the centres of its neighbours.
-    centres = 229 * (10 ** (np.arange(32) / 21.4) - 1)
-    rising = (bins * bin_hz - centres[:-2, np.newaxis]) / np.diff(centres)[:-1, np.newaxis]
-    falling = (centres[2:, np.newaxis] - bins * bin_hz) / np.diff(centres)[1:, np.newaxis]
-    bands = np.maximum(0, np.minimum(rising, falling))
-    used = bands.sum(axis=1) > 0
-    bands, centres = bands[used], centres[1:-1][used]
-    spread = np.stack([np.interp(bins * bin_hz, centres, row) for row in np.eye(len(centres))], axis=1)
-
-    pitches = np.repeat(PITCHES, 3) + np.tile([-1 / 3, 0, 1 / 3], len(PITCHES))
-    weights, rest = np.zeros((len(pitches), n_bins)), np.ones((len(pitches), n_bins))
-    lobe = 2 * 10.8 / bin_hz  # half the width of the main lobe of a 93 ms Hann window, in bins
-    for row, f0 in enumerate(440 * 2 ** ((pitches - 69) / 12)):
-        for m in range(1, 21):
-            position = m * f0 / bin_hz
-            if position > n_bins - 2:
-                break
-            weight = (f0 + 52) / (m * f0 + 320)
-            low = int(position)
-            weights[row, low] += weight * (1 - (position - low))
-            weights[row, low + 1] += weight * (position - low)
-            lobe_bins = slice(max(0, int(np.ceil(position - lobe))), int(position + lobe) + 1)
-            rest[row, lobe_bins] = np.minimum(rest[row, lobe_bins], 1 - 0.89 * weight)
-    bands, spread, weights, rest = (table.astype(np.float32) for table in (bands, spread, weights, rest))
-    return _PitchTables(bands, spread, sparse.csr_array(weights), rest)
+    filters = librosa.filters.chroma(sr=sample_rate, n_fft=window, tuning=0.0)
+    blocks = _magnitude_blocks(audio, window, window // 4, center=True)
+    silence = 10 ** (_FLOOR_DB / 20)
+    return np.concatenate([filters @ np.where(b.max(axis=1) < silence, 0, b.T**2) for b in blocks], axis=1)
 
 
 def _magnitude_blocks(
-    audio: np.ndarray, window_length: int, hop_length: int | None = None, center: bool = False, n_fft: int | None = None
+    audio: np.ndarray, window_length: int, hop_length: int | None = None, center: bool = False
 ) -> Iterator[np.ndarray]:
     """Magnitudes ``(n, n_bins)`` of Hann-windowed frames, a block of frames at a time, so that memory stays bounded.
 
@@ -576,13 +467,12 @@ def _magnitude_blocks(
     from scipy import fft
 
     hop_length = hop_length or window_length // 4
-    n_fft = n_fft or window_length
     window = np.hanning(window_length + 1)[:-1].astype(np.float32)
     before = window_length // 2 if center else 0
     n_frames = 1 + (len(audio) // hop_length if center else -(-max(0, len(audio) - window_length) // hop_length))
     needed = (n_frames - 1) * hop_length + window_length
     padded = np.pad(np.asarray(audio, np.float32), (before, max(0, needed - before - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop_length][:n_frames]
-    n_block = max(1, BLOCK_VALUES // n_fft)
+    n_block = max(1, BLOCK_VALUES // window_length)
     for start in range(0, n_frames, n_block):
-        yield np.abs(fft.rfft(frames[start : start + n_block] * window, n_fft, axis=1)) * (2 / window.sum())
+        yield np.abs(fft.rfft(frames[start : start + n_block] * window, axis=1)) * (2 / window.sum())

@@ -36,23 +36,6 @@ class Pair:
         return f"{self.voice}/{self.piece}" if self.voice else self.piece
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """What decides which pieces a training run holds out.
-
-    Attributes:
-        origins, targets: instruments or voices that it was trained on, all of them.
-        validation_split, seed: flags of the train scripts.
-        identity: whether it was also trained on pairs of an instrument with itself.
-    """
-
-    origins: tuple[str, ...]
-    targets: tuple[str, ...]
-    validation_split: float
-    seed: int
-    identity: bool = True
-
-
 def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[list[Pair], list[tuple[str, str]]]:
     """The pairs of two recordings, or of two folders by the recordings' names (below the folder, without extension).
 
@@ -72,12 +55,12 @@ def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[li
         ("--target_audio", target, target_folders),
     ):
         if not folders and not path.exists():
-            raise InputError(f"{flag}: expected a recording or a folder of recordings, found nothing at {path}")
+            raise InputError(f"{flag}: there is no recording or folder {path}")
     if bool(origin_folders) != bool(target_folders):
         folder, file = (origin, target) if origin_folders else (target, origin)
         raise InputError(
-            f"--origin_audio, --target_audio: expected two recordings or two folders, found the folder {folder} and "
-            f"the file {file}"
+            f"--origin_audio, --target_audio: the folder {folder} cannot be compared with the file {file}; give two "
+            "recordings or two folders"
         )
     if not origin_folders:
         return [Pair(origin.stem, origin, target)], []
@@ -87,9 +70,7 @@ def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[li
     common = {(o, t): sorted(origins[o].keys() & targets[t].keys()) for o, t in itertools.product(origins, targets)}
     pairs = _make_pairs({voices: names for voices, names in common.items() if names}, origins, targets)
     if not pairs:
-        raise InputError(
-            f"--target_audio: expected recordings with the same names as in {origin}, found none in {target}"
-        )
+        raise InputError(f"--target_audio: no recording in {target} has the name of one in {origin}")
     paired = {path for pair in pairs for path in (pair.origin, pair.target)}
     for recordings, other in ((origins, target), (targets, origin)):
         paths = itertools.chain.from_iterable(of_voice.values() for of_voice in recordings.values())
@@ -128,90 +109,47 @@ def choose_instruments(
         if len(names) > 1:
             names = sorted(set(map(dataset.instrument_of, names)))
         if instrument is None and (len(names) != 1 or names[0] == dataset.ANY):
-            raise InputError(f"{flag}: expected with --dataset unless the first model has exactly one, found none")
+            raise InputError(f"{flag} is required with --dataset, unless the first model has exactly one")
         chosen.append(instrument or names[0])
     return chosen[0], chosen[1]
 
 
-def read_splits(
-    described: Sequence[tuple[str, weights.Description]],
+def find_validation_pairs(
+    features: str | os.PathLike,
+    audios: str | os.PathLike,
     origin: str,
     target: str,
-    validation_split: float | None = None,
-    seed: int | None = None,
-) -> tuple[list[Split], list[str]]:
-    """How each model's data was split: as given, or else as its weights file says, or else the default.
-
-    Args:
-        described: names and descriptions of the models.
-        origin, target: of a training run that has not recorded them.
-        validation_split, seed: as given by the user.
-
-    Returns:
-        splits: every different one once; without models that of a training run from `origin` to `target`.
-        remarks: a line for each model whose weights file does not say.
-    """
-    given = {"validation_split": validation_split, "seed": seed}
-    given = {flag: value for flag, value in given.items() if value is not None}
-    default = {"validation_split": 0.1, "seed": 0}
-    splits, remarks = [], []
-    for name, description in described:
-        if description.system != "pix2pix":  # hum2guitar is trained on other data
-            continue
-        settings = description.settings
-        recorded = {flag: settings[flag] for flag in default if flag in settings}
-        assumed = [f"--{flag} {value}" for flag, value in default.items() if flag not in {**recorded, **given}]
-        if assumed:
-            remarks.append(
-                f"{name}: the weights do not say how their data was split; taking {' '.join(assumed)}, which may "
-                "include pieces that they were trained on"
-            )
-        origins = settings.get("origins", [settings.get("origin", origin)])
-        targets = settings.get("voices", settings.get("targets", [target]))
-        flags = default | recorded | given
-        splits.append(
-            Split(
-                tuple(origins),
-                tuple(targets),
-                flags["validation_split"],
-                flags["seed"],
-                settings.get("identity", True),
-            )
-        )
-    return list(dict.fromkeys(splits)) or [Split((origin,), (target,), **(default | given))], remarks
-
-
-def find_validation_pairs(
-    features: str | os.PathLike, audios: str | os.PathLike, origin: str, target: str, splits: Sequence[Split]
+    described: Sequence[tuple[str, weights.Description]] = (),
+    holdout: str | os.PathLike | None = None,
 ) -> tuple[list[Pair], list[tuple[str, str]], list[str]]:
-    """The recordings of the pieces that training has held out, with each of several splits.
+    """The recordings of the pieces that no model was trained on.
 
     Args:
         features, audios: data set and recordings, each with a folder for every instrument or voice.
         origin, target: instruments, of which all voices are taken, or single voices.
-        splits: of the models, at least one.
+        described: names and descriptions of the models.
+        holdout: text file that names the pieces, one a line, in place of those that training has held out.
 
     Returns:
         pairs, left_out: as `find_pairs`.
-        remarks: a line about each split, and one about what they have in common.
+        remarks: a line about each model's split.
 
     Raises:
-        InputError: see `dataset.find_pairs`; or a single piece, of which training holds out the end only; or no piece
-            that is held out with all splits.
+        InputError: see `dataset.find_pairs`; or a piece of `holdout` that is not there, or no piece is left.
     """
     existing_folder(features, "--dataset")
     evaluated = dataset.find_pairs(features, [origin], [target])
-    if len(evaluated.piece_names) < 2:
-        raise InputError(f"--dataset: expected several pieces in {features}, found only {evaluated.piece_names[0]}")
     pieces, remarks = set(evaluated.piece_names), []
-    for split in splits:
-        held_out, of_split = _held_out_pieces(features, origin, target, split)
-        pieces &= held_out
-        remarks += of_split
+    if holdout is not None:
+        pieces = _read_pieces(holdout, pieces)
+        remarks.append(f"held out by {holdout}: {cli.count(len(pieces), 'piece')}")
+    else:
+        for name, description in described:
+            held_out, remark = _held_out_pieces(features, origin, target, description)
+            pieces &= held_out if held_out is not None else pieces
+            remarks.append(f"{name}: {remark}")
     if not pieces:
-        raise InputError(f"--dataset: expected a piece of {target} that all models have held out, found none")
-    if len(splits) > 1:
-        remarks.append(f"held out with all of these splits: {cli.count(len(pieces), 'piece')}")
+        raise InputError("--dataset has no piece that all models have held out; name such pieces with --holdout")
     recordings = [
         _find_recordings([pathlib.Path(audios, voice) for voice in voices], "--audios_path")[0]
         for voices in (evaluated.origins, evaluated.targets)
@@ -223,37 +161,51 @@ def find_validation_pairs(
         for name in expected:
             missing = [v for v, found in zip(voices, recordings, strict=True) if name not in found[v]]
             if missing:
-                left_out.append((name, f"expected a recording in {audios} for {' and '.join(missing)}, found none"))
+                left_out.append((name, f"{audios} has no recording of it for {' and '.join(missing)}"))
             else:
                 names[voices].append(name)
     pairs = _make_pairs(names, *recordings)
     if not pairs:
-        raise InputError(
-            f"--audios_path: expected recordings of the {len(pieces)} held-out pieces in {audios}, found none"
-        )
+        raise InputError(f"--audios_path: {audios} has no recordings of the {len(pieces)} held-out pieces")
     return pairs, left_out, remarks
 
 
-def _held_out_pieces(features: str | os.PathLike, origin: str, target: str, split: Split) -> tuple[set[str], list[str]]:
-    """The pieces of a data set that training holds out, and lines that say how they were found.
+def _read_pieces(path: str | os.PathLike, known: set[str]) -> set[str]:
+    """The pieces that a text file names, one a line."""
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--holdout: {path} is not a text file that can be read ({error})") from None
+    pieces = {line.strip() for line in lines if line.strip()}
+    if unknown := sorted(pieces - known):
+        raise InputError(f"--holdout: {path} names {unknown[0]!r}, which is no piece of the data set")
+    return pieces
 
-    Training splits the pieces of all its instruments, so these have to be in the data set. If they are not, the split
-    is that of a training run from `origin` to `target`.
+
+def _held_out_pieces(
+    features: str | os.PathLike, origin: str, target: str, description: weights.Description
+) -> tuple[set[str] | None, str]:
+    """The pieces of a data set that a model's training has held out, or None for all; and a line that says so.
+
+    Training splits the pieces of all its instruments. A model of voices that the data set lacks was trained on another
+    one, so that it has heard none of the pieces.
     """
+    settings = description.settings
+    origins = settings.get("origins", [settings.get("origin", origin)])
+    targets = settings.get("voices", settings.get("targets", [target]))
     folders = {entry.name for entry in os.scandir(features) if os.path.isdir(entry.path)}
-    missing = {*split.origins, *split.targets} - folders - set(map(dataset.instrument_of, folders))
-    remarks = []
-    if missing:
-        remarks.append(
-            f"{features} has no {', '.join(sorted(missing))}, which a model was trained on; its pieces are split as "
-            f"for training from {origin} to {target}, which may include pieces that it was trained on"
-        )
-        split = dataclasses.replace(split, origins=(origin,), targets=(target,))
-    pairs = dataset.find_pairs(features, split.origins, split.targets, split.identity)
-    _, held_out, summary = dataset.split_by_piece(pairs, split.validation_split, split.seed)
-    if not len(held_out):
-        raise InputError(f"--validation_split: expected a share that holds a piece out, found {split.validation_split}")
-    return {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}, [*remarks, summary]
+    missing = sorted({*origins, *targets} - folders - set(map(dataset.instrument_of, folders)))
+    if missing or description.system != "pix2pix":
+        reason = f"of {missing[0]}, which is not in {features}" if missing else "of another kind of data"
+        return None, f"a model {reason}, so every piece is new to it"
+    pairs = dataset.find_pairs(features, origins, targets, settings.get("identity", True))
+    split, seed = settings.get("validation_split", 0.1), settings.get("seed", 0)
+    _, held_out, summary = dataset.split_by_piece(pairs, split, seed)
+    if len(pairs.piece_names) < 2 or not len(held_out):
+        return set(), summary
+    if not {"validation_split", "seed"} <= settings.keys():
+        summary += f"; the weights do not say how their data was split: taken for {split} with seed {seed}"
+    return {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}, summary
 
 
 def _recording_names(pairs: dataset.Pairs, pieces: set[str]) -> dict[tuple[str, str], list[str]]:

@@ -67,14 +67,13 @@ def test_a_data_set_is_evaluated_on_what_its_model_was_not_trained_on(folders, c
             slices = data.compute_features(melody(i))
             np.save(folders / "features" / instrument / f"piece_{i}_000.npy", slices[0])
             write(folders / "audios" / instrument / f"piece_{i}.wav", melody(i))
-    arguments = ["--dataset", "features", "--audios_path", "audios", "--validation_split", "0.5"]
+    (folders / "holdout.txt").write_text("piece_1\npiece_3\n")
+    arguments = ["--dataset", "features", "--audios_path", "audios", "--holdout", "holdout.txt"]
     assert evaluate.main(["--model", "models/piano_2_guitar", *arguments]) == 0
     output = capsys.readouterr().out
     assert "piano to guitar, validation pieces" in output
-    assert "2 of 4 pieces are held out" in output
-    assert "the weights do not say how their data was split; taking --seed 0" in output
     content = json.loads(pathlib.Path("report/report.json").read_text())
-    assert len(content["pairs"]) == 2
+    assert [pair["name"] for pair in content["pairs"]] == ["piece_1", "piece_3"]
     assert len(content["worst"]["piano_2_guitar"]) == 2
     statistics = content["summary"]["piano_2_guitar"]["mae"]
     assert statistics["low"] <= statistics["mean"] <= statistics["high"]
@@ -91,7 +90,8 @@ def test_all_voices_of_an_instrument_are_evaluated_together_and_each_alone(folde
         (folders / "features" / path.name).mkdir(parents=True)
         for i in range(2):
             np.save(folders / "features" / path.name / f"piece_{i}_000.npy", np.zeros((256, 256, 1), np.float16))
-    data_set = ["--dataset", "features", "--audios_path", "audios", "--validation_split", "0.5", "--seed", "0"]
+    (folders / "holdout.txt").write_text("piece_1\n")
+    data_set = ["--dataset", "features", "--audios_path", "audios", "--holdout", "holdout.txt"]
     means = {}
     for origin, flags in {
         "dataset": ["--origin", "piano", "--target", "guitar", *data_set],
@@ -119,24 +119,23 @@ def test_check_reports_pairs(folders, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "named"),
     [
-        ([], "expected one of --origin_audio with --target_audio, --dataset with --audios_path, or --check"),
-        (["--check", "piano", "--dataset", "x"], "expected one of"),
-        (["--origin_audio", "piano/one.wav"], "together, found one of them"),
-        (["--dataset", "features"], "--dataset: expected --audios_path"),
-        (["--check", "nowhere"], "--check: expected a folder, found nothing at nowhere"),
-        (["--origin_audio", "x.wav", "--target_audio", "piano"], "--origin_audio: expected a recording or a folder"),
-        (["--origin_audio", "piano", "--target_audio", "guitar/one.wav"], "two recordings or two folders"),
-        (["--origin_audio", "piano", "--target_audio", "guitar", "--model", "none"], "--model: expected"),
-        (["--dataset", "none", "--audios_path", "piano"], "--origin: expected with --dataset"),
-        (["--dataset", "none", "--audios_path", "x", "--origin", "a", "--target", "b"], "--dataset: expected a folder"),
-        (["--page_pairs", "0", "--check", "piano"], "--page_pairs"),
+        ([], "--check"),
+        (["--check", "piano", "--dataset", "x"], "--dataset"),
+        (["--origin_audio", "piano/one.wav"], "--target_audio"),
+        (["--dataset", "features"], "--audios_path"),
+        (["--check", "nowhere"], "nowhere"),
+        (["--origin_audio", "piano", "--target_audio", "guitar", "--align", "x"], "--align"),
+        (["--origin_audio", "x.wav", "--target_audio", "piano"], "x.wav"),
+        (["--origin_audio", "piano", "--target_audio", "guitar", "--model", "none"], "none"),
+        (["--dataset", "none", "--audios_path", "piano"], "--origin"),
+        (["--dataset", "none", "--audios_path", "x", "--origin", "a", "--target", "b"], "none"),
         (["--overlap", "0.7", "--check", "piano"], "--overlap"),
-        (["--origin_audio", "bad.wav", "--target_audio", "guitar/one.wav"], "bad.wav: expected audio"),
+        (["--origin_audio", "bad.wav", "--target_audio", "guitar/one.wav"], "bad.wav"),
     ],
 )
-def test_mistakes_are_one_line_and_status_2(folders, capsys, arguments, text):
+def test_mistakes_are_one_line_and_status_2(folders, capsys, arguments, named):
     (folders / "bad.wav").write_text("no audio")
     try:
         status = evaluate.main(arguments)
@@ -144,7 +143,7 @@ def test_mistakes_are_one_line_and_status_2(folders, capsys, arguments, text):
         status = stopped.code
     error = capsys.readouterr().err
     assert status == 2
-    assert text in error
+    assert named in error
     assert len(error.splitlines()) == 1
     assert not pathlib.Path("report").exists()
 
@@ -153,7 +152,7 @@ def test_nothing_readable_is_an_error_that_names_the_reason(folders, capsys):
     for name in ("one", "two"):
         (folders / "guitar" / f"{name}.wav").write_text("no audio")
     assert evaluate.main(["--origin_audio", "piano", "--target_audio", "guitar"]) == 2
-    assert "expected a pair that can be read" in capsys.readouterr().err
+    assert "no pair can be read" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -171,5 +170,4 @@ def test_the_command_itself_without_a_model_and_without_tensorflow(tmp_path):
     )
     assert "the target is 0.100 s longer" in done.stdout
     assert "| tensorflow" not in done.stderr
-    page = (tmp_path / "report" / "report.html").read_text()
-    assert page.count("<audio controls preload") == 2
+    assert (tmp_path / "report" / "report.html").stat().st_size > 50_000

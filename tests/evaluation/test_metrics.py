@@ -4,14 +4,13 @@ import dataclasses
 import itertools
 
 import librosa
-import mir_eval
 import numpy as np
 import pytest
 import scipy.signal
 import threadpoolctl
 from made_sounds import RATE, tone
 
-from data import PUBLISHED, amplitude_to_db, db_to_amplitude
+from data import amplitude_to_db, db_to_amplitude
 from evaluation import metrics
 
 BEST = {metric.name: metric.best for metric in metrics.METRICS}
@@ -70,7 +69,7 @@ def _low_pass(audio, hertz):
     [
         (_noise, (-70, -55, -40, -25), ("mae", "lsd", "multi_stft", "mfcc", "chroma", "loudness")),
         (_delay, (0.005, 0.02, 0.045), ("mae", "lsd", "multi_stft", "loudness")),
-        (lambda _, cents: piece(cents), (10, 25, 50), ("mae", "lsd", "multi_stft", "chroma", "pitch")),
+        (lambda _, cents: piece(cents), (10, 25, 50), ("mae", "lsd", "multi_stft", "chroma")),
         (_low_pass, (4000, 2000, 1000), ("mae", "lsd", "lsd_65", "multi_stft", "mfcc")),
         (lambda audio, db: audio * np.float32(10 ** (db / 20)), (-1, -3, -6), ("gain",)),
     ],
@@ -110,7 +109,7 @@ def test_silence_equals_silence_and_nothing_else(n_samples, target):
     assert row == {name: BEST[name] for name in row}
     for row in (metrics.compare(silence, target[:30_000]), metrics.compare(target[:30_000], silence)):
         assert all(np.isfinite(row[name]) for name in row if name not in ("attack", "flutter"))
-        assert row["mfcc"] == row["chroma"] == row["pitch"] == 1.0
+        assert row["mfcc"] == row["chroma"] == 1.0
         assert row["onset_f1"] == 0.0
         assert row["loudness"] > 20
 
@@ -174,18 +173,6 @@ def test_mfcc_by_hand():
     cosines = np.cos(np.pi / 128 * np.outer(np.arange(1, 13), np.arange(128) + 0.5))
     np.testing.assert_allclose(metrics.mfcc(mel), np.sqrt(2 / 128) * cosines @ mel, atol=1e-9)
     assert not metrics.mfcc(np.full((128, 2), -100.0)).any()
-
-
-def test_pitch_jaccard_distance_by_hand_and_by_mir_eval():
-    output, target = np.zeros((2, 64, 3), bool)
-    output[[10, 14], 0] = target[[10, 17], 0] = True  # 1 of 3 in common
-    output[5, 1] = True  # only there
-    assert metrics.pitch_jaccard_distance(output, target) == pytest.approx((2 / 3 + 1) / 2)
-
-    frame = slice(0, 1)
-    hertz = [[440 * 2 ** ((metrics.PITCHES[np.nonzero(roll[:, 0])[0]] - 69) / 12)] for roll in (target, output)]
-    accuracy = mir_eval.multipitch.evaluate(np.zeros(1), hertz[0], np.zeros(1), hertz[1])["Accuracy"]
-    assert metrics.pitch_jaccard_distance(output[:, frame], target[:, frame]) == pytest.approx(1 - accuracy)
 
 
 def test_onset_f1_by_hand():
@@ -295,25 +282,6 @@ def test_brightness_is_the_power_above_4_khz(target, analysed):
 
 
 # --- estimators -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("chord", [(60,), (60, 64, 67), (48, 60), (57, 69), (36, 60, 63, 67), (84, 88), (40, 59)])
-def test_pitches_of_a_chord_are_found(chord):
-    roll = metrics.analyse(sum(tone(pitch) for pitch in chord)).pitches
-    found = metrics.PITCHES[roll[:, 5:25].mean(axis=1) > 0.5]
-    assert tuple(found) == chord
-
-
-def test_noise_floor_and_silence_have_no_pitch():
-    quiet = 1e-4 * np.random.default_rng(6).normal(size=RATE)
-    assert not metrics.analyse(quiet).pitches.any()
-    assert not metrics.analyse(np.zeros(RATE)).pitches.any()
-
-
-def test_pitches_at_another_sample_rate():
-    representation = dataclasses.replace(PUBLISHED, sample_rate=22050)
-    roll = metrics.analyse(tone(60, 2.0)[::2], representation).pitches
-    assert list(metrics.PITCHES[roll[:, 5:25].mean(axis=1) > 0.5]) == [60]
 
 
 def test_chroma_of_a_tone_is_its_pitch_class():
