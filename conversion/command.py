@@ -17,7 +17,6 @@ from conversion.files import Converter, convert_file
 from conversion.phase import PHASES
 from data import PUBLISHED
 from hum2guitar.converter import HumSettings
-from hum2guitar.mel_inverse import MEL_INVERSES
 from hum2guitar.pitch import F0_METHODS
 from sound.files import AUDIO_EXTENSIONS, SUBTYPES, find_audio
 from sound.streaming import spectrogram
@@ -102,19 +101,11 @@ def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for hum2guitar models; with other models they are refused."""
     add = parser.add_argument_group("hum2guitar").add_argument
     add("--f0", choices=F0_METHODS, help="how the pitch is found (default: as in training)")
-    add("--f0_min", type=cli.positive_float, help="lowest pitch to look for, in Hz (default: 65, cepstrum 70)")
-    add("--f0_max", type=cli.positive_float, help="highest pitch to look for, in Hz (default: 1050, cepstrum 550)")
     add(
         "--transpose",
         type=cli.number(float, minimum=-48, maximum=48, word="auto"),
         default="auto",
         help="semitones, or auto: octaves up or down into the range of the training guitars",
-    )
-    add(
-        "--mel_inverse",
-        choices=MEL_INVERSES,
-        default=HumSettings.mel_inverse,
-        help="how a mel spectrogram becomes audio; published is slower and worse",
     )
 
 

@@ -22,7 +22,7 @@ from common.errors import InputError
 from common.files import piece_names, write_array, write_json
 from hum2guitar import augmentation, harmonics
 from hum2guitar.harmonics import HumRepresentation
-from hum2guitar.pitch import GUITAR_F0, analyse
+from hum2guitar.pitch import analyse
 from hum2guitar.plucks import pluck
 from sound.files import find_audio, read_blocks
 from training import dataset
@@ -78,7 +78,7 @@ def prepare(
     Args:
         folder: guitar recordings, as for `find_guitar`.
         features_path: the cache; every combination of folder, representation and F0 method has a folder of its own.
-        method: of `pitch.track_f0`.
+        method: of `pitch.analyse`.
         n_processes: as in `jobs.run`.
         representation: of the segments.
 
@@ -127,12 +127,12 @@ def write_segments(source: str, destination: str, method: str, representation: H
         InputError: not audio.
     """
     kept = [np.zeros((0, representation.n_mels + OTHER_ROWS, representation.n_frames))]
-    f0_range = GUITAR_F0[method]
     for audio in cut_segments(read_blocks(source, representation.sample_rate), representation.segment_samples):
-        f0, energy, level = analyse(audio, representation, method, f0_range)
+        f0, energy, spectrum = analyse(audio, representation, method, guitar=True)
         if np.mean(f0 > 0) >= MIN_VOICED:
             decibels = 10 * np.log10(np.maximum(energy, 1e-10))
             rounded = f0.astype(np.float16)
+            level = harmonics.mel_level(spectrum, representation)
             kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
     segments = np.concatenate(kept).astype(np.float16)
     write_array(destination, segments)  # even if there are none, so that the recording is not analysed again
@@ -268,9 +268,9 @@ def read_sample(
     for path in paths:
         try:
             for audio in cut_segments(read_blocks(path, representation.sample_rate), n, keep_remainder=True):
-                pitch, energy, level = analyse(audio, representation, method)
-                if pitch.any():
-                    return path.stem, pitch, energy, level
+                f0, energy, spectrum = analyse(audio, representation, method)
+                if f0.any():
+                    return path.stem, f0, energy, harmonics.mel_level(spectrum, representation)
         except InputError:
             continue
     return None

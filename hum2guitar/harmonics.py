@@ -160,6 +160,14 @@ def mel_pseudo_inverse(representation: HumRepresentation) -> np.ndarray:
     return np.linalg.pinv(mel_filters(representation), rcond=1e-5)
 
 
+def harmonic_share(spectrum: np.ndarray, f0: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
+    """Share of each frame's energy ``(n_frames,)`` that lies within two bins of a multiple of its pitch; 0 without."""
+    bins = np.arange(len(spectrum))[:, np.newaxis]
+    p = np.where(f0 > 0, f0, 1e9) / representation.bin_hz
+    near = (np.abs(bins - p * np.round(bins / p)) <= 2) & (bins > p / 2)
+    return (np.square(spectrum) * near).sum(axis=0) / np.maximum(frame_energy(spectrum), 1e-12)
+
+
 def halve_bins(level: np.ndarray) -> np.ndarray:
     """Half the bands, ``(n_mels // 2, n_frames)``, as the global generator needs them.
 

@@ -10,8 +10,6 @@ import data
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation, mel_pseudo_inverse
 
-MEL_INVERSES = ("peaks", "published")  # choices of --mel_inverse: `mel_to_audio`, `mel_to_audio_published`
-
 
 def mel_to_audio(
     power: np.ndarray,
@@ -52,35 +50,6 @@ def mel_to_audio(
         coefficients = accelerated * (wanted / (np.abs(accelerated) + tiny))
     audio = data.istft(coefficients, min(length, covered), r)
     return np.pad(audio, (0, length - len(audio)))
-
-
-def mel_to_audio_published(
-    power: np.ndarray,
-    length: int,
-    representation: HumRepresentation = harmonics.PUBLISHED,
-    n_iterations: int = 32,
-    seed: int = 0,
-) -> np.ndarray:
-    """Audio float32 ``(length,)`` of a mel power in the published way.
-
-    Non-negative least squares for the magnitude, then Griffin-Lim from random phase, both from librosa. Arguments as in
-    `mel_to_audio`; `seed` is that of the random phase.
-    """
-    import librosa
-
-    r = representation
-    spectrum = librosa.feature.inverse.mel_to_stft(
-        np.asarray(power, np.float32), sr=r.sample_rate, n_fft=r.n_fft, fmin=r.f_min, fmax=r.f_max, norm=None
-    )
-    audio = librosa.griffinlim(
-        spectrum / r.magnitude_scale,
-        n_iter=n_iterations,
-        hop_length=r.hop_length,
-        n_fft=r.n_fft,
-        length=length,
-        random_state=seed,
-    )
-    return audio.astype(np.float32)
 
 
 def peak_phase(

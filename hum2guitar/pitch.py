@@ -1,125 +1,120 @@
-"""Pitch tracking with pYIN, or with the cepstrum as published."""
+"""Pitch tracking with SwiftF0, or with the cepstrum as published; and what the pitches of a melody tell about it."""
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 
 import numpy as np
 
-import data
-from common.errors import InputError
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
-from hum2guitar.pyin import track_pyin
 
-F0_METHODS = ("pyin", "cepstrum")
-# Search ranges in Hz. Those of the cepstrum are the published ones (21.5 Hz is the lowest it can find). pYIN makes no
-# more octave errors in a wider range, so its ranges include high voices, and start below the lowest string of a guitar.
-HUM_F0 = {"pyin": (65.0, 1050.0), "cepstrum": (70.0, 550.0)}
-GUITAR_F0 = {"pyin": (65.0, 1300.0), "cepstrum": (20.0, 1300.0)}
-MIN_F0, MAX_F0 = 20.0, 5000.0  # limits of any search range, in Hz
+F0_METHODS = ("swiftf0", "cepstrum")
 SILENCE_DB = -60.0  # energy of a frame below which it is unvoiced (a full-scale sine has 1.8 dB)
+# SwiftF0 finds 47 to 2094 Hz. Starting above 60 Hz leaves out mains hum, and loses no voice and no string of a guitar.
+SWIFT_RANGE = (60.0, 2093.0)
+SWIFT_RATE, SWIFT_HOP = 16000, 256
+BEGIN_CONFIDENCE, STAY_CONFIDENCE = 0.5, 0.2  # of SwiftF0, from which a frame is voiced: at first, and after a voiced one
+STAY_OCTAVES = 1 / 12  # by which the pitch may change from one to the next of the less confident frames
+OCTAVE_ERROR, OCTAVE_ERROR_HZ = 0.1, 200.0  # see `_mend_octaves`
+# The published ranges of the cepstrum in Hz, for humming and for guitars; 21.5 Hz is the lowest it can find.
+CEPSTRUM_HUM, CEPSTRUM_GUITAR = (70.0, 550.0), (20.0, 1300.0)
+MAX_OCTAVES = 5  # that a melody is moved by
+MARGIN = 2**0.5  # half an octave: the range of a network is that of nine tenths of its training pitches, not of all
 
 
 def analyse(
     audio: np.ndarray,
     representation: HumRepresentation = harmonics.PUBLISHED,
-    method: str = "pyin",
-    f0_range: tuple[float, float] | None = None,
-    remove_outliers: bool = False,
+    method: str = F0_METHODS[0],
+    guitar: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pitch, energy and mel level of audio: ``(n_frames,)``, ``(n_frames,)``, ``(n_mels, n_frames)``, from one STFT.
-
-    Arguments and errors as in `track_f0`.
-    """
-    spectrum = harmonics.magnitude(audio, representation)
-    f0 = track_f0(audio, representation, method, f0_range, remove_outliers, spectrum)
-    return f0, harmonics.frame_energy(spectrum), harmonics.mel_level(spectrum, representation)
-
-
-def search_range(method: str, f0_min: float | None = None, f0_max: float | None = None) -> tuple[float, float]:
-    """The search range in Hz: as given, or that of the method for humming.
-
-    Raises:
-        InputError: an unknown method, or a range that is narrower than an octave, which pYIN needs, or out of reach.
-    """
-    if method not in F0_METHODS:
-        raise InputError(f"--f0: expected one of {', '.join(F0_METHODS)}, found {method!r}")
-    low, high = HUM_F0[method]
-    low, high = low if f0_min is None else f0_min, high if f0_max is None else f0_max
-    if not MIN_F0 <= low <= high / 2 <= MAX_F0 / 2:
-        raise InputError(
-            f"--f0_min, --f0_max: expected a range of an octave or more between {MIN_F0:g} and {MAX_F0:g} Hz, "
-            f"found {low:g} to {high:g} Hz"
-        )
-    return low, high
-
-
-def track_f0(
-    audio: np.ndarray,
-    representation: HumRepresentation = harmonics.PUBLISHED,
-    method: str = "pyin",
-    f0_range: tuple[float, float] | None = None,
-    remove_outliers: bool = False,
-    spectrum: np.ndarray | None = None,
-) -> np.ndarray:
-    """Pitch in Hz ``(n_frames,)``, 0 where unvoiced; frames quieter than `SILENCE_DB` are unvoiced.
+    """Pitch in Hz (0 where unvoiced), energy and magnitude of audio: ``(n_frames,)``, ``(n_frames,)`` and 2-D.
 
     Args:
-        method: "pyin" (Mauch & Dixon, 2014), or "cepstrum" as published by hum2guitar.
-        f0_range: lowest and highest pitch in Hz; by default that of humming, `HUM_F0`.
-        remove_outliers: of the cepstrum: make frames unvoiced that are more than 1.5 interquartile ranges away from the
-            median, as published for humming.
-        spectrum: `harmonics.magnitude` of the audio, if it is known already.
-
-    Raises:
-        InputError: as `search_range`.
+        audio: ``(n_samples,)``; frames quieter than `SILENCE_DB` are unvoiced.
+        representation: of the frames.
+        method: "swiftf0" (Nieradzik, "SwiftF0", 2025), or "cepstrum" as published by hum2guitar.
+        guitar: whether the cepstrum looks for a guitar rather than for humming.
     """
     r = representation
-    f0_min, f0_max = search_range(method, *(f0_range or (None, None)))
     audio = np.asarray(audio, np.float32)
-    spectrum = harmonics.magnitude(audio, r) if spectrum is None else spectrum
-    audible = harmonics.frame_energy(spectrum) > 10 ** (SILENCE_DB / 10)
+    spectrum = harmonics.magnitude(audio, r)
+    energy = harmonics.frame_energy(spectrum)
+    audible = energy > 10 ** (SILENCE_DB / 10)
     if not audible.any():
-        return np.zeros(len(audible), np.float32)
-    if method == "pyin":
-        # Three periods of the lowest pitch: longer frames blur slides and the ends of notes. Five bins for a semitone:
-        # errors up to 10 cents, but four times as fast as ten bins.
-        frame_length = 1 << math.ceil(math.log2(3 * r.sample_rate / f0_min))
-        f0 = track_pyin(audio, r.sample_rate, r.hop_length, f0_min, f0_max, frame_length, bins_per_semitone=5)
-        return _refine(np.where(audible, f0[: len(audible)], 0), spectrum, r)
-    return _cepstrum(spectrum, audible, r, f0_min, f0_max, remove_outliers)
+        return np.zeros(len(energy), np.float32), energy, spectrum
+    if method == "cepstrum":
+        return _cepstrum(spectrum, audible, r, guitar), energy, spectrum
+    f0 = np.where(audible, _swift_f0(audio, len(energy), r), 0)
+    return _mend_octaves(f0, spectrum, r), energy, spectrum
 
 
-def _refine(f0: np.ndarray, spectrum: np.ndarray, r: HumRepresentation) -> np.ndarray:
-    """`f0`, corrected by at most 20 cents, from the places of the first five harmonics in the spectrum.
+def _swift_f0(audio: np.ndarray, n_frames: int, r: HumRepresentation) -> np.ndarray:
+    """Pitch in Hz float32 ``(n_frames,)``, 0 where unvoiced.
 
-    The place of a harmonic is the vertex of the parabola through its three bins in decibels. Harmonics are weighted by
-    their magnitude and by their number, because the error of f0 is that of the place divided by this number.
+    A frame has the pitch of the two frames of SwiftF0 around it, interpolated, or that of the nearer one if the other is
+    unvoiced or of another note.
     """
-    voiced = np.flatnonzero(f0 > 0)
-    p = f0[voiced] / r.bin_hz
-    total, weights = np.zeros(len(voiced)), np.full(len(voiced), 1e-12)
-    for i in range(1, 6):
-        middle = np.clip(np.round(i * p).astype(int), 2, r.n_bins - 3)
-        middle += np.argmax([spectrum[middle + shift, voiced] for shift in (-1, 0, 1)], axis=0) - 1
-        left, peak, right = (np.log(spectrum[middle + shift, voiced] + 1e-12) for shift in (-1, 0, 1))
-        weight = np.where((peak > left) & (peak > right), i * np.exp(peak), 0)
-        total += weight * ((middle + data.peak_offset(left, peak, right)) / i / p - 1)
-        weights += weight
-    limit = 2 ** (20 / 1200) - 1
-    refined = np.zeros(len(f0), np.float32)
-    refined[voiced] = f0[voiced] * (1 + np.clip(total / weights, -limit, limit))
-    return refined
+    import soxr
+
+    audio = soxr.resample(audio, r.sample_rate, SWIFT_RATE)
+    n_needed = (math.ceil(n_frames * r.hop_length / r.sample_rate * SWIFT_RATE / SWIFT_HOP) + 2) * SWIFT_HOP
+    result = _detector().detect(np.pad(audio, (0, max(0, n_needed - len(audio)))), SWIFT_RATE, *SWIFT_RANGE)
+    octave, confidence = np.log2(np.maximum(result.pitch_hz, 1)), result.confidence
+    voiced = confidence >= BEGIN_CONFIDENCE
+    for i in range(1, len(voiced)):  # a pure tone, such as the end of a pluck, makes SwiftF0 less sure
+        stays = confidence[i] >= STAY_CONFIDENCE and abs(octave[i] - octave[i - 1]) < STAY_OCTAVES
+        voiced[i] |= voiced[i - 1] and stays
+    place = np.arange(n_frames) * (r.hop_length / r.sample_rate * SWIFT_RATE / SWIFT_HOP)
+    left = place.astype(int)
+    right, share = left + 1, place - left
+    joined = voiced[left] & voiced[right] & (np.abs(octave[left] - octave[right]) < STAY_OCTAVES)
+    share = np.where(joined, share, np.round(share))
+    pitch = 2 ** ((1 - share) * octave[left] + share * octave[right])
+    return np.where(voiced[np.round(place).astype(int)], pitch, 0).astype(np.float32)
 
 
-def _cepstrum(
-    spectrum: np.ndarray, audible: np.ndarray, r: HumRepresentation, f0_min: float, f0_max: float, remove_outliers: bool
-) -> np.ndarray:
+def _mend_octaves(f0: np.ndarray, spectrum: np.ndarray, r: HumRepresentation) -> np.ndarray:
+    """`f0` without leaps of an octave within a note: a high note on an open vowel has a far stronger second partial.
+
+    A frame is moved down by an octave if that brings it nearer to the frame before, and if the spectrum has partials at
+    1/2 and 3/2 of its pitch that are `OCTAVE_ERROR` as strong as the one at 1.
+    """
+    frames = np.arange(len(f0))
+
+    def peak(multiple: float) -> np.ndarray:
+        middle = np.clip(np.round(multiple * f0 / r.bin_hz).astype(int), 1, r.n_bins - 2)
+        return np.max([spectrum[middle + shift, frames] for shift in (-1, 0, 1)], axis=0)
+
+    is_wrong = (f0 > OCTAVE_ERROR_HZ) & (np.sqrt(peak(0.5) * peak(1.5)) > OCTAVE_ERROR * peak(1.0))
+    mended = np.array(f0, np.float32)
+    for t in np.flatnonzero(is_wrong[1:]) + 1:
+        if 0 < mended[t - 1] < mended[t] / np.sqrt(2):
+            mended[t] /= 2
+    return mended
+
+
+@functools.cache
+def _detector():
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from swift_f0 import SwiftF0
+
+    return SwiftF0(threads=1)
+
+
+def _cepstrum(spectrum: np.ndarray, audible: np.ndarray, r: HumRepresentation, guitar: bool) -> np.ndarray:
+    """As published: of the three highest peaks of the cepstrum the one whose STFT bin is loudest, in Hz.
+
+    For humming, frames more than 1.5 interquartile ranges away from the median are unvoiced.
+    """
     from scipy import fft, ndimage
 
+    f0_min, f0_max = CEPSTRUM_GUITAR if guitar else CEPSTRUM_HUM
     power = np.square(spectrum)
-    level = 10 * np.log10(np.maximum(power, power.max() * 1e-8))  # 80 dB, as published
+    level = 10 * np.log10(np.maximum(power, power.max() * 1e-8))  # 80 dB
     cepstrum = fft.irfft(level, axis=0)
     first, last = int(r.sample_rate / f0_max), min(math.ceil(r.sample_rate / f0_min), r.n_fft // 2 - 2)
     f0 = np.zeros(len(audible), np.float32)
@@ -130,22 +125,39 @@ def _cepstrum(
             highest = peaks[np.argsort(part[1:-1][peaks])[-3:]] + first
             candidates = np.round(r.n_fft / highest).astype(int)  # STFT bin of each quefrency
             f0[t] = candidates[np.argmax(spectrum[candidates, t])] * r.bin_hz
-    voiced = f0 > 0
-    if remove_outliers and voiced.any():
-        low, middle, high = np.percentile(f0[voiced], [25, 50, 75])
+    if not guitar and f0.any():
+        low, middle, high = np.percentile(f0[f0 > 0], [25, 50, 75])
         f0[np.abs(f0 - middle) > 1.5 * (high - low)] = 0
     return ndimage.median_filter(f0, 3, mode="constant")
 
 
-def octaves_into_range(f0: np.ndarray, low: float, high: float) -> int:
-    """Semitones, a multiple of 12, that move most frames of a melody into [low, high] Hz by the fewest octaves.
+def octaves_into_range(f0: np.ndarray, energy: np.ndarray, low: float, high: float) -> int:
+    """Octaves that move most of a melody's energy into [low, high] Hz: the fewest that do so; 0 if nothing is voiced.
 
-    0 if nothing is voiced.
+    Frames count by their energy, so that what is hardly heard does not move the melody. One octave more has to bring
+    more than 1 % of the energy into the range.
     """
-    voiced = f0[f0 > 0]
-    if not len(voiced):
+    weights = np.where(f0 > 0, energy, 0)
+    if not weights.any():
         return 0
-    octaves = range(-6, 7)
-    inside = [np.mean((voiced * 2.0**o >= low) & (voiced * 2.0**o <= high)) for o in octaves]
-    # One octave more has to bring more than 1 % of the frames into the range.
-    return 12 * min((o for o, share in zip(octaves, inside, strict=True) if share >= max(inside) - 0.01), key=abs)
+    octaves = range(-MAX_OCTAVES, MAX_OCTAVES + 1)
+    low, high = low / MARGIN, high * MARGIN
+    inside = [weights[(f0 * 2.0**o >= low) & (f0 * 2.0**o <= high)].sum() / weights.sum() for o in octaves]
+    return min((o for o, share in zip(octaves, inside, strict=True) if share >= max(inside) - 0.01), key=abs)
+
+
+def describe_melody(
+    f0: np.ndarray, energy: np.ndarray, pure: np.ndarray, octaves: int, low: float, high: float
+) -> list[str]:
+    """What to know about a melody before it is heard as a guitar, one line each.
+
+    Args:
+        f0, energy, pure: pitch after it was moved, energy, and `harmonics.harmonic_share` of each frame.
+        octaves: by which the melody was moved.
+        low, high: range of the guitar in Hz.
+    """
+    lines = []
+    if octaves:
+        count = f"{abs(octaves)} octave{'s' if abs(octaves) > 1 else ''}"
+        lines.append(f"moved {'up' if octaves > 0 else 'down'} by {count} into the range of the guitar")
+    return lines

@@ -1,9 +1,6 @@
-"""Find the notes of a melody, and give each the loudness of a plucked string."""
+"""Find the notes of a melody, give each the loudness of a plucked string, and make their attacks."""
 
 from __future__ import annotations
-
-import itertools
-from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -12,15 +9,22 @@ from hum2guitar.harmonics import HumRepresentation
 
 NEW_NOTE_SEMITONES = 0.7  # change of pitch from one frame to the next that begins a note
 NEW_NOTE_DB = 6.0  # rise within two frames that begins a note
-DECAY_DB_PER_SECOND = 10.0
 SWELL_FRAMES = 12  # in which a voice has reached the loudness of its note (0.28 s)
 ATTACK_FRAMES = 8  # of a pluck, which are loud however softly the voice begins (0.19 s)
-CONTEXT_FRAMES = 4  # before a frame that decide whether a note begins there
 SILENCE = 1e-12  # energy that counts as none
+# The fall of a plucked string, measured on the notes of the guitar trained on (FluidR3, program 24): fast at first and
+# slow from the knee on, faster for high notes. In dB per second at `DECAY_HZ`.
+FIRST_DECAY, LATE_DECAY, DECAY_HZ, DECAY_EXPONENT, KNEE_SECONDS = 20.0, 5.0, 261.6, 2 / 3, 0.8
+# A network's attack takes a mel frame. So each note begins `EARLY_FRAMES` too early in what the network sees,
+# and what is heard before the onset is cut off.
+EARLY_FRAMES = 1
+FADE_SECONDS = 0.01  # of a note that the next one ends
+RISE_SECONDS = 0.003  # of an attack
+RELEASE_DB_PER_SECOND, RELEASE_DB = 200.0, 80.0  # fall of a note that ends in a rest, and where it becomes silence
 
 
-def find_notes(f0: np.ndarray, decibels: np.ndarray) -> list[tuple[int, int]]:
-    """First frame and frame after the last of each note.
+def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
+    """First frame and frame after the last of each note, int ``(n_notes, 2)``.
 
     A note begins where voicing begins, where the pitch jumps, and where the energy rises suddenly. It ends where the
     next one begins or voicing ends.
@@ -33,14 +37,14 @@ def find_notes(f0: np.ndarray, decibels: np.ndarray) -> list[tuple[int, int]]:
     sudden[1:] &= ~sudden[:-1] & ~begins[:-1]  # a rise that lasts for several frames begins one note
     begins |= sudden
     ends = voiced[:-1] & (begins | ~voiced[1:])
-    return list(zip(np.flatnonzero(begins).tolist(), np.flatnonzero(ends).tolist(), strict=True))
+    return np.stack([np.flatnonzero(begins), np.flatnonzero(ends)], axis=1)
 
 
 def pluck(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation = harmonics.PUBLISHED) -> np.ndarray:
-    """The energy that a melody has if its notes are plucked: loudest at the onset, then falling in a straight line.
+    """The energy that a melody has if its notes are plucked: loudest at the onset, then falling as a string does.
 
-    A held note falls by `DECAY_DB_PER_SECOND` from the loudness that the voice reaches. A note that falls faster, such
-    as that of a guitar or at the end of a breath, keeps its own loudness after the attack.
+    A held note falls from the loudness that the voice reaches. A note that falls faster, such as that of a guitar or at
+    the end of a breath, keeps its own loudness after the attack.
 
     Args:
         f0: in Hz ``(n_frames,)``, 0 where unvoiced.
@@ -50,36 +54,50 @@ def pluck(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation 
     Returns:
         float32 ``(n_frames,)``; unvoiced frames keep their energy.
     """
-    decibels = _decibels(energy)
-    seconds = np.arange(len(decibels)) * representation.hop_length / representation.sample_rate
+    decibels = to_decibels(energy)
     for start, stop in find_notes(f0, decibels):
         note = decibels[start:stop]
-        falling = note[:SWELL_FRAMES].max() - DECAY_DB_PER_SECOND * seconds[: stop - start]
+        falling = note[:SWELL_FRAMES].max() - string_fall(np.median(f0[start:stop]), len(note), representation)
         note[ATTACK_FRAMES:] = np.minimum(note, falling)[ATTACK_FRAMES:]
         note[:ATTACK_FRAMES] = falling[:ATTACK_FRAMES]
     return (10 ** (decibels / 10)).astype(np.float32)
 
 
-def pluck_pieces(
-    pieces: Iterable[np.ndarray], representation: HumRepresentation = harmonics.PUBLISHED
-) -> Iterator[np.ndarray]:
-    """`pluck` for a melody in pieces of F0 and energy ``(2, n)``, with the same result as for the whole.
+def string_fall(f0: float, n_frames: int, representation: HumRepresentation) -> np.ndarray:
+    """By how many dB a plucked string of `f0` Hz has fallen in each frame from its onset on, ``(n_frames,)``."""
+    seconds = np.arange(n_frames) * representation.hop_length / representation.sample_rate
+    fall = FIRST_DECAY * np.minimum(seconds, KNEE_SECONDS) + LATE_DECAY * np.maximum(seconds - KNEE_SECONDS, 0)
+    return fall * (f0 / DECAY_HZ) ** DECAY_EXPONENT
 
-    A note that reaches the end of a piece waits for the rest of it.
+
+def begin_early(notes: np.ndarray, *rows: np.ndarray) -> list[np.ndarray]:
+    """`rows` ``(n_frames,)`` with the first value of each note also in the `EARLY_FRAMES` frames before it."""
+    rows = [np.array(row) for row in rows]
+    for start, _ in notes:
+        for row in rows:
+            row[max(0, start - EARLY_FRAMES) : start] = row[start]
+    return rows
+
+
+def gate(notes: np.ndarray, first: int, n_samples: int, representation: HumRepresentation) -> np.ndarray:
+    """Gain float32 ``(n_samples,)`` that makes the attacks and the rests of audio from sample `first` on.
+
+    It rises steeply at each onset. Before the next onset it is 0 where the network has begun with the next note. In a
+    rest it falls until it is 0.
     """
-    waiting, n_given = np.zeros((2, 0), np.float32), 0  # the first `n_given` frames of `waiting` were given before
-    for piece in itertools.chain(pieces, [None]):
-        if piece is not None:
-            waiting = np.concatenate([waiting, piece], axis=1)
-        n = waiting.shape[1]
-        notes = find_notes(waiting[0], _decibels(waiting[1]))
-        is_open = piece is not None and notes and notes[-1][1] == n
-        n_whole = max(n_given, notes[-1][0]) if is_open else n
-        plucked = pluck(waiting[0, :n_whole], waiting[1, :n_whole], representation)
-        yield np.stack([waiting[0, n_given:n_whole], plucked[n_given:]])
-        n_given = min(n_whole, CONTEXT_FRAMES)
-        waiting = waiting[:, n_whole - n_given :]
+    r = representation
+    if not len(notes):
+        return np.zeros(n_samples, np.float32)
+    seconds = np.arange(first, first + n_samples) / r.sample_rate
+    onsets, ends = (notes * (r.hop_length / r.sample_rate)).T
+    note = np.searchsorted(onsets, seconds, side="right") - 1  # that has begun last; -1 before the first one
+    cuts = np.append(onsets[1:], np.inf) - EARLY_FRAMES * r.hop_length / r.sample_rate
+    rise = np.clip((seconds - onsets[note]) / RISE_SECONDS, 0, 1)
+    fade = np.clip((cuts[note] - seconds) / FADE_SECONDS, 0, 1)
+    fall = RELEASE_DB_PER_SECOND * np.maximum(seconds - ends[note], 0)
+    release = np.where(fall < RELEASE_DB, 10 ** (-fall / 20), 0)
+    return np.where(note >= 0, np.minimum(rise, fade) * release, 0).astype(np.float32)
 
 
-def _decibels(energy: np.ndarray) -> np.ndarray:
+def to_decibels(energy: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.maximum(energy, SILENCE))

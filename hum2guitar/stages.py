@@ -299,7 +299,7 @@ def _humming_example(
     if found is None:
         raise InputError(f"--humming_dir: expected a recording with a pitch, found none in {hums[0].parent}")
     name, f0, energy, level = found
-    f0 = f0 * 2 ** (octaves_into_range(f0, representation.f0_low, representation.f0_high) / 12)
+    f0 = f0 * 2.0 ** octaves_into_range(f0, energy, representation.f0_low, representation.f0_high)
     energy = pluck(f0, energy, representation) if plucked else energy
     return {"humming": Example(f"humming: {name}", harmonics.harmonics_level(f0, energy, representation), level)}
 

@@ -16,7 +16,7 @@ from conversion.converter import load_converter
 from conversion.files import convert_audio
 from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED
-from hum2guitar.pitch import GUITAR_F0, track_f0
+from hum2guitar.pitch import analyse
 from hum2guitar.singing import sing_again
 from models.results import RATE, RESULTS, ROOT, read_excerpt, write_epochs, write_mp3, write_picture
 from sound.blocks import resample
@@ -63,8 +63,8 @@ def convert(recording: np.ndarray) -> np.ndarray:
 
 def pitch_share(voice: pathlib.Path, guitar: np.ndarray) -> float:
     """Share of the voice's voiced frames in which the guitar has its pitch, within 50 cents, in whatever octave."""
-    sung = track_f0(read_audio(voice, PUBLISHED.sample_rate))
-    played = track_f0(resample(guitar, RATE, PUBLISHED.sample_rate), f0_range=GUITAR_F0["pyin"])
+    sung = analyse(read_audio(voice, PUBLISHED.sample_rate))[0]
+    played = analyse(resample(guitar, RATE, PUBLISHED.sample_rate))[0]
     n = min(len(sung), len(played))
     voiced = sung[:n] > 0
     sung, played = sung[:n][voiced], played[:n][voiced]

@@ -232,7 +232,7 @@ def test_every_import_from_outside_is_a_requirement():
     modules = find_modules(ROOT)
     imported = {name.split(".")[0] for path in modules.values() for name in imported_names(path)}
     outside = imported - {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names)
-    names = {"PIL": "pillow"}
+    names = {"PIL": "pillow", "swift_f0": "swift-f0"}
     assert {names.get(name, name).lower() for name in outside} - {"packaging"} <= required  # comes with onnxruntime
 
 

@@ -9,7 +9,7 @@ import timbre_transfer
 from common import weights
 from conversion import models
 from hum2guitar.harmonics import PUBLISHED
-from hum2guitar.pitch import GUITAR_F0, track_f0
+from hum2guitar.pitch import analyse
 from hum2guitar.singing import synthesize_voice
 from sound.files import read_audio
 
@@ -55,7 +55,7 @@ def test_a_held_hum_becomes_plucked_notes_at_the_same_pitch():
     notes = np.array([196.0, 220.0, 262.0, 330.0, 294.0])
     hum = synthesize_voice(np.repeat(notes, RATE), breath=0.05)
     guitar = timbre_transfer.load_model("hum2guitar").convert(hum, RATE)
-    f0 = track_f0(guitar, f0_range=GUITAR_F0["pyin"])
+    f0 = analyse(guitar)[0]
     frames = RATE / PUBLISHED.hop_length
 
     def rms(second):

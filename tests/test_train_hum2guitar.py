@@ -14,7 +14,7 @@ from common import cli, weights
 from hum2guitar import dataset, harmonics, networks, stages
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio
-from hum2guitar.pitch import track_f0
+from hum2guitar.pitch import analyse
 from hum2guitar.singing import synthesize_voice
 from sound.files import read_audio, write_audio
 
@@ -206,10 +206,10 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
         write_audio(folder / f"take_{copy}.wav", audio, RATE)
     small = dataclasses.replace(harmonics.PUBLISHED, n_frames=64)
     stages = ["--n_global_epochs", 6, "--n_fixed_global_epochs", 0, "--n_joint_epochs", 0, "--validation_split", 0]
-    learning = ["--base_filters", 4, "--lr", 2e-3, "--f0", "pyin", "--precision", "auto"]
+    learning = ["--base_filters", 4, "--lr", 2e-3, "--f0", "swiftf0", "--precision", "auto"]
     assert train(tmp_path, *stages, *learning, representation=small, n_discriminators=3) == 0
     generator = networks.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
-    features = dataset.prepare(folder, tmp_path / "features", "pyin", 1, small)
+    features = dataset.prepare(folder, tmp_path / "features", "swiftf0", 1, small)
     batches = dataset.HumBatches(features, features.segments[:n], n, 0, halve=True, shuffle=False)
     inputs, target = batches.load(0)
     output = np.asarray(generator(inputs))
@@ -217,7 +217,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     right = voiced = 0
     for predicted, true in zip(output[..., 0], target[..., 0], strict=True):
         heard, expected = (
-            track_f0(mel_to_audio(harmonics.mel_power(harmonics.double_bins(level)), small.segment_samples - 1))
+            analyse(mel_to_audio(harmonics.mel_power(harmonics.double_bins(level)), small.segment_samples - 1))[0]
             for level in (predicted, true)
         )
         both = (heard > 0) & (expected > 0)

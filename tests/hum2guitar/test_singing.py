@@ -5,7 +5,7 @@ import pytest
 from made_sounds import plucks
 
 from hum2guitar.harmonics import PUBLISHED
-from hum2guitar.pitch import track_f0
+from hum2guitar.pitch import analyse
 from hum2guitar.singing import sing_again, synthesize_voice
 
 RATE = PUBLISHED.sample_rate
@@ -30,7 +30,7 @@ def test_a_plucked_melody_sung_again_has_its_notes_and_holds_them(closed):
     voice = sing_again(melody, np.random.default_rng(0), closed)
     assert voice.shape == melody.shape
     assert np.abs(voice).max() == pytest.approx(0.5)
-    f0 = track_f0(voice)
+    f0 = analyse(voice)[0]
     frames = RATE / PUBLISHED.hop_length
     for i, note in enumerate(notes):
         late = slice(round((i + 0.3) * frames), round((i + 0.8) * frames))
