@@ -16,7 +16,10 @@ SILENCE_DB = -60.0  # energy of a frame below which it is unvoiced (a full-scale
 # SwiftF0 finds 47 to 2094 Hz. Starting above 60 Hz leaves out mains hum, and loses no voice and no string of a guitar.
 SWIFT_RANGE = (60.0, 2093.0)
 SWIFT_RATE, SWIFT_HOP = 16000, 256
-BEGIN_CONFIDENCE, STAY_CONFIDENCE = 0.5, 0.2  # of SwiftF0, from which a frame is voiced: at first, and after a voiced one
+BEGIN_CONFIDENCE, STAY_CONFIDENCE = (
+    0.5,
+    0.2,
+)  # of SwiftF0, where a note begins, and after that
 STAY_OCTAVES = 1 / 12  # by which the pitch may change from one to the next of the less confident frames
 OCTAVE_ERROR, OCTAVE_ERROR_HZ = 0.1, 200.0  # see `_mend_octaves`
 # The published ranges of the cepstrum in Hz, for humming and for guitars; 21.5 Hz is the lowest it can find.
@@ -55,8 +58,8 @@ def analyse(
 def _swift_f0(audio: np.ndarray, n_frames: int, r: HumRepresentation) -> np.ndarray:
     """Pitch in Hz float32 ``(n_frames,)``, 0 where unvoiced.
 
-    A frame has the pitch of the two frames of SwiftF0 around it, interpolated, or that of the nearer one if the other is
-    unvoiced or of another note.
+    A frame has the pitch of the two frames of SwiftF0 around it, interpolated, or that of the nearer one if the other
+    is unvoiced or of another note.
     """
     import soxr
 

@@ -40,7 +40,7 @@ def test_a_plucked_melody_sung_again_has_its_notes_and_holds_them(closed):
             return np.sqrt(np.mean(audio[int((i + second) * RATE) :][: RATE // 10] ** 2))
 
         assert rms(melody, 0.8) < 0.3 * rms(melody, 0.1)  # plucked
-        assert rms(voice, 0.8) > 0.8 * rms(voice, 0.1)  # held
+        assert rms(voice, 0.6) > 0.8 * rms(voice, 0.1)  # held
 
 
 def test_silence_stays_silent():
