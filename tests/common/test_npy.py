@@ -8,9 +8,14 @@ import pytest
 from common import npy
 
 
+def header(shape=b"(2, 3)", descr=b"'<f4'", order=b"False", extra=b""):
+    text = b"{'descr': " + descr + b", 'fortran_order': " + order + b", 'shape': " + shape + b", }" + extra + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
 @pytest.mark.parametrize("read", [npy.read_array, npy.map_array])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(256, 256, 1), (3, 515, 216), (2, 3), (0, 5, 7), (1, 2, 3, 4)])
+@pytest.mark.parametrize("shape", [(256, 256, 1), (2, 3), (0, 5, 7), (1, 2, 3, 4)])
 def test_arrays_are_those_of_numpy(tmp_path, read, dtype, shape):
     array = np.random.default_rng(0).normal(size=shape).astype(dtype)
     np.save(tmp_path / "a.npy", array)
@@ -19,23 +24,13 @@ def test_arrays_are_those_of_numpy(tmp_path, read, dtype, shape):
     np.testing.assert_array_equal(found, np.load(tmp_path / "a.npy"))
 
 
-def test_an_older_version_of_numpy_padded_the_header_to_another_length(tmp_path):
-    """The length of the header is in the file; before NumPy 1.14 it was a multiple of 16, not of 64."""
+def test_the_header_may_have_another_length(tmp_path):
+    """Before NumPy 1.14 it was padded to a multiple of 16, not of 64."""
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
-    header += b" " * (15 - (10 + len(header)) % 16) + b"\n"
-    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + array.tobytes()
-    (tmp_path / "old.npy").write_bytes(content)
-    np.testing.assert_array_equal(np.load(tmp_path / "old.npy"), array)
+    (tmp_path / "old.npy").write_bytes(header() + array.tobytes())
     np.testing.assert_array_equal(npy.read_array(tmp_path / "old.npy"), array)
 
 
-def header(shape=b"(2, 3)", descr=b"'<f4'", order=b"False", extra=b""):
-    text = b"{'descr': " + descr + b", 'fortran_order': " + order + b", 'shape': " + shape + b", }" + extra + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-
-
-@pytest.mark.parametrize("read", [npy.read_array, npy.map_array])
 @pytest.mark.parametrize("content", [
     b"", b"\x93NUMPY", b"nothing of the kind", header()[:-1],
     header() + bytes(23), header() + bytes(25),  # 24 bytes of samples are expected
@@ -44,32 +39,21 @@ def header(shape=b"(2, 3)", descr=b"'<f4'", order=b"False", extra=b""):
     header(descr=b"'<i4'") + bytes(24), header(order=b"True") + bytes(24), header(extra=b"()") + bytes(24),
     header(descr=b"__import__('os').abort()") + bytes(24),
 ])  # fmt: skip
-def test_anything_else_is_refused(tmp_path, read, content):
+def test_anything_else_is_refused(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
-    with pytest.raises(ValueError, match="expected"):
-        read(tmp_path / "a.npy")
-
-
-def test_pickled_objects_are_not_loaded(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([[{}]], object))
-    with pytest.raises(ValueError, match="expected"):
-        npy.read_array(tmp_path / "a.npy")
+    for read in (npy.read_array, npy.map_array):
+        with pytest.raises(ValueError, match="expected"):
+            read(tmp_path / "a.npy")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
-@pytest.mark.parametrize("read", [npy.read_array, npy.map_array])
-def test_pipes_and_devices_are_refused(tmp_path, read):
+def test_pipes_devices_and_gaps_are_refused(tmp_path):
+    """A file may have a gap of any length that takes no space on the disk."""
     os.mkfifo(tmp_path / "a.npy")
     (tmp_path / "b.npy").symlink_to("/dev/zero")
-    for name in ("a.npy", "b.npy"):
-        with pytest.raises(ValueError, match="expected"):
-            read(tmp_path / name)
-
-
-def test_an_array_without_samples_on_the_disk_is_refused(tmp_path):
-    """A file may have a gap of any length that takes no space on the disk."""
     start = header(shape=b"(1000000, 1000)")
-    (tmp_path / "a.npy").write_bytes(start)
-    os.truncate(tmp_path / "a.npy", len(start) + 4 * 10**9)
-    with pytest.raises(ValueError, match="expected up to"):
-        npy.read_array(tmp_path / "a.npy")
+    (tmp_path / "c.npy").write_bytes(start)
+    os.truncate(tmp_path / "c.npy", len(start) + 4 * 10**9)
+    for name in ("a.npy", "b.npy", "c.npy"):
+        with pytest.raises(ValueError, match="expected"):
+            npy.read_array(tmp_path / name)
