@@ -1,7 +1,7 @@
 """Time every part of the project on this machine, each beside the plain way to do it.
 
-Makes its own data. Each measurement runs in a process of its own, so that its peak memory is its own. The machine's
-matrix-product rate is measured in the same run. Prints a table and writes JSON.
+Makes its own data. Each measurement runs in a process of its own. The machine's matrix-product rate is measured in the
+same run. Prints a table and writes JSON.
 
 The plain ways, at the end of this file, are what one would write first: one process, whole files in memory, Keras' own
 layers and optimizer. They give the same results (tests/test_benchmark.py). Each imports what it needs when it is
@@ -13,7 +13,6 @@ from __future__ import annotations
 import common.environment
 
 import argparse
-import csv
 import functools
 import importlib.metadata
 import json
@@ -36,7 +35,6 @@ FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
 RESULT = "result: "  # starts the line with which a child process returns its result
 SHOWN = ("base_filters", "batch_size", "jobs", "precision", "plain")  # parameters that the table shows
-EPOCH_STEPS = 1000  # steps of the epoch whose overhead is extrapolated
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     writable_folder(pathlib.Path(arguments.output).parent, "--output")
     results, rates = [], {}
-    print(f"{'part':<66}{'value':>8} {'unit':<9}{'peak MB':>8}  beside")
-    for part in arguments.only or (QUICK if arguments.quick else PARTS):
+    print(f"{'part':<66}{'value':>8} {'unit':<9}  beside")
+    for part in arguments.only or PARTS:
         for group in list_tasks(part, arguments.gpu, arguments.quick):
             plain = []
             for task in group:
@@ -94,17 +92,14 @@ def list_tasks(part: str, gpu: int, quick: bool) -> list[list[dict]]:
         return [[{**size, **way} for way in ways] for size in sized]
     if part == "conversion":
         return [[{"base_filters": n, "plain": "slice by slice"}, {"base_filters": n}] for n in sizes]
-    if part == "epoch":
-        return [[{"base_filters": n}] for n in sizes]
     if part == "pipeline":
         return [[{}]]
     return [[{"plain": "one process"}, *([] if quick else [{"jobs": 1}]), {"jobs": 2}]]
 
 
 def measure(part: str, task: dict, gpu: int, quick: bool) -> dict:
-    """The result of one measurement, made in this process: value, unit and peak memory in MB."""
-    result = PARTS[part](gpu=gpu, quick=quick, **task)
-    return {"peak_mb": peak_mb(), **result}
+    """The result of one measurement, made in this process: value and unit."""
+    return PARTS[part](gpu=gpu, quick=quick, **task)
 
 
 def measure_in_child(part: str, task: dict, gpu: int, quick: bool) -> dict:
@@ -138,7 +133,7 @@ def print_row(result: dict, plain: Sequence[dict], rates: dict[str, float]) -> N
     if result["part"] == "step" and result["base_filters"] == 64 and rate:
         share = result["value"] * FLOP_PER_SLICE / (rate * 1e9)
         notes.append(f"{100 * share:.0f} % of the matrix-product rate")
-    columns = f"{name:<66}{result['value']:>8.2f} {result['unit']:<9}{result['peak_mb']:>8.0f}"
+    columns = f"{name:<66}{result['value']:>8.2f} {result['unit']:<9}"
     print(f"{columns}  {', '.join(notes)}", flush=True)
 
 
@@ -205,28 +200,6 @@ def measure_pipeline(gpu: int, quick: bool) -> dict:
     return {"value": 4 * 256 / seconds, "unit": "slices/s"}
 
 
-def measure_epoch(gpu: int, quick: bool, base_filters: int, n_trained: int = 20, n_held_out: int = 111) -> dict:
-    """What an epoch of train.py takes beside 1000 steps of one slice, in percent of these steps.
-
-    That is validation of `n_held_out` slices (by default those of a split of 0.1), samples, weights and state. Steps
-    are timed on `n_trained` slices.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        write_features(folder, n_trained + n_held_out, n_pieces=n_trained + n_held_out)
-        flags = ["--dataset_path", folder, "--origin", "a", "--target", "b", "--models_path", f"{folder}/models"]
-        flags += ["--base_filters", str(base_filters), "--batch_size", "1", "--epochs", "3", "--gpu", str(gpu)]
-        split = n_held_out / (n_trained + n_held_out)
-        peak = run_command("train.py", *flags, "--precision", "float32", "--validation_split", str(split))
-        model = pathlib.Path(folder, "models", "a_2_b")
-        with (model / "history.csv").open(encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        ends = [(model / "samples" / f"{number:03d}" / "spectrogram.png").stat().st_mtime for number in (2, 3)]
-    step_seconds = float(rows[2]["seconds"])  # of the third epoch, in which nothing is compiled any more
-    n_steps = int(rows[2]["step"]) - int(rows[1]["step"])
-    overhead = ends[1] - ends[0] - step_seconds
-    return {"value": 100 * overhead / (EPOCH_STEPS * step_seconds / n_steps), "unit": "%", "peak_mb": peak}
-
-
 def measure_compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = "", minutes: float = 10) -> dict:
     """The whole command on `minutes` of audio in six files, in seconds of audio a second."""
     with tempfile.TemporaryDirectory() as name:
@@ -240,34 +213,6 @@ def measure_compute_features(gpu: int, quick: bool, jobs: int = 1, plain: str = 
         else:
             flags = ["--audios_path", f"{folder}/audios", "--features_path", f"{folder}/features", "--jobs", str(jobs)]
             work = functools.partial(run_command, "compute_features.py", *flags)
-        return measure_speed(work, minutes)
-
-
-def measure_synthesize_audios(gpu: int, quick: bool, jobs: int = 1, plain: str = "") -> dict:
-    """The whole command on 60 minutes of music, 250 notes a minute, with the SoundFont's notes made beforehand."""
-    import pretty_midi
-
-    minutes, instrument = 60, "keyboard_acoustic"
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        rng = np.random.default_rng(SEED)
-        (folder / "midi").mkdir()
-        for i in range(12):
-            part = pretty_midi.Instrument(0)
-            for start in np.sort(rng.uniform(0, minutes * 5, round(250 * minutes / 12))):
-                pitch, velocity, length = int(rng.integers(36, 96)), int(rng.integers(30, 120)), rng.uniform(0.1, 1)
-                part.notes.append(pretty_midi.Note(velocity, pitch, start, start + length))
-            music = pretty_midi.PrettyMIDI()
-            music.instruments.append(part)
-            music.write(f"{folder}/midi/piece{i}.mid")
-        flags = ["--instruments", instrument, "--notes_path", f"{folder}/notes", "--jobs", str(jobs)]
-        flags += ["--midi_path", f"{folder}/midi"]
-        run_command("synthesize_audios.py", *flags, "--audios_path", f"{folder}/first")
-        if plain:
-            places = folder / "midi", folder / "notes", instrument, folder / "second"
-            work = functools.partial(synthesize_audios_plainly, *places)
-        else:
-            work = functools.partial(run_command, "synthesize_audios.py", *flags, "--audios_path", f"{folder}/second")
         return measure_speed(work, minutes)
 
 
@@ -291,12 +236,9 @@ PARTS = {
     "machine": measure_machine,
     "step": measure_step,
     "pipeline": measure_pipeline,
-    "epoch": measure_epoch,
     "compute_features": measure_compute_features,
-    "synthesize_audios": measure_synthesize_audios,
     "conversion": measure_conversion,
 }
-QUICK = [part for part in PARTS if part != "epoch"]
 
 
 # --- what the parts share ---------------------------------------------------------------------------------------------
@@ -313,22 +255,21 @@ def median_seconds(work: Callable[[], object], n_times: int) -> float:
     return float(np.median(seconds))
 
 
-def measure_speed(work: Callable[[], float | None], minutes: float) -> dict:
-    """How many seconds of audio `work` handles in a second, and the peak memory in MB if `work` returns it."""
+def measure_speed(work: Callable[[], object], minutes: float) -> dict:
+    """How many seconds of audio `work` handles in a second."""
     start = time.perf_counter()
-    peak = work()
-    result = {"value": 60 * minutes / (time.perf_counter() - start), "unit": "s/s"}
-    return result if peak is None else {**result, "peak_mb": peak}
+    work()
+    return {"value": 60 * minutes / (time.perf_counter() - start), "unit": "s/s"}
 
 
-def write_features(folder: str, n_slices: int, n_pieces: int = 1) -> None:
-    """Write random slices of the instruments a and b, spread over pieces."""
+def write_features(folder: str, n_slices: int) -> None:
+    """Write random slices of the instruments a and b."""
     rng = np.random.default_rng(SEED)
     for instrument in ("a", "b"):
         pathlib.Path(folder, instrument).mkdir()
         for i in range(n_slices):
             level = rng.random((256, 256, 1)).astype(np.float16)
-            np.save(pathlib.Path(folder, instrument, f"piece{i % n_pieces}_{i // n_pieces:03d}.npy"), level)
+            np.save(pathlib.Path(folder, instrument, f"piece_{i:03d}.npy"), level)
 
 
 def write_weights(path: str, base_filters: int) -> None:
@@ -338,34 +279,10 @@ def write_weights(path: str, base_filters: int) -> None:
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, cwd=pathlib.Path(__file__).parent)
 
 
-def run_command(name: str, *flags: str) -> float:
-    """Run a script of this folder as a process; its peak memory in MB."""
+def run_command(name: str, *flags: str) -> None:
+    """Run a script of this folder as a process."""
     command = [sys.executable, str(pathlib.Path(__file__).with_name(name)), *flags]
-    done = subprocess.run([sys.executable, "-c", PEAK_OF_COMMAND, *command], check=True, stdout=subprocess.PIPE)
-    return float(done.stdout) / MAXRSS_PER_MB
-
-
-# Peak memory is inherited on fork, so the command is started by a small process.
-PEAK_OF_COMMAND = """
-import subprocess, sys
-status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
-try:
-    import resource
-    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-except ImportError:  # Windows
-    print("nan")
-sys.exit(status)
-"""
-MAXRSS_PER_MB = 1e6 if sys.platform == "darwin" else 1e3  # ru_maxrss is in bytes on macOS, in KB on Linux
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process in MB; NaN on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def describe_machine() -> dict:
@@ -425,35 +342,6 @@ def compute_features_plainly(audios: pathlib.Path, features: pathlib.Path) -> No
         for number in range(level.shape[1] // 256):
             part = level[:, 256 * number : 256 * (number + 1), np.newaxis]
             np.save(folder / f"{path.stem}_{number:03d}.npy", part.astype(np.float64))
-
-
-def synthesize_audios_plainly(midis: pathlib.Path, notes: pathlib.Path, instrument: str, audios: pathlib.Path) -> None:
-    """All pieces on one instrument, one after another; `notes` holds a 44.1 kHz file for every pitch and velocity."""
-    import librosa
-    import pretty_midi
-    import soundfile
-
-    audios.mkdir(parents=True, exist_ok=True)
-    rate = 44100
-    release_samples = 3000 / 16000 * rate
-    velocities = np.array([25, 50, 75, 100, 127])
-    cache: dict[str, np.ndarray] = {}
-    for path in sorted(midis.glob("*.mid")):
-        midi = pretty_midi.PrettyMIDI(str(path))
-        mix = np.zeros(round(midi.get_end_time() * rate))
-        for note in (note for part in midi.instruments for note in part.notes):
-            velocity = velocities[np.abs(velocities - note.velocity).argmin()]
-            name = f"{instrument}_000-{note.pitch:03d}-{velocity:03d}.wav"
-            if name not in cache:
-                cache[name], _ = librosa.load(notes / name, sr=rate)
-            sound = cache[name][: round(4 * (note.end - note.start) * rate)].copy()
-            n_release = len(sound) // 10
-            if n_release:
-                sound[-n_release:] *= np.exp(-np.arange(n_release) / release_samples)
-            start = round(note.start * rate)
-            sound = sound[: len(mix) - start]
-            mix[start : start + len(sound)] += sound
-        soundfile.write(audios / f"{path.stem}.wav", mix * 32000 / 32768 / np.abs(mix).max(), rate)
 
 
 def convert_plainly(source: str, weights_path: str, destination: str, gpu: int = -1) -> None:

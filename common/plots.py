@@ -222,6 +222,8 @@ def _draw_curves(x: Sequence[float], curves: Mapping, x_label: str, title: str |
         from matplotlib.ticker import MaxNLocator
 
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        if len(x) == 1:
+            axes[-1].set_xlim(x[0] - 1, x[0] + 1)
     return figure, axes
 
 
@@ -239,7 +241,7 @@ def _mark_copying_and_best(axis, epochs: Sequence[float], rows: Sequence[Mapping
         value = copying[np.isfinite(copying)][-1]
         axis.axhline(value, color="0.35", linestyle="--", linewidth=1.2, label=f"copying the input: {value:.3f}")
     validation = _finite([row.get("val_mae") for row in rows])
-    if np.isfinite(validation).any():
+    if np.isfinite(validation).sum() > 1:  # the star of a single epoch would hide its point
         best = int(np.nanargmin(validation))
         label = f"best epoch {epochs[best]:g}: {validation[best]:.3f}"
         axis.plot(

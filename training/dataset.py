@@ -153,25 +153,20 @@ def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[
 
 def _advice_on_recordings(dataset_path: pathlib.Path, folder: pathlib.Path) -> str:
     """What to say if `folder`, of a data set, holds recordings in place of features; empty if it does not."""
-    is_recording = (path.suffix.lower() in AUDIO_EXTENSIONS for path in folder.iterdir())
-    if not any(is_recording):
+    if not any(path.suffix.lower() in AUDIO_EXTENSIONS for path in folder.iterdir()):
         return ""
     audios = dataset_path if folder != dataset_path else dataset_path.resolve().parent
-    return (
-        f"recordings: run compute_features.py --audios_path {audios} --features_path features, then train with "
-        "--dataset_path features"
-    )
+    return f"recordings: compute_features.py --audios_path {audios} --features_path features makes features of them"
 
 
 def _unpaired(
     names_of: dict[str, set[str]], origins: Sequence[str], targets: Sequence[str], paired: dict
 ) -> dict[str, tuple[int, str]]:
     """For each folder, how many of its slices are in no pair, and the first of them; only where there are any."""
-    used: dict[str, set[str]] = {name: set() for name in names_of}
+    rest = dict(names_of)
     for (t, o), names in paired.items():
-        used[targets[t]] |= names
-        used[origins[o]] |= names
-    rest = {folder: names - used[folder] for folder, names in names_of.items()}
+        for folder in (targets[t], origins[o]):
+            rest[folder] = rest[folder] - names
     return {folder: (len(names), min(names)) for folder, names in rest.items() if names}
 
 
@@ -188,8 +183,7 @@ def _slice_names(folder: pathlib.Path) -> set[str]:
 
 def _of_finished_pieces(names: set[str]) -> set[str]:
     """Those of the names whose piece has a slice 0."""
-    finished = {name.removesuffix("_000.npy") for name in names if name.endswith("_000.npy")}
-    return {name for name in names if name.rpartition("_")[0] in finished}
+    return {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" in names}
 
 
 def _representation(folder: pathlib.Path) -> Representation:

@@ -183,7 +183,7 @@ def prepare(
     target = dataset.ANY if style else dataset.instrument_of(targets[0])
     folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
     is_new = arguments.fresh or not checkpoints.states(folder)
-    if is_new and not arguments.fresh:
+    if arguments.findlr or (is_new and not arguments.fresh):
         refuse_exported(folder)
 
     # Settings: learning rates, and the weights to start from.
@@ -287,23 +287,19 @@ def find_data(
     held_out = Batches(pairs, validation_rows, *shared, shuffle=False) if len(validation_rows) else None
     if arguments.patience and held_out is None:
         raise InputError("--patience needs slices that are held out: --validation_split")
-    _print_left_out(pairs, with_itself=not style)
+    _print_left_out(pairs)
     print(f"{cli.count(len(training_rows), 'slice')} to train on; {split}")
     if arguments.validation_split > 0.5:
         print("--validation_split is the share held out; the published scripts' 0.9, the share trained on, is 0.1 here")
     return batches, held_out
 
 
-def _print_left_out(pairs: dataset.Pairs, with_itself: bool) -> None:
-    """Say which slices and pairs of a data set are not trained on, and which instruments are on both sides."""
-    for instrument, (count, first) in pairs.unfinished.items():
-        slices = cli.count(count, "slice")
-        print(f"Left out: {slices} of {instrument}, pieces unfinished by compute_features.py, such as {first}")
-    for instrument, (count, first) in pairs.unpaired.items():
-        print(f"Left out: {cli.count(count, 'slice')} of {instrument} without a counterpart, such as {first}")
-    origins, targets = (set(map(dataset.instrument_of, folders)) for folders in (pairs.origins, pairs.targets))
-    for instrument in sorted(origins & targets) if with_itself else ():
-        print(f"{instrument} is an origin and a target: the network also learns to return it unchanged")
+def _print_left_out(pairs: dataset.Pairs) -> None:
+    """Say which slices of a data set are not trained on."""
+    reasons = {"without a counterpart": pairs.unpaired, "of pieces unfinished by compute_features.py": pairs.unfinished}
+    for reason, folders in reasons.items():
+        for instrument, (count, first) in folders.items():
+            print(f"Left out: {cli.count(count, 'slice')} of {instrument} {reason}, such as {first}")
 
 
 def find_initial_weights(
@@ -316,11 +312,10 @@ def find_initial_weights(
     """
     path = pathlib.Path(init)
     if path.is_dir():
-        names = ("generator_best.h5", "generator.h5")
-        path = next((path / name for name in names if (path / name).exists()), path)
+        path = path / ("generator_best.h5" if (path / "generator_best.h5").exists() else "generator.h5")
     found = weights.describe(path)
     if found.network != weights.UNET:
-        raise InputError(f"--init: expected the weights of a Pix2Pix generator, found a {found.network} in {path}")
+        raise InputError(f"--init: {path} holds a {found.network}, no Pix2Pix generator")
     if found.in_channels != in_channels:
         kind = "one pair of instruments" if found.in_channels == 1 else "several targets (train_multitarget.py)"
         raise InputError(f"--init: {path} is a generator for {kind}")

@@ -90,14 +90,6 @@ def test_six_decibels_at_1_khz_are_what_a_filter_of_that_response_does_to_the_au
     np.testing.assert_allclose(power_db(wet, 1)[2:], filtered[2:], atol=0.3)
 
 
-def test_a_tilt_turns_the_spectrum_about_the_middle_of_its_range():
-    gain_db = 20 * np.log10(augmentation.equaliser_gain(Equaliser((0.0,) * 7, tilt_db=3), PUBLISHED))
-    octaves = math.log2(8000 / 60)
-    expected = np.clip(np.log2(np.maximum(FREQUENCIES, 1) / 60) / octaves, 0, 1) * 6 - 3
-    np.testing.assert_allclose(gain_db, expected, atol=1e-3)
-    assert abs(gain_db[bin_of(math.sqrt(60 * 8000))]) < 0.05
-
-
 def test_band_limits_are_what_butterworth_filters_do_to_the_audio(published, rng):
     audio = white_noise(rng)
     wet = power_db(augmented(published, audio, Effects(band_limits=BandLimits(350, 3400))), 1)
@@ -143,17 +135,6 @@ def test_a_stopped_sound_falls_by_60_db_in_the_rt60(published, rng, rt60):
     assert -60 / slope == pytest.approx(rt60, rel=0.03)
 
 
-@pytest.mark.parametrize("settings", [{"sample_rate": 22050, "n_fft": 2048, "n_bins": 1025}, {"hop_length": 256}])
-def test_the_rt60_is_in_seconds_whatever_the_representation(rng, settings):
-    representation = dataclasses.replace(PUBLISHED, **settings)
-    magnitude = np.zeros((representation.n_bins, 256), np.float32)
-    magnitude[:, :8] = rng.rayleigh(0.1, (representation.n_bins, 8))
-    wet = augmentation.reverberate(magnitude, Room(0.5, -10, 5000), representation)
-    frames = 0.25 * representation.sample_rate / representation.hop_length
-    later = np.interp(20 + frames, np.arange(256), power_db(wet, 0))
-    assert power_db(wet[:, 20]) - later == pytest.approx(30, abs=0.1)
-
-
 @pytest.mark.parametrize("room", [Room(0.3, -10, 2000), Room(1.0, -16, 5000)])
 def test_a_room_is_what_convolving_with_decaying_noise_does_to_the_audio(published, rng, room):
     audio, effects = stopped_noise(rng), Effects(room=room)
@@ -193,13 +174,6 @@ def test_the_expected_power_of_a_held_tone_in_a_room_is_the_sum_of_both():
     assert held[2] == pytest.approx(-20 + 10 * math.log10(1 + 10**-0.8 / 2), abs=0.01)  # 3 dB down at the cut-off
 
 
-def test_the_decay_is_that_of_the_recursive_filter(rng):
-    power = rng.random((3, 300))
-    for factor in (0.0, 0.3, 0.99):
-        filtered = signal.lfilter([1], [1, -factor], power, axis=1)
-        np.testing.assert_allclose(augmentation.decay_along_frames(power.astype(np.float32), factor), filtered, 1e-5)
-
-
 # --- noise ------------------------------------------------------------------------------------------------------------
 
 
@@ -227,14 +201,6 @@ def test_pink_noise_falls_by_3_db_per_octave_and_has_the_power_of_white_noise(pu
     assert 10 * math.log10(pink.mean() / white.mean()) == pytest.approx(0, abs=0.4)
 
 
-def test_noise_moves_the_level_of_a_loud_tone_as_in_the_audio(published, rng):
-    tone = sines([100 * PUBLISHED.bin_hz])
-    ours = augmented(published, tone, Effects(noise=Noise(-40)))[100, 2:-2]
-    truth = magnitude_of(tone + white_noise(rng, 0.01))[100, 2:-2]
-    assert ours.mean() == pytest.approx(truth.mean(), rel=0.01)
-    assert ours.std() == pytest.approx(truth.std(), rel=0.2)
-
-
 # --- detuning ---------------------------------------------------------------------------------------------------------
 
 
@@ -255,12 +221,6 @@ def test_detuning_moves_a_tone_by_as_many_cents(published, cents, hz):
     assert power_db(wet) == pytest.approx(power_db(truth), abs=1)
 
 
-def test_detuning_down_leaves_no_hole_at_the_top():
-    magnitude = np.full((PUBLISHED.n_bins, 4), 0.5, np.float32)
-    np.testing.assert_allclose(augmentation.detune(magnitude, -30), 0.5)
-    np.testing.assert_allclose(augmentation.detune(magnitude, 30), 0.5)
-
-
 # --- a slice ----------------------------------------------------------------------------------------------------------
 
 
@@ -269,35 +229,6 @@ def test_silence_stays_silence_until_noise_is_added(published, rng):
     everything = Effects(20, Room(1, -8, 5000), Equaliser((10.0,) * 7, 5), BandLimits(100, 5000), -3)
     assert not published.apply(silence, everything, rng).any()
     assert published.apply(silence, dataclasses.replace(everything, noise=Noise(-70)), rng).all()
-
-
-def test_no_effect_leaves_the_level_as_it_is(published, rng):
-    level = rng.random((PUBLISHED.n_bins, PUBLISHED.n_frames), np.float32)
-    np.testing.assert_allclose(published.apply(level, Effects(), rng), level, atol=1e-5)
-
-
-def test_any_slice_becomes_a_new_float32_slice_in_range(published, rng):
-    shape = (PUBLISHED.n_bins, PUBLISHED.n_frames)
-    slices = [np.zeros(shape, np.float32), np.ones(shape, np.float32), rng.random(shape).astype(np.float16)]
-    for level in slices:
-        before = level.copy()
-        for sample in range(25):
-            result = published(level, rng_for(0, 0, sample))
-            assert (result.dtype, result.shape) == (np.float32, shape)
-            assert result.min() >= 0  # not where it is NaN
-            assert result.max() <= 1
-            assert not np.shares_memory(result, level)
-        np.testing.assert_array_equal(level, before)
-
-
-def test_each_draw_belongs_to_its_seed_epoch_and_sample(published, rng):
-    level = rng.random((PUBLISHED.n_bins, PUBLISHED.n_frames), np.float32)
-    first = published(level, rng_for(1, 2, 3))
-    other = augmentation.Augmentation()  # of a resumed run
-    other(level, rng_for(0, 0, 0))
-    np.testing.assert_array_equal(other(level, rng_for(1, 2, 3)), first)
-    for key in [(0, 2, 3), (1, 0, 3), (1, 2, 0), (3, 2, 1)]:
-        assert np.abs(other(level, rng_for(*key)) - first).mean() > 1e-3
 
 
 def test_samples_are_drawn_independently_with_the_probabilities_of_the_table():
@@ -311,18 +242,3 @@ def test_samples_are_drawn_independently_with_the_probabilities_of_the_table():
     for name, probability in augmentation.PROBABILITIES.items():
         deviation = math.sqrt(len(drawn) * probability * (1 - probability))
         assert abs(counts[name] - len(drawn) * probability) <= 4 * deviation, name
-
-    levels = np.array([effects.level_db for effects in drawn])
-    assert len(set(levels)) == len(drawn)
-    assert levels.mean() == pytest.approx(np.mean(augmentation.LEVEL_DB), abs=0.5)
-    lowest, highest = augmentation.LEVEL_DB
-    assert lowest <= levels.min() < lowest + 0.5 < highest - 0.5 < levels.max() <= highest
-    assert abs(np.corrcoef(levels[1:], levels[:-1])[0, 1]) < 0.1  # of one sample and the next
-    assert abs(np.corrcoef(levels[:1000], levels[1000:])[0, 1]) < 0.13  # of one seed and another
-    cents = np.array([effects.detuning_cents for effects in drawn if effects.detuning_cents])
-    assert cents.std() == pytest.approx(10, abs=1)
-    assert np.abs(cents).max() <= 30
-    bands = np.array([effects.equaliser.bands_db for effects in drawn if effects.equaliser])
-    np.testing.assert_allclose(bands.std(0), 4, atol=0.4)
-    for effects in drawn:
-        assert effects.room is None or 0.15 <= effects.room.rt60 <= 1.2
