@@ -2,8 +2,8 @@
 
 Step by step the learning rate grows geometrically from 1e-9 to 1. The rate at which the loss falls most steeply over
 the logarithm of the rate is lower than the one with the lowest loss, but still too high for a whole run. A third of it
-is suggested (docs/training.md). There are three tests, each from the same weights: the generator alone (the rate of the
-discriminator is 0), the discriminator alone, and both together.
+is suggested (docs/training.md). There are two tests, each from the same weights: the generator alone (the rate of the
+discriminator is 0), and the discriminator alone.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ def find(run: Run, n_steps: int | None = None) -> dict:
             least 100 steps.
 
     Returns:
-        The content of ``lr_finder.json``: gen_lr and, with a discriminator, disc_lr and (if the loss of the joint test
-        falls) joint_lr.
+        gen_lr and, with a discriminator, disc_lr, as in ``lr_finder.json``.
 
     Raises:
         InputError: as `suggest`; ``lr_finder.csv`` has been written by then.
@@ -101,8 +100,6 @@ def find(run: Run, n_steps: int | None = None) -> dict:
     write_json(folder / f"{LR_FINDER}.json", suggestions | described)
     flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if "disc_lr" in suggestions else {"gen_lr": "--lr"}
     print("Suggested: " + " ".join(f"{flag} {suggestions[key]:.2g}" for key, flag in flags.items()))
-    if "joint_lr" in suggestions:
-        print(f"(one rate for both, tested jointly: {suggestions['joint_lr']:.2g})")
     print(f"Plots are in {folder}; {' '.join(f'{flag} auto' for flag in flags.values())} takes the suggestion")
     return suggestions
 
@@ -111,7 +108,7 @@ def find(run: Run, n_steps: int | None = None) -> dict:
 
 
 def run_tests(run: Run, n_steps: int) -> dict[str, Curve]:
-    """The curves of the tests "generator" and, with a discriminator, "discriminator" and "joint".
+    """The curves of the tests "generator" and, with a discriminator, "discriminator".
 
     Each begins with the present weights of the networks, which are restored at the end.
     """
@@ -120,7 +117,7 @@ def run_tests(run: Run, n_steps: int) -> dict[str, Curve]:
     networks = run.networks
     tests = {"generator": ((1.0, 0.0), "generator_loss")}
     if networks.discriminator is not None:
-        tests |= {"discriminator": ((0.0, 1.0), "discriminator_loss"), "joint": ((1.0, 1.0), "generator_loss")}
+        tests["discriminator"] = ((0.0, 1.0), "discriminator_loss")
     networks.build()
     before = [variable.numpy() for _, variable in networks.variables()]
     step = make_step(networks, run.settings.seed)
@@ -192,40 +189,35 @@ def write_curves(path: pathlib.Path, curves: dict[str, Curve]) -> None:
 
 
 def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path) -> dict[str, float]:
-    """The rates that `curves` suggest: gen_lr and, with a discriminator, disc_lr and joint_lr; their plots in `folder`.
+    """The rates that `curves` suggest: gen_lr and, with a discriminator, disc_lr; their plots in `folder`.
 
-    Each is the rate of the steepest fall divided by `DIVISOR`.
-
-    A generator alone is trained on the MAE itself, so that one plot shows both. The plot of the MAE and joint_lr are
-    left out if these losses never fall: no other rate depends on them.
+    Each is the rate of the steepest fall divided by `DIVISOR`. The MAE is only plotted, if it falls.
 
     Raises:
         InputError: as `suggest`, if the loss of generator or discriminator never falls.
     """
-    wanted = [("generator", "mae", "", "generator_mae")]  # test, loss, key of the suggestion, name of the plot
-    if "discriminator" in curves:
-        wanted += [
-            ("generator", "generator_loss", "gen_lr", "generator_loss"),
-            ("discriminator", "discriminator_loss", "disc_lr", "discriminator_loss"),
-            ("joint", "generator_loss", "joint_lr", ""),
-        ]
-    else:
-        wanted += [("generator", "generator_loss", "gen_lr", "")]
+    wanted = {"gen_lr": ("generator", "generator_loss"), "disc_lr": ("discriminator", "discriminator_loss")}
     suggestions = {}
-    for test, loss, key, plot in wanted:
-        curve = curves[test]
-        try:
-            steepest, smoothed = suggest(curve.rates, curve.losses[loss])
-        except InputError:
-            if key in ("gen_lr", "disc_lr"):
-                raise
-            continue
-        if key:
+    for key, (test, loss) in wanted.items():
+        if test in curves:
+            steepest = _suggest_and_plot(curves[test], loss, folder, loss)
             suggestions[key] = steepest / DIVISOR
-        if plot:
-            path = folder / f"{LR_FINDER}_{plot}.png"
-            _save_plot(path, curve.rates, curve.losses[loss], smoothed, steepest / DIVISOR, plot)
+    if "discriminator" in curves:  # a generator alone is trained on the MAE itself
+        with contextlib.suppress(InputError):
+            _suggest_and_plot(curves["generator"], "mae", folder, "generator_mae")
     return suggestions
+
+
+def _suggest_and_plot(curve: Curve, loss: str, folder: pathlib.Path, title: str) -> float:
+    """The rate at which a loss falls most steeply; its plot in `folder`."""
+    from common import plots
+
+    rates, losses = curve.rates, curve.losses[loss]
+    steepest, smoothed = suggest(rates, losses)
+    shown = slice(SKIPPED_FIRST, -SKIPPED_LAST) if len(rates) > 2 * (SKIPPED_FIRST + SKIPPED_LAST) else slice(None)
+    path = folder / f"{LR_FINDER}_{title}.png"
+    plots.save_lr_curve(path, rates[shown], losses[shown], smoothed[shown], steepest / DIVISOR, title)
+    return steepest
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
@@ -262,14 +254,3 @@ def _count_until_rise(losses: np.ndarray, smoothed: np.ndarray, window: int) -> 
     risen = smoothed - np.minimum.accumulate(smoothed)
     rises = np.flatnonzero((fallen > 3 * noise) & (risen > fallen / 2))
     return int(rises[0]) if len(rises) else len(losses)
-
-
-def _save_plot(
-    path: pathlib.Path, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float, title: str
-) -> None:
-    from common import plots
-
-    shown = slice(None)
-    if len(rates) > 2 * (SKIPPED_FIRST + SKIPPED_LAST):
-        shown = slice(SKIPPED_FIRST, -SKIPPED_LAST)
-    plots.save_lr_curve(path, rates[shown], losses[shown], smoothed[shown], suggestion, title)

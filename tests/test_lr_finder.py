@@ -107,9 +107,9 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(
     assert f"--gen_lr {found['gen_lr']:.2g} --disc_lr {found['disc_lr']:.2g}" in said
     with (folder / "lr_finder.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["test"] for row in rows} == {"generator", "discriminator", "joint"}
+    assert {row["test"] for row in rows} == {"generator", "discriminator"}
     first = {row["test"]: float(row["generator_loss"]) for row in reversed(rows)}
-    assert first["generator"] == first["discriminator"] == first["joint"]  # each from the same weights and data
+    assert first["generator"] == first["discriminator"]  # each from the same weights and data
     for name in ("generator_loss", "generator_mae", "discriminator_loss"):
         with Image.open(folder / f"lr_finder_{name}.png") as picture:
             assert picture.size[0] > 300
@@ -136,16 +136,14 @@ def curves_of(**losses):
     }
 
 
-def test_a_rate_for_both_is_suggested_only_if_their_loss_falls(tmp_path):
-    both = curves_of(generator=FALLING, discriminator=FALLING, joint=FALLING)
-    assert sorted(lr_finder.suggest_rates(both, tmp_path)) == ["disc_lr", "gen_lr", "joint_lr"]
-    each = curves_of(generator=FALLING, discriminator=FALLING, joint=RISING)
-    assert sorted(lr_finder.suggest_rates(each, tmp_path)) == ["disc_lr", "gen_lr"]
+def test_each_rate_has_a_plot_and_a_loss_that_falls(tmp_path):
+    both = curves_of(generator=FALLING, discriminator=FALLING)
+    assert sorted(lr_finder.suggest_rates(both, tmp_path)) == ["disc_lr", "gen_lr"]
     assert {path.name for path in tmp_path.iterdir()} == {
         "lr_finder_generator_loss.png", "lr_finder_discriminator_loss.png",
     }  # fmt: skip
     with pytest.raises(InputError):
-        lr_finder.suggest_rates(curves_of(generator=FALLING, discriminator=RISING, joint=FALLING), tmp_path)
+        lr_finder.suggest_rates(curves_of(generator=FALLING, discriminator=RISING), tmp_path)
 
 
 def test_a_third_of_the_steepest_rate_is_suggested(tmp_path):
@@ -164,11 +162,11 @@ def test_the_smoothed_loss_stays_within_the_losses_where_they_diverge():
 
 
 def test_the_curves_are_kept_if_nothing_can_be_suggested(tmp_path, monkeypatch, capsys):
-    curves = curves_of(generator=RISING, discriminator=FALLING, joint=FALLING)
+    curves = curves_of(generator=RISING, discriminator=FALLING)
     monkeypatch.setattr(lr_finder, "run_tests", lambda *_: curves)
     prepared = types.SimpleNamespace(settings=types.SimpleNamespace(folder=tmp_path), steps_per_epoch=40)
     with pytest.raises(InputError):
         lr_finder.find(prepared)
-    assert len((tmp_path / "lr_finder.csv").read_text().splitlines()) == 1 + 3 * 40
+    assert len((tmp_path / "lr_finder.csv").read_text().splitlines()) == 1 + 2 * 40
     assert str(tmp_path / "lr_finder.csv") in capsys.readouterr().out
     assert not (tmp_path / "lr_finder.json").exists()
