@@ -495,7 +495,7 @@ async function convert() {
     type: "convert", model, nSamples: length, nChannels: numberOfChannels,
     nStyleSamples: style ? style.buffer.length : 0,
     inputGain: model.input_level === "peak" ? Math.min(1 / input.peak, MAX_INPUT_GAIN) : 1,
-    nProcessors: navigator.hardwareConcurrency || 1,
+    nProcessors: navigator.hardwareConcurrency || 1, sampleRate: RATE,
   };
   const sources = {input: input.buffer, style: style?.buffer};
   showNote("");
@@ -517,7 +517,9 @@ async function convert() {
       } else {
         const {channel, start, samples} = message;
         made.copyToChannel(samples, channel, start);
-        const seconds = ((start + samples.length) / length) * duration;
+        const nBefore = isHum(model) ? channel * length : 0; // a hum's channels are converted one after the other
+        const share = (nBefore + start + samples.length) / (isHum(model) ? length * numberOfChannels : length);
+        const seconds = share * duration;
         showProgress(seconds / duration, `${seconds.toFixed(0)} of ${duration.toFixed(0)} s`);
       }
     });
@@ -581,7 +583,7 @@ function getChannels(buffer) {
 async function keepOffline(model) {
   try {
     const cache = await caches.open("timbre-transfer");
-    for (const file of [model.file, model.pitch, model.inverse].filter(Boolean)) {
+    for (const file of [model.file, model.pitch?.file, model.inverse?.file].filter(Boolean)) {
       if (!(await cache.match(file))) await cache.add(file);
     }
   } catch {

@@ -33,6 +33,20 @@ export class Network {
     return level;
   }
 
+  /** hum2guitar's network: the level of harmonics to the mel level, both nBands * nFrames values. */
+  async runHum(input, nBands, nFrames) {
+    const {output} = await this.session.run({input: new ort.Tensor("float32", input, [1, nBands, nFrames, 1])});
+    return output.data;
+  }
+
+  /** SwiftF0: pitch in Hz and confidence of each of its frames. */
+  async runPitch(audio, lowest, highest) {
+    const hertz = (value) => new ort.Tensor("float32", Float32Array.of(value), []);
+    const feeds = {audio: new ort.Tensor("float32", audio, [1, audio.length]), fmin: hertz(lowest), fmax: hertz(highest)};
+    const {pitch, confidence} = await this.session.run(feeds);
+    return {pitch: pitch.data, confidence: confidence.data};
+  }
+
   release() {
     return this.session.release();
   }
@@ -44,7 +58,7 @@ export class Network {
  * @param {number} nProcessors how many threads could run at once; the first network decides for all.
  * @param {(share: number) => void} onProgress told how much of the file is there, 0 to 1.
  */
-export async function loadNetwork(model, nProcessors, onProgress) {
+export async function loadNetwork(model, nProcessors, onProgress = () => {}) {
   // Browsers allow threads only on pages that are isolated from other origins (docs/web.md).
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(MAX_THREADS, nProcessors) : 1;
   const bytes = await download(new URL(model.file, import.meta.url), model.bytes, onProgress);
@@ -57,7 +71,8 @@ export async function loadNetwork(model, nProcessors, onProgress) {
   return new Network(session, model);
 }
 
-async function download(url, nBytes, onProgress) {
+/** The bytes of a file of known size. */
+export async function download(url, nBytes, onProgress = () => {}) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`the server answered ${response.status} for ${url.pathname}`);
   const bytes = new Uint8Array(nBytes);

@@ -1,8 +1,8 @@
 /* Sample rates: a windowed sinc, with all the weights for each of the positions between two samples. */
 
-const ZERO_CROSSINGS = 40; // of the sinc on each side, at the lower of the two rates
-const KAISER_BETA = 9; // aliases are 90 dB down
-const CUTOFF = 0.94; // of half the lower rate: the band above is the transition of the filter
+const ZERO_CROSSINGS = 80; // of the sinc on each side, at the lower of the two rates
+const KAISER_BETA = 10; // aliases are 100 dB down
+const CUTOFF = 0.957; // of half the lower rate: the band above is the transition of the filter
 
 /** Audio at another sample rate, in blocks; sample n of the output is at the time of n / toRate.
  *

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import importlib.util
 import io
 import os
 import pathlib
@@ -30,7 +31,7 @@ WEB = pathlib.Path(__file__).parent
 ROOT = WEB.parent
 PAGE = (
     "index.html", "style.css", "icon.svg", "app.js", "aac.js", "player.js", "picture.js", "wav.js", "worker.js",
-    "conversion.js", "network.js", "signal.js", "resample.js", "offline.js",
+    "conversion.js", "hum.js", "network.js", "signal.js", "resample.js", "offline.js",
 )  # fmt: skip
 RUNTIME = WEB / "node_modules" / "onnxruntime-web" / "dist"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -133,7 +134,8 @@ def _fill(folder: pathlib.Path, models: dict[str, weights.Description]) -> None:
         shutil.copyfile(source, folder / name)
     (folder / "models").mkdir()
     entries = [_export(name, description, folder) for name, description in models.items()]
-    manifest: dict = {"models": sorted(entries, key=lambda entry: entry["in_channels"])}  # multitarget last
+    entries.sort(key=lambda entry: (entry["in_channels"], entry["system"] == "hum2guitar"))  # pairs first
+    manifest: dict = {"models": entries}
     manifest |= {entry: {"title": EXAMPLES[entry][0], "file": name} for entry, name in examples.items()}
     manifest["files"] = ["./", "models.json", examples["example"], *files]  # needed to start offline
     write_json(folder / "models.json", manifest)
@@ -142,7 +144,7 @@ def _fill(folder: pathlib.Path, models: dict[str, weights.Description]) -> None:
 def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description]:
     """The model of each folder in `models_path` that the page can use, by the name of its folder, sorted.
 
-    Says on stderr which models are left out: those of hum2guitar.
+    Says on stderr which models are left out: global generators of hum2guitar.
 
     Raises:
         InputError: there is none, or one is damaged.
@@ -152,10 +154,12 @@ def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description
     models = {}
     for folder in sorted({path.parent for path in existing_folder(models_path, "--models_path").glob("*/*.h5")}):
         description = describe_generator(folder)
-        if description.network == weights.UNET:
+        if description.network in (weights.UNET, weights.LOCAL_ENHANCER):
             models[folder.name] = description
         else:
-            print(f"{description.path}: left out, because the page does not run {description.system}", file=sys.stderr)
+            print(
+                f"{description.path}: left out, because the page does not run a {description.network}", file=sys.stderr
+            )
     if not models:
         raise InputError(f"--models_path: expected <origin>_2_<target>/generator.h5, found none in {models_path}")
     return models
@@ -166,19 +170,46 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
     from conversion.converter import Settings
     from conversion.network import build_graph
 
-    content = build_graph(description.path, float16=True).SerializeToString()
+    content = build_graph(description.path, float16=description.network == weights.UNET).SerializeToString()
     (folder / "models" / f"{name}.onnx").write_bytes(content)
-    origin, _, target = name.partition("_2_")
-    is_multitarget = description.in_channels == 2
-    return {
+    entry = {
         "name": name,
-        "origin": make_title(description.settings.get("origin") or origin),
-        "title": "any instrument" if is_multitarget else make_title(target or name),
+        "system": description.system,
         "file": urllib.parse.quote(f"models/{name}.onnx"),
         "bytes": len(content),
         "in_channels": description.in_channels,
+    }
+    if description.network == weights.LOCAL_ENHANCER:
+        return entry | _add_hum_tools(name, description, folder)
+    origin, _, target = name.partition("_2_")
+    is_multitarget = description.in_channels == 2
+    return entry | {
+        "origin": make_title(description.settings.get("origin") or origin),
+        "title": "any instrument" if is_multitarget else make_title(target or name),
         "input_level": Settings().for_model(description).input_level,
         "representation": description.representation.to_dict(),
+    }
+
+
+def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
+    """Write what hum2guitar needs beside its network: SwiftF0, and the pseudo-inverse of the mel bands; its entries."""
+    from hum2guitar.harmonics import HumRepresentation, mel_pseudo_inverse
+
+    settings = description.settings["representation"]
+    inverse = mel_pseudo_inverse(HumRepresentation.from_dict(settings)).astype("<f4").tobytes()
+    package = importlib.util.find_spec("swift_f0")
+    if package is None or package.origin is None:
+        raise InputError("the package swift-f0 is missing: pip install -r requirements.txt installs it")
+    pitch = pathlib.Path(package.origin).with_name("model.onnx").read_bytes()
+    files = {"pitch": ("models/swift_f0.onnx", pitch), "inverse": (f"models/{name}.inverse.f32", inverse)}
+    for path, content in files.values():
+        (folder / path).write_bytes(content)
+    return {
+        "origin": "hummed, sung, whistled or played melody",
+        "title": "guitar from a hum",
+        "plucks": bool(description.settings.get("augment")),
+        "representation": settings,
+        **{key: {"file": urllib.parse.quote(path), "bytes": len(content)} for key, (path, content) in files.items()},
     }
 
 

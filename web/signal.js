@@ -18,16 +18,16 @@ export function makeRepresentation(settings) {
   if (!Number.isInteger(Math.log2(nFft)) || nFft % hopLength) {
     throw new Error(`expected a window of a power of two and a multiple of the hop, found ${nFft} and ${hopLength}`);
   }
-  const window64 = hanning(nFft);
+  const window64 = hanning(nFft, settings.window === "hann" ? nFft : nFft - 1);
   const window = Float32Array.from(window64);
   const magnitudeScale = Math.fround(2 / window.reduce((sum, value) => sum + value, 0));
   const fft = new RealFft(nFft);
   return {sampleRate, nFft, hopLength, nBins, nFrames, amin, window64, window, magnitudeScale, fft};
 }
 
-/** The symmetric Hann window, np.hanning(n). */
-function hanning(n) {
-  return Float64Array.from({length: n}, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / (n - 1)));
+/** The Hann window of this period: with n - 1 the symmetric one, np.hanning(n). */
+function hanning(n, period) {
+  return Float64Array.from({length: n}, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / period));
 }
 
 /** The Fourier transform of `n` real samples, a power of two, in double precision.

@@ -13,7 +13,8 @@
  */
 
 import {chooseStyle, convert, spectrogram} from "./conversion.js";
-import {loadNetwork} from "./network.js";
+import {collect, convertHum, makeHumRepresentation} from "./hum.js";
+import {download, loadNetwork} from "./network.js";
 import {resample} from "./resample.js";
 import {makeRepresentation} from "./signal.js";
 import {readChannel} from "./wav.js";
@@ -24,6 +25,7 @@ const N_COLUMNS = 1600; // of a picture: no screen shows more
 class Cancelled extends Error {}
 
 let network = null;
+let humTools = null; // what hum2guitar needs besides: {pitch: Network, representation, model}
 let queue = Promise.resolve(); // ends with the last task
 let answer = null; // resolves the promise of the samples asked for
 const cancelled = new Set(); // tasks that have not ended yet
@@ -118,13 +120,16 @@ async function drawSpectrogram({task, source, nSamples, settings}) {
 }
 
 /** Convert the recording; `inputGain` brings it to the network's level, and the output is divided by it. */
-async function convertRecording({task, model, nSamples, nChannels, nStyleSamples, inputGain, nProcessors}) {
+async function convertRecording({task, model, nSamples, nChannels, nStyleSamples, inputGain, nProcessors, sampleRate}) {
   if (network?.model.file !== model.file) {
     await network?.release();
     network = null;
     network = await loadNetwork(model, nProcessors, (share) => post({type: "loading", task, share}));
   }
   await check(task);
+  if (model.system === "hum2guitar") {
+    return convertHums({task, model, nSamples, nChannels, nProcessors, sampleRate});
+  }
   post({type: "loaded", task});
   const representation = makeRepresentation(model.representation);
   let style = null;
@@ -141,4 +146,42 @@ async function convertRecording({task, model, nSamples, nChannels, nStyleSamples
   });
   await send(task, convert(channels, runNetwork, representation), {gain: 1 / inputGain});
   return {type: "done"};
+}
+
+/** Convert a hum, each channel by itself. */
+async function convertHums({task, model, nSamples, nChannels, nProcessors, sampleRate}) {
+  if (humTools?.model.file !== model.file) {
+    const inverse = await download(new URL(model.inverse.file, import.meta.url), model.inverse.bytes);
+    humTools = {
+      model, pitch: await loadNetwork(model.pitch, nProcessors),
+      representation: makeHumRepresentation(model.representation, new Float32Array(inverse.buffer), model.plucks),
+    };
+  }
+  const {pitch, representation} = humTools;
+  post({type: "loaded", task});
+  const checked = async (run) => {
+    await check(task);
+    return run();
+  };
+  const networks = {
+    guitar: (...input) => checked(() => network.runHum(...input)),
+    pitch: (...input) => checked(() => pitch.runPitch(...input)),
+  };
+  const rate = representation.sampleRate;
+  for (let channel = 0; channel < nChannels; channel++) {
+    const blocks = resample(readBlocks(task, "input", channel, nSamples), sampleRate, rate);
+    const audio = await collect(blocks, Math.round((nSamples * rate) / sampleRate));
+    const say = (text) => post({type: "warning", task, text});
+    const made = resample(convertHum(audio, networks, representation, say), rate, sampleRate);
+    await send(task, alone(limit(made, nSamples)), {firstChannel: channel});
+  }
+  return {type: "done"};
+}
+
+async function* limit(blocks, nSamples) {
+  let n = 0;
+  for await (const block of blocks) {
+    yield block.subarray(0, nSamples - n);
+    n += block.length;
+  }
 }

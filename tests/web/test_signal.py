@@ -106,7 +106,7 @@ def fixtures(tmp_path_factory):
 @needs_node
 def test_the_page_computes_what_python_computes(fixtures):
     done = subprocess.run(
-        [shutil.which("node"), "--test", WEB / "tests" / "signal.test.js"],
+        [shutil.which("node"), "--test", pathlib.Path(__file__).with_name("signal.test.js")],
         env={**os.environ, "FIXTURES": str(fixtures)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

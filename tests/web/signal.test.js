@@ -5,12 +5,12 @@ import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
 
-import {chooseStyle, convert, istftBlocks, spectrogram, stftBlocks} from "../conversion.js";
-import {resample} from "../resample.js";
+import {chooseStyle, convert, istftBlocks, spectrogram, stftBlocks} from "../../web/conversion.js";
+import {resample} from "../../web/resample.js";
 import {
   RealFft, amplitudeToLevel, fadeIn, levelToAmplitude, magnitudes, makeRepresentation, truePeak,
-} from "../signal.js";
-import {encodeWav, readChannel, readHeader} from "../wav.js";
+} from "../../web/signal.js";
+import {encodeWav, readChannel, readHeader} from "../../web/wav.js";
 
 const FOLDER = process.env.FIXTURES;
 const fixtures = JSON.parse(fs.readFileSync(path.join(FOLDER, "fixtures.json")));
