@@ -49,9 +49,9 @@ def predict(arguments: argparse.Namespace) -> int:
     command.check_used(settings, model.description)
     jobs = command.find_jobs(sources, arguments.output, model.instrument)
     plot = command.read_plot(arguments, jobs)
+    style = models.load_style(model.style, model.description.representation) if model.style else None
     if name or os.path.isdir(arguments.model):
         print(f"Model: {models.introduce(model.description)}")
-    style = models.load_style(model.style, model.description.representation) if model.style else None
     load = functools.cache(lambda: load_converter(model.description, settings, arguments.gpu, style))
     return command.convert_all(jobs, load, settings, plot, arguments.overwrite)
 

@@ -225,7 +225,7 @@ def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[p
 def without_converted(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     """`paths` without outputs of predict.py: ``take.guitar.wav`` is one where there is a ``take.mp3``."""
     paths = list(paths)
-    pieces = {path.stem for path in paths}
+    pieces = {name for path in paths for name in (path.stem, path.name)}
     return [path for path in paths if "." not in path.stem or path.stem.rpartition(".")[0] not in pieces]
 
 

@@ -165,7 +165,7 @@ def find_jobs(sources: Sequence[str], output: str | None, instrument: str) -> Jo
         InputError: there are no recordings, or two would be written to one file.
     """
     target = None if output is None else pathlib.Path(output)
-    is_many = len(sources) > 1 or not os.path.isfile(sources[0])
+    is_many = len(sources) > 1 or os.path.isdir(sources[0]) or _is_pattern(sources[0])
     if target and not is_many and not target.is_dir() and not output.endswith(("/", os.sep)):
         _check_recording(sources[0])
         return Jobs([(pathlib.Path(sources[0]), target)], False)
@@ -191,7 +191,7 @@ def _find_recordings(source: str, target: pathlib.Path | None) -> tuple[pathlib.
     base = pathlib.Path(source)
     if os.path.isdir(source):
         paths = find_audio(base, "--input")
-    elif os.path.lexists(source) or not glob.has_magic(source):
+    elif not _is_pattern(source):
         _check_recording(source)
         return base.parent, [base]
     else:
@@ -203,6 +203,10 @@ def _find_recordings(source: str, target: pathlib.Path | None) -> tuple[pathlib.
     if not paths:
         raise InputError(f"--input: found no recordings in {source}")
     return base, paths
+
+
+def _is_pattern(source: str) -> bool:
+    return glob.has_magic(source) and not os.path.lexists(source)
 
 
 def _check_recording(path: str) -> None:

@@ -6,6 +6,7 @@ The steps of a file: check it and the output, convert block by block into a temp
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import os
@@ -82,10 +83,11 @@ def convert_file(
         if n_channels > MAX_CHANNELS:
             raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
         subtype = settings.subtype or sound_files.choose_subtype(destination, recording.n_bits)
-        sound_files.check_writable(destination, recording.sample_rate, n_channels, subtype)
+        settings = dataclasses.replace(settings, subtype=subtype)
+        sound_files.check_writable(destination, recording.sample_rate, n_channels, settings.subtype)
         converter = load()
         sample_rate = max(recording.sample_rate, math.ceil(2 * converter.band))
-        sound_files.check_writable(destination, sample_rate, n_channels, subtype)
+        sound_files.check_writable(destination, sample_rate, n_channels, settings.subtype)
 
         shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
         rates = recording.sample_rate, sample_rate
@@ -101,7 +103,7 @@ def convert_file(
             blocks = add_streams(rendering.blocks(1 - settings.mix), (gain * block for block in originals))
             rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
         gain = _output_gain(rendering, recording.power, settings, destination)
-        sound_files.write_rendering(destination, rendering, gain, sample_rate, subtype)
+        sound_files.write_rendering(destination, rendering, gain, sample_rate, settings.subtype)
 
 
 def _read(recording: sound_files.Recording, n_channels: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,154 @@
+"""Slices through a network and its channels, against an independent offline pipeline and hand-made networks."""
+
+import itertools
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from made_conversions import RATE, decibels, make_converter, make_music, make_sine
+
+from common import weights
+from common.errors import InputError
+from conversion.converter import Pix2PixConverter, Settings, load_converter
+from conversion.files import convert_audio, convert_file
+from conversion.network import load_network
+from data import PUBLISHED, amplitude_to_db, forward_transform
+
+
+def published_offline(audio, network):
+    """The published pipeline with librosa: the whole file at once, slice by slice."""
+    window = np.hanning(1024)
+    spectrum = librosa.stft(audio, n_fft=1024, hop_length=512, window=window)
+    magnitude = 2 * np.abs(spectrum[:256]) / window.sum()
+    level = np.log1p(magnitude * 2**16) / np.log1p(2**16)
+    n_frames = level.shape[1]
+    level = np.pad(level, ((0, 0), (0, -n_frames % 256)))
+    outputs = []
+    for start in range(0, level.shape[1], 256):
+        output = network(2 * level[np.newaxis, :, start : start + 256, np.newaxis] - 1)
+        outputs.append((np.asarray(output)[0, :, :, 0] + 1) / 2)
+    predicted = np.expm1(np.concatenate(outputs, axis=1)[:, :n_frames] * np.log1p(2**16)) / 2**16
+    converted = np.zeros_like(spectrum)
+    converted[:256] = predicted * window.sum() / 2 * np.exp(1j * np.angle(spectrum[:256]))
+    return librosa.istft(converted, hop_length=512, window=window, length=len(audio))
+
+
+def test_without_overlap_it_is_the_published_pipeline(tmp_path, write_generator):
+    network = load_network(write_generator(tmp_path / "generator.h5"))
+    # Several batches; the last slice and the last batch are not full. Only 100 samples follow the last frame's centre:
+    # with nearly 512, the offline pipeline would divide by an almost zero part of its window.
+    audio = make_music(14)[: 1200 * 512 + 100]
+    soundfile.write(tmp_path / "in.wav", audio, RATE, "FLOAT")
+    settings = Settings(overlap=0, level="peak", subtype="float")
+    made = Pix2PixConverter(network, settings=settings)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", lambda: made, settings)
+    converted, rate = soundfile.read(tmp_path / "out.wav")
+    expected = published_offline(audio, network)
+    assert (rate, converted.shape) == (RATE, audio.shape)
+    assert decibels(expected - audio, audio) > -20  # the network does something
+    assert decibels(converted - expected / np.abs(expected).max(), converted) < -80
+    # Blocks of odd sizes give the same as one block.
+    cuts = np.sort(np.random.default_rng(0).integers(0, len(audio), 40))
+    streamed = np.concatenate(list(made.convert(np.split(audio, cuts))))
+    np.testing.assert_allclose(streamed, convert_audio(audio, made), atol=1e-6)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.1, 0.25, 0.5])
+def test_weights_of_overlapping_slices_sum_to_one(overlap):
+    """A network that changes nothing gives back the input for any number of frames, also where slices overlap."""
+    rng = np.random.default_rng(0)
+    for n_frames in (1, 255, 256, 257, 1001, 2100):
+        noise = rng.normal(0, 0.1, (n_frames - 1) * 512 + 300).astype(np.float32)
+        converted = convert_audio(noise, make_converter(overlap=overlap, high_band="keep"))
+        np.testing.assert_allclose(converted, noise, atol=1e-5)
+
+
+def test_slices_are_blended_in_the_log_level():
+    """A network that raises one slice and lowers the next: in between, a sine has the weighted mean of the levels."""
+    calls = itertools.count()
+
+    def alternating(slices):
+        return np.stack([s + np.float32(-0.1 if next(calls) % 2 else 0.1) for s in slices])
+
+    audio = make_sine(20 * PUBLISHED.bin_hz, 447 * 512 / RATE)  # 448 frames: two slices of 256, which share 64
+    converted = convert_audio(audio, make_converter(alternating, overlap=0.25))
+    levels = [amplitude_to_db(forward_transform(sound)[0][20]) for sound in (audio, converted)]
+    difference = (levels[1] - levels[0])[3:-3]  # the sine starts and ends at once
+    weight = np.sin(np.pi / 2 * (np.arange(64) + 0.5) / 64) ** 2
+    expected = np.concatenate([np.full(192, 0.05), 0.05 - 0.1 * weight, np.full(192, -0.05)])[3:-3]
+    np.testing.assert_allclose(difference, expected, atol=2e-3)  # the mean of amplitudes would differ by 0.013
+
+
+# --- channels ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_prediction_for_all_channels_keeps_their_places():
+    """Two tones, each louder in one channel: a network that lowers everything by 6 dB lowers each channel by 6 dB, and
+    the same sound in both channels gives what it gives alone."""
+    left, right = make_sine(500, 2), make_sine(1500, 2)
+    audio = np.stack([left + 0.1 * right, 0.3 * left - right])
+    lower = make_converter(lambda x: 2 * amplitude_to_db(10 ** (-6 / 20) * from_level((x + 1) / 2)) - 1)
+    inner = slice(1000, -1000)  # a tone that starts at once has sound above the band there
+    converted = convert_audio(audio, lower)
+    np.testing.assert_allclose(converted[:, inner], audio[:, inner] * 10 ** (-6 / 20), atol=2e-3)
+    alone = convert_audio(left, lower)
+    np.testing.assert_allclose(convert_audio(np.stack([left, left]), lower), np.stack([alone, alone]), atol=1e-6)
+
+
+def from_level(level):
+    return np.expm1(level * np.log1p(2**16)) / 2**16
+
+
+def test_per_channel_converts_each_by_itself(tmp_path, write_generator):
+    made = make_converter(load_network(write_generator(tmp_path / "generator.h5")), stereo="per_channel")
+    audio = np.stack([make_music(1.5, seed, 48000) for seed in range(3)])
+    converted = convert_audio(audio, made, 48000)
+    for channel, expected in zip(audio, converted, strict=True):
+        np.testing.assert_allclose(convert_audio(channel, made, 48000), expected, atol=1e-5)
+
+
+# --- what the model says ----------------------------------------------------------------------------------------------
+
+
+def test_the_style_reaches_the_network_as_second_channel():
+    style = np.random.default_rng(0).uniform(0, 1, (256, 256)).astype(np.float32)
+    seen = []
+    convert_audio(make_music(5), make_converter(lambda slices: seen.append(slices) or slices[..., :1], style))
+    for item in np.concatenate(seen):
+        np.testing.assert_allclose(item[..., 1], 2 * style - 1, atol=1e-6)
+
+
+def test_what_a_model_recommends_is_done_unless_the_settings_say_otherwise(tmp_path):
+    def chosen(settings, **recommended):
+        settings = settings.for_model(weights.Description(tmp_path / "g.h5", "unet", 1, 4, recommended))
+        return settings.phase, settings.input_level
+
+    auto = Settings()
+    assert chosen(auto) == ("input", "keep")
+    assert chosen(auto, phase="griffinlim", input_level="peak") == ("griffinlim", "peak")
+    assert chosen(Settings(phase="input", input_level="keep"), phase="griffinlim", input_level="peak") == (
+        "input",
+        "keep",
+    )
+    assert chosen(auto, phase="hybrid") == ("input", "keep")
+    for unknown in ({"phase": "minimum"}, {"input_level": "loud"}):
+        with pytest.raises(InputError):
+            chosen(auto, **unknown)
+
+
+def test_a_model_may_ask_for_recordings_at_full_scale(tmp_path, write_generator):
+    """Then a quiet recording gives the output of a loud one, quieter by the same factor."""
+    loud = make_music(2)
+    for name, recommended in (("keep", {}), ("peak", {"input_level": "peak"})):
+        write_generator(tmp_path / f"{name}.h5", **recommended)
+        made = load_converter(weights.describe(tmp_path / f"{name}.h5"))
+        error = np.abs(10 * convert_audio(loud / 10, made) - convert_audio(loud, made)).max()
+        assert (error < 1e-3 * np.abs(loud).max()) == (name == "peak")
+
+
+def test_unknown_systems_and_overlaps_are_refused(tmp_path):
+    with pytest.raises(InputError):
+        load_converter(weights.Description(tmp_path / "g.h5", "unet", 1, 4, {"system": "wavenet"}))
+    with pytest.raises(InputError):
+        make_converter(overlap=0.7)
