@@ -85,7 +85,7 @@ def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pai
         ("good.wav", "file/o.wav", [], "file"),
         (".", "file", [], "--output"),
         (".", "o.wav", [], "--output"),
-        (".", "o", ["--plot", tmp_path / "o.png"], "--plot"),
+        ("*.wav", "o", ["--plot", tmp_path / "o.png"], "--plot"),
         ("/dev/zero", "o.wav", [], "/dev/zero"),
     ):
         ends = ["--input", tmp_path / source, "--output", tmp_path / output]
