@@ -93,7 +93,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="",
         help="picture to write of the spectrograms of input and output; without a name, beside each output",
     )
-    plots.add_arguments(parser)
     add("--overwrite", action="store_true", help="convert recordings again whose output is already there")
 
 
@@ -221,10 +220,9 @@ def _check_recording(path: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A picture of each conversion: its `name` ("": that of the output), and the `scale` of its frequency axis."""
+    """A picture of each conversion: its `name` ("": that of the output)."""
 
     name: str
-    scale: str
 
     def path(self, output: pathlib.Path) -> pathlib.Path:
         return pathlib.Path(self.name) if self.name else output.with_suffix(".png")
@@ -241,7 +239,7 @@ def read_plot(arguments: argparse.Namespace, jobs: Jobs) -> Plot | None:
         raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
     if name and pathlib.Path(name).suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
         raise InputError(f"--plot: expected a name that ends in .png, .pdf, .svg or .jpg, found {name}")
-    return None if name is None else Plot(name, arguments.plot_scale)
+    return None if name is None else Plot(name)
 
 
 def convert_all(
@@ -273,7 +271,7 @@ def convert_all(
                 convert_file(source, output, load, settings)
                 print(output)
                 if plot:
-                    _save_plot(plot.path(output), source, output, plot.scale, settings.high_band == "keep")
+                    _save_plot(plot.path(output), source, output, settings.high_band == "keep")
         except InputError as error:
             if not jobs.is_many:
                 raise
@@ -281,11 +279,10 @@ def convert_all(
     return cli.report_left_out(left_out)
 
 
-def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, scale: str, all_bins: bool) -> None:
+def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, all_bins: bool) -> None:
     """Write the spectrograms of input and output, one above the other.
 
     Args:
-        scale: of the frequency axis, as in `plots.spectrogram_figure`.
         all_bins: show all frequencies, not only the network's band.
     """
     representation = PUBLISHED
@@ -296,4 +293,4 @@ def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, s
         level, seconds = spectrogram(recording, plots.MAX_COLUMNS, representation)
         name = recording.name.encode("utf-8", "backslashreplace").decode()  # file names may hold any bytes
         panels.append((f"{title}: {name}", level))
-    plots.save_spectrograms(path, panels, seconds, hz_per_bin=representation.bin_hz, scale=scale)
+    plots.save_spectrograms(path, panels, seconds, hz_per_bin=representation.bin_hz)

@@ -321,9 +321,14 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
             inputs = harmonics.halve_bins(example.inputs) if stage.is_global else example.inputs
             output = predict(inputs[np.newaxis, ..., np.newaxis]).numpy()[0, ..., 0]
             output = harmonics.double_bins(output) if stage.is_global else output
-            levels = {"harmonics": example.inputs, "original": example.original, "output": output}
+            of_harmonics, of_mel = (r.harmonics_top_db, r.harmonics_ref_db), (r.mel_top_db, r.mel_ref_db)
+            levels = {
+                "harmonics": (example.inputs, *of_harmonics),
+                "original": (example.original, *of_mel),
+                "output": (output, *of_mel),
+            }
             picture = plots.spectrogram_frame(
-                [(title, (level - 1) / 2 * r.mel_top_db + r.mel_ref_db) for title, level in levels.items()],
+                [(title, (level - 1) / 2 * top + ref) for title, (level, top, ref) in levels.items()],
                 r.hop_length / r.sample_rate,
                 frequencies=frequencies,
                 title=f"{example.title}, {stage.name}, {time}",
