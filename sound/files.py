@@ -182,7 +182,9 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
                 if frame is None or (found and not MIN_RATE <= frame.sample_rate <= MAX_RATE):
                     n_damaged += 1
                     continue
-                samples, n_bits = _to_float(frame)
+                samples = _to_float(frame)
+                is_exact = frame.format.name.startswith("s") or stream.codec_context.name.startswith("pcm_")
+                n_bits = 24 if frame.format.bytes > 2 and is_exact else 16  # floats of lossy codecs are worth 16
                 if delay:
                     n_silent = round(delay * frame.sample_rate)
                     yield frame.sample_rate, np.zeros((n_silent, samples.shape[1]), np.float32), n_bits
@@ -230,21 +232,19 @@ def _ogg_links(file: io.BufferedReader) -> Iterator[io.BufferedIOBase]:
         yield io.BytesIO(file.read(-1 if stop is None else stop - start))
 
 
-def _to_float(frame) -> tuple[np.ndarray, int]:
-    """The samples of a frame, ``(n, n_channels)`` and full scale 1, and whether they need 16 or 24 bits."""
-    kind = np.dtype(SAMPLE_TYPES[frame.format.name.rstrip("p")])
-    n_bits = 24 if kind.itemsize > 2 else 16
+def _to_float(frame) -> np.ndarray:
+    """The samples of a frame, ``(n, n_channels)``, full scale 1."""
+    kind, n_channels = np.dtype(SAMPLE_TYPES[frame.format.name.rstrip("p")]), frame.layout.nb_channels
     if frame.format.is_planar:  # not frame.to_ndarray(), which crashes on more than seven channels (PyAV 18)
-        planes = frame.planes[: frame.layout.nb_channels]
-        samples = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in planes], axis=1)
+        planes = [np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[:n_channels]]
+        samples = np.stack(planes, axis=1)
     else:
-        samples = np.frombuffer(frame.planes[0], kind, frame.samples * frame.layout.nb_channels)
-        samples = samples.reshape(frame.samples, -1)
+        samples = np.frombuffer(frame.planes[0], kind, frame.samples * n_channels).reshape(-1, n_channels)
     if kind.kind == "f":
-        return samples.astype(np.float32), 16 if frame.format.is_planar else n_bits  # lossy codecs have planar floats
+        return samples.astype(np.float32)
     if kind.kind == "u":
         samples = samples.astype(np.int16) - 128
-    return (samples * np.float32(2.0 ** (1 - 8 * kind.itemsize))).astype(np.float32, copy=False), n_bits
+    return np.multiply(samples, 2.0 ** (1 - 8 * kind.itemsize), dtype=np.float32, casting="same_kind")
 
 
 def _unify(frames: Iterable[tuple[int, np.ndarray, int]], sample_rate: int, n_channels: int) -> Iterator[np.ndarray]:
