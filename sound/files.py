@@ -167,10 +167,8 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
 
     n_damaged, found, announced = 0, 0.0, 0.0
     for link in _ogg_links(file):
-        # The file object has no name, so FFmpeg can neither guess by the extension nor open anything beside it.
-        nameless = types.SimpleNamespace(read=link.read, seek=link.seek, tell=link.tell)
         try:
-            container = av.open(nameless, options=FFMPEG_OPTIONS, metadata_errors="replace")
+            container = av.open(_nameless(link), options=FFMPEG_OPTIONS, metadata_errors="replace")
         except av.FFmpegError:
             continue
         with container:
@@ -196,6 +194,18 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
         print(f"{path}: {n_damaged} damaged packets skipped", file=sys.stderr)
     if warn and announced - found > 0.1:
         print(f"{path}: found {found:.1f} of {announced:.1f} s: was it cut off?", file=sys.stderr)
+
+
+def _nameless(file: io.BufferedIOBase) -> types.SimpleNamespace:
+    """`file` for FFmpeg, which without a name can neither guess by the extension nor open anything beside it."""
+
+    def seek(offset: int, whence: int = 0) -> int:
+        try:
+            return file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):  # a place before the start, which a damaged file may ask for
+            return -1
+
+    return types.SimpleNamespace(read=file.read, seek=seek, tell=file.tell)
 
 
 def _decode_packets(packets: Iterator) -> Iterator:
@@ -369,14 +379,12 @@ def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, s
         raise InputError(f"{path}: expected an extension of {' '.join(FORMATS)}, found {extension or 'none'}")
     form, code = FORMATS[extension], SUBTYPES.get(subtype or "")
     if code and not soundfile.check_format(form, code):
-        raise InputError(f"--subtype: {extension} has no {subtype}")
+        has = [name for name, code in SUBTYPES.items() if soundfile.check_format(form, code)]
+        raise InputError(f"--subtype: expected {' or '.join(has) or 'none'} for {extension}, found {subtype}")
     try:
         soundfile.SoundFile(io.BytesIO(), "w", sample_rate, n_channels, code, format=form).close()
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip().rstrip(".")
-        raise InputError(
-            f"{path}: {extension} cannot hold {n_channels} channels at {sample_rate} Hz ({reason})"
-        ) from None
+    except soundfile.LibsndfileError:
+        raise InputError(f"{path}: {extension} cannot hold {n_channels} channels at {sample_rate} Hz") from None
     return form
 
 
@@ -386,25 +394,6 @@ def choose_subtype(path: str | os.PathLike, n_bits: int) -> str | None:
 
     form = FORMATS.get(pathlib.Path(path).suffix.lower(), "")
     return "24" if n_bits == 24 and form and soundfile.check_format(form, "PCM_24") else None
-
-
-def write_audio(
-    path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
-) -> None:
-    """Write `audio`, ``(n_samples,)`` or ``(n_channels, n_samples)``, whole or not at all.
-
-    The extension determines the format; `subtype` is one of `SUBTYPES` (wav's default is "16"). Integers clip at full
-    scale 1.
-
-    Raises:
-        InputError: as `check_writable`.
-        OSError: the disk is full.
-    """
-    if np.issubdtype(np.asarray(audio).dtype, np.integer):
-        raise TypeError("audio is floating point with full scale 1")
-    audio = np.atleast_2d(audio).T
-    blocks = (audio[start : start + BLOCK] for start in range(0, len(audio), BLOCK))
-    _write(path, blocks, audio.shape, sample_rate, subtype)
 
 
 @dataclasses.dataclass
@@ -479,22 +468,11 @@ def write_rendering(
         InputError: as `check_writable`.
         OSError: the disk is full.
     """
-    _write(path, rendering.blocks(gain), (rendering.n_samples, rendering.n_channels), sample_rate, subtype)
-
-
-def _write(
-    path: str | os.PathLike,
-    blocks: Iterable[np.ndarray],
-    shape: tuple[int, int],
-    sample_rate: int,
-    subtype: str | None,
-) -> None:
-    """Write `blocks`, ``(n_samples, n_channels)`` in total: in blocks, because libsndfile may crash on a long one."""
     import soundfile
 
-    n_samples, n_channels = shape
+    n_samples, n_channels = rendering.n_samples, rendering.n_channels
     form, code = check_writable(path, sample_rate, n_channels, subtype), SUBTYPES.get(subtype or "")
-    order = VORBIS_ORDER.get(n_channels) if form == "OGG" else None
+    order = VORBIS_ORDER.get(n_channels, slice(None)) if form == "OGG" else slice(None)
     if form == "WAV" and 4 * n_samples * n_channels > WAV_LIMIT:
         form = "RF64"
     n_written = 0
@@ -504,9 +482,8 @@ def _write(
         try:
             with soundfile.SoundFile(name, "w", sample_rate, n_channels, code, format=form) as file:
                 bits = {"PCM_16": 16, "PCM_24": 24}.get(file.subtype)
-                for block in blocks:
-                    ordered = block[:, order] if order else block
-                    file.write(to_pcm(ordered, bits) if bits else ordered)
+                for block in rendering.blocks(gain):
+                    file.write(to_pcm(block[:, order], bits) if bits else block[:, order])
             n_written = soundfile.info(name).frames
         except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
             pass
@@ -514,3 +491,14 @@ def _write(
         # say why.
         if n_written < n_samples:
             raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))
+
+
+def write_audio(
+    path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
+) -> None:
+    """Write `audio`, floating point ``(n_samples,)`` or ``(n_channels, n_samples)``, as `write_rendering` does."""
+    if np.issubdtype(np.asarray(audio).dtype, np.integer):
+        raise TypeError("audio is floating point with full scale 1")
+    samples = np.ascontiguousarray(np.atleast_2d(audio).T, np.float32)
+    rendering = Rendering(io.BytesIO(samples.tobytes()), samples.shape[1], len(samples))
+    write_rendering(path, rendering, 1.0, sample_rate, subtype)

@@ -44,12 +44,6 @@ def test_resampled_blocks_are_small_whatever_the_rates_are(rates):
     np.testing.assert_array_equal(np.concatenate(blocks), resample(audio, *rates))
 
 
-def test_one_sample_stays_one_at_least(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([0.5]), 192000)
-    assert read_audio(tmp_path / "a.wav", 44100).shape == (1,)
-    assert read_audio(tmp_path / "a.wav", 22050, mono=False).shape == (1, 1)
-
-
 def test_blocks_are_joined_cut_filled_and_added():
     audio = np.arange(20, dtype=np.float32).reshape(10, 2)
     parts = np.split(audio, [4, 4, 9])

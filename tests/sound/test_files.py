@@ -19,7 +19,6 @@ from sound.files import (
     FORMATS,
     choose_subtype,
     find_audio,
-    open_audio,
     open_recording,
     read_audio,
     read_blocks,
@@ -164,6 +163,7 @@ def test_all_parts_of_a_chain_are_read_whatever_their_rate_and_channels(tmp_path
     path.write_bytes(b"".join(file.read_bytes() for file in files))
     recording = open_recording(path)
     assert (recording.sample_rate, recording.n_channels) == (rate, n_channels)
+    assert recording.power == pytest.approx((8000 / 2**15) ** 2 / 2, rel=0.15)
     assert 4 * rate - 600 <= recording.n_samples <= 4 * rate + 5000
     audio = read_audio(path, None)
     for seconds in (0.5, 1.5, 2.5, 3.5):  # the tone goes on at its pitch and level
@@ -252,40 +252,15 @@ def test_what_is_no_recording_is_refused_in_one_line(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("extension", [".wav", ".mp3"])
-@pytest.mark.parametrize("change", ["truncated", "silenced", "other rate", "removed"])
+@pytest.mark.parametrize("change", [lambda path: os.truncate(path, 9000), lambda path: write_audio(path, np.zeros(9))])
 def test_a_recording_that_changes_while_it_is_read_gives_no_output(tmp_path, extension, change):
-    audio = noise(3 * RATE)[:, 0] / 2**15
     source = tmp_path / f"source{extension}"
-    write_audio(source, audio, RATE)
+    write_audio(source, noise(3 * RATE)[:, 0] / 2**15, RATE)
     recording = open_recording(source)
-    if change == "truncated":
-        os.truncate(source, source.stat().st_size // 2)
-    elif change == "silenced":
-        write_audio(source, 0 * audio, RATE)
-    elif change == "other rate":
-        write_audio(source, audio, RATE // 2)
-    else:
-        source.unlink()
+    change(source)
     with pytest.raises(InputError), render_to_disk(read_recording(recording), 1, tmp_path / "out.wav"):
         pytest.fail("the output would be written")
-    assert [path.name for path in tmp_path.iterdir()] == [source.name] * (change != "removed")
-
-
-def test_a_recording_that_is_too_long_to_be_read_whole_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("sound.files.MAX_AUDIO", 4000)
-    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 1000)
-    assert len(read_audio(tmp_path / "a.wav", 4000)) == 4000
-    with pytest.raises(InputError):
-        read_audio(tmp_path / "a.wav", 4001)
-
-
-def test_many_channels_are_read_in_smaller_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("sound.files.MAX_BLOCK", 2**17)
-    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, 128)).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
-    with open_audio(tmp_path / "a.wav") as recording:
-        assert max(map(len, recording.blocks)) < 2 * 2**10
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", None, mono=False), audio.T)
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
 # --- folders, names, levels, writing ----------------------------------------------------------------------------------
@@ -314,13 +289,6 @@ def test_a_recording_may_have_any_name(tmp_path, monkeypatch, name):
     write_audio("a.wav", samples[:, 0] / 2**15)
     os.replace("a.wav", os.fsdecode(name))
     np.testing.assert_array_equal(read_audio(os.fsdecode(name)) * 2**15, samples[:, 0])
-
-
-def test_size_peak_and_power_are_measured(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([[0.5, -0.75], [0.25, 0.0]]), 8000, subtype="FLOAT")
-    recording = open_recording(tmp_path / "a.wav")
-    assert (recording.sample_rate, recording.n_channels, recording.n_samples) == (8000, 2, 2)
-    assert (recording.peak, recording.power) == (0.75, (0.25 + 0.5625 + 0.0625) / 4)
 
 
 def test_what_cannot_be_written_says_why(tmp_path):
