@@ -18,7 +18,6 @@ from conversion.models import read_style
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude, fade_in
 from sound.blocks import TruePeak, resample
 from sound.streaming import istft_blocks, spectrogram, stft_blocks
-from web.serve import WEB
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="no Node.js (Debian: nodejs)")
 
