@@ -5,6 +5,7 @@
 # make web-dist   the folder web/dist, which any static host can serve
 # make test       all tests
 # make test-fast  the tests that take seconds
+# make soak       damaged files and millions of reads, for an hour (SOAK_SECONDS=60 for a minute)
 # make lint       the linter, and the formatter's check
 # make clean      remove .venv, caches, and what the demos and web made
 #
@@ -16,7 +17,7 @@ PYTHON := $(VENV)/bin/python
 # If bytecode is switched off in the environment, every command would compile all of TensorFlow again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo demo-hum models web web-dist test test-fast lint clean
+.PHONY: demo demo-hum models web web-dist test test-fast soak lint clean
 
 # The piece that the split with seed 0 holds out, so that the network is not trained on it (tests/test_demo.py).
 PIECE := beethoven_ode_to_joy
@@ -96,6 +97,12 @@ test: $(VENV)/installed-dev
 
 test-fast: $(VENV)/installed-dev
 	$(PYTHON) -m pytest -m "not slow"
+
+SOAK_SECONDS := 3600
+
+soak: $(VENV)/installed-dev
+	$(PYTHON) tests/fuzz/fuzz.py --seconds $(SOAK_SECONDS) --seed $$(date +%s) --keep fuzz-failures
+	$(PYTHON) tests/soak_reads.py
 
 lint: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .

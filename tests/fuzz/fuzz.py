@@ -3,10 +3,10 @@
     python tests/fuzz/fuzz.py                          a minute, all kinds
     python tests/fuzz/fuzz.py --kinds h5 --seconds 3600
 
-Each case is drawn from the seed, its kind and its number, so that it can be made again (``--first``). They run in a
-process with 2 GB of memory, which is replaced if it dies. A case fails if the file causes anything but a result or an
-error of one line, takes more than 20 seconds or the memory, kills the process, or makes it write, delete or start
-anything elsewhere. What a failed case was made of is kept in the folder ``--keep``. Exit status 1: some case failed.
+Each case is drawn from the seed, its kind and its number, so that it can be made again (``--first``), and runs in a
+process of its own with 2 GB of memory. A case fails if the file causes anything but a result or an error of one line,
+takes more than 20 seconds or the memory, kills the process, or makes it write, delete or start anything elsewhere. The
+files of failed cases are kept in the folder ``--keep``. Exit status 1: some case failed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ import numpy as np  # noqa: E402
 
 MAX_BYTES = 2 * 10**9  # of memory beside what the process has before its first case
 CASE_SECONDS = 20
+STARTS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
 # Places that libraries write to by themselves.
 OWN_PLACES = ("/dev/", "/proc/")
 
@@ -86,35 +86,20 @@ def make_audio(extension: str) -> Callable[[pathlib.Path], None]:
     return make
 
 
-def _random_weights(layout) -> list:
-    rng = np.random.default_rng(0)
-    return [(group, [(name, rng.uniform(0.5, 1, shape)) for name, shape in members]) for group, members in layout]
-
-
 def make_h5(folder: pathlib.Path) -> None:
-    from made_weights import published_table, write_published
+    from made_weights import fill, hum2guitar_table, published_table, write_model, write_published
 
     from common import weights
     from data import PUBLISHED
     from hum2guitar import harmonics
 
     write_published(folder / "published.h5", published_table(1, 1))
-    described = {"system": "pix2pix", "network": "unet", "representation": PUBLISHED.to_dict(), "targets": ["a"]}
-    described |= {"origin": "b", "epoch": 3, "validation_mae": 0.1, "seed": 0, "validation_split": 0.1}
-    weights.write(folder / "unet.h5", _random_weights(weights.unet_layout(1, 1)), described)
-    described = {"system": "hum2guitar", "network": weights.LOCAL_ENHANCER, "base_filters": 1, "in_channels": 1}
-    described |= {"representation": harmonics.PUBLISHED.to_dict(), "f0": "pyin"}
-    layout = weights.hum2guitar_layout(weights.LOCAL_ENHANCER, 1)
-    weights.write(folder / "hum.h5", _random_weights(layout), described)
-
-
-def make_onnx(folder: pathlib.Path) -> None:
-    from conversion import network
-
-    make_h5(folder)
-    for path in sorted(folder.glob("*.h5")):
-        path.with_suffix(".onnx").write_bytes(network.build_graph(path).SerializeToString())
-        path.unlink()
+    described = {"representation": PUBLISHED.to_dict(), "targets": ["a"], "origin": "b", "epoch": 3, "seed": 0}
+    write_model(folder / "unet.h5", **described, validation_mae=0.1, validation_split=0.1)
+    described = {"system": "hum2guitar", "network": weights.LOCAL_ENHANCER, "f0": "cepstrum"}
+    described |= {"representation": harmonics.PUBLISHED.to_dict()}
+    layers = fill(hum2guitar_table(weights.LOCAL_ENHANCER, 1), lambda _, shape: np.full(shape, 0.5))
+    weights.write(folder / "hum.h5", layers, described)
 
 
 def make_npy(folder: pathlib.Path) -> None:
@@ -198,10 +183,8 @@ def read_network(path: pathlib.Path) -> None:
     from common import weights
     from conversion import network
 
-    description = network.describe(path)
+    description = weights.describe(path)
     assert description.summary.isprintable()
-    if path.suffix == ".h5":
-        weights.read(path)
     found = network.load_network(path)
     if description.network == weights.UNET:
         r, shape = description.representation, (1, 256, 256, description.in_channels)
@@ -219,9 +202,7 @@ def read_npy(path: pathlib.Path) -> None:
     try:
         npy.map_array(path).sum()
     except ValueError as error:  # as it is documented to raise
-        if not isinstance(error, InputError):
-            raise InputError(str(error)) from None
-        raise
+        raise InputError(str(error)) from None
     read_level(path, (256, 256, 1))
 
 
@@ -274,7 +255,6 @@ KINDS = {
     "flac": Kind("a.flac", make_audio("flac"), read_audio),
     "mp3": Kind("a.mp3", make_audio("mp3"), read_audio),
     "h5": Kind("a.h5", make_h5, read_network),
-    "onnx": Kind("a.onnx", make_onnx, read_network),
     "npy": Kind("a.npy", make_npy, read_npy),
     "state": Kind("a.npz", make_state, read_state),
     "json": Kind("a.json", make_json, read_json),
@@ -326,164 +306,97 @@ def change(content: bytes, others: list[bytes], rng: np.random.Generator, from_p
     return bytes(content)
 
 
-# --- one process ------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------------------------------
 
 
-class _Watch:
-    """Notes what Python does to files outside of the folder of a case, and the programs that it starts."""
+def watch(folder: pathlib.Path, faults: list[str]) -> None:
+    """Note from now on what Python does to files outside of `folder`, and the programs that it starts."""
 
-    def __init__(self) -> None:
-        self.folder, self.faults = "", []
-        sys.addaudithook(self._note)
-
-    def _note(self, event: str, arguments: tuple) -> None:
-        if not self.folder:
-            return
+    def note(event: str, arguments: tuple) -> None:
         if event == "open":
             path, _, flags = arguments
             if not isinstance(path, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                self._check(event, path)
+                check(event, path)
         elif event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree", "os.chmod"):
             in_folder = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
-            self._check(event, arguments[0], in_folder if isinstance(in_folder, int) else -1)
-        elif event in ("os.system", "os.exec", "os.posix_spawn", "pty.spawn"):
-            self.faults.append(f"{event} {arguments}")
-        elif event == "subprocess.Popen":
-            program = " ".join(map(os.fsdecode, map(os.fsencode, arguments[1])))
-            if "renderer.py" not in program:
-                self.faults.append(f"started {program}")
+            check(event, arguments[0], in_folder if isinstance(in_folder, int) else -1)
+        elif event in STARTS and "renderer.py" not in str(arguments):
+            faults.append(f"{event} {arguments}")
 
-    def _check(self, event: str, path, in_folder: int = -1) -> None:
+    def check(event: str, path, in_folder: int = -1) -> None:
         beside = f"/proc/self/fd/{in_folder}" if in_folder >= 0 else ""
         name = os.path.realpath(os.path.join(beside, os.fsdecode(path)))
-        if not name.startswith((self.folder, *OWN_PLACES)) and not name.endswith(".pyc") and "__pycache__" not in name:
-            self.faults.append(f"{event} {name}")
+        if not name.startswith((str(folder), *OWN_PLACES)) and "__pycache__" not in name:
+            faults.append(f"{event} {name}")
+
+    sys.addaudithook(note)
 
 
-class _TooSlow(BaseException):
-    pass
-
-
-def _stop(*_) -> None:
-    raise _TooSlow
-
-
-def run_cases(kind_name: str, seed: int, first: int, n_cases: int | None, seconds: float) -> None:
-    """Run cases in this process; prints a line of JSON before and after each of them."""
-    from common.errors import InputError
-
-    kind = KINDS[kind_name]
-    end = time.monotonic() + seconds
-    tempfile.tempdir = None  # that of the kind before
-    watch = _Watch()
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
-        place = pathlib.Path(os.path.realpath(temporary))
-        valid = place / "valid"
-        valid.mkdir()
-        kind.make(valid)
-        contents = [path.read_bytes() for path in sorted(valid.iterdir())]
-        tempfile.tempdir = str(place)
-        for content in contents:  # so that everything is imported before memory is limited
-            with contextlib.suppress(InputError):
-                _read(kind, place / "valid case", content)
-        _limit_memory()
-        signal.signal(signal.SIGALRM, _stop)
-        number = first
-        while (n_cases is None or number < first + n_cases) and time.monotonic() < end:
-            rng = np.random.default_rng([seed, sum(kind_name.encode()), number])
-            content = change(contents[rng.integers(len(contents))], contents, rng, kind.from_place)
-            _say({"case": number})
-            watch.folder, watch.faults = str(place), []
-            fault, outcome = "", "read"
-            signal.alarm(CASE_SECONDS)
-            try:
-                _read(kind, place / str(number), content)
-            except InputError as error:
-                outcome = "refused"
-                if "\n" in str(error):
-                    fault = f"an error of several lines: {error}"
-            except _TooSlow:
-                fault = f"takes more than {CASE_SECONDS} s"
-            except BaseException:
-                fault = traceback.format_exc()
-            signal.alarm(0)
-            watch.folder = ""
-            fault = fault or "; ".join(watch.faults)
-            _say({"case": number, "outcome": outcome, "fault": fault})
-            number += 1
-
-
-def _say(line: dict) -> None:
-    print(json.dumps(line), flush=True)
-
-
-def _read(kind: Kind, folder: pathlib.Path, content: bytes) -> None:
-    import shutil
-
-    folder.mkdir()
-    try:
-        (folder / kind.name).write_bytes(content)
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-            kind.read(folder / kind.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _limit_memory() -> None:
+def read_case(kind: Kind, folder: pathlib.Path, content: bytes) -> str:
+    """Read a file in this process, which is one of its own: "read", "refused", or what went wrong."""
     import resource
 
+    from common.errors import InputError
+
+    (folder / kind.name).write_bytes(content)
+    tempfile.tempdir = str(folder)
     with open("/proc/self/status", encoding="ascii") as file:
         present = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmSize"))
     resource.setrlimit(resource.RLIMIT_AS, (present + MAX_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faults: list[str] = []
+    watch(folder, faults)
+    outcome = "read"
+    try:
+        kind.read(folder / kind.name)
+    except InputError as error:
+        outcome = f"an error of several lines: {error}" if "\n" in str(error) else "refused"
+    except BaseException:
+        outcome = traceback.format_exc()
+    return "; ".join(faults) or outcome
 
 
-# --- all processes ----------------------------------------------------------------------------------------------------
+def run_case(kind: Kind, content: bytes) -> str:
+    """The outcome of a case, of `read_case` or of the end of its process."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        result = pathlib.Path(folder, "result")
+        child = os.fork()
+        if not child:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            signal.alarm(CASE_SECONDS)  # ends the process
+            place = pathlib.Path(os.path.realpath(folder), "case")
+            place.mkdir()
+            result.write_text(read_case(kind, place, content), encoding="utf-8", errors="replace")
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status == -signal.SIGALRM:
+            return f"takes more than {CASE_SECONDS} s"
+        return result.read_text(encoding="utf-8") if not status else f"ended the process (exit status {status})"
 
 
-def fuzz(kind: str, seed: int, first: int, n_cases: int | None, seconds: float, keep: pathlib.Path | None) -> dict:
-    """Run the cases of one kind in processes that are replaced when they die; how many there were, and the faults."""
-    counts, faults = {"read": 0, "refused": 0}, []
-    end, case = time.monotonic() + seconds, first
-    while (n_cases is None or case < first + n_cases) and time.monotonic() < end:
-        left = [] if n_cases is None else ["--cases", str(first + n_cases - case)]
-        command = [sys.executable, __file__, "--child", "--kinds", kind, "--seed", str(seed), "--first", str(case)]
-        command += [*left, "--seconds", str(max(1.0, end - time.monotonic()))]
-        started = None
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-            for text in child.stdout:
-                line = json.loads(text)
-                started = line["case"]
-                if "outcome" in line:
-                    case, started = started + 1, None
-                    counts[line["outcome"]] += 1
-                    if line["fault"]:
-                        faults.append((case - 1, line["fault"]))
-            last_words = child.stderr.read()
-        if started is not None:
-            faults.append((started, f"killed the process (exit status {child.returncode}): {last_words[-300:]}"))
-            case = started + 1
-        elif child.returncode:
-            raise RuntimeError(last_words)
-        elif n_cases is None:
-            break
-    for number, fault in faults:
-        print(f"{kind} case {number} (--kinds {kind} --seed {seed} --first {number} --cases 1):\n  {fault}", flush=True)
-        if keep:
-            _keep(kind, seed, number, keep)
-    print(f"{kind}: {counts['read']} read, {counts['refused']} refused, {len(faults)} failed", flush=True)
-    return {"kind": kind, **counts, "faults": faults}
-
-
-def _keep(kind: str, seed: int, number: int, folder: pathlib.Path) -> None:
-    """Write the file of a case into `folder`."""
+def fuzz(name: str, seed: int, first: int, n_cases: int | None, seconds: float, keep: pathlib.Path | None) -> dict:
+    """Run the cases of one kind; how many were read and refused, and the faults."""
+    kind, counts, faults = KINDS[name], {"read": 0, "refused": 0}, []
     with tempfile.TemporaryDirectory() as valid:
-        KINDS[kind].make(pathlib.Path(valid))
+        kind.make(pathlib.Path(valid))
         contents = [path.read_bytes() for path in sorted(pathlib.Path(valid).iterdir())]
-    rng = np.random.default_rng([seed, sum(kind.encode()), number])
-    content = change(contents[rng.integers(len(contents))], contents, rng, KINDS[kind].from_place)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{kind}-{seed}-{number}{pathlib.Path(KINDS[kind].name).suffix}").write_bytes(content)
+    number, end = first, time.monotonic() + seconds
+    while (n_cases is None or number < first + n_cases) and time.monotonic() < end:
+        rng = np.random.default_rng([seed, sum(name.encode()), number])
+        content = change(contents[rng.integers(len(contents))], contents, rng, kind.from_place)
+        outcome = run_case(kind, content)
+        if outcome in counts:
+            counts[outcome] += 1
+        else:
+            faults.append(outcome)
+            print(f"{name} case {number} (--kinds {name} --seed {seed} --first {number} --cases 1):\n  {outcome}")
+            if keep:
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / f"{seed}-{number}-{kind.name}").write_bytes(content)
+        number += 1
+    print(f"{name}: {counts['read']} read, {counts['refused']} refused, {len(faults)} failed", flush=True)
+    return {**counts, "faults": faults}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -494,16 +407,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the files that failed")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     cases = (arguments.seed, arguments.first, arguments.cases)
-    if arguments.child:
-        for kind in arguments.kinds:
-            run_cases(kind, *cases, arguments.seconds)
-        return 0
+    # What takes long to import is imported once, not in every case.
+    import h5py  # noqa: F401
+    import scipy.signal  # noqa: F401
+
+    from conversion import network
+
+    network.find_providers()
     share = arguments.seconds / len(arguments.kinds)
     found = [fuzz(kind, *cases, share, arguments.keep) for kind in arguments.kinds]
-    return 1 if any(result["faults"] for result in found) else 0
+    return int(any(result["faults"] for result in found))
 
 
 if __name__ == "__main__":
