@@ -82,7 +82,7 @@ class Description:
     @property
     def system(self) -> str:
         """ "pix2pix" or "hum2guitar"."""
-        return self.settings.get("system", "pix2pix")
+        return "pix2pix" if self.network in N_ARRAYS else "hum2guitar"
 
     @property
     def representation(self) -> Representation:

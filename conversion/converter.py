@@ -101,22 +101,20 @@ def load_converter(
         style: style slice of a multitarget network, from `models.read_style`.
 
     Raises:
-        InputError: the file is damaged or belongs to an unknown system.
+        InputError: the file is damaged.
     """
     settings = settings or Settings()
     if description.system == "hum2guitar":
         make = functools.partial(
             make_converter, description, settings.hum, settings.overlap, settings.griffinlim_iterations
         )
-    elif description.system == "pix2pix":
+    else:
         make = functools.partial(
             Pix2PixConverter,
             representation=description.representation,
             style=style,
             settings=settings.for_model(description),
         )
-    else:
-        raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
     return make(load_network(description.path, gpu))
 
 

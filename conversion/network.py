@@ -64,8 +64,7 @@ class OnnxNetwork:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Output ``(batch, bins, frames, 1)`` of ``(batch, bins, frames, channels)``, both float32 in [-1, 1].
 
-        Bins and frames are multiples of 256 for the U-Net, at least 8 for the global generator; for the local enhancer,
-        bins are even and at least 16, frames at least 8.
+        Bins and frames: multiples of 256 (U-Net), at least 8 (global generator), even from 16 and from 8 (enhancer).
         """
         with self._slots:
             return self._session.run([OUTPUT], {INPUT: np.asarray(x, np.float32)})[0]
@@ -94,7 +93,12 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
 
     graph = _Graph(pathlib.Path(path))
     description = graph.description
-    _check_representation(description)
+    if description.network == weights.UNET:
+        bins, frames = description.representation.n_bins, description.representation.n_frames
+        if bins % 256 or frames % 256 or bins * frames > MAX_SLICE:
+            raise InputError(
+                f"{path}: the network cannot work on slices of {bins} x {frames}, which the file describes"
+            )
     on_gpu = gpu != -1 and CUDA in find_providers()
     providers = [(CUDA, {"device_id": gpu or 0, "use_tf32": 0}), CPU] if on_gpu else [CPU]
     options = onnxruntime.SessionOptions()
@@ -118,20 +122,6 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
     return network
 
 
-def _check_representation(description: weights.Description) -> None:
-    """Refuse a description whose slices the network cannot work on, or could not work on in reasonable memory."""
-    expected = "pix2pix" if description.network == weights.UNET else "hum2guitar"
-    if description.system != expected:
-        raise InputError(f"{description.path}: expected the system {expected}, found {description.system}")
-    if description.network == weights.UNET:
-        bins, frames = description.representation.n_bins, description.representation.n_frames
-        if bins % 256 or frames % 256 or bins * frames > MAX_SLICE:
-            raise InputError(
-                f"{description.path}: slices have to be multiples of 256 bins and 256 frames with up to {MAX_SLICE} "
-                f"values in all, not {bins} x {frames}"
-            )
-
-
 def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict | None = None) -> onnx.ModelProto:
     """The generator of a weights file as an ONNX model.
 
@@ -151,9 +141,17 @@ def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict |
     import onnx
 
     graph = _Graph(pathlib.Path(path), float16)
-    model = graph.make_model()
-    described = json.dumps({**_describe_model(graph.description), **(settings or {})})
-    onnx.helper.set_model_props(model, {DESCRIPTION: described})
+    model, found = graph.make_model(), graph.description
+    axes = {"axes": ["batch", "bins", "frames", "channels"], "dtype": "float32", "range": [-1, 1]}
+    described = {
+        **found.settings, "system": found.system, "network": found.network, "in_channels": found.in_channels,
+        "base_filters": found.base_filters, **(settings or {}),
+        "input": {"name": INPUT, **axes, "shape": [None, None, None, found.in_channels]},
+        "output": {"name": OUTPUT, **axes, "shape": [None, None, None, 1]},
+    }  # fmt: skip
+    if found.network == weights.UNET:
+        described["representation"] = found.representation.to_dict()
+    onnx.helper.set_model_props(model, {DESCRIPTION: json.dumps(described)})
     return model
 
 
@@ -165,19 +163,6 @@ def run_model(path: pathlib.Path, x: np.ndarray) -> np.ndarray:
         return load_network(path)(x)
     session = onnxruntime.InferenceSession(path, providers=[CPU])
     return session.run([OUTPUT], {INPUT: x})[0]
-
-
-def _describe_model(description: weights.Description) -> dict:
-    """The description that an .onnx file carries."""
-    settings = {"system": description.system, **description.settings, "network": description.network}
-    if description.network == weights.UNET:
-        settings["representation"] = description.representation.to_dict()
-    axes = {"axes": ["batch", "bins", "frames", "channels"], "dtype": "float32", "range": [-1, 1]}
-    return {
-        **settings, "in_channels": description.in_channels, "base_filters": description.base_filters,
-        "input": {"name": INPUT, **axes, "shape": [None, None, None, description.in_channels]},
-        "output": {"name": OUTPUT, **axes, "shape": [None, None, None, 1]},
-    }  # fmt: skip
 
 
 class _Graph:

@@ -147,8 +147,6 @@ def test_a_model_may_ask_for_recordings_at_full_scale(tmp_path, write_generator)
         assert (error < 1e-3 * np.abs(loud).max()) == (name == "peak")
 
 
-def test_unknown_systems_and_overlaps_are_refused(tmp_path):
-    with pytest.raises(InputError):
-        load_converter(weights.Description(tmp_path / "g.h5", "unet", 1, 4, {"system": "wavenet"}))
+def test_an_overlap_of_more_than_half_is_refused():
     with pytest.raises(InputError):
         make_converter(overlap=0.7)

@@ -178,7 +178,6 @@ def test_discriminators_are_refused(tmp_path):
         {"representation": {"n_bins": 200}},
         {"representation": {"n_frames": 2**14}},
         {"representation": {"n_fft": 2**40}},
-        {"system": "hum2guitar"},
     ],
 )
 def test_descriptions_that_do_not_fit_the_network_are_refused(tmp_path, write_generator, settings):

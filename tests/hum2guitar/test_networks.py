@@ -13,35 +13,24 @@ from hum2guitar import networks
 
 keras = tf.keras
 
-# Output (bins, frames, filters) of each convolution at 64 base filters, for one segment of 216 frames.
+# Output (bins, frames, filters) of layers at 64 base filters, for one segment of 216 frames.
 GLOBAL = {
-    "global_0": (256, 216, 64),
-    "global_1": (254, 214, 128),
-    "global_2": (252, 212, 256),
+    **dict.fromkeys(("global_0", "global_up_0"), (256, 216, 64)),
+    **dict.fromkeys(("global_1", "global_up_1"), (254, 214, 128)),
+    **dict.fromkeys(("global_2", "global_up_2"), (252, 212, 256)),
+    **{f"global_residual_{i}_{part}": (250, 210, 512) for i in range(3) for part in (1, 2)},
     "global_3": (250, 210, 512),
-    "global_residual_0_1": (250, 210, 512),
-    "global_residual_0_2": (250, 210, 512),
-    "global_residual_1_1": (250, 210, 512),
-    "global_residual_1_2": (250, 210, 512),
-    "global_residual_2_1": (250, 210, 512),
-    "global_residual_2_2": (250, 210, 512),
-    "global_up_2": (252, 212, 256),
-    "global_up_1": (254, 214, 128),
-    "global_up_0": (256, 216, 64),
 }
 LOCAL = {
-    "global_halve": (256, 216, 1),
     **GLOBAL,
+    **{f"local_residual_{i}_{part}": (256, 216, 64) for i in range(3) for part in (1, 2)},
+    "global_halve": (256, 216, 1),
+    "local_pad": (516, 220, 1),  # 2 on each side, mirrored
     "local_down": (256, 216, 32),
     "local_1": (256, 216, 64),
     "local_add": (256, 216, 64),
-    "local_residual_0_1": (256, 216, 64),
-    "local_residual_0_2": (256, 216, 64),
-    "local_residual_1_1": (256, 216, 64),
-    "local_residual_1_2": (256, 216, 64),
-    "local_residual_2_1": (256, 216, 64),
-    "local_residual_2_2": (256, 216, 64),
     "local_up": (514, 218, 32),
+    "local_last_pad": (516, 220, 32),
     "local_last": (512, 216, 1),
 }
 DISCRIMINATOR = [
@@ -62,21 +51,18 @@ def output_shapes(network: keras.Model, shape: tuple) -> dict:
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_global_generator_is_the_published_one():
-    network = networks.build_global_generator()
-    assert network.count_params() == 17_257_985
-    found = output_shapes(network, (256, 216, 1))
-    expected = {**GLOBAL, "global_last": (256, 216, 1)}
+@pytest.mark.parametrize(
+    ("build", "bins", "expected", "n_parameters"),
+    [
+        (networks.build_global_generator, 256, {**GLOBAL, "global_last": (256, 216, 1)}, 17_257_985),
+        (networks.build_local_enhancer, 512, LOCAL, 17_517_569),
+    ],
+)
+def test_the_generators_are_the_published_ones(build, bins, expected, n_parameters):
+    network = build()
+    assert network.count_params() == n_parameters
+    found = output_shapes(network, (bins, 216, 1))
     assert {name: found[name] for name in expected} == expected
-
-
-def test_the_local_enhancer_is_the_published_one():
-    network = networks.build_local_enhancer()
-    assert network.count_params() == 17_517_569
-    found = output_shapes(network, (512, 216, 1))
-    assert {name: found[name] for name in LOCAL} == LOCAL
-    assert found["local_pad"] == (516, 220, 1)  # 2 on each side, mirrored
-    assert found["local_last_pad"] == (516, 220, 32)
 
 
 def test_the_three_discriminators_are_the_published_ones():
@@ -152,12 +138,10 @@ def test_the_local_enhancer_takes_over_and_keeps_the_global_part():
 def test_weights_files_bring_back_either_generator(tmp_path):
     x = tf.random.stateless_uniform((1, 64, 24, 1), (0, 1), -1, 1)
     for build in (networks.build_global_generator, networks.build_local_enhancer):
-        network = build(2, seed=4)
-        path = tmp_path / f"{network.name}.h5"
-        model.save(network, path, {"system": "hum2guitar", "base_filters": 2})
+        network, path = build(2, seed=4), tmp_path / "g.h5"
+        model.save(network, path, {})
         assert weights.describe(path).network == network.name
         np.testing.assert_array_equal(networks.load_hum2guitar(path)(x), network(x))
-    discriminator = tmp_path / "discriminator.h5"
-    model.save(networks.build_multiscale_discriminator(2), discriminator, {"system": "hum2guitar", "base_filters": 2})
+    model.save(networks.build_multiscale_discriminator(2), path, {})
     with pytest.raises(InputError, match="multiscale_discriminator"):
-        networks.load_hum2guitar(discriminator)
+        networks.load_hum2guitar(path)
