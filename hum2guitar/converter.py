@@ -21,8 +21,8 @@ from common.jobs import map_ahead
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio
-from hum2guitar.pitch import F0_METHODS, analyse, describe_melody, octaves_into_range
-from hum2guitar.plucks import begin_early, find_notes, gate, pluck, to_decibels
+from hum2guitar.pitch import F0_METHODS, MARGIN, analyse, octaves_into_range
+from hum2guitar.plucks import begin_early, describe_melody, find_notes, gate, pluck, to_decibels
 
 ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
 CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)
@@ -120,16 +120,16 @@ class HumConverter:
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Mono float32 blocks to mono float32 blocks of the same total length; see `conversion.converter`.
 
-        Says on stderr by how many octaves it moves the melody, and what makes a bad guitar (`pitch.describe_melody`).
+        Says on stderr by how many octaves it moves the melody, and what makes a bad guitar (`plucks.describe_melody`).
         """
         r = self._representation
-        f0, energy, pure, n_samples = self._listen(blocks)
+        f0, energy, purity, n_samples = self._listen(blocks)
         if not n_samples:
             return
         octaves = 0 if self._settings.transpose is not None else octaves_into_range(f0, energy, r.f0_low, r.f0_high)
-        for line in describe_melody(f0 * 2.0**octaves, energy, pure, octaves, r.f0_low, r.f0_high):
+        f0 = f0 * 2 ** (octaves + (self._settings.transpose or 0) / 12)
+        for line in describe_melody(f0, energy, purity, octaves, r.f0_low / MARGIN, r.f0_high * MARGIN):
             print(f"{name}: {line}" if name else line, file=sys.stderr)
-        f0 = f0 * 2 ** ((self._settings.transpose or 0) / 12 + octaves)
 
         f0, energy = np.pad(f0, (LEAD_FRAMES, 0)), np.pad(energy, (LEAD_FRAMES, 0))
         notes = find_notes(f0, to_decibels(energy))

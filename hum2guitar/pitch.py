@@ -1,4 +1,4 @@
-"""Pitch tracking with SwiftF0, or with the cepstrum as published; and what the pitches of a melody tell about it."""
+"""Pitch tracking with SwiftF0, or with the cepstrum as published; and the octave in which a melody is heard."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def _cepstrum(spectrum: np.ndarray, audible: np.ndarray, r: HumRepresentation, g
 def octaves_into_range(f0: np.ndarray, energy: np.ndarray, low: float, high: float) -> int:
     """Octaves that move most of a melody's energy into [low, high] Hz: the fewest that do so; 0 if nothing is voiced.
 
-    Frames count by their energy, so that what is hardly heard does not move the melody. One octave more has to bring
-    more than 1 % of the energy into the range.
+    `MARGIN` is added on both sides. Frames count by their energy, so that what is hardly heard does not move the melody.
+    One octave more has to bring more than 1 % of the energy into the range.
     """
     weights = np.where(f0 > 0, energy, 0)
     if not weights.any():
@@ -147,20 +147,3 @@ def octaves_into_range(f0: np.ndarray, energy: np.ndarray, low: float, high: flo
     low, high = low / MARGIN, high * MARGIN
     inside = [weights[(f0 * 2.0**o >= low) & (f0 * 2.0**o <= high)].sum() / weights.sum() for o in octaves]
     return min((o for o, share in zip(octaves, inside, strict=True) if share >= max(inside) - 0.01), key=abs)
-
-
-def describe_melody(
-    f0: np.ndarray, energy: np.ndarray, pure: np.ndarray, octaves: int, low: float, high: float
-) -> list[str]:
-    """What to know about a melody before it is heard as a guitar, one line each.
-
-    Args:
-        f0, energy, pure: pitch after it was moved, energy, and `harmonics.harmonic_share` of each frame.
-        octaves: by which the melody was moved.
-        low, high: range of the guitar in Hz.
-    """
-    lines = []
-    if octaves:
-        count = f"{abs(octaves)} octave{'s' if abs(octaves) > 1 else ''}"
-        lines.append(f"moved {'up' if octaves > 0 else 'down'} by {count} into the range of the guitar")
-    return lines

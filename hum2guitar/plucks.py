@@ -1,4 +1,4 @@
-"""Find the notes of a melody, give each the loudness of a plucked string, and make their attacks."""
+"""Find the notes of a melody, give each the loudness and attack of a plucked string, and tell what is no melody."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
+from hum2guitar.pitch import SILENCE_DB
 
 NEW_NOTE_SEMITONES = 0.7  # change of pitch from one frame to the next that begins a note
 NEW_NOTE_DB = 6.0  # rise within two frames that begins a note
@@ -21,6 +22,10 @@ EARLY_FRAMES = 1
 FADE_SECONDS = 0.01  # of a note that the next one ends
 RISE_SECONDS = 0.003  # of an attack
 RELEASE_DB_PER_SECOND, RELEASE_DB = 200.0, 80.0  # fall of a note that ends in a rest, and where it becomes silence
+# What is no melody: `describe_melody`
+LOUD_PERCENTILE, LOUD_DB = 95, 20.0  # frames count that are so far below the loudest ones at most
+MIN_PURITY, MIN_NOTE_FRAMES = 0.7, 6
+MAX_UNCLEAR, MAX_OUTSIDE = 0.25, 0.05  # shares of the frames above which a line is printed
 
 
 def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
@@ -97,6 +102,37 @@ def gate(notes: np.ndarray, first: int, n_samples: int, representation: HumRepre
     fall = RELEASE_DB_PER_SECOND * np.maximum(seconds - ends[note], 0)
     release = np.where(fall < RELEASE_DB, 10 ** (-fall / 20), 0)
     return np.where(note >= 0, np.minimum(rise, fade) * release, 0).astype(np.float32)
+
+
+def describe_melody(
+    f0: np.ndarray, energy: np.ndarray, purity: np.ndarray, octaves: int, low: float, high: float
+) -> list[str]:
+    """What the user should know about a melody, one line each; none for a clear melody in the guitar's range.
+
+    Args:
+        f0, energy: of each frame; the pitch as the guitar plays it.
+        purity: `harmonics.harmonic_share` of each frame.
+        octaves: by which the melody was moved.
+        low, high: range of the guitar in Hz.
+    """
+    if energy.max() <= 10 ** (SILENCE_DB / 10):
+        return [f"nothing sounds above {SILENCE_DB:g} dB: the output is silent"]
+    lines = []
+    if octaves:
+        count = f"{abs(octaves)} octave{'s' if abs(octaves) > 1 else ''}"
+        lines.append(f"moved {'up' if octaves > 0 else 'down'} by {count}, into the range of the guitar")
+    # A frame of a chord has energy between the harmonics of its pitch; the notes of speech are short.
+    is_loud = energy > np.percentile(energy, LOUD_PERCENTILE) * 10 ** (-LOUD_DB / 10)
+    is_melody = (f0 > 0) & (purity >= MIN_PURITY)
+    for start, stop in find_notes(f0, to_decibels(energy)):
+        is_melody[start:stop] &= stop - start >= MIN_NOTE_FRAMES
+    unclear = 1 - np.mean(is_melody[is_loud])
+    if unclear > MAX_UNCLEAR:
+        lines.append(f"{unclear:.0%} of the loud frames are no single steady note (chords, speech, noise?)")
+    outside = np.mean((f0[f0 > 0] < low) | (f0[f0 > 0] > high)) if f0.any() else 0
+    if outside > MAX_OUTSIDE:
+        lines.append(f"{outside:.0%} of the melody lies outside the range of the guitar, {low:.0f} to {high:.0f} Hz")
+    return lines
 
 
 def to_decibels(energy: np.ndarray) -> np.ndarray:

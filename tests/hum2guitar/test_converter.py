@@ -196,3 +196,20 @@ def test_weights_without_their_representation_are_refused(tmp_path):
 
     with pytest.raises(InputError, match="damaged description"):
         converter.make_converter(weights.describe(path), HumSettings(), 0.25, 4, plain)
+
+
+def test_chords_and_notes_beyond_the_guitar_are_said_in_one_line_and_melodies_are_not(capsys):
+    def said(audio, **settings):
+        convert(audio, settings=HumSettings(**settings))
+        return capsys.readouterr().err.splitlines()
+
+    melody, chord = voice(147, 196, 165), voice(131) + voice(156) + voice(207)
+    assert said(melody) == []
+    assert [line.startswith("moved down by 1 octave,") for line in said(voice(1800))] == [True]
+    for audio in (np.concatenate([chord, melody[:RATE]]), np.random.default_rng(0).normal(0, 0.1, RATE)):
+        (line,) = said(audio.astype(np.float32))
+        assert int(line.split("%")[0]) > 40
+    (line,) = said(melody, transpose=-24)
+    assert line.startswith("100% of the melody lies outside")
+    (line,) = said(1e-5 * melody)
+    assert "silent" in line
