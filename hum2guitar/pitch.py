@@ -137,7 +137,7 @@ def _cepstrum(spectrum: np.ndarray, audible: np.ndarray, r: HumRepresentation, g
 def octaves_into_range(f0: np.ndarray, energy: np.ndarray, low: float, high: float) -> int:
     """Octaves that move most of a melody's energy into [low, high] Hz: the fewest that do so; 0 if nothing is voiced.
 
-    `MARGIN` is added on both sides. Frames count by their energy, so that what is hardly heard does not move the melody.
+    `MARGIN` is added on both sides. Frames count by their energy, so what is hardly heard does not move the melody.
     One octave more has to bring more than 1 % of the energy into the range.
     """
     weights = np.where(f0 > 0, energy, 0)
