@@ -20,6 +20,7 @@ from common.errors import InputError
 
 keras = tf.keras
 layers = tf.keras.layers
+BatchNorm = Callable[..., keras.layers.Layer]  # a class of layers
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -28,7 +29,7 @@ def build_generator(
     base_filters: int = 64,
     precision: str = "float32",
     seed: int | None = None,
-    batch_norm: Callable[..., keras.layers.Layer] = layers.BatchNormalization,
+    batch_norm: BatchNorm = layers.BatchNormalization,
 ) -> keras.Model:
     """U-Net generator: (batch, 256 k, 256 m, in_channels) in [-1, 1] to (batch, 256 k, 256 m, 1) in [-1, 1], float32.
 
@@ -59,7 +60,7 @@ def build_discriminator(
     base_filters: int = 64,
     precision: str = "float32",
     seed: int | None = None,
-    batch_norm: Callable[..., keras.layers.Layer] = layers.BatchNormalization,
+    batch_norm: BatchNorm = layers.BatchNormalization,
 ) -> keras.Model:
     """PatchGAN discriminator: [condition, spectrogram], each (batch, 256, 256, 1), to its feature maps, logits last.
 
@@ -84,15 +85,15 @@ class _Blocks:
         precision, seed, batch_norm: as of `build_generator`.
     """
 
-    def __init__(self, precision: str, seed: int | None, batch_norm: Callable[..., keras.layers.Layer]) -> None:
+    def __init__(self, precision: str, seed: int | None, batch_norm: BatchNorm) -> None:
         self.policy = layer_policy(precision)
         self._seeds, self._batch_norm, self._counts = draw_seeds(seed), batch_norm, collections.Counter()
 
     def down(self, filters: int, is_normalised: bool) -> keras.Sequential:
         """Halves bins and frames: convolution, batch normalisation, leaky ReLU."""
-        norm = [self._normalisation()] if is_normalised else []
-        leaky = layers.LeakyReLU(negative_slope=0.3, dtype=self.policy)
-        return self._sequential([self.convolution(layers.Conv2D, filters), *norm, leaky])
+        block = [self.convolution(layers.Conv2D, filters)]
+        block += [self._normalisation()] if is_normalised else []
+        return self._sequential([*block, layers.LeakyReLU(negative_slope=0.3, dtype=self.policy)])
 
     def up(self, filters: int, has_dropout: bool) -> keras.Sequential:
         """Doubles bins and frames: transposed convolution, batch normalisation, dropout, ReLU."""
@@ -149,9 +150,8 @@ def choose_precision(name: str) -> str:
 class FusedBatchNormalization(layers.BatchNormalization):
     """Keras' batch normalisation, with the same variables and values, computed by one fused operation in training.
 
-    Keras 3 computes it by a dozen operations in float32. A compiled step takes 23 % longer with them at 16 filters in
-    bfloat16 and 13 % in float32; with Keras' own Adam too (see `optimizers.Adam`) it takes 27 % longer at 16 filters
-    and 16 % at 64 in bfloat16, 17 % and 7 % in float32 (batch 8, on a CPU with bfloat16 instructions).
+    Keras 3 computes it by a dozen operations in float32, with which a compiled step takes 23 % longer at 16 filters in
+    bfloat16 and 13 % in float32 (batch 8, on a CPU with bfloat16 instructions).
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -173,7 +173,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def training_batch_norm() -> Callable[..., keras.layers.Layer]:
+def training_batch_norm() -> BatchNorm:
     """The batch normalisation to train with: over the whole batch even if several replicas share it."""
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         return functools.partial(layers.BatchNormalization, synchronized=True)
