@@ -190,10 +190,6 @@ def test_loudness_of_a_sine_is_its_a_weighted_level(hertz, weight):
     assert np.median(metrics.analyse(sine / 10).loudness) == pytest.approx(weight - 20, abs=0.3)
 
 
-def test_loudness_difference_by_hand():
-    assert metrics.loudness_difference(np.array([-20.0, -30.0]), np.array([-26.0, -28.0])) == pytest.approx(4)
-
-
 # --- level, attack, flutter, brightness ------------------------------------------------------------------------------
 
 
@@ -262,15 +258,6 @@ def test_frames_near_onsets_do_not_count_as_held():
     features = dataclasses.replace(metrics.analyse(np.zeros(1)), held=held)
     np.testing.assert_array_equal(metrics.flutter_differences(features, np.array([1.0])), [1, 2])
     np.testing.assert_array_equal(metrics.flutter_differences(features, np.zeros(0)), [1, 9, 9, 2])
-
-
-def test_held_partials_do_not_depend_on_blocks(monkeypatch, target):
-    whole = metrics.analyse(target).held
-    monkeypatch.setattr("evaluation.metrics.BLOCK_VALUES", 2048 * 5)
-    in_blocks = metrics.analyse(target).held
-    assert len(whole.times) > 1000
-    np.testing.assert_allclose(in_blocks.times, whole.times)
-    np.testing.assert_allclose(in_blocks.differences, whole.differences, atol=1e-4)
 
 
 def test_brightness_is_the_power_above_4_khz(target, analysed):
