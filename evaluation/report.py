@@ -237,7 +237,8 @@ def _number(value: float) -> str:
     """A number with about three significant digits, or "-"."""
     if not np.isfinite(value):
         return "-"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+    text = f"{value:.{1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3}f}"
+    return text.lstrip("-") if not float(text) else text  # not -0.000
 
 
 def as_json(report: Report) -> dict:

@@ -13,7 +13,6 @@ from made_weights import published_table
 import data
 from docs.method import spectrograms
 from sound.files import write_audio
-from training import augmentation as effects
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "method.md").read_text(encoding="utf-8")
@@ -47,22 +46,6 @@ def test_the_number_of_parameters_is_that_of_the_layout():
     arrays = [shape for _, group in published_table(1, 64) for _, shape in group]
     written = f"{sum(int(np.prod(shape)) for shape in arrays):,}".replace(",", " ")
     assert f"these are {written} numbers" in PAGE.replace("\n", " ")
-
-
-def test_the_table_of_effects_is_what_augmentation_draws():
-    table = PAGE[PAGE.index("| what | how often | how much |") :].split("\n\n")[0]
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    assert [float(probability) for _, probability, _ in rows] == list(effects.PROBABILITIES.values())
-    numbers = [
-        (effects.DETUNING_SD_CENTS, effects.MAX_DETUNING_CENTS),
-        (60, *effects.RT60_SECONDS, *effects.WET_DB, *np.divide(effects.DAMPING_HZ, 1000)),
-        (60, 8, effects.BAND_SD_DB, effects.TILT_SD_DB),
-        (*effects.HIGH_PASS_HZ, *np.divide(effects.LOW_PASS_HZ, 1000)),
-        effects.LEVEL_DB,
-        effects.NOISE_DB,
-    ]
-    for (_, _, written), expected in zip(rows, numbers, strict=True):
-        assert [float(number) for number in re.findall(r"-?\d[\d.]*", written)] == pytest.approx(list(expected))
 
 
 @pytest.mark.parametrize("path", DIAGRAMS, ids=lambda path: path.stem)
