@@ -209,7 +209,7 @@ def test_bad_recordings_are_left_out_and_the_rest_goes_on(run, tmp_path, audios)
         ("text.wav", "expected audio"),
         ("empty.wav", "expected audio"),
         ("nan.wav", "found nan at 40.000 s (sample 1763995, channel 0)"),
-        (f"{audios}/piano/piece.wav: ", f"'piece' taken by {audios}/piano/piece.flac"),
+        (f"{audios}/piano/piece.wav: ", f"'piece' is taken by {audios}/piano/piece.flac"),
         ("astray.wav", "instrument"),
     ):
         assert any(name in line and reason in line for line in lines[1:])

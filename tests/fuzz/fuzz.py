@@ -193,6 +193,7 @@ KINDS = {
     "wav": Kind("a.wav", make_audio("wav"), read_audio),
     "flac": Kind("a.flac", make_audio("flac"), read_audio),
     "mp3": Kind("a.mp3", make_audio("mp3"), read_audio),
+    "ogg": Kind("a.ogg", make_audio("ogg"), read_audio),
     "h5": Kind("a.h5", make_h5, read_network),
     "npy": Kind("a.npy", make_npy, read_npy),
     "state": Kind("a.npz", make_state, read_state),
