@@ -1,7 +1,5 @@
 """predict.py, run as the user runs it: the files that it writes, kills, full disks and memory."""
 
-import errno
-import os
 import pathlib
 import signal
 import subprocess
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import PEAK_MEMORY, needs_peak_memory
-from made_conversions import RATE, read_refusal, run, write_tone
+from made_conversions import RATE, run, write_tone
 
 import predict
 from hum2guitar.singing import synthesize_voice
@@ -26,6 +24,11 @@ def pair(tmp_path_factory, write_generator):
     return str(write_generator(tmp_path_factory.mktemp("model") / "generator.h5"))
 
 
+def run_python(code, *argv):
+    command = [sys.executable, "-c", code, *map(str, argv)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_output_in_the_current_folder_and_in_a_new_one(tmp_path, monkeypatch, pair, capsys):
     source = write_tone(tmp_path / "in.wav")
     monkeypatch.chdir(tmp_path)
@@ -36,94 +39,59 @@ def test_output_in_the_current_folder_and_in_a_new_one(tmp_path, monkeypatch, pa
     np.testing.assert_array_equal(here, there)
     assert len(here) == round(0.5 * RATE)
     assert 0.85 < np.abs(here).max() < 0.892
-    assert soundfile.info("out.wav").subtype == "PCM_16"
 
 
 @pytest.mark.parametrize(
     ("extension", "subtype", "expected"),
     [
         (".wav", None, ("WAV", "PCM_16")),
-        (".wav", "24", ("WAV", "PCM_24")),
         (".wav", "float", ("WAV", "FLOAT")),
         (".flac", "24", ("FLAC", "PCM_24")),
         (".ogg", None, ("OGG", "VORBIS")),
         (".mp3", None, ("MP3", "MPEG_LAYER_III")),
         (".aiff", None, ("AIFF", "PCM_16")),
-        (".aif", None, ("AIFF", "PCM_16")),
     ],
 )
 def test_formats_in_and_out(tmp_path, pair, extension, subtype, expected):
     """Each format is read and written; sample rate, channels and length are those of the input."""
-    source = tmp_path / f"in{extension}"
+    source, output = tmp_path / f"in{extension}", tmp_path / f"out{extension}"
     write_tone(source, rate=48000, n_channels=2, format=expected[0])
-    output = tmp_path / f"out{extension}"
-    chosen = ["--subtype", subtype] if subtype else []
-    assert run("--model", pair, "--input", source, "--output", output, *chosen) == 0
+    assert run("--model", pair, source, "--output", output, *(["--subtype", subtype] if subtype else [])) == 0
     info = soundfile.info(output)
     assert (info.format, info.subtype, info.samplerate, info.channels) == (*expected, 48000, 2)
     assert info.frames == open_recording(source).n_samples
 
 
-def test_sample_rate_stereo_and_level_options_reach_the_file(tmp_path, pair):
-    source = write_tone(tmp_path / "in.wav", 1, 48000, 2)
-    output = tmp_path / "out.wav"
-    options = ["--sample_rate", 22050, "--stereo", "mono", "--level", "match", "--subtype", "float"]
+def test_the_options_reach_the_file(tmp_path, pair):
+    source, output = write_tone(tmp_path / "in.wav", 1, 48000, 2), tmp_path / "out.wav"
+    options = ["--stereo", "mono", "--level", "match", "--subtype", "float", "--mix", 0.2]
     options += ["--phase", "griffinlim", "--griffinlim_iterations", 2, "--high_band", "keep", "--overlap", 0]
     assert run("--model", pair, "--input", source, "--output", output, *options) == 0
     audio, rate = soundfile.read(output)
-    assert (rate, audio.shape) == (22050, (22050,))
+    assert (rate, audio.shape) == (48000, (48000,))
     assert np.sqrt(np.mean(audio**2)) == pytest.approx(0.3 / np.sqrt(2), rel=1e-3)
 
 
-def test_plot_shows_both_spectrograms(tmp_path, pair):
-    source = write_tone(tmp_path / "in.wav", 2)
-    assert run("--model", pair, "--input", source, "--output", tmp_path / "o.wav", "--plot", tmp_path / "p/o.png") == 0
-    from matplotlib import image
-
-    picture = image.imread(tmp_path / "p/o.png")
-    assert picture.shape[0] > 200
-    assert picture[..., :3].std() > 0.1
-
-
-@pytest.mark.parametrize("source", ["none.wav", "nan.wav"])
-def test_bad_input_is_reported_without_importing_tensorflow_or_librosa(tmp_path, pair, source):
-    soundfile.write(tmp_path / "nan.wav", np.array([np.nan], np.float32), RATE, "FLOAT")
-    code = (
-        "import sys, predict; status = predict.main(sys.argv[1:]); "
-        "sys.exit(status if not {'tensorflow', 'librosa', 'keras'} & set(sys.modules) else 99)"
-    )
-    argv = ["--model", pair, "--input", str(tmp_path / source), "--output", str(tmp_path / "o.wav")]
-    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert source in done.stderr
-
-
 @pytest.mark.slow
-def test_without_tensorflow_recordings_are_converted_and_evaluated(tmp_path, pair, write_generator, write_hum2guitar):
-    """TensorFlow and Keras cannot be imported in this process."""
+def test_without_tensorflow_and_librosa_recordings_are_converted(tmp_path, pair, write_generator, write_hum2guitar):
+    """They cannot be imported in this process."""
     multitarget = write_generator(tmp_path / "multitarget.h5", in_channels=2)
     hum = write_hum2guitar(tmp_path / "hum.h5")
     source = write_tone(tmp_path / "in.wav", 0.2)
     code = (
-        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-        "import evaluate, predict, predict_multitarget\n"
+        "import sys; sys.modules |= dict.fromkeys(['tensorflow', 'keras', 'librosa'])\n"
+        "import predict, predict_multitarget\n"
         "source, folder, pair, multitarget, hum = sys.argv[1:]\n"
-        "for number, model in enumerate((pair, multitarget, hum)):\n"
-        "    ends = ['--model', model, '--input', source, '--output', f'{folder}/{number}.wav']\n"
-        "    is_styled = model == multitarget\n"
-        "    done = predict_multitarget.main([*ends, '--style', source]) if is_styled else predict.main(ends)\n"
-        "    pair = ['--origin_audio', source, '--target_audio', source, '--reference_iterations', '1']\n"
-        "    if done or evaluate.main(['--model', model, '--output', f'{folder}/report_{number}', *pair]):\n"
-        "        sys.exit(f'{model} failed')"
+        "for number, model in enumerate((pair, hum)):\n"
+        "    assert predict.main(['--model', model, source, '--output', f'{folder}/{number}.wav']) == 0\n"
+        "ends = [source, '--output', f'{folder}/2.wav', '--style', source]\n"
+        "assert predict_multitarget.main(['--model', multitarget, *ends]) == 0\n"
+        "assert predict.main(['--model', pair, 'none.wav']) == 2\n"
     )
-    argv = [source, tmp_path, pair, multitarget, hum]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, argv)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_python(code, source, tmp_path, pair, multitarget, hum)
     assert done.returncode == 0, done.stderr
     for number in range(3):
-        assert soundfile.info(tmp_path / f"{number}.wav").frames == round(0.2 * RATE)
-        assert (tmp_path / f"report_{number}/report.html").exists()
+        assert soundfile.info(tmp_path / f"{number}.wav").duration == pytest.approx(0.2)
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -138,16 +106,14 @@ def test_a_kill_leaves_no_output(tmp_path, pair, moment):
         f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "predict.main(sys.argv[1:])"
     )
-    argv = ["--model", pair, "--input", source, "--output", str(output)]
-    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, check=False)
+    done = run_python(code, "--model", pair, "--input", source, "--output", output)
     assert done.returncode == -signal.SIGKILL
     assert not output.exists()
 
 
 def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing(tmp_path, pair):
     """A limit on the size of files stands in for a full disk: writes fail in the same places."""
-    source = write_tone(tmp_path / "in.wav", 20)
-    output = tmp_path / "out"
+    source, output = write_tone(tmp_path / "in.wav", 20), tmp_path / "out"
     output.mkdir()
     for limit, subtype in ((100_000, "16"), (20 * RATE * 4 + 20, "float")):  # too small for samples, for a header
         code = (
@@ -155,24 +121,10 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing(tmp_path, pair):
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
             "sys.exit(predict.main(sys.argv[1:]))"
         )
-        argv = ["--model", pair, "--input", source, "--output", str(output / "o.wav"), "--subtype", subtype]
-        done = subprocess.run(
-            [sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.count("\n") == 1
+        done = run_python(code, "--model", pair, source, "--output", output / "o.wav", "--subtype", subtype)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert str(output / "o.wav") in done.stderr
         assert list(output.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written_to_is_reported_with_the_output(tmp_path, pair, monkeypatch, capsys):
-    def refuse(**_):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "tmpx1y2z3"))
-
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    output = tmp_path / "out.wav"
-    captured = read_refusal(capsys, "--model", pair, "--input", write_tone(tmp_path / "in.wav"), "--output", output)
-    assert captured.endswith(f"error: {output}: {os.strerror(errno.EROFS)}\n")
 
 
 def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, pair, monkeypatch, capsys):
@@ -180,17 +132,16 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, pair, monkeypatch, c
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sound.files.to_pcm", interrupt)
-    source = write_tone(tmp_path / "in.wav")
-    assert run("--model", pair, "--input", source, "--output", tmp_path / "out.wav") == 130
+    assert run("--model", pair, write_tone(tmp_path / "in.wav"), "--output", tmp_path / "out.wav") == 130
     assert capsys.readouterr().err.count("\n") == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["in.wav"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
-def peak_memory(*argv):
+def peak_memory(network, source):
     """Peak memory of the command in KiB, in a process of its own."""
     code = f"import sys, predict\nstatus = predict.main(sys.argv[1:])\nprint({PEAK_MEMORY})\nsys.exit(status)"
-    argv = [str(word) for word in argv]
-    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_python(code, "--model", network, source, "--output", source.with_suffix(".out.wav"))
+    assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])
 
 
@@ -210,29 +161,21 @@ def test_memory_does_not_grow_with_length(tmp_path, write_generator):
 
     Four more minutes are 85 MB as float32; the peak is about 200 MB. One minute already takes many batches of slices.
     """
-    network, output = write_generator(tmp_path / "generator.h5", base_filters=2), tmp_path / "out.wav"
-    short, long = (
-        peak_memory("--model", network, "--input", write_noise(tmp_path / f"{n}.wav", 60 * n), "--output", output)
-        for n in (1, 5)
-    )
+    network = write_generator(tmp_path / "generator.h5", base_filters=2)
+    short, long = (peak_memory(network, write_noise(tmp_path / f"{n}.wav", 60 * n)) for n in (1, 5))
     assert abs(long - short) < 0.1 * short
 
 
 @pytest.mark.slow
 @needs_peak_memory
-@pytest.mark.parametrize(("base_filters", "limit_mb"), [(16, 300), (64, 800)])
-def test_memory_stays_below_its_limit(tmp_path, write_generator, base_filters, limit_mb):
-    network = write_generator(tmp_path / "generator.h5", base_filters=base_filters)
-    source = write_noise(tmp_path / "in.wav", 15)  # several full batches of slices
-    assert peak_memory("--model", network, "--input", source, "--output", tmp_path / "out.wav") < limit_mb * 1000
-
-
-@pytest.mark.slow
-@needs_peak_memory
-def test_memory_of_a_hum_stays_below_its_limit(tmp_path, write_hum2guitar):
-    """With more windows and chunks than can wait for each other."""
-    network = write_hum2guitar(tmp_path / "generator.h5", base_filters=8)
-    source = tmp_path / "hum.wav"
+def test_memory_stays_below_its_limit(tmp_path, write_generator, write_hum2guitar):
+    """Several full batches of slices; more windows and chunks of a hum than can wait for each other."""
     f0 = np.repeat(np.tile([131.0, 147.0, 0.0, 165.0], 15), 22050 // 2)
-    soundfile.write(source, synthesize_voice(f0), 22050)
-    assert peak_memory("--model", network, "--input", source, "--output", tmp_path / "out.wav") < 400_000
+    soundfile.write(tmp_path / "hum.wav", synthesize_voice(f0), 22050)
+    noise = write_noise(tmp_path / "noise.wav", 15)
+    for network, source, limit_mb in (
+        (write_generator(tmp_path / "16.h5", base_filters=16), noise, 300),
+        (write_generator(tmp_path / "64.h5", base_filters=64), noise, 800),
+        (write_hum2guitar(tmp_path / "hum.h5", base_filters=8), tmp_path / "hum.wav", 400),
+    ):
+        assert peak_memory(network, source) < limit_mb * 1000
