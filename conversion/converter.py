@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -26,7 +25,7 @@ from conversion.network import BATCH_SIZE, Network, load_network
 from conversion.phase import PHASES, Chunk, apply_phase
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
 from hum2guitar.converter import HumConverter, HumSettings, make_converter
-from sound.blocks import CountedBlocks, pick_channel
+from sound.blocks import CountedBlocks, pick_channel, split
 from sound.streaming import istft_blocks, regroup_frames, stft_blocks
 
 HIGH_BANDS = ("zero", "keep")
@@ -176,12 +175,12 @@ class Pix2PixConverter:
         each channel gets the share of the prediction that it has of the input.
         """
         representation = self._representation
-        streams = enumerate(itertools.tee(blocks, n_channels))
+        streams = enumerate(split(blocks, n_channels))
         channels = [CountedBlocks(pick_channel(stream, index)) for index, stream in streams]
         spectra = zip(*(stft_blocks(channel, representation) for channel in channels), strict=True)
         # The channels' bins one below the other: (n_channels * n_bins, n).
         stacked = (np.concatenate([spectrum[: representation.n_bins] for spectrum in group]) for group in spectra)
-        predicted = itertools.tee(self._predict(stacked), n_channels)  # advance together, so that none waits in memory
+        predicted = split(self._predict(stacked), n_channels)  # advance together, so that none waits in memory
         outputs = [
             channel.trim(self._resynthesise(chunks, index))
             for index, (channel, chunks) in enumerate(zip(channels, predicted, strict=True))

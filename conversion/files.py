@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import os
 import pathlib
@@ -19,7 +18,7 @@ import numpy as np
 from common.errors import InputError
 from conversion.converter import HumConverter, Pix2PixConverter, Settings
 from sound import files as sound_files
-from sound.blocks import add_streams, mean_of_channels, pick_channel, resample_blocks, trim_or_pad
+from sound.blocks import add_streams, mean_of_channels, pick_channel, resample_blocks, split, trim_or_pad
 
 TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
 MAX_INPUT_GAIN = 100.0  # 40 dB: more would convert the noise of an empty recording
@@ -130,13 +129,13 @@ def _convert_blocks(
     n_channels = shape[1]
     gain = min(1 / peak, MAX_INPUT_GAIN) if converter.normalizes_input and peak >= SILENT else 1
     blocks = (block * np.float32(gain) for block in blocks)
-    blocks, originals = itertools.tee(blocks) if converter.residual else (blocks, None)
+    blocks, originals = split(blocks, 2) if converter.residual else (blocks, None)
     blocks = resample_blocks(blocks, from_rate, converter.sample_rate, n_channels)
     if converter.joint:
         blocks = converter.convert_channels(blocks, n_channels)
     else:  # each channel is a stream of its own; all advance together, so that none has to wait in memory
         names = [f"{name} (channel {i})" if n_channels > 1 else name for i in range(n_channels)]
-        streams = enumerate(itertools.tee(blocks, n_channels))
+        streams = enumerate(split(blocks, n_channels))
         channels = [converter.convert(pick_channel(stream, i), names[i]) for i, stream in streams]
         blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
     blocks = trim_or_pad(resample_blocks(blocks, converter.sample_rate, to_rate, n_channels), *shape)

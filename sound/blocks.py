@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 MAX_RESAMPLED = 2**20  # values that are resampled to at a time
 
@@ -14,6 +18,27 @@ def mean_of_channels(audio: np.ndarray) -> np.ndarray:
     if audio.shape[1] == 1:
         return audio[:, 0]
     return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])  # ten times as fast as audio.mean(axis=1)
+
+
+def split(items: Iterable[T], n_streams: int) -> list[Iterator[T]]:
+    """`n_streams` iterators over the same items. Unlike those of `itertools.tee`, which keeps some fifty items, they hold
+    only what one of them is ahead of the others."""
+    items = iter(items)
+    waiting = [collections.deque() for _ in range(n_streams)]
+
+    def stream(own: collections.deque) -> Iterator[T]:
+        while True:
+            if not own:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                for queue in waiting:
+                    queue.append(item)
+                del item
+            yield own.popleft()
+
+    return [stream(own) for own in waiting]
 
 
 def pick_channel(blocks: Iterable[np.ndarray], index: int) -> Iterator[np.ndarray]:
