@@ -21,8 +21,10 @@ def mean_of_channels(audio: np.ndarray) -> np.ndarray:
 
 
 def split(items: Iterable[T], n_streams: int) -> list[Iterator[T]]:
-    """`n_streams` iterators over the same items. Unlike those of `itertools.tee`, which keeps some fifty items, they hold
-    only what one of them is ahead of the others."""
+    """`n_streams` iterators over the same items.
+
+    They hold only what one is ahead of the others; those of `itertools.tee` would keep some fifty items.
+    """
     items = iter(items)
     waiting = [collections.deque() for _ in range(n_streams)]
 
