@@ -12,16 +12,14 @@ import sys
 
 import numpy as np
 
-from conversion.converter import load_converter
-from conversion.files import convert_audio
-from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import analyse
 from hum2guitar.singing import sing_again
-from models.results import RATE, RESULTS, ROOT, read_excerpt, write_epochs, write_mp3, write_picture
+from models.results import RATE, RESULTS, ROOT, convert, read_excerpt, write_epochs, write_mp3, write_picture
 from sound.blocks import resample
 from sound.files import read_audio, write_audio
 
+MODEL = ROOT / "models" / "hum2guitar"
 HUM_SECONDS = 40
 KINDS = {"hum": True, "sing": False}  # whether the mouth is closed
 SHOWN = "etude_002"
@@ -38,7 +36,7 @@ def main(work: pathlib.Path) -> None:
             voice, target = work / "hums" / "voice" / name, work / "hums" / "guitar" / name
             write_audio(voice, sing_again(guitar, rng, closed), PUBLISHED.sample_rate)
             write_audio(target, guitar, PUBLISHED.sample_rate)
-            output = convert(read_audio(voice, RATE))
+            output = convert(MODEL, read_audio(voice, RATE))
             write_audio(work / "hums" / "output" / name, output, RATE)
             shares.append((pitch_share(voice, output), pitch_share(voice, read_audio(target, RATE))))
             print(f"{name}: {shares[-1][0]:.1%} of the voiced frames within 50 cents of the hum", flush=True)
@@ -49,16 +47,10 @@ def main(work: pathlib.Path) -> None:
     of_output, of_target = np.mean(shares, axis=0)
     print(f"mean: {of_output:.1%}; of the guitar that was sung: {of_target:.1%}")
     example = read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
-    write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(example))
+    write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(MODEL, example))
     stages = [work / "first" / "hum2guitar" / stage for stage in ("1_global", "2_local", "3_joint")]
     stages.append(work / "models" / "hum2guitar" / "3_joint")
     write_epochs(RESULTS / "hum2guitar_epochs.gif", stages, "guitar.png")
-
-
-def convert(recording: np.ndarray) -> np.ndarray:
-    """The recording ``(n_samples,)`` at `RATE` as the model converts it."""
-    converter = load_converter(describe_generator(ROOT / "models" / "hum2guitar"))
-    return convert_audio(recording, converter, RATE)
 
 
 def pitch_share(voice: pathlib.Path, guitar: np.ndarray) -> float:
@@ -74,12 +66,15 @@ def pitch_share(voice: pathlib.Path, guitar: np.ndarray) -> float:
 
 def write_sounds(kind: str, voice: pathlib.Path, target: pathlib.Path) -> list[tuple[str, np.ndarray]]:
     """The first seconds of a voice, of what becomes of it, and of the guitar that it sings, with titles."""
-    excerpts = {"voice": read_excerpt(voice), "guitar_target": read_excerpt(target)}
-    excerpts["guitar"] = convert(excerpts["voice"])
-    for name, sound in excerpts.items():
+    sung, played = read_excerpt(voice), read_excerpt(target)
+    excerpts = {
+        "voice": ("voice (input)", sung),
+        "guitar": ("guitar (output)", convert(MODEL, sung)),
+        "guitar_target": ("guitar that was sung", played),
+    }
+    for name, (_, sound) in excerpts.items():
         write_mp3(RESULTS / "hum2guitar" / f"{kind}_{name}.mp3", sound)
-    titles = {"voice": "voice (input)", "guitar": "guitar (output)", "guitar_target": "guitar that was sung"}
-    return [(title, excerpts[name]) for name, title in titles.items()]
+    return list(excerpts.values())
 
 
 if __name__ == "__main__":

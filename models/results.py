@@ -79,7 +79,7 @@ def other(piece: str) -> str:
     return pieces[(pieces.index(piece) + 1) % len(pieces)]
 
 
-def convert(model: pathlib.Path, recording: np.ndarray, style: pathlib.Path) -> np.ndarray:
+def convert(model: pathlib.Path, recording: np.ndarray, style: pathlib.Path | None = None) -> np.ndarray:
     """The recording as the model converts it, as loud as predict.py makes it."""
     description = describe_generator(model)
     slices = read_style(style, description.representation) if description.in_channels == 2 else None
