@@ -43,7 +43,7 @@ FORMATS_READ = (
 )
 FFMPEG_OPTIONS = {"format_whitelist": FORMATS_READ, "protocol_whitelist": "none", "max_size": "65536"}
 SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
-EXACT_FORMATS = {"aiff", "au", "caf", "flac", "mov", "w64"}  # their headers tell the number of samples
+EXACT_FORMATS = {"aiff", "au", "caf", "flac", "mov", "ogg", "w64"}  # which tell the number of samples
 # libsndfile's name of the format of each extension, and of each subtype of --subtype.
 FORMATS = {
     ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF", ".w64": "W64",
@@ -193,7 +193,7 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
     if warn and n_damaged:
         print(f"{path}: {n_damaged} damaged packets skipped", file=sys.stderr)
     if warn and announced - found > 0.1:
-        print(f"{path}: found {found:.1f} of {announced:.1f} s: was it cut off?", file=sys.stderr)
+        print(f"{path}: found {found:.1f} of {announced:.1f} s: is it damaged or cut off?", file=sys.stderr)
 
 
 def _nameless(file: io.BufferedIOBase) -> types.SimpleNamespace:

@@ -199,6 +199,13 @@ def test_damaged_parts_are_skipped_and_counted_once(tmp_path, capfd):
     assert capfd.readouterr().err.count("damaged packet") == 1
 
 
+def test_a_damaged_page_of_an_ogg_file_is_never_silent(tmp_path, capfd):
+    path = encode(tmp_path / "a.ogg", "ogg", "libopus", noise(4 * 48000), 48000)
+    edit(path, path.stat().st_size // 2, b"damaged")
+    assert open_recording(path).n_samples < 3.5 * 48000
+    assert "of 4.0 s" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(("start", "n_expected"), [(0.5, 66_150), (0, 44_100)])
 def test_sound_that_begins_after_the_picture_keeps_its_place(tmp_path, start, n_expected):
     samples = noise(RATE)
@@ -221,7 +228,7 @@ def test_a_recording_that_was_cut_off_is_read_with_one_warning(tmp_path, capfd, 
     cut = np.concatenate([block.mean(axis=1) for block in read_recording(recording)])
     assert 0 <= 2 * RATE - len(cut) < 5000
     np.testing.assert_allclose(cut, whole[: len(cut)], atol=1e-6)
-    assert capfd.readouterr().err.count("was it cut off?") == 1
+    assert capfd.readouterr().err.count("damaged or cut off?") == 1
 
 
 # --- files that are not trusted ---------------------------------------------------------------------------------------
