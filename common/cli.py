@@ -41,7 +41,7 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
         if default is None or default is False or default in ("", [], ()):
             return action.help
         if isinstance(default, (list, tuple)):
-            return f"{action.help} (default: {' '.join(default)})"
+            return f"{action.help} (default: {' '.join(map(str, default))})"
         return super()._get_help_string(action)
 
 

@@ -9,7 +9,6 @@ number, length and texture alone, not on how many etudes are made.
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.files import replacing
+from synthesis.midi import Note
 from synthesis.textures import (
     KEY_NAMES,
     METRE_WEIGHTS,
@@ -43,17 +42,8 @@ MAX_JITTER = 0.018
 SECTION_GAP = 0.02  # seconds before a section's end at which all notes are released; at least MAX_JITTER
 MIN_SPACING = 0.07  # seconds between two strokes of one pitch, as written
 MIN_LENGTH = 0.06  # seconds of a note as played, where nothing follows earlier
+MIN_SOUND = 0.03  # seconds of a note, whatever follows
 RELEASE_TIME = 0.01  # seconds between a note's end and the next stroke of its pitch
-
-
-@dataclasses.dataclass(frozen=True)
-class PlayedNote:
-    """A note as played: times in seconds from the etude's start, velocity from 1 to 127."""
-
-    start: float
-    end: float
-    pitch: int
-    velocity: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +52,7 @@ class Section:
 
     plan: Plan
     score: tuple[ScoreNote, ...]
-    notes: tuple[PlayedNote, ...]
+    notes: tuple[Note, ...]
     pedal: tuple[tuple[float, float], ...]  # seconds at which the sustain pedal goes down and up
 
 
@@ -146,7 +136,7 @@ def fold(pitch: int, low: int, high: int) -> int:
     return low + (pitch - low) % 12 if pitch < low else high - (high - pitch) % 12 if pitch > high else pitch
 
 
-def perform(plan: Plan, score: Sequence[ScoreNote], rng: np.random.Generator, monophonic: bool) -> list[PlayedNote]:
+def perform(plan: Plan, score: Sequence[ScoreNote], rng: np.random.Generator, monophonic: bool) -> list[Note]:
     """The score as played, note by note."""
     beat_seconds = 60 / plan.tempo
     jitter = np.clip(rng.normal(0, JITTER, len(score)), -MAX_JITTER, MAX_JITTER)
@@ -161,13 +151,14 @@ def perform(plan: Plan, score: Sequence[ScoreNote], rng: np.random.Generator, mo
     notes = []
     following: dict[int, float] = {}  # when a pitch is struck next; in a monophonic section, when any is
     for index in reversed(range(len(score))):
-        note, start = score[index], starts[index]
+        note = score[index]
         voice = 0 if monophonic else note.pitch
+        start = min(starts[index], following.get(voice, np.inf) - MIN_SOUND)  # where a roll comes near the next stroke
         end = start + max(note.beats * beat_seconds * lengths[index], MIN_LENGTH)
         end = min(end, following.get(voice, np.inf), plan.start + plan.seconds - SECTION_GAP)
         following[voice] = start if monophonic else start - RELEASE_TIME
         velocity = plan.velocity + note.accent + dynamics(plan, note.beat) + touch[index]
-        notes.append(PlayedNote(start, float(end), note.pitch, int(np.clip(round(velocity), 1, 127))))
+        notes.append(Note(start, float(end), note.pitch, int(np.clip(round(velocity), 1, 127))))
     return notes[::-1]
 
 
@@ -278,16 +269,11 @@ def write_etudes(
 ) -> list[pathlib.Path]:
     """Write etudes 0 to n - 1 as etude_000.mid and so on; returns their paths.
 
-    The folder is made where it is missing. A file that holds its etude already is left as it is, so that its time tells
-    when the etude changed; each file appears whole or not at all.
+    Their dates are 0: recordings of an etude are up to date as long as the parameters stay the same.
     """
-    paths = []
-    for number in range(n):
-        path = pathlib.Path(folder, f"etude_{number:03d}.mid")
-        buffer = io.BytesIO()
-        compose(seed, number, seconds, texture).save(file=buffer)
-        if not path.exists() or path.read_bytes() != buffer.getvalue():
-            with replacing(path) as beside:
-                beside.write_bytes(buffer.getvalue())
-        paths.append(path)
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [pathlib.Path(folder, f"etude_{number:03d}.mid") for number in range(n)]
+    for number, path in enumerate(paths):
+        compose(seed, number, seconds, texture).save(path)
+        os.utime(path, (0, 0))
     return paths

@@ -42,8 +42,8 @@ class Note(NamedTuple):
 class Piece(NamedTuple):
     """Notes in order of their start, and the length of the piece in seconds: the end of the last note.
 
-    `n_drums` and `n_empty` (of length zero) count the notes that are not among them; `skipped` tells what else was not
-    read.
+    `n_drums` and `n_empty` (of length zero) count the notes that are not among the `n_notes`; `skipped` tells what else
+    was not read.
     """
 
     notes: tuple[Note, ...]
@@ -51,6 +51,7 @@ class Piece(NamedTuple):
     n_drums: int = 0
     n_empty: int = 0
     skipped: tuple[str, ...] = ()
+    n_notes: int = 0
 
 
 def find_midi(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
@@ -100,7 +101,7 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
     if not notes:
         raise InputError(f"{path}: no notes" + (" but drums" if n_drums else ""))
     n_empty = n_struck - len(notes)
-    return Piece(tuple(sorted(notes)), max(note.end for note in notes), n_drums, n_empty, tuple(skipped))
+    return Piece(tuple(sorted(notes)), max(note.end for note in notes), n_drums, n_empty, tuple(skipped), len(notes))
 
 
 def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> list[Note]:

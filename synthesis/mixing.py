@@ -17,7 +17,6 @@ from sound.files import render_to_disk, write_audio, write_rendering
 from synthesis.midi import Piece
 from synthesis.notes import NOTE_SECONDS, PITCHES, NoteBank
 
-MAX_SECONDS = 24 * 3600
 PEAK = 32000 / 32768  # of every recording
 RELEASE_SECONDS = 3000 / 16000  # time constant of the release
 BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
@@ -67,9 +66,6 @@ def synthesize(
         audio: float32 ``(n_samples,)`` at `sample_rate`, as long as `recording_seconds`.
         counts: the number of notes ("played"), and how many of them were replaced by another "velocity" or "pitch", or
             are "silent".
-
-    Raises:
-        InputError: at this speed, the piece is longer than 24 hours.
     """
     counts = collections.Counter(played=len(piece.notes))
     blocks = list(_mix_piece(piece, bank, playing or Playing(), sample_rate, counts))
@@ -84,7 +80,7 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     """Write the audio of `synthesize` as a 16-bit wav at 44.1 kHz; returns its counts. Memory is bounded.
 
     Raises:
-        InputError: as `synthesize`, or the instrument can play no note of the piece.
+        InputError: the instrument can play no note of the piece.
     """
     silent = f"expected notes that {bank.name} can play, found none among {len(piece.notes)}"
     if recording_seconds(piece, playing) <= WHOLE_SECONDS:
@@ -123,11 +119,6 @@ def _mix_piece(
 ) -> Iterator[np.ndarray]:
     """The mix at `sample_rate`, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
     seconds = recording_seconds(piece, playing)
-    if seconds > MAX_SECONDS:
-        raise InputError(
-            f"--playback_speed: expected recordings that end within a day (24 h), found {seconds / 3600:.1f} h "
-            f"at speed {playing.playback_speed:g}"
-        )
     mix = _mix_sounds(_cut_notes(piece, bank, playing, counts), max(1, round(seconds * bank.sample_rate)))
     n_left = max(1, round(seconds * sample_rate))  # the same for banks of any sample rate
     for block in resample_blocks(mix, bank.sample_rate, sample_rate):

@@ -93,48 +93,34 @@ def note_name(instrument: str, preset: int, pitch: int, velocity: int) -> str:
     return f"{instrument}_{preset:03d}-{pitch:03d}-{velocity:03d}.wav"
 
 
-def find_notes(
-    folder: str | os.PathLike, names: Sequence[str], preset: int = 0, flag: str = "--preset"
-) -> list[Instrument]:
-    """The instruments called `names` in a folder in NSynth's layout or the root of NSynth's download.
+def find_notes(folder: str | os.PathLike, name: str, preset: int = 0, flag: str = "--instruments") -> Instrument:
+    """The instrument called `name` in a folder in NSynth's layout or the root of NSynth's download.
 
     Args:
         folder: NSynth's notes, or notes kept by an earlier run (notes.json then says their sample rate).
-        names: NSynth's family and source, such as guitar_acoustic.
+        name: NSynth's family and source, such as guitar_acoustic.
         preset: the number that NSynth gave the instrument.
-        flag: which flag to name if the preset is not there.
+        flag: which flag asked for it.
 
     Raises:
         InputError: no folder, no notes in it, or an instrument that is not there (the text lists what is).
     """
     folder = existing_folder(folder, "--nsynth_path")
-    notes: dict[tuple[str, int], dict[tuple[int, int], str]] = {}
-    pattern = re.compile(r"(.+)_(\d{3})-(\d{3})-(\d{3})\.wav")
+    notes: dict[str, dict[tuple[int, int], str]] = {}
+    pattern = re.compile(r"(.+_\d{3})-(\d{3})-(\d{3})\.wav")
     for place in (folder, folder / "audio", *sorted(folder.glob("nsynth-*/audio"))):
-        for name in os.listdir(place) if place.is_dir() else ():
-            if match := pattern.fullmatch(name):
-                instrument, *numbers = match.groups()
-                number, pitch, velocity = map(int, numbers)
-                notes.setdefault((instrument, number), {})[pitch, velocity] = str((place / name).resolve())
-    if not notes:
-        raise InputError(
-            f"--nsynth_path: expected notes such as {note_name('guitar_acoustic', 0, 60, 100)} in {folder} or its "
-            "nsynth-train/audio, found none"
-        )
-    for name in names:
-        if (name, preset) not in notes:
-            presets = sorted(number for other, number in notes if other == name)
-            if presets:
-                raise InputError(f"{flag}: expected one of {name}'s in {folder} ({listed(presets)}), found {preset}")
-            there = sorted({instrument for instrument, _ in notes})
-            what = "--instruments" if flag == "--preset" else flag
-            raise InputError(f"{what}: expected some of those in {folder} ({listed(there)}), found {name}")
+        for file in os.listdir(place) if place.is_dir() else ():
+            if match := pattern.fullmatch(file):
+                notes.setdefault(match[1], {})[int(match[2]), int(match[3])] = str((place / file).resolve())
+    wanted = f"{name}_{preset:03d}"
+    if wanted not in notes:
+        there = listed(sorted(notes)) or f"no notes such as {note_name(name, preset, 60, 100)}"
+        raise InputError(f"{flag}: {folder} has no {wanted}; it has {there}")
     kept = folder / NOTES_NAME
-    kept_rate = read_json(kept).get("sample_rate") if kept.exists() else None
-    if kept_rate is not None and (type(kept_rate) is not int or not MIN_RATE <= kept_rate <= MAX_RATE):
-        raise InputError(f"{kept}: expected a sample rate of {MIN_RATE} to {MAX_RATE} Hz, found {str(kept_rate)[:100]}")
-    rate, raw = kept_rate or NSYNTH_RATE, not kept_rate
-    return [Instrument(name, notes[name, preset], rate, raw=raw) for name in names]
+    rate = read_json(kept).get("sample_rate") if kept.exists() else NSYNTH_RATE
+    if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE:
+        raise InputError(f"{kept}: the sample rate has to be {MIN_RATE} to {MAX_RATE} Hz")
+    return Instrument(name, notes[wanted], rate, raw=not kept.exists())
 
 
 def listed(items: Sequence) -> str:

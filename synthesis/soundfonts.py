@@ -41,6 +41,22 @@ VOLUME, REVERB, CHORUS, ALL_SOUND_OFF = 7, 91, 93, 120  # control change numbers
 MAX_SECONDS = 300  # that one pitch may take to render
 MAX_BYTES = 2**30  # of memory beside four times the size of the SoundFont
 SPARE_SECONDS = 0.1  # rendered beyond a note's length, because aligning its onset removes what lies before
+# Renders the MIDI file on stdin to a wav file on stdout. The renderer panics on some damaged SoundFonts, and others ask
+# for any memory: only this process ends then.
+RENDERER = """
+import contextlib, os, sys
+sys.path.append(sys.argv[1])
+with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows, or a lower limit is set
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]),) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+import midirenderer
+with open(sys.argv[2], "rb") as file:
+    rendered = midirenderer.render_wave_from(file.read(), sys.stdin.buffer.read())
+sys.stdout.buffer.write(rendered)
+sys.stdout.buffer.flush()
+os._exit(0)  # without the time that giving memory back takes
+"""
 # NSynth's families (rows) and sources to General MIDI programs, counted from 0.
 SOURCES = ("acoustic", "electronic", "synthetic")
 _PROGRAM_TABLE = {
@@ -97,11 +113,11 @@ def check_program(soundfont: str | os.PathLike, program: int, what: str, flag: s
 
 
 def soundfont_instrument(
-    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike, preset: int = 0
+    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike
 ) -> Instrument:
-    """An instrument whose notes are rendered from a SoundFont into `folder`; `preset` only names the files."""
+    """An instrument whose notes are rendered from a SoundFont into `folder`."""
     folder = pathlib.Path(folder).resolve()
-    notes = {(p, v): str(folder / note_name(name, preset, p, v)) for p in PITCHES for v in VELOCITIES}
+    notes = {(p, v): str(folder / note_name(name, 0, p, v)) for p in PITCHES for v in VELOCITIES}
     return Instrument(name, notes, source=SoundFontProgram(str(pathlib.Path(soundfont).resolve()), program))
 
 
@@ -233,7 +249,7 @@ def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.n
 
 
 def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
-    """The wav file that midirenderer makes of a MIDI file, in a process of its own (`synthesis.renderer`).
+    """The wav file that midirenderer makes of a MIDI file, in a process of its own.
 
     Raises:
         InputError: that process fails, dies, or takes too long.
@@ -243,9 +259,9 @@ def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
         raise ModuleNotFoundError("No module named 'midirenderer'", name="midirenderer")
     with open_regular(soundfont, "an .sf2 file") as file:
         max_bytes = MAX_BYTES + 4 * os.fstat(file.fileno()).st_size
-    program, packages = pathlib.Path(__file__).with_name("renderer.py"), pathlib.Path(package.origin).parents[1]
     # -I and -S leave out what takes time and is not needed; the folder of the package is passed on instead.
-    command = [sys.executable, "-I", "-S", str(program), str(packages), os.fspath(soundfont), str(max_bytes)]
+    command = [sys.executable, "-I", "-S", "-c", RENDERER, str(pathlib.Path(package.origin).parents[1])]
+    command += [os.fspath(soundfont), str(max_bytes)]
     try:
         done = subprocess.run(command, input=midi, capture_output=True, timeout=MAX_SECONDS, check=False)
     except subprocess.TimeoutExpired:

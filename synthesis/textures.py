@@ -335,6 +335,38 @@ def sparse(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     return notes
 
 
+def full_chords(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """Chords of five to eight notes in one rhythm: the right hand's with its lowest note doubled, the left hand's."""
+    rhythm = draw_rhythm(plan, rng, plan.harmony[0][1], min(plan.notes_per_beat, 2 * 60 / plan.tempo))
+    n_left = int(rng.integers(1, 4))
+    notes = []
+    for beat, _, chord, bass in voice_chords(plan, plan.centre):
+        hands = [*(bass, bass - 12, chord[-1] - 12)[:n_left], *chord, chord[0] + 12]
+        for offset, beats in rhythm:
+            notes += strike(beat + offset, beats, hands)
+    return notes
+
+
+def staccato(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """Another texture whose notes are let go after a fifth to two fifths of their length."""
+    write = (melody, melody_with_chords, block_chords, stride)[rng.integers(4)]
+    share = rng.uniform(0.2, 0.4)
+    return [dataclasses.replace(note, beats=note.beats * share) for note in write(plan, rng)]
+
+
+def repetitions(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """A note, an octave or a chord, repeated evenly eight to twelve times a second, over held bass notes."""
+    unit = 1 / round(rng.uniform(8, 12) * 60 / plan.tempo)
+    kind = rng.integers(3)
+    notes = []
+    for beat, beats, chord, bass in voice_chords(plan, plan.centre):
+        pitches = (chord[-1:], (chord[-1], chord[-1] - 12), chord)[kind]
+        notes += strike(beat, beats, [bass], -2)
+        for index in range(round(beats / unit)):
+            notes += strike(beat + index * unit, unit, pitches, -6)
+    return notes
+
+
 def even_length(plan: Plan, notes_per_second: float) -> float:
     """The length in beats, of those that divide a bar evenly, that comes nearest to a number of notes a second."""
     lengths = (0.25, 0.5, 1.5) if plan.metre == "6/8" else (0.25, 1 / 3, 0.5, 1.0)
@@ -355,4 +387,7 @@ SECTION_TEXTURES: dict[str, tuple[Callable[[Plan, np.random.Generator], list[Sco
     "leaps": (leaps, 0.7, 0.7),
     "stride": (stride, 1.5, 0),
     "sparse": (sparse, 1, 1),
+    "full chords": (full_chords, 1.5, 0),
+    "staccato": (staccato, 1.5, 0),
+    "repetitions": (repetitions, 0.7, 0),
 }

@@ -6,10 +6,13 @@ import argparse
 import dataclasses
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 
+from common.errors import InputError
 from synthesis import recorded, soundfonts
-from synthesis.notes import MAX_SHIFT, PITCHES, Instrument, SoundFontProgram, has_pitch, write_notes
+from synthesis.notes import MAX_SHIFT, PITCHES, Instrument, SoundFontProgram, find_notes, has_pitch, write_notes
+from synthesis.soundfonts import check_program, choose_programs, default_soundfont, find_soundfont
 
 SYNTAX = "INSTRUMENT=SOURCE[,SOURCE...] with FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes as SOURCE"
 
@@ -21,7 +24,7 @@ class Voice:
     Attributes:
         instrument: NSynth's family and source, such as keyboard_acoustic.
         kind: "soundfont", "nsynth" or "folder".
-        place: the SoundFont's file or the folder; empty for NSynth.
+        place: the SoundFont's file or the folder; for NSynth empty until `find_voices`.
         number: the program in the SoundFont, or NSynth's preset.
     """
 
@@ -76,24 +79,68 @@ def prepare_notes(instrument: Instrument, pitch: int) -> None:
     write_notes(instrument, pitch, module.prepare_pitch(instrument.source, pitch))
 
 
-def describe_gaps(instrument: Instrument) -> str:
-    """One line about the pitches that an instrument cannot play; empty if it can play all from 21 to 108."""
-    silent = [pitch for pitch in PITCHES if not instrument.can_play(pitch)]
-    if not silent:
-        return ""
-    n_recorded = len(set(instrument.recorded_pitches) & set(PITCHES))
-    return (
-        f"{instrument.name}: expected pitches {PITCHES[0]} to {PITCHES[-1]}, found {n_recorded} of {len(PITCHES)}; "
-        f"{_ranges(silent)} stay silent, more than {MAX_SHIFT} semitones from a recorded pitch"
-    )
+def find_voices(
+    names: Sequence[str],
+    voices: Sequence[Voice],
+    nsynth_path: str | None,
+    soundfont: str | None,
+    programs: dict[str, int],
+) -> dict[str, Voice]:
+    """Where the notes of each instrument and voice come from, by the names of their folders; SoundFonts are found.
+
+    Args:
+        names: instruments without voices, played from NSynth's notes or from a SoundFont.
+        voices: what `--voices` asks for.
+        nsynth_path: folder of NSynth's notes.
+        soundfont: for `names`, without `nsynth_path`; None for the default one.
+        programs: in the SoundFont, by name, in place of the usual ones.
+
+    Raises:
+        InputError: a SoundFont or its program is not there, or two voices have the same name.
+    """
+    found: dict[str, Voice] = {}
+    if nsynth_path:
+        found |= {name: Voice(name, "nsynth", nsynth_path) for name in names}
+    elif names:
+        font = find_soundfont(soundfont) if soundfont else default_soundfont()
+        chosen = choose_programs(font, names, programs)
+        found |= {name: Voice(name, "soundfont", str(font), program) for name, program in chosen.items()}
+    for voice in voices:
+        place = voice.place
+        if voice.kind == "soundfont":
+            place = str(find_soundfont(voice.place, "--voices"))
+            check_program(place, voice.number, f"{voice.instrument}={voice.place}:{voice.number}", "--voices")
+        elif voice.kind == "nsynth":
+            if not nsynth_path:
+                raise InputError("--voices: nsynth:PRESET needs --nsynth_path")
+            place = nsynth_path
+        if voice.name.casefold() in {name.casefold() for name in found}:
+            raise InputError(f"--voices: two voices are called {voice.name}")
+        found[voice.name] = dataclasses.replace(voice, place=place)
+    return found
 
 
-def _ranges(pitches: Sequence[int]) -> str:
-    """Pitches in order as ranges without a gap: ``21-40, 60``."""
-    ranges: list[list[int]] = []
-    for pitch in pitches:
-        if ranges and pitch == ranges[-1][1] + 1:
-            ranges[-1][1] = pitch
+def find_instruments(voices: dict[str, Voice], folder: str) -> tuple[list[Instrument], dict[str, dict]]:
+    """The instruments of `voices`, notes being prepared in `folder`, and by name what synthesis.json says of them."""
+    instruments, descriptions = [], {}
+    for name, voice in voices.items():
+        place = pathlib.Path(voice.place)
+        if voice.kind == "nsynth":
+            flag = "--voices" if "@" in name else "--instruments"
+            found = find_notes(voice.place, voice.instrument, voice.number, flag)
+            instrument = dataclasses.replace(found, name=name)
+            descriptions[name] = {"nsynth_path": str(place.resolve()), "preset": voice.number}
+        elif voice.kind == "soundfont":
+            instrument = soundfonts.soundfont_instrument(name, voice.place, voice.number, folder)
+            about = {"soundfont": place.name, "sha256": soundfonts.fingerprint(voice.place)}
+            descriptions[name] = {**about, "program": voice.number}
         else:
-            ranges.append([pitch, pitch])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+            notes = recorded.find_recorded_notes(voice.place)
+            instrument = recorded.recorded_instrument(name, notes, folder)
+            descriptions[name] = {"folder": place.resolve().name, "sha256": recorded.fingerprint_notes(notes)}
+        silent = [pitch for pitch in PITCHES if not instrument.can_play(pitch)]
+        if silent and "@" in name:
+            reason = f"more than {MAX_SHIFT} semitones from a recorded pitch"
+            print(f"{name}: {len(silent)} of {len(PITCHES)} pitches stay silent, {reason}", file=sys.stderr)
+        instruments.append(instrument)
+    return instruments, descriptions

@@ -1,12 +1,15 @@
-"""Variations of a piece: the same notes in another key, at another tempo and loudness."""
+"""Scores: the pieces to play, each in variations of key, tempo, loudness and note length."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
+from common.errors import InputError
 from synthesis.midi import Note, Piece
 
 TRANSPOSITIONS = range(-5, 7)  # semitones: every key once
@@ -37,8 +40,7 @@ def draw_variation(seed: int, piece: str, number: int) -> Variation:
     """
     if number == 0:
         return Variation()
-    name = int.from_bytes(hashlib.sha256(piece.encode()).digest()[:8], "big")
-    rng = np.random.default_rng([seed, name, number])
+    rng = _generator(seed, piece, number)
     return Variation(
         int(rng.choice(TRANSPOSITIONS)),
         float(np.exp(rng.uniform(np.log(MIN_TEMPO), np.log(MAX_TEMPO)))),
@@ -59,9 +61,39 @@ def vary_piece(piece: Piece, variation: Variation) -> Piece:
         )
         for note in piece.notes
     )
-    return Piece(notes, piece.seconds / variation.tempo)
+    return piece._replace(notes=notes, seconds=piece.seconds / variation.tempo)
 
 
-def variation_name(piece: str, number: int) -> str:
-    """The name of a variation's recordings: the piece's own for number 0, then ``<piece>_v01`` and so on."""
-    return f"{piece}_v{number:02d}" if number else piece
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What is played: a MIDI file, how its piece is varied, and what multiplies the length of its notes."""
+
+    midi_path: pathlib.Path
+    variation: Variation
+    duration_rate: float
+
+
+def plan_scores(
+    pieces: dict[str, pathlib.Path], n_variations: int, seed: int, duration_rates: Sequence[float]
+) -> dict[str, Score]:
+    """The scores by the names of their recordings: <piece>, then the variations <piece>_v01 and so on.
+
+    Each takes one of `duration_rates`, drawn from the seed and its name.
+
+    Raises:
+        InputError: a piece has the name of another one's variation.
+    """
+    scores = {}
+    for number in range(n_variations):
+        for piece, path in pieces.items():
+            name = f"{piece}_v{number:02d}" if number else piece
+            if number and name in pieces:
+                raise InputError(f"--variations: {pieces[name]} has the name of variation {number} of {path}")
+            rate = float(_generator(seed, name).choice(duration_rates))
+            scores[name] = Score(path, draw_variation(seed, piece, number), rate)
+    return scores
+
+
+def _generator(seed: int, name: str, *numbers: int) -> np.random.Generator:
+    """Random numbers that depend on the seed, a name and some numbers alone."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"), *numbers])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pytest
 from made_notes import piece_of
 
-from synthesis.variations import Variation, draw_variation, variation_name, vary_piece
+from common.errors import InputError
+from synthesis.scores import Variation, draw_variation, plan_scores, vary_piece
 
 
 def test_variation_zero_is_the_piece_as_it_is():
@@ -45,7 +48,15 @@ def test_variations_fill_their_ranges():
     assert 1.27 < velocity.max() <= 1.3
 
 
-def test_names_of_variations():
-    assert [variation_name("etude_003", number) for number in (0, 1, 12)] == [
-        "etude_003", "etude_003_v01", "etude_003_v12",
-    ]  # fmt: skip
+def test_every_recording_takes_one_of_the_note_lengths():
+    pieces = {f"etude_{index:03d}": pathlib.Path(f"{index}.mid") for index in range(100)}
+    scores = plan_scores(pieces, 3, 0, [1, 4])
+    assert list(scores)[::100] == ["etude_000", "etude_000_v01", "etude_000_v02"]
+    rates = [score.duration_rate for score in scores.values()]
+    assert set(rates) == {1, 4}
+    assert 100 < rates.count(1) < 200
+    assert plan_scores(dict(list(pieces.items())[50:]), 1, 0, [1, 4]).items() <= scores.items()
+    assert plan_scores(pieces, 1, 1, [1, 4]) != plan_scores(pieces, 1, 0, [1, 4])
+    assert {score.duration_rate for score in plan_scores(pieces, 1, 0, [2.5]).values()} == {2.5}
+    with pytest.raises(InputError):
+        plan_scores({**pieces, "etude_003_v01": pathlib.Path("a.mid")}, 2, 0, [4])
