@@ -103,6 +103,7 @@ SOAK_SECONDS := 3600
 soak: $(VENV)/installed-dev
 	$(PYTHON) tests/fuzz/fuzz.py --seconds $(SOAK_SECONDS) --seed $$(date +%s) --keep fuzz-failures
 	$(PYTHON) tests/soak_reads.py
+	KILLS=20 $(PYTHON) -m pytest tests/training/test_loop.py -k killed
 
 lint: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .

@@ -210,29 +210,27 @@ def prepare(
         batches.drop_remainder = strategy.num_replicas_in_sync > 1
         precision = model.choose_precision(arguments.precision)
         l1_weight = arguments.l1_weight if adversarial else 1.0
-        perceptual = pairs.representation if arguments.objective == "perceptual" else None
-        objective = losses.pix2pix(adversarial, l1_weight, perceptual)
+        objective = losses.pix2pix(
+            adversarial, l1_weight, pairs.representation if arguments.objective == "perceptual" else None
+        )
         networks = build(*shape, precision, arguments.seed, objective, rates.beta_1)
         for network, found in zip((networks.generator, networks.discriminator), initial, strict=False):
             if network is not None:
                 model.load_into(network, found.path)
                 print(f"Starting from {found.path} ({found.summary})")
-        flags = {
-            "batch_size": arguments.batch_size,
-            "validation_split": arguments.validation_split,
-            "base_filters": arguments.base_filters,
-            "seed": arguments.seed,
+        named = ("batch_size", "validation_split", "base_filters", "seed", "augment", "objective")
+        flags = {name: getattr(arguments, name) for name in named} | {
             "origin": list(pairs.origins),
             "target": list(pairs.targets),
-            "augment": arguments.augment,
             "dataset_path": str(pairs.folder.resolve()),
             "slices": n_slices,
             "precision": precision,
             "lr_schedule": rates.lr_schedule,
             "beta_1": rates.beta_1,
             "gen_lr": rates.gen_lr,
-            "objective": arguments.objective,
-        } | ({"disc_lr": rates.disc_lr, "l1_weight": l1_weight} if adversarial else {})
+        }
+        if adversarial:
+            flags |= {"disc_lr": rates.disc_lr, "l1_weight": l1_weight}
         description = {
             "system": "pix2pix",
             "representation": pairs.representation.to_dict(),

@@ -196,7 +196,8 @@ Trainer(pathlib.Path(sys.argv[1])).fit(pathlib.Path(sys.argv[2]), epochs=1000)
 
 
 @pytest.mark.slow
-def test_killed_at_a_random_moment_and_resumed(trainer, features, tmp_path):
+@pytest.mark.parametrize("number", range(int(os.environ.get("KILLS", "1"))))
+def test_killed_at_a_random_moment_and_resumed(trainer, features, tmp_path, number):
     """What a kill leaves on disk is whole, and resumes to what an uninterrupted run comes to."""
     folder = tmp_path / "m"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
