@@ -6,7 +6,7 @@
 # make test       all tests
 # make test-fast  the tests that take seconds
 # make soak       damaged files and millions of reads, for an hour (SOAK_SECONDS=60 for a minute)
-# make lint       the linter, and the formatter's check
+# make lint       the linter, the formatter's check and the types
 # make clean      remove .venv, caches, and what the demos and web made
 #
 # README.md gives the commands for machines without make.
@@ -108,9 +108,10 @@ soak: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy .
 
 clean:
-	rm -rf $(VENV) demo web/dist web/node_modules .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo web/dist web/node_modules .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of 3.10 to 3.13 that can make virtual environments.
@@ -125,13 +126,13 @@ $(PYTHON):
 	echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV)
 
 # --no-compile: compiling every module of the packages takes longer than compiling the used ones when they are imported.
-$(VENV)/installed: requirements.txt requirements-convert.txt | $(PYTHON)
+$(VENV)/installed: requirements.txt conversion/requirements.txt | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	$(PYTHON) -m pip install --quiet --no-compile -r requirements.txt
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(PYTHON) -m pip install --quiet --no-compile -r requirements-dev.txt
+$(VENV)/installed-dev: tests/requirements.txt $(VENV)/installed
+	$(PYTHON) -m pip install --quiet --no-compile -r tests/requirements.txt
 	@touch $@
 
 # ONNX Runtime for the browser.

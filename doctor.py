@@ -61,7 +61,7 @@ def find_all(models_path: pathlib.Path) -> Iterator[Finding]:
             with contextlib.redirect_stderr(io.StringIO()):  # a package that cannot be imported may print there
                 yield from list(check())
         except Exception as error:  # whatever it is, it belongs in the report
-            yield WRONG, name, f"{type(error).__name__}: {error}", INSTALL + "requirements-convert.txt"
+            yield WRONG, name, f"{type(error).__name__}: {error}", INSTALL + "conversion/requirements.txt"
 
 
 def check_python() -> Iterator[Finding]:
@@ -74,10 +74,10 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """The version of each package in requirements-convert.txt, which have to be there, and in requirements.txt."""
+    """The version of each package in conversion/requirements.txt, which have to be there, and in requirements.txt."""
     from packaging.requirements import Requirement  # comes with ONNX Runtime
 
-    for file, state in (("requirements-convert.txt", WRONG), ("requirements.txt", MISSING)):
+    for file, state in (("conversion/requirements.txt", WRONG), ("requirements.txt", MISSING)):
         lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
         for required in (Requirement(line) for line in lines if line and not line.startswith("-")):
             version = find_version(required.name)

@@ -60,7 +60,7 @@ def test_packages_and_space_that_are_missing_are_told_with_the_command(tmp_path,
     status, findings = examine(capsys, tmp_path)
     assert status == 1
     assert findings["soxr"][0] == findings["h5py"][0] == findings["disk"][0] == "wrong"
-    assert findings["soxr"][1].endswith(f"{sys.executable} -m pip install -r {ROOT / 'requirements-convert.txt'}")
+    assert findings["soxr"][1].endswith(f"{sys.executable} -m pip install -r {ROOT / 'conversion/requirements.txt'}")
     assert "3.1" in findings["h5py"][1]
     assert findings["mido"][0] == "missing"
     assert findings["onnxruntime"] == ("ok", "1.20.0")
@@ -72,6 +72,6 @@ def test_a_check_that_fails_is_a_line_and_the_others_go_on(package):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
-    assert any(line.startswith("wrong") and "requirements-convert.txt" in line for line in lines)
+    assert any(line.startswith("wrong") and "conversion/requirements.txt" in line for line in lines)
     assert any(line.startswith("ok      disk") for line in lines)
     assert done.stderr == ""
