@@ -30,7 +30,7 @@ EXTENSIONS = (".h5",)
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the number of channels of the network's input
 SOURCES = ("_acoustic", "_electronic", "_synthetic")  # NSynth's endings of an instrument's name
 N_BANDS = 24  # of the mean spectra that tell styles apart
-FAR = 0.055  # distance from the nearest stored style above which a style resembles none of them
+FAR = 0.085  # distance from the nearest stored style above which a style resembles none of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +253,7 @@ def nearest_style(style: np.ndarray, description: weights.Description) -> tuple[
     """The name of the stored style whose mean spectrum is nearest to that of `style`, and their distance.
 
     The distance is the mean absolute difference of the log levels [0, 1] in `N_BANDS` bands, without that of the
-    loudness. None if no styles are stored.
+    loudness; it depends on the notes, too. None if no styles are stored.
     """
     shape = _spectral_shape(style)
     distances = {
@@ -267,16 +267,16 @@ def say_nearest(style: np.ndarray, description: weights.Description) -> None:
     """Print which stored style a style resembles most, or warn on stderr that it resembles none."""
     nearest = nearest_style(style, description)
     if nearest and nearest[1] > FAR:
-        print(f"Warning: the style resembles none that the model knows (nearest: {nearest[0]})", file=sys.stderr)
+        print(f"Warning: the style resembles no stored style (nearest: {nearest[0]})", file=sys.stderr)
     elif nearest:
-        print(f"Style taken for {nearest[0]}")
+        print(f"Nearest stored style: {nearest[0]}")
 
 
 def _spectral_shape(style: np.ndarray) -> np.ndarray:
     """The mean level of the frames that sound in `N_BANDS` bands of equal ratio, without its mean, ``(N_BANDS,)``."""
     sounding = style[:, style.mean(axis=0) > 0.1 * style.mean(axis=0).max()]
     edges = np.unique(np.geomspace(2, len(style), N_BANDS + 1).round().astype(int))
-    bands = np.array([sounding[low:high].max(axis=0).mean() for low, high in itertools.pairwise(edges)])
+    bands = np.array([sounding[low:high].mean() for low, high in itertools.pairwise(edges)])
     return bands - bands.mean()
 
 

@@ -20,7 +20,7 @@ def weights_path(tmp_path, write_generator):
 
 def test_the_style_decides_and_its_name_is_in_that_of_the_output(tmp_path, weights_path, capsys):
     source, tone = write_tone(tmp_path / "in.wav"), tmp_path / "another tone.wav"
-    soundfile.write(tone, sum(make_sine(430 * k, 6, level=0.3 / k) for k in range(1, 9)), RATE)
+    soundfile.write(tone, sum(make_sine(443 * k, 6, level=0.1 / k) for k in range(1, 9)), RATE)
     soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8 * RATE), RATE)
     outputs = []
     for style, chosen, said in (
