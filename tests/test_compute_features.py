@@ -229,7 +229,7 @@ def test_folders_without_recordings_get_one_line_and_nothing_is_left(run, tmp_pa
     status, _, err = run()
     assert status == (1 if content == "text" else 2)
     expected = {
-        "nothing": "--audios_path: expected a folder, found nothing at",
+        "nothing": "--audios_path",
         "empty": "--audios_path: no recordings",
         "astray": "--audios_path",
         "text": "a.wav: expected audio",
