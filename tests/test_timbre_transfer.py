@@ -18,7 +18,8 @@ ROOT = pathlib.Path(timbre_transfer.__file__).parent
 @pytest.fixture
 def shipped(tmp_path, write_generator, monkeypatch):
     """A folder of tiny models in place of the shipped ones."""
-    write_generator(tmp_path / "models/keyboard_acoustic_2_guitar_acoustic/generator.h5", targets=["guitar_acoustic"])
+    pair = tmp_path / "models/keyboard_acoustic_2_guitar_acoustic/generator.h5"
+    write_generator(pair, base_filters=16, targets=["guitar_acoustic"])
     write_generator(tmp_path / "models/keyboard_acoustic_2_any/generator.h5", 2, targets=["guitar_acoustic", "string"])
     monkeypatch.setattr(models, "MODELS", tmp_path / "models")
     monkeypatch.chdir(tmp_path)
