@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import data
-from common import cli
+from common import cli, devices
 from common.files import writable_folder, write_json
 from sound.files import read_audio, write_audio
 
@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
 def list_tasks(part: str, gpu: int, quick: bool) -> list[list[dict]]:
     """Parameters of each measurement of a part, in groups: first the plain ways of a piece of work, then our own."""
     precisions = ["float32"]
-    if cli.has_gpu(gpu):
+    if devices.has_gpu(gpu):
         precisions += ["mixed_bfloat16", "mixed_float16"]
-    elif cli.has_bfloat16():
+    elif devices.has_bfloat16():
         precisions += ["mixed_bfloat16"]
     sizes = [16] if quick else [64, 16]
     if part == "machine":
@@ -142,7 +142,7 @@ def print_row(result: dict, plain: Sequence[dict], rates: dict[str, float]) -> N
 
 def measure_machine(gpu: int, quick: bool, precision: str) -> dict:
     """Matrix products of 2048 x 2048, in GFLOP/s."""
-    cli.start_tensorflow(gpu)
+    devices.start_tensorflow(gpu)
     import tensorflow as tf
 
     dtype = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}[precision]
@@ -154,7 +154,7 @@ def measure_machine(gpu: int, quick: bool, precision: str) -> dict:
 
 def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, precision: str, plain: str = "") -> dict:
     """Training steps of random slices. The plain ways are in float32: "eager" (as published) and "compiled"."""
-    cli.start_tensorflow(gpu)
+    devices.start_tensorflow(gpu)
     import tensorflow as tf
 
     import losses
@@ -187,7 +187,7 @@ def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, prec
 
 def measure_pipeline(gpu: int, quick: bool) -> dict:
     """Reading, scaling and batching of feature files alone, batches of 8."""
-    cli.start_tensorflow(-1)
+    devices.start_tensorflow(-1)
     from training import dataset
     from training.dataset import Batches, stream_batches
 
@@ -346,7 +346,7 @@ def compute_features_plainly(audios: pathlib.Path, features: pathlib.Path) -> No
 
 def convert_plainly(source: str, weights_path: str, destination: str, gpu: int = -1) -> None:
     """Convert a recording slice by slice with the Keras network, all of it in memory."""
-    cli.start_tensorflow(gpu)
+    devices.start_tensorflow(gpu)
     import model
 
     generator = model.load_generator(weights_path)

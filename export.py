@@ -12,7 +12,7 @@ import importlib.util
 import pathlib
 from collections.abc import Sequence
 
-from common import cli
+from common import cli, devices
 from common.errors import InputError
 from common.files import replacing
 from conversion.converter import INPUT_LEVELS
@@ -74,7 +74,7 @@ def compare(path: pathlib.Path, description) -> float:
     is_unet = description.network == weights.UNET
     shape = (2, *((256, 256) if is_unet else (64, 32)), description.in_channels)
     slices = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    cli.start_tensorflow(-1)
+    devices.start_tensorflow(-1)
     import model
     from hum2guitar import networks
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from common import cli, weights
+from common import devices, weights
 from common.errors import InputError
 
 keras = tf.keras
@@ -143,7 +143,7 @@ def choose_precision(name: str) -> str:
     if gpus:
         major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
         return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-    return "mixed_bfloat16" if cli.has_bfloat16() else "float32"
+    return "mixed_bfloat16" if devices.has_bfloat16() else "float32"
 
 
 @keras.utils.register_keras_serializable("pix2pix_timbre_transfer")

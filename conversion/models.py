@@ -224,7 +224,7 @@ def introduce(description: weights.Description) -> str:
     if card.is_file():
         with open(card, encoding="utf-8", errors="replace") as file:
             if line := re.search(r"^In one line: (.*)$", file.read(2**16), re.M):
-                return line[1]
+                return line[1].rstrip(".")
     return description.summary
 
 

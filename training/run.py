@@ -18,7 +18,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from common import cli, weights
+from common import cli, devices, weights
 from common.errors import InputError
 from common.files import read_json, writable_folder, write_json
 from training import checkpoints, dataset
@@ -463,7 +463,7 @@ def start(
     Raises:
         InputError: as `distribution.make_strategy`.
     """
-    cli.start_tensorflow(gpu)
+    devices.start_tensorflow(gpu)
     import tensorflow as tf
 
     from training import distribution
