@@ -133,10 +133,10 @@ class HumConverter:
 
         f0, energy = np.pad(f0, (LEAD_FRAMES, 0)), np.pad(energy, (LEAD_FRAMES, 0))
         notes = find_notes(f0, to_decibels(energy))
-        energy = pluck(f0, energy, r) if self.plucks else energy
-        f0, energy = begin_early(notes, f0, energy)
+        seen, heard = (pluck(f0, energy, r, heard) if self.plucks else energy for heard in (False, True))
+        f0, seen, heard = begin_early(notes, f0, seen, heard)
         position = -LEAD_FRAMES * r.hop_length  # of the next block in the output
-        for block in self._synthesise(self._predict(f0, energy)):
+        for block in self._synthesise(self._predict(f0, seen, heard)):
             shaped = block * gate(notes, position + LEAD_FRAMES * r.hop_length, len(block), r)
             yield shaped[max(0, -position) : max(0, n_samples - position)]
             position += len(block)
@@ -164,8 +164,10 @@ class HumConverter:
         f0, energy, spectrum = analyse(audio, self._representation, self._settings.f0 or F0_METHODS[0])
         return np.stack([f0, energy, harmonics.harmonic_share(spectrum, f0, self._representation)])
 
-    def _predict(self, f0: np.ndarray, energy: np.ndarray) -> Iterator[np.ndarray]:
+    def _predict(self, f0: np.ndarray, seen: np.ndarray, heard: np.ndarray) -> Iterator[np.ndarray]:
         """Mel levels ``(n_mels, n)`` that the network makes of a melody, in pieces, from overlapping windows.
+
+        `seen` is the energy that the network sees, `heard` that of the guitar.
 
         The last window ends where the sound ends and is as long as the others, so that the network always gets a window
         full of sound, as in training.
@@ -177,7 +179,7 @@ class HumConverter:
         def predict(start: int) -> np.ndarray:
             early = max(0, min(start, len(f0) - n_frames))
             window = slice(early, early + n_frames)
-            return self._predict_window(f0[window], energy[window])[:, start - early :]
+            return self._predict_window(f0[window], seen[window], heard[window])[:, start - early :]
 
         carried = np.zeros((self._representation.n_mels, 0), np.float32)  # overlap of the last window with the next one
         for level in map_ahead(predict, starts, n_ahead=4, n_threads=2):
@@ -188,20 +190,20 @@ class HumConverter:
             carried = level[:, hop:]
         yield carried
 
-    def _predict_window(self, f0: np.ndarray, energy: np.ndarray) -> np.ndarray:
-        """Mel level ``(n_mels, n)`` that the network makes of F0 and energy ``(n,)``, as loud as that energy."""
+    def _predict_window(self, f0: np.ndarray, seen: np.ndarray, heard: np.ndarray) -> np.ndarray:
+        """Mel level ``(n_mels, n)`` of one window, brought to the energy `heard`; arguments ``(n,)`` as `_predict`."""
         r = self._representation
         n = len(f0)
         voiced = np.flatnonzero(f0)
         if not len(voiced):
             return np.full((r.n_mels, n), -1, np.float32)
-        inputs = harmonics.harmonics_level(f0, energy, r)
+        inputs = harmonics.harmonics_level(f0, seen, r)
         inputs = harmonics.halve_bins(inputs) if self._halves else inputs
         inputs = np.pad(inputs, ((0, 0), (0, max(0, MIN_FRAMES - n))), constant_values=-1)
         output = self._network(inputs)[:, :n]
         output = harmonics.double_bins(output) if self._halves else output
         power = harmonics.mel_power(output, r)
-        gain = to_decibels(energy) - to_decibels(harmonics.mel_energy(power, r))
+        gain = to_decibels(heard) - to_decibels(harmonics.mel_energy(power, r))
         gain = np.clip(np.interp(np.arange(n), voiced, gain[voiced]), -MAX_GAIN_DB, MAX_GAIN_DB)
         return harmonics.to_level(power * 10 ** (gain / 10), r.mel_ref_db, r.mel_top_db)
 

@@ -13,11 +13,12 @@ NEW_NOTE_DB = 6.0  # rise within two frames that begins a note
 SWELL_FRAMES = 12  # in which a voice has reached the loudness of its note (0.28 s)
 ATTACK_FRAMES = 8  # of a pluck, which are loud however softly the voice begins (0.19 s)
 SILENCE = 1e-12  # energy that counts as none
+SEEN_DECAY = 10.0  # dB per second of the notes that networks are trained with and see
 # The fall of a plucked string, measured on the notes of the guitar trained on (FluidR3, program 24): fast at first and
 # slow from the knee on, faster for high notes. In dB per second at `DECAY_HZ`.
 FIRST_DECAY, LATE_DECAY, DECAY_HZ, DECAY_EXPONENT, KNEE_SECONDS = 20.0, 5.0, 261.6, 2 / 3, 0.8
 # A network's attack takes a mel frame. So each note begins `EARLY_FRAMES` too early in what the network sees,
-# and what is heard before the onset is cut off.
+# and what is heard before the onset is faded out.
 EARLY_FRAMES = 1
 FADE_SECONDS = 0.01  # of a note that the next one ends
 RISE_SECONDS = 0.003  # of an attack
@@ -45,8 +46,10 @@ def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
     return np.stack([np.flatnonzero(begins), np.flatnonzero(ends)], axis=1)
 
 
-def pluck(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation = harmonics.PUBLISHED) -> np.ndarray:
-    """The energy that a melody has if its notes are plucked: loudest at the onset, then falling as a string does.
+def pluck(
+    f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation = harmonics.PUBLISHED, heard: bool = False
+) -> np.ndarray:
+    """The energy that a melody has if its notes are plucked: loudest at the onset, then falling.
 
     A held note falls from the loudness that the voice reaches. A note that falls faster, such as that of a guitar or at
     the end of a breath, keeps its own loudness after the attack.
@@ -55,6 +58,7 @@ def pluck(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation 
         f0: in Hz ``(n_frames,)``, 0 where unvoiced.
         energy: ``(n_frames,)``, as of `harmonics.frame_energy`.
         representation: gives the frames per second.
+        heard: whether the notes fall as strings do, in the sound, or by `SEEN_DECAY`, in what networks see.
 
     Returns:
         float32 ``(n_frames,)``; unvoiced frames keep their energy.
@@ -62,15 +66,16 @@ def pluck(f0: np.ndarray, energy: np.ndarray, representation: HumRepresentation 
     decibels = to_decibels(energy)
     for start, stop in find_notes(f0, decibels):
         note = decibels[start:stop]
-        falling = note[:SWELL_FRAMES].max() - string_fall(np.median(f0[start:stop]), len(note), representation)
+        seconds = np.arange(len(note)) * representation.hop_length / representation.sample_rate
+        fall = string_fall(np.median(f0[start:stop]), seconds) if heard else SEEN_DECAY * seconds
+        falling = note[:SWELL_FRAMES].max() - fall
         note[ATTACK_FRAMES:] = np.minimum(note, falling)[ATTACK_FRAMES:]
         note[:ATTACK_FRAMES] = falling[:ATTACK_FRAMES]
     return (10 ** (decibels / 10)).astype(np.float32)
 
 
-def string_fall(f0: float, n_frames: int, representation: HumRepresentation) -> np.ndarray:
-    """By how many dB a plucked string of `f0` Hz has fallen in each frame from its onset on, ``(n_frames,)``."""
-    seconds = np.arange(n_frames) * representation.hop_length / representation.sample_rate
+def string_fall(f0: float, seconds: np.ndarray) -> np.ndarray:
+    """By how many dB a plucked string of `f0` Hz has fallen so many seconds after its onset."""
     fall = FIRST_DECAY * np.minimum(seconds, KNEE_SECONDS) + LATE_DECAY * np.maximum(seconds - KNEE_SECONDS, 0)
     return fall * (f0 / DECAY_HZ) ** DECAY_EXPONENT
 
@@ -87,8 +92,7 @@ def begin_early(notes: np.ndarray, *rows: np.ndarray) -> list[np.ndarray]:
 def gate(notes: np.ndarray, first: int, n_samples: int, representation: HumRepresentation) -> np.ndarray:
     """Gain float32 ``(n_samples,)`` that makes the attacks and the rests of audio from sample `first` on.
 
-    It rises steeply at each onset. Before the next onset it is 0 where the network has begun with the next note. In a
-    rest it falls until it is 0.
+    It rises steeply at each onset, and falls to 0 just before the next one. In a rest it falls until it is 0.
     """
     r = representation
     if not len(notes):
@@ -96,9 +100,8 @@ def gate(notes: np.ndarray, first: int, n_samples: int, representation: HumRepre
     seconds = np.arange(first, first + n_samples) / r.sample_rate
     onsets, ends = (notes * (r.hop_length / r.sample_rate)).T
     note = np.searchsorted(onsets, seconds, side="right") - 1  # that has begun last; -1 before the first one
-    cuts = np.append(onsets[1:], np.inf) - EARLY_FRAMES * r.hop_length / r.sample_rate
     rise = np.clip((seconds - onsets[note]) / RISE_SECONDS, 0, 1)
-    fade = np.clip((cuts[note] - seconds) / FADE_SECONDS, 0, 1)
+    fade = np.clip((np.append(onsets[1:], np.inf)[note] - seconds) / FADE_SECONDS, 0, 1)
     fall = RELEASE_DB_PER_SECOND * np.maximum(seconds - ends[note], 0)
     release = np.where(fall < RELEASE_DB, 10 ** (-fall / 20), 0)
     return np.where(note >= 0, np.minimum(rise, fade) * release, 0).astype(np.float32)

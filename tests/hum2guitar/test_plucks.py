@@ -25,16 +25,18 @@ def test_notes_begin_at_a_new_pitch_and_at_a_new_pluck():
 
 def test_a_held_note_falls_as_a_string_does_from_the_loudness_that_it_reaches():
     held = np.minimum(-40 + 2.5 * np.arange(100), -20)
-    found = to_decibels(pluck(np.full(100, 220.0), 10 ** (held / 10)))
-    np.testing.assert_allclose(found, -20 - string_fall(220, 100, PUBLISHED), atol=1e-4)
+    seconds = np.arange(100) * HOP / RATE
+    for heard, fall in ((False, 10 * seconds), (True, string_fall(220, seconds))):
+        found = to_decibels(pluck(np.full(100, 220.0), 10 ** (held / 10), heard=heard))
+        np.testing.assert_allclose(found, -20 - fall, atol=1e-4)
 
 
 def test_a_string_falls_faster_at_first_and_faster_if_it_is_high():
-    second = RATE // HOP
-    middle, high = string_fall(261.6, 3 * second, PUBLISHED), string_fall(8 * 261.6, 3 * second, PUBLISHED)
+    seconds = np.arange(0, 3, 0.1)
+    middle, high = string_fall(261.6, seconds), string_fall(8 * 261.6, seconds)
     np.testing.assert_allclose(high, 4 * middle)  # three octaves at a power of 2/3
     assert middle[0] == 0
-    assert middle[second // 2] > 3 * (middle[-1] - middle[-1 - second // 2]) > 0
+    assert middle[5] > 3 * (middle[-1] - middle[-6]) > 0
 
 
 def test_each_note_is_plucked_as_loud_as_it_was_sung_and_rests_stay():
@@ -59,7 +61,7 @@ def test_the_gate_opens_at_onsets_and_closes_before_them_and_in_rests():
     onsets = notes[:, 0] * HOP
     assert not whole[: onsets[0]].any()
     for onset in onsets:
-        assert (whole[onset - 3 : onset] == 0).all()
+        assert (whole[onset - 3 : onset] < 0.02).all()
         rise = whole[onset : onset + RATE // 100]  # 10 ms
         assert rise[0] == 0
         assert rise[-1] == 1
