@@ -141,7 +141,7 @@ def find_validation_pairs(
     evaluated = dataset.find_pairs(features, [origin], [target])
     pieces, remarks = set(evaluated.piece_names), []
     if holdout is not None:
-        pieces = _read_pieces(holdout, pieces)
+        pieces = dataset.read_pieces(holdout, pieces)
         remarks.append(f"held out by {holdout}: {cli.count(len(pieces), 'piece')}")
     else:
         for name, description in described:
@@ -168,18 +168,6 @@ def find_validation_pairs(
     if not pairs:
         raise InputError(f"--audios_path: {audios} has no recordings of the {len(pieces)} held-out pieces")
     return pairs, left_out, remarks
-
-
-def _read_pieces(path: str | os.PathLike, known: set[str]) -> set[str]:
-    """The pieces that a text file names, one a line."""
-    try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--holdout: {path} is not a text file that can be read ({error})") from None
-    pieces = {line.strip() for line in lines if line.strip()}
-    if unknown := sorted(pieces - known):
-        raise InputError(f"--holdout: {path} names {unknown[0]!r}, which is no piece of the data set")
-    return pieces
 
 
 def _held_out_pieces(

@@ -194,13 +194,32 @@ def _representation(folder: pathlib.Path) -> Representation:
     return read_representation(Representation, read_json(path), str(path))
 
 
-def split_by_piece(pairs: Pairs, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
+def read_pieces(path: str | os.PathLike, known: set[str]) -> set[str]:
+    """The pieces that a text file names, one a line, all of which have to be `known`."""
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--holdout: {path} is not a text file that can be read ({error})") from None
+    pieces = {line.strip() for line in lines if line.strip()}
+    if unknown := sorted(pieces - known):
+        raise InputError(f"--holdout: {path} names {unknown[0]!r}, which is no piece of the data set")
+    return pieces
+
+
+def split_by_piece(
+    pairs: Pairs, validation_split: float, seed: int, holdout: str | os.PathLike | None = None
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Rows of ``pairs.samples`` for training and for validation, and one line that says how they were split.
 
     Whole pieces are held out, with all their voices and variations, drawn with `seed` from the sorted names, as near to
-    the share `validation_split` of all slices as pieces allow. Of a single piece the last slices are held out.
+    the share `validation_split` of all slices as pieces allow. Of a single piece the last slices are held out. A text
+    file `holdout` names the pieces instead, one a line.
     """
     held_out, summary = hold_out(pairs.pieces, validation_split, seed)
+    if holdout is not None:
+        pieces = read_pieces(holdout, set(pairs.piece_names))
+        held_out = np.isin(np.array(pairs.piece_names)[pairs.pieces], list(pieces))
+        summary = f"{len(pieces)} pieces are held out by {holdout} ({held_out.sum()} of {len(held_out)} slices)"
     of_sample = held_out[pairs.samples[:, 0]]
     return pairs.samples[~of_sample], pairs.samples[of_sample], summary
 

@@ -95,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         default=0.1,
         help="share of the slices held out for validation, by piece",
     )
+    add("--holdout", metavar="FILE", help="the pieces to hold out, one a line, in place of --validation_split")
     add("--seed", type=cli.seed, default=0, help="of weights, data order, split and dropout")
     add(
         "--lr_schedule",
@@ -218,7 +219,7 @@ def prepare(
             if network is not None:
                 model.load_into(network, found.path)
                 print(f"Starting from {found.path} ({found.summary})")
-        named = ("batch_size", "validation_split", "base_filters", "seed", "augment", "objective")
+        named = ("batch_size", "validation_split", "holdout", "base_filters", "seed", "augment", "objective")
         flags = {name: getattr(arguments, name) for name in named} | {
             "origin": list(pairs.origins),
             "target": list(pairs.targets),
@@ -278,7 +279,9 @@ def find_data(
     pairs = dataset.find_pairs(arguments.dataset_path, origins, targets, with_itself=not style)
     if not style and len(pairs.targets) > 1:
         raise InputError(f"--target: {targets[0]} has several voices: name one of {', '.join(pairs.targets)}")
-    training_rows, validation_rows, split = dataset.split_by_piece(pairs, arguments.validation_split, arguments.seed)
+    training_rows, validation_rows, split = dataset.split_by_piece(
+        pairs, arguments.validation_split, arguments.seed, arguments.holdout
+    )
     augmentation = Augmentation(pairs.representation) if arguments.augment else None
     shared = (arguments.batch_size, arguments.seed, style)
     batches = Batches(pairs, training_rows, *shared, augmentation=augmentation)

@@ -162,6 +162,17 @@ def test_split_holds_out_whole_pieces_with_their_variations(tmp_path, noise_feat
         assert f"{len(validation) // 2} of {n_names} slices" in said
 
 
+def test_a_file_names_the_pieces_to_hold_out(pairs, tmp_path):
+    path = tmp_path / "holdout.txt"
+    path.write_text("satie\n\n bach \n", encoding="utf-8")
+    training, validation, _ = dataset.split_by_piece(pairs, 0.1, 0, path)
+    assert set(pairs.pieces[training[:, 0]]) == {1}
+    assert set(pairs.pieces[validation[:, 0]]) == {0, 2}
+    path.write_text("satie\nchopin\n", encoding="utf-8")
+    with pytest.raises(InputError):
+        dataset.split_by_piece(pairs, 0.1, 0, path)
+
+
 def test_split_depends_on_names_and_seed_alone(folder, monkeypatch):
     def split(seed):
         pairs = dataset.find_pairs(folder, ["piano"], ["guitar", "flute"])
