@@ -206,7 +206,7 @@ def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.
         (folder / path).write_bytes(content)
     return {
         "origin": "hummed, sung, whistled or played melody",
-        "title": "guitar from a hum",
+        "title": "hummed guitar",
         "plucks": bool(description.settings.get("augment")),
         "representation": settings,
         **{key: {"file": urllib.parse.quote(path), "bytes": len(content)} for key, (path, content) in files.items()},

@@ -368,7 +368,7 @@ def test_the_microphone_is_recorded_until_the_button_is_pressed_again(page):
     page.until(lambda _: page.find("record").text == "Stop 0:01")
     page.find("record").click()
     page.until(lambda _: page.find("sound-facts").text.startswith("0:01"))
-    assert page.find("convert").text == "Convert to guitar from a hum"  # offered to whoever records
+    assert page.find("convert").text == "Convert to hummed guitar"  # offered to whoever records
     assert page.find("convert").is_enabled()
     assert page.run("return tracks.map((track) => track.readyState)") == ["ended"]
     page.run("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); };")
