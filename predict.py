@@ -48,12 +48,12 @@ def predict(arguments: argparse.Namespace) -> int:
     settings = command.read_settings(arguments)
     command.check_used(settings, model.description)
     jobs = command.find_jobs(sources, arguments.output, model.instrument)
-    plot = command.read_plot(arguments, jobs)
+    command.check_plot(arguments.plot, jobs.is_many)
     style = models.load_style(model.style, model.description.representation) if model.style else None
     if name or os.path.isdir(arguments.model):
         print(f"Model: {models.introduce(model.description)}")
     load = functools.cache(lambda: load_converter(model.description, settings, arguments.gpu, style))
-    return command.convert_all(jobs, load, settings, plot, arguments.overwrite)
+    return command.convert_all(jobs, load, settings, arguments.plot, arguments.overwrite)
 
 
 if __name__ == "__main__":

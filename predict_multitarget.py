@@ -44,11 +44,11 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
         raise InputError("--style is required: a recording of the target instrument")
     settings = command.read_settings(arguments)
     jobs = command.find_jobs(sources, arguments.output, models.shorten(pathlib.Path(arguments.style).stem))
-    plot = command.read_plot(arguments, jobs)
+    command.check_plot(arguments.plot, jobs.is_many)
     style = models.read_style(arguments.style, model.representation, arguments.style_slice, arguments.seed)
     models.say_nearest(style, model)
     load = functools.cache(lambda: load_converter(model, settings, arguments.gpu, style))
-    return command.convert_all(jobs, load, settings, plot, arguments.overwrite)
+    return command.convert_all(jobs, load, settings, arguments.plot, arguments.overwrite)
 
 
 if __name__ == "__main__":

@@ -218,32 +218,16 @@ def _check_recording(path: str) -> None:
 # --- conversion -------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Plot:
-    """A picture of each conversion: its `name` ("": that of the output)."""
-
-    name: str
-
-    def path(self, output: pathlib.Path) -> pathlib.Path:
-        return pathlib.Path(self.name) if self.name else output.with_suffix(".png")
-
-
-def read_plot(arguments: argparse.Namespace, jobs: Jobs) -> Plot | None:
-    """The picture that the arguments ask for.
-
-    Raises:
-        InputError: its format is not offered, or its name stands for several recordings.
-    """
-    name = arguments.plot
-    if name and jobs.is_many:
+def check_plot(name: str | None, is_many: bool) -> None:
+    """Refuse the name of a picture whose format is not offered, or that stands for several recordings."""
+    if name and is_many:
         raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
     if name and pathlib.Path(name).suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
         raise InputError(f"--plot: expected a name that ends in .png, .pdf, .svg or .jpg, found {name}")
-    return None if name is None else Plot(name)
 
 
 def convert_all(
-    jobs: Jobs, load: Callable[[], Converter], settings: Settings, plot: Plot | None = None, overwrite: bool = False
+    jobs: Jobs, load: Callable[[], Converter], settings: Settings, plot: str | None, overwrite: bool
 ) -> int:
     """Convert recordings one by one; the exit status. Of many, those that cannot be converted are listed at the end.
 
@@ -251,7 +235,7 @@ def convert_all(
         jobs: from `find_jobs`.
         load: returns the converter, the same one at each call.
         settings: how to convert.
-        plot: the picture of each.
+        plot: name of the picture; "" for one beside each output, None for none.
         overwrite: convert those of many again whose output is there.
 
     Raises:
@@ -270,8 +254,9 @@ def convert_all(
             with concerning_one_file(output):
                 convert_file(source, output, load, settings)
                 print(output)
-                if plot:
-                    _save_plot(plot.path(output), source, output, settings.high_band == "keep")
+                if plot is not None:
+                    picture = pathlib.Path(plot or output.with_suffix(".png"))
+                    _save_plot(picture, source, output, settings.high_band == "keep")
         except InputError as error:
             if not jobs.is_many:
                 raise

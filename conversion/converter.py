@@ -13,7 +13,6 @@ A *converter* turns a stream of audio blocks into another one of the same length
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -103,18 +102,12 @@ def load_converter(
         InputError: the file is damaged.
     """
     settings = settings or Settings()
+    if description.system not in ("pix2pix", "hum2guitar"):
+        raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
+    chosen, network = settings.for_model(description), load_network(description.path, gpu)
     if description.system == "hum2guitar":
-        make = functools.partial(
-            make_converter, description, settings.hum, settings.overlap, settings.griffinlim_iterations
-        )
-    else:
-        make = functools.partial(
-            Pix2PixConverter,
-            representation=description.representation,
-            style=style,
-            settings=settings.for_model(description),
-        )
-    return make(load_network(description.path, gpu))
+        return make_converter(description, chosen.hum, chosen.overlap, chosen.griffinlim_iterations, network)
+    return Pix2PixConverter(network, description.representation, style, chosen)
 
 
 def shared_frames(overlap: float, representation: Representation = PUBLISHED) -> int:
