@@ -22,11 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     count, epochs = cli.positive_int, cli.number(int, minimum=0)
     add = parser.add_argument
-    add(
-        "--guitar_dir",
-        required=True,
-        help="GuitarSet's audio_mono-mic (its *solo* recordings are used) or any folder of guitar recordings",
-    )
+    guitars = "GuitarSet's audio_mono-mic (its *solo* recordings are used) or any folder of guitar recordings"
+    add("--guitar_dir", required=True, help=guitars)
     add("--humming_dir", help="hummed recordings for samples during training; they are never trained on")
     add("--out_dir", default="./output/", help="folder for the log and the samples of --plot_interval")
     add("--name", type=_name, default="", help="added after hum2guitar in the name of the model's folder")
@@ -65,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--augment",
         action="store_true",
-        help="give the network notes that slide and tremble as those of a voice, and pluck the notes of the hum in "
-        "conversion",
+        help="train on notes that slide and tremble as a voice does, and pluck those of the hum in conversion",
     )
     add("--batch_size", type=count, default=1, help="segments in a step")
     add(

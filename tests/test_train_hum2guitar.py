@@ -189,13 +189,6 @@ def test_pretrained_weights_replace_the_first_stage_and_an_interruption_changes_
 
 
 @pytest.mark.slow
-def test_a_discriminator_is_no_pretrained_generator(trained, capsys):
-    wrong = trained / "models" / "hum2guitar" / "3_joint" / "discriminator.h5"
-    assert train(trained, "--name", "other", "--pretrained_global", wrong) == 2
-    assert "expected a hum2guitar generator" in capsys.readouterr().err
-
-
-@pytest.mark.slow
 def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     """Four segments by heart: three times nearer than the harmonics, and playing the melody (on half the bands)."""
     folder, n = tmp_path / "recordings" / "guitar", 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from hum2guitar import augmentation
 from hum2guitar.harmonics import PUBLISHED
@@ -45,12 +44,3 @@ def test_the_same_rng_gives_the_same_voice_and_leaves_the_input_alone():
     assert np.abs(np.subtract(first, other)).max() > 0
     np.testing.assert_array_equal(f0, plucked()[0])
     np.testing.assert_array_equal(decibels, plucked()[1])
-
-
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_very_short_notes(n):
-    f0, decibels = augmentation.as_voice(np.full(n, 440.0), np.full(n, -20.0), PUBLISHED, np.random.default_rng(1))
-
-    assert f0.shape == decibels.shape == (n,)
-    assert np.isfinite(f0).all()
-    assert np.isfinite(decibels).all()

@@ -9,7 +9,6 @@ import pytest
 import model
 import predict
 from common import weights
-from common.errors import InputError
 from hum2guitar import converter, networks
 from hum2guitar.converter import HumConverter, HumSettings
 from hum2guitar.harmonics import PUBLISHED
@@ -178,24 +177,6 @@ def test_predict_names_what_is_wrong_in_one_line(weights_file, tmp_path, capsys,
     assert text in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out.wav").exists()
-
-
-def test_a_discriminator_is_no_generator(tmp_path, capsys):
-    path = tmp_path / "discriminator.h5"
-    model.save(networks.build_multiscale_discriminator(1), path, {"system": "hum2guitar", "base_filters": 1})
-    write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
-    arguments = ["--model", path, "--input", tmp_path / "hum.wav", "--output", tmp_path / "out.wav"]
-    assert predict.main([str(argument) for argument in arguments]) == 2
-    assert "discriminator" in capsys.readouterr().err
-
-
-def test_weights_without_their_representation_are_refused(tmp_path):
-    path = tmp_path / "generator.h5"
-    model.save(networks.build_global_generator(1), path, {"system": "hum2guitar", "base_filters": 1})
-    from common import weights
-
-    with pytest.raises(InputError, match="damaged description"):
-        converter.make_converter(weights.describe(path), HumSettings(), 0.25, 4, plain)
 
 
 def test_chords_and_notes_beyond_the_guitar_are_said_in_one_line_and_melodies_are_not(capsys):

@@ -1,7 +1,6 @@
 """Segments of guitar recordings: what is found, kept, left out and loaded."""
 
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -103,24 +102,6 @@ def test_a_recording_without_a_segment_is_analysed_once(guitar, tmp_path, monkey
     np.testing.assert_array_equal(again.segments, first.segments)
 
 
-def test_several_processes_compute_the_same(guitar, features, tmp_path):
-    again = dataset.prepare(guitar, tmp_path, METHOD, n_processes=2)
-    np.testing.assert_array_equal(again.segments, features.segments)
-    for ours, theirs in zip(again.files, features.files, strict=True):
-        np.testing.assert_array_equal(np.load(ours), np.load(theirs))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_linked_recordings_and_folders_are_taken(tmp_path):
-    write_audio(tmp_path / "else/where/a.wav", melody(5), RATE)
-    (tmp_path / "guitar").mkdir()
-    (tmp_path / "guitar/b.wav").symlink_to(tmp_path / "else/where/a.wav")
-    (tmp_path / "guitar/linked").symlink_to(tmp_path / "else")
-    found = dataset.prepare(tmp_path / "guitar", tmp_path / "features", METHOD)
-    assert [path.stem for path in found.files] == ["b", "linked_where_a"]
-    assert found.left_out == []
-
-
 def test_nothing_to_train_on_is_said_with_a_reason(tmp_path):
     write_audio(tmp_path / "guitar" / "short.wav", melody(2), RATE)
     with pytest.raises(InputError, match=r"--guitar_dir.*at least 5 s.*no segment"):
@@ -167,18 +148,6 @@ def test_augmented_inputs_differ_from_epoch_to_epoch_and_targets_do_not(features
     np.testing.assert_array_equal(np.concatenate(shares), inputs)
 
 
-def test_a_batch_larger_than_the_data_is_refused(features):
-    with pytest.raises(InputError, match="--batch_size"):
-        dataset.HumBatches(features, features.segments, 7, 0)
-
-
-def test_of_two_recordings_with_one_name_both_are_named(tmp_path):
-    for name in ("cut.flac", "cut.wav"):
-        (tmp_path / name).write_bytes(b"no audio")
-    with pytest.raises(InputError):
-        dataset.prepare(tmp_path, tmp_path / "features", METHOD)
-
-
 @pytest.mark.parametrize("damage", ["truncated", "shape", "nan"])
 def test_a_damaged_feature_file_is_named(guitar, tmp_path, damage):
     features = dataset.prepare(guitar, tmp_path, METHOD)
@@ -198,13 +167,3 @@ def test_a_sample_is_the_first_recording_with_a_pitch(guitar):
     assert f0.shape == energy.shape == (216,)
     assert level.shape == (512, 216)
     assert dataset.read_sample(paths[:2], PUBLISHED, METHOD) is None
-
-
-def test_a_sample_is_found_behind_a_long_silence_and_filled_up(tmp_path):
-    audio = np.concatenate([np.zeros(6 * RATE, np.float32), melody(1)])
-    write_audio(tmp_path / "late.wav", audio, RATE)
-    _, f0, _, level = dataset.read_sample([tmp_path / "late.wav"], PUBLISHED, METHOD)
-    voiced = np.flatnonzero(f0) * PUBLISHED.hop_length / RATE
-    assert 0.9 < voiced[0] < 1.1  # of the second segment, which begins at 5 s
-    assert voiced[-1] < 2.1
-    assert level.shape == (512, 216)

@@ -41,7 +41,3 @@ def test_a_plucked_melody_sung_again_has_its_notes_and_holds_them(closed):
 
         assert rms(melody, 0.8) < 0.3 * rms(melody, 0.1)  # plucked
         assert rms(voice, 0.6) > 0.8 * rms(voice, 0.1)  # held
-
-
-def test_silence_stays_silent():
-    assert not sing_again(np.zeros(RATE, np.float32), np.random.default_rng(0)).any()
