@@ -20,7 +20,7 @@ FIRST_DECAY, LATE_DECAY, DECAY_HZ, DECAY_EXPONENT, KNEE_SECONDS = 20.0, 5.0, 261
 # A network's attack takes a mel frame. So each note begins `EARLY_FRAMES` too early in what the network sees,
 # and what is heard before the onset is faded out.
 EARLY_FRAMES = 1
-FADE_SECONDS = 0.01  # of a note that the next one ends
+FADE_SECONDS, GAP_SECONDS = 0.01, 0.006  # of a note that the next one ends: its fade, and the silence after it
 RISE_SECONDS = 0.003  # of an attack
 RELEASE_DB_PER_SECOND, RELEASE_DB = 200.0, 80.0  # fall of a note that ends in a rest, and where it becomes silence
 # What is no melody: `describe_melody`
@@ -101,7 +101,8 @@ def gate(notes: np.ndarray, first: int, n_samples: int, representation: HumRepre
     onsets, ends = (notes * (r.hop_length / r.sample_rate)).T
     note = np.searchsorted(onsets, seconds, side="right") - 1  # that has begun last; -1 before the first one
     rise = np.clip((seconds - onsets[note]) / RISE_SECONDS, 0, 1)
-    fade = np.clip((np.append(onsets[1:], np.inf)[note] - seconds) / FADE_SECONDS, 0, 1)
+    cuts = np.append(onsets[1:], np.inf) - GAP_SECONDS
+    fade = np.clip((cuts[note] - seconds) / FADE_SECONDS, 0, 1)
     fall = RELEASE_DB_PER_SECOND * np.maximum(seconds - ends[note], 0)
     release = np.where(fall < RELEASE_DB, 10 ** (-fall / 20), 0)
     return np.where(note >= 0, np.minimum(rise, fade) * release, 0).astype(np.float32)
