@@ -27,7 +27,7 @@ from training.checkpoints import Progress
 from training.dataset import ByStep, iterate_batches, stream_batches
 from training.distribution import is_chief, wait_for_all
 from training.optimizers import Schedule
-from training.step import Networks, make_evaluation, make_step
+from training.step import Networks, copy_error, make_evaluation, make_step
 
 CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits for the device
 CHECKPOINT_SECONDS = 600  # between two states within an epoch
@@ -141,7 +141,7 @@ def fit(run: Run) -> Progress:
             outputs.print_outcome(settings.folder, run.progress.rows)
             return run.progress
         if run.validation_batches is not None and not math.isfinite(run.progress.copy_mae):
-            run.progress.copy_mae = _copy_mae(run.validation_batches)
+            run.progress.copy_mae = _validate(run.validation_batches, copy_error)["mae"]
         if not checkpoints.states(settings.folder):
             _save_state(run)  # before any weights file: weights without a state cannot be resumed
         step, evaluation = make_step(run.networks, settings.seed), make_evaluation(run.networks)
@@ -267,11 +267,6 @@ def _diverged(run: Run, found: str) -> InputError:
 
 
 # --- the end of an epoch ----------------------------------------------------------------------------------------------
-
-
-def _copy_mae(batches: ByStep) -> float:
-    """Mean absolute error over all slices if the input itself were the output."""
-    return _validate(batches, lambda inputs, target: {"mae": tf.reduce_mean(tf.abs(target - inputs[..., :1]))})["mae"]
 
 
 def _validate(batches: ByStep | None, evaluation: Callable) -> dict[str, float]:

@@ -265,7 +265,10 @@ def prepare(
             return
         shown = f"{rates.gen_lr:g}, {rates.disc_lr:g}" if adversarial else f"{rates.gen_lr:g}"
         print(f"Learning rates: {shown} ({rates.reason}); {rates.lr_schedule}, beta_1 {rates.beta_1:g}")
-        print(f"Training {folder} ({precision}): {arguments.epochs} epochs of {run.steps_per_epoch} steps")
+        print(
+            f"Training {folder} ({precision}): {cli.count(arguments.epochs, 'epoch')} of "
+            f"{cli.count(run.steps_per_epoch, 'step')}"
+        )
         with claim_folder(folder, arguments.fresh):
             if distribution.is_chief():
                 write_run_file(folder, vars(arguments))
