@@ -29,8 +29,10 @@ const MARGIN = 2 ** 0.5; // by which the range of the guitar is wider than that 
 const NEW_NOTE_SEMITONES = 0.7; // change of pitch from one frame to the next that begins a note
 const NEW_NOTE_DB = 6; // rise within two frames that begins a note
 const [SWELL_FRAMES, ATTACK_FRAMES] = [12, 8];
+const SEEN_DECAY = 10; // dB per second of the notes that the network sees
 const [FIRST_DECAY, LATE_DECAY, DECAY_HZ, DECAY_EXPONENT, KNEE_SECONDS] = [20, 5, 261.6, 2 / 3, 0.8];
 const EARLY_FRAMES = 1; // by which a note begins too early in what the network sees
+const GAP_SECONDS = 0.006; // of silence before a note
 const [FADE_SECONDS, RISE_SECONDS, RELEASE_DB_PER_SECOND, RELEASE_DB] = [0.01, 0.003, 200, 80];
 
 const clip = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -77,18 +79,18 @@ export async function* convertHum(audio, networks, representation, say) {
   }
   const lead = (values) => [...new Array(LEAD_FRAMES).fill(0), ...values];
   f0 = lead(f0);
-  let energy = lead(melody.energy);
+  const energy = lead(melody.energy);
   const notes = findNotes(f0, energy.map(toDecibels));
-  if (plucks) energy = pluck(notes, f0, energy, representation);
+  const [seen, heard] = [false, true].map((isHeard) => (
+    plucks ? pluck(notes, f0, energy, representation, isHeard) : [...energy]));
   for (const [start] of notes) {
-    f0.fill(f0[start], Math.max(0, start - EARLY_FRAMES), start);
-    energy.fill(energy[start], Math.max(0, start - EARLY_FRAMES), start);
+    for (const row of [f0, seen, heard]) row.fill(row[start], Math.max(0, start - EARLY_FRAMES), start);
   }
   let position = -LEAD_FRAMES * hopLength; // of the next block in the output
-  for await (const block of synthesise(predict(f0, energy, networks.guitar, representation), representation)) {
+  for await (const block of synthesise(predict(f0, seen, heard, networks.guitar, representation), representation)) {
     const gain = gate(notes, position + LEAD_FRAMES * hopLength, block.length, representation);
-    const heard = block.map((value, i) => value * gain[i]);
-    const kept = heard.subarray(Math.max(0, -position), Math.max(0, audio.length - position));
+    const shaped = block.map((value, i) => value * gain[i]);
+    const kept = shaped.subarray(Math.max(0, -position), Math.max(0, audio.length - position));
     position += block.length;
     if (kept.length) yield kept;
   }
@@ -259,8 +261,9 @@ function findNotes(f0, decibels) {
   return notes;
 }
 
-/** The energy of a melody whose notes are plucked: loudest at the onset, then falling as a string does. */
-function pluck(notes, f0, energy, {hopLength, sampleRate}) {
+/** The energy of a melody whose notes are plucked: loudest at the onset, then falling as strings do in what is heard, or
+ * as in training in what the network sees. */
+function pluck(notes, f0, energy, {hopLength, sampleRate}, isHeard) {
   const decibels = energy.map(toDecibels);
   for (const [start, stop] of notes) {
     const loudest = Math.max(...decibels.slice(start, Math.min(stop, start + SWELL_FRAMES)));
@@ -268,7 +271,7 @@ function pluck(notes, f0, energy, {hopLength, sampleRate}) {
     for (let t = start; t < stop; t++) {
       const seconds = ((t - start) * hopLength) / sampleRate;
       const fall = FIRST_DECAY * Math.min(seconds, KNEE_SECONDS) + LATE_DECAY * Math.max(seconds - KNEE_SECONDS, 0);
-      const falling = loudest - fall * faster;
+      const falling = loudest - (isHeard ? fall * faster : SEEN_DECAY * seconds);
       decibels[t] = t - start < ATTACK_FRAMES ? falling : Math.min(decibels[t], falling);
     }
   }
@@ -285,7 +288,7 @@ function gate(notes, first, nSamples, {hopLength, sampleRate}) {
     while (note + 1 < notes.length && notes[note + 1][0] * frame <= seconds) note += 1;
     if (note < 0) continue;
     const [onset, end] = notes[note].map((t) => t * frame);
-    const cut = note + 1 < notes.length ? (notes[note + 1][0] - EARLY_FRAMES) * frame : Infinity;
+    const cut = note + 1 < notes.length ? notes[note + 1][0] * frame - GAP_SECONDS : Infinity;
     const rise = clip((seconds - onset) / RISE_SECONDS, 0, 1);
     const fade = clip((cut - seconds) / FADE_SECONDS, 0, 1);
     const fall = RELEASE_DB_PER_SECOND * Math.max(seconds - end, 0);
@@ -297,14 +300,14 @@ function gate(notes, first, nSamples, {hopLength, sampleRate}) {
 // --- the network -----------------------------------------------------------------------------------------------------
 
 /** Mel levels that the network makes of a melody, in pieces, from overlapping windows that are blended. */
-async function* predict(f0, energy, network, representation) {
+async function* predict(f0, seen, heard, network, representation) {
   const {nFrames, nMels} = representation;
   const nOverlap = round(OVERLAP * nFrames);
   const hop = nFrames - nOverlap;
   let carried = new Float32Array(0); // overlap of the last window with the next one
   for (let start = 0; start < Math.max(1, f0.length - nOverlap); start += hop) {
     const early = Math.max(0, Math.min(start, f0.length - nFrames));
-    const window = [f0.slice(early, early + nFrames), energy.slice(early, early + nFrames)];
+    const window = [f0, seen, heard].map((row) => row.slice(early, early + nFrames));
     const level = (await predictWindow(...window, network, representation)).subarray((start - early) * nMels);
     const n = Math.min(carried.length, level.length) / nMels;
     const rising = fadeIn(n);
@@ -318,8 +321,8 @@ async function* predict(f0, energy, network, representation) {
   yield carried;
 }
 
-/** Mel level of a window, each frame as loud as its energy. */
-async function predictWindow(f0, energy, network, representation) {
+/** Mel level of a window, each frame as loud as it is to be heard. */
+async function predictWindow(f0, seen, heard, network, representation) {
   const {nMels, nBins, inverse} = representation;
   const n = f0.length;
   const level = new Float32Array(n * nMels).fill(-1);
@@ -328,7 +331,7 @@ async function predictWindow(f0, energy, network, representation) {
   const length = Math.max(n, MIN_FRAMES);
   const input = new Float32Array(nMels * length).fill(-1);
   f0.forEach((hertz, t) => {
-    const made = harmonicsLevel(hertz, energy[t], representation);
+    const made = harmonicsLevel(hertz, seen[t], representation);
     for (let band = 0; band < nMels; band++) input[band * length + t] = made[band];
   });
   const output = await network(input, nMels, length);
@@ -338,7 +341,7 @@ async function predictWindow(f0, energy, network, representation) {
   }
   const gains = voiced.map((t) => {
     const found = fromBands(power.subarray(t * nMels, (t + 1) * nMels), inverse, new Float32Array(nBins));
-    return toDecibels(energy[t]) - toDecibels(found.reduce((sum, value) => sum + value, 0));
+    return toDecibels(heard[t]) - toDecibels(found.reduce((sum, value) => sum + value, 0));
   });
   for (let t = 0, next = 0; t < n; t++) {
     while (next < voiced.length && voiced[next] < t) next += 1;
