@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from common import cli, plots
+from common import plots
 from common.files import replacing, write_json
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison, metrics
@@ -198,11 +198,10 @@ def as_text(report: Report) -> str:
     """The table for the terminal: a row for each metric, a column for each way of making the output.
 
     Numbers are means over all pairs. With several pairs, the second line of a metric holds the 95 % bootstrap interval
-    of each mean; where the origin has several voices, further lines hold the means of each voice.
+    of each mean.
     """
-    summary, n_pairs, voices = report.summary(), len(report.results), report.count_voices()
-    of_voices = {voice: report.summary(voice) for voice in voices}
-    margin, width = max([41, *(len(voice) + 3 for voice in voices)]), 15 if n_pairs > 1 else 9
+    summary, n_pairs = report.summary(), len(report.results)
+    margin, width = 41, 15 if n_pairs > 1 else 9
 
     def row(label: str, cells: Sequence[str]) -> str:
         return label.ljust(margin) + "".join(cell.rjust(width) for cell in cells)
@@ -216,14 +215,10 @@ def as_text(report: Report) -> str:
         lines.append(row(f"{metric.label}{unit}, {metric.better}", [_number(s.mean) for s in of_metric]))
         if n_pairs > 1:
             lines.append(row("", [f"{_number(s.low)}..{_number(s.high)}" for s in of_metric]))
-        for voice, of_voice in of_voices.items():
-            lines.append(row(f"  {voice}", [_number(of_voice[column][metric.name].mean) for column in summary]))
     own = report.target()
     lines += ["", f"Rise and flutter are differences; the target has {own['attack']:.1f} ms, {own['flutter']:.2f} dB."]
     if n_pairs > 1:
         lines.append(f"Means of {n_pairs} pairs; below each its 95 % bootstrap interval.")
-        counts = [f"{voice} ({cli.count(n, 'pair')})" for voice, n in voices.items()]
-        lines += [f"Then the means of each voice: {', '.join(counts)}."] if counts else []
         for name in report.models or ["copy"]:
             lines.append(f"Greatest MAE of {report.columns[name]}: {', '.join(report.find_worst(name))}")
     if report.seeds:
@@ -298,28 +293,18 @@ def _means(summary: Mapping[str, Mapping[str, comparison.Statistics]]) -> dict[s
 
 
 def as_rows(report: Report) -> list[list]:
-    """The rows of report.csv, the header first: one for each pair and column.
-
-    Where the origin has several voices, rows without a pair follow: the means of each voice, and those of all pairs
-    (without a voice either). What is not a finite number is empty.
-    """
+    """The rows of report.csv, the header first: one for each pair and column; what is not a finite number is empty."""
     names = [metric.name for metric in metrics.METRICS]
-    tables = [(result.pair.voice, result.pair.piece, result.values) for result in report.results]
-    if voices := report.count_voices():
-        tables += [(voice, "", _means(report.summary(voice))) for voice in (*voices, "")]
     rows: list[list] = [["voice", "pair", "column", *names]]
-    for voice, pair, table in tables:
-        for column, values in table.items():
+    for result in report.results:
+        for column, values in result.values.items():
             cells = [values[name] if np.isfinite(values[name]) else "" for name in names]
-            rows.append([*map(_plain_cell, (voice, pair, column)), *cells])
+            rows.append([*map(_plain_cell, (result.pair.voice, result.pair.piece, column)), *cells])
     return rows
 
 
 def _plain_cell(text: str) -> str:
-    """A name as a cell of a table: with an apostrophe in front where a spreadsheet would take it for a formula.
-
-    Spreadsheets also read the full-width forms of the signs.
-    """
+    """A name with an apostrophe in front where a spreadsheet would take it, also in full-width signs, for a formula."""
     is_formula = unicodedata.normalize("NFKC", text).startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{text}" if is_formula else text
 

@@ -79,7 +79,7 @@ def test_a_data_set_is_evaluated_on_what_its_model_was_not_trained_on(folders, c
     assert statistics["low"] <= statistics["mean"] <= statistics["high"]
 
 
-def test_all_voices_of_an_instrument_are_evaluated_together_and_each_alone(folders, capsys):
+def test_all_voices_of_an_instrument_are_evaluated_together_and_each_alone(folders):
     for voice, decay in (("grand", 2), ("upright", 8)):
         for i in range(2):
             audio = tone(60 + i, 0.4, decay=decay)
@@ -98,7 +98,6 @@ def test_all_voices_of_an_instrument_are_evaluated_together_and_each_alone(folde
         "folders": ["--origin_audio", "audios/piano", "--target_audio", "audios/guitar"],
     }.items():
         assert evaluate.main([*flags]) == 0
-        assert "piano@upright" in capsys.readouterr().out
         content = json.loads(pathlib.Path("report/report.json").read_text())
         assert len(content["pairs"]) == {"dataset": 2, "folders": 4}[origin]
         means[origin] = {
