@@ -59,10 +59,6 @@ def main(work: pathlib.Path) -> None:
                     panels.append((f"{short} (output)", output))
             if piece == HELD_OUT[0]:
                 write_picture(RESULTS / f"{short}.png", [*panels, (f"{short} (target)", true)])
-    for target in TARGETS:
-        run = f"keyboard_acoustic_2_{target}_generator"
-        runs = [work / stage / run for stage in ("first", "second", "third", "models")]
-        write_epochs(RESULTS / f"{target.rpartition('_')[0]}_epochs.gif", runs, "spectrogram.png")
 
 
 def write_epochs(path: pathlib.Path, runs: list[pathlib.Path], name: str) -> None:
