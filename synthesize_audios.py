@@ -27,7 +27,7 @@ from common.files import concerning_one_file, piece_names, process_mark, remove_
 from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
 from synthesis.midi import Piece, find_midi, read_midi
 from synthesis.mixing import ENDINGS, Playing, pitches_needed, recording_seconds, write_piece
-from synthesis.notes import NOTES_NAME, PITCHES, SAMPLE_RATE, Instrument, NoteBank, has_pitch
+from synthesis.notes import PITCHES, Instrument, NoteBank
 from synthesis.parameters import keep_parameters, remove_if_alone
 from synthesis.scores import Score, plan_scores, vary_piece
 from synthesis.voices import find_instruments, find_voices, parse_voices, prepare_notes
@@ -86,18 +86,12 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{process_mark()}"))
         voices = [voice for group in arguments.voices for voice in group]
         sources = find_voices(names, voices, arguments.nsynth_path, arguments.soundfont, dict(arguments.program))
-        instruments, descriptions = find_instruments(sources, arguments.notes_path or temporary)
+        instruments, descriptions = find_instruments(sources, temporary)
         etudes = write_etudes(
             temporary, arguments.etudes, arguments.seed, arguments.etudes_texture, arguments.etudes_seconds
         )
         pieces, left_out = _find_pieces(arguments.midi_path, etudes)
         scores = plan_scores(pieces, arguments.variations, arguments.seed, rates)
-        if arguments.notes_path:
-            prepared = {i.name: descriptions[i.name] for i in instruments if i.source}
-            path = pathlib.Path(arguments.notes_path, NOTES_NAME)
-            if not path.exists() and any(path.parent.glob("*-*-*.wav")):
-                raise InputError(f"--notes_path: {path.parent} holds notes of another origin; take a new folder")
-            keep_parameters(path, {"sample_rate": SAMPLE_RATE, "instruments": prepared}, "--notes_path")
         parameters = {
             **dataclasses.asdict(playing),
             "duration_rate": rates[0] if len(rates) == 1 else rates,
@@ -110,10 +104,9 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         }
         if not os.path.lexists(audios / PARAMETERS_NAME):
             stack.callback(remove_if_alone, audios / PARAMETERS_NAME)
-        keep_parameters(audios / PARAMETERS_NAME, parameters, "--audios_path", arguments.overwrite)
+        keep_parameters(audios / PARAMETERS_NAME, parameters, arguments.overwrite)
         missing = _find_missing(audios, scores, descriptions, arguments.overwrite)
-        needed = PITCHES if arguments.notes_path or len(missing) > MANY_PIECES else None
-        _prepare_missing(instruments, [scores[name] for name in missing], needed, playing, arguments.jobs)
+        _prepare_notes(instruments, [scores[name] for name in missing], playing, arguments.jobs)
         work = [(scores[name], files, instruments, playing, arguments.max_minutes) for name, files in missing.items()]
         played = []
         for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, "pieces"):
@@ -144,9 +137,6 @@ def _check_flags(arguments: argparse.Namespace, names: Sequence[str]) -> None:
     for flag, value in (("soundfont", arguments.soundfont), ("program", arguments.program)):
         if arguments.nsynth_path and value:
             raise InputError(f"--{flag} cannot be combined with --nsynth_path")
-    voices = [voice for group in arguments.voices for voice in group]
-    if arguments.notes_path and arguments.nsynth_path and all(voice.kind == "nsynth" for voice in voices):
-        raise InputError("--notes_path cannot be combined with --nsynth_path, whose notes need no preparing")
     for name in dict(arguments.program):
         if name not in names:
             raise InputError(f"--program: {name} is none of --instruments ({', '.join(names)})")
@@ -181,28 +171,18 @@ def _find_missing(
     return missing
 
 
-def _prepare_missing(
-    instruments: Sequence[Instrument],
-    scores: Sequence[Score],
-    pitches: Iterable[int] | None,
-    playing: Playing,
-    n_processes: int,
+def _prepare_notes(
+    instruments: Sequence[Instrument], scores: Sequence[Score], playing: Playing, n_processes: int
 ) -> None:
-    """Prepare the notes of `pitches` that are missing; None: those that the scores need."""
+    """Prepare the notes that the scores need."""
     prepared = [instrument for instrument in instruments if instrument.source]
     if not prepared or not scores:
         return
-    if pitches is None:
-        pitches = set()
-        for score in scores:
-            with contextlib.suppress(InputError):  # reported when the piece is played
-                pitches |= pitches_needed(vary_piece(read_midi(score.midi_path), score.variation), playing.transpose)
-    work = [
-        (instrument, pitch)
-        for instrument in prepared
-        for pitch in sorted(pitches)
-        if instrument.can_play(pitch) and not has_pitch(instrument, pitch)
-    ]
+    pitches = set(PITCHES if len(scores) > MANY_PIECES else ())
+    for score in scores if not pitches else ():
+        with contextlib.suppress(InputError):  # reported when the piece is played
+            pitches |= pitches_needed(vary_piece(read_midi(score.midi_path), score.variation), playing.transpose)
+    work = [(i, pitch) for i in prepared for pitch in sorted(pitches) if i.can_play(pitch)]
     for _, _, reason in jobs.run(prepare_notes, work, n_processes, "notes"):
         if reason:
             raise InputError(reason)
@@ -304,7 +284,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="INSTRUMENT=PROGRAM",
         help="General MIDI program (from 0) in the SoundFont instead of the instrument's usual one",
     )
-    add("--notes_path", help="keep all prepared notes, of SoundFonts and recorded ones, in this folder")
     add(
         "--overwrite",
         action="store_true",

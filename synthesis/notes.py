@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import InputError
-from common.files import existing_folder, read_json
+from common.files import existing_folder
 from sound.blocks import resample
-from sound.files import MAX_RATE, MIN_RATE, read_audio, write_audio
+from sound.files import read_audio, write_audio
 
 SAMPLE_RATE = 44100  # of prepared notes
 NSYNTH_RATE = 16000
@@ -33,7 +33,6 @@ MAX_SHIFT = 12  # semitones by which a neighbouring note may be shifted to repla
 ONSET_LEVEL = 10 ** (-30 / 20)  # of a note's peak: the note's onset is the first sample that exceeds it
 LEAD_SECONDS = 0.003  # kept before the onset of prepared notes
 DC_CUTOFF = 5  # Hz
-NOTES_NAME = "notes.json"  # describes a folder of prepared notes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +96,7 @@ def find_notes(folder: str | os.PathLike, name: str, preset: int = 0, flag: str 
     """The instrument called `name` in a folder in NSynth's layout or the root of NSynth's download.
 
     Args:
-        folder: NSynth's notes, or notes kept by an earlier run (notes.json then says their sample rate).
+        folder: NSynth's notes.
         name: NSynth's family and source, such as guitar_acoustic.
         preset: the number that NSynth gave the instrument.
         flag: which flag asked for it.
@@ -116,11 +115,7 @@ def find_notes(folder: str | os.PathLike, name: str, preset: int = 0, flag: str 
     if wanted not in notes:
         there = listed(sorted(notes)) or f"no notes such as {note_name(name, preset, 60, 100)}"
         raise InputError(f"{flag}: {folder} has no {wanted}; it has {there}")
-    kept = folder / NOTES_NAME
-    rate = read_json(kept).get("sample_rate") if kept.exists() else NSYNTH_RATE
-    if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE:
-        raise InputError(f"{kept}: the sample rate has to be {MIN_RATE} to {MAX_RATE} Hz")
-    return Instrument(name, notes[wanted], rate, raw=not kept.exists())
+    return Instrument(name, notes[wanted], NSYNTH_RATE, raw=True)
 
 
 def listed(items: Sequence) -> str:
@@ -174,20 +169,13 @@ def _move_onset(note: np.ndarray, lead: int) -> np.ndarray:
     return np.concatenate([np.zeros(max(lead - onset, 0), np.float32), note[max(onset - lead, 0) :]])
 
 
-def has_pitch(instrument: Instrument, pitch: int) -> bool:
-    """Whether all notes of a pitch in `PITCHES` lie where the instrument says."""
-    return all(os.path.exists(instrument.notes[pitch, velocity]) for velocity in VELOCITIES)
-
-
 def write_notes(instrument: Instrument, pitch: int, notes: Sequence[np.ndarray]) -> None:
-    """Write the prepared notes of one pitch at `VELOCITIES` to their files, 16-bit; those that are there stay."""
+    """Write the prepared notes of one pitch at `VELOCITIES` to their files, 16-bit."""
+    n_samples = NOTE_SECONDS * SAMPLE_RATE
     for velocity, note in zip(VELOCITIES, notes, strict=True):
-        path = instrument.notes[pitch, velocity]
-        if not os.path.exists(path):
-            n_samples = NOTE_SECONDS * SAMPLE_RATE
-            padded = np.zeros(n_samples, np.float32)
-            padded[: len(note)] = note[:n_samples]
-            write_audio(path, padded, SAMPLE_RATE)
+        padded = np.zeros(n_samples, np.float32)
+        padded[: len(note)] = note[:n_samples]
+        write_audio(instrument.notes[pitch, velocity], padded, SAMPLE_RATE)
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------

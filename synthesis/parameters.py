@@ -1,4 +1,4 @@
-"""What a folder of recordings or of prepared notes was made with, in a JSON file in it."""
+"""What a folder of recordings was made with, in a JSON file in it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from common.files import check_names, read_json, remove_files, write_json
 GROWING = ("variations", "etudes")  # a later run may ask for more, or for fewer
 
 
-def keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite: bool = False) -> None:
+def keep_parameters(path: pathlib.Path, parameters: dict, overwrite: bool) -> None:
     """Write `parameters` to `path`, merged with those that are there.
 
     Other instruments may be added, more variations and etudes, and parameters that had no effect before (None). With
     `overwrite`, parameters may change: all recordings that were made with the old ones are removed.
 
     Raises:
-        InputError: naming `flag`, if a parameter has changed and `overwrite` is off; or the file is damaged.
+        InputError: a parameter has changed and `overwrite` is off; or the file is damaged.
     """
     kept = _read_parameters(path) if os.path.lexists(path) else parameters
     old, new = kept["instruments"], parameters["instruments"]
@@ -32,8 +32,9 @@ def keep_parameters(path: pathlib.Path, parameters: dict, flag: str, overwrite: 
     renewed = {name: (old[name], new[name]) for name in new if name in old and old[name] != new[name]}
     if (changed or renewed) and not overwrite:
         others = ", ".join(f"{key} {before} (now {now})" for key, (before, now) in {**changed, **renewed}.items())
-        remedy = "take another folder" + (" or --overwrite" if flag == "--audios_path" else "")
-        raise InputError(f"{flag}: {path} tells of other parameters: {others}; {remedy}")
+        raise InputError(
+            f"--audios_path: {path} tells of other parameters: {others}; take another folder or --overwrite"
+        )
     if changed or renewed:
         remove_files(path.parent, "*.wav", old if changed else renewed)
     joined = {**parameters, "instruments": {**({} if changed else old), **new}}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from common.errors import InputError
 from synthesis import recorded, soundfonts
-from synthesis.notes import MAX_SHIFT, PITCHES, Instrument, SoundFontProgram, find_notes, has_pitch, write_notes
+from synthesis.notes import MAX_SHIFT, PITCHES, Instrument, SoundFontProgram, find_notes, write_notes
 from synthesis.soundfonts import check_program, choose_programs, default_soundfont, find_soundfont
 
 SYNTAX = "INSTRUMENT=SOURCE[,SOURCE...] with FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes as SOURCE"
@@ -68,13 +68,11 @@ def _parse_source(instrument: str, source: str, text: str) -> Voice:
 
 
 def prepare_notes(instrument: Instrument, pitch: int) -> None:
-    """Write the notes of one pitch to the instrument's files, unless they are there.
+    """Write the notes of one pitch to the instrument's files.
 
     Raises:
         InputError: the SoundFont cannot be rendered, or a recording cannot be read.
     """
-    if has_pitch(instrument, pitch):
-        return
     module = soundfonts if isinstance(instrument.source, SoundFontProgram) else recorded
     write_notes(instrument, pitch, module.prepare_pitch(instrument.source, pitch))
 

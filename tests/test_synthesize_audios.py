@@ -234,7 +234,6 @@ def test_what_synthesis_json_says_deletes_nothing_elsewhere(run, tmp_path, conte
         ("--midi_path MIDI --playback_speed 0", "--playback_speed"),
         ("--midi_path MIDI --transpose 1.5", "--transpose"),
         ("--midi_path MIDI --nsynth_path NOTES --program guitar_acoustic=24", "--program"),
-        ("--midi_path MIDI --nsynth_path NOTES --notes_path x", "--notes_path"),
         ("--midi_path MIDI --nsynth_path NOTES --soundfont x", "--soundfont"),
         ("--midi_path MIDI --program guitar_acoustic=128", "--program"),
         ("--midi_path MIDI --program bass_acoustic=3 --instruments guitar_acoustic", "--program"),
@@ -244,7 +243,6 @@ def test_what_synthesis_json_says_deletes_nothing_elsewhere(run, tmp_path, conte
         ("--midi_path MIDI --soundfont MIDI/one.mid", "--soundfont"),
         ("--midi_path MIDI --instruments kazoo_acoustic", "--instruments"),
         ("--midi_path MIDI --instruments ../guitar_acoustic", "--instruments"),
-        ("--midi_path MIDI --notes_path NOTES --instruments guitar_acoustic", "--notes_path"),
         ("--nsynth_path NOTES", "--midi_path or --etudes"),
         ("--midi_path MIDI --voices piano=FluidR3_GM.sf2", "--voices"),
         ("--midi_path MIDI --voices piano=missing.sf2:0", "--voices"),
@@ -282,29 +280,15 @@ def test_sustain_pedal_is_off_unless_asked_for(run, tmp_path):
     assert seconds == {"off": pytest.approx(1.5, abs=1e-4), "on": pytest.approx(4, abs=1e-4)}
 
 
-def test_kept_notes_are_an_nsynth_data_set_and_change_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("synthesize_audios.PITCHES", (60, 62, 64))  # all pitches take ten seconds
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    monkeypatch.setattr("tempfile.tempdir", None)
+def test_the_program_decides_the_sound_and_no_note_is_left_behind(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    flags = ("--program", "guitar_acoustic=24")
-    assert run(*flags, audios="unkept", source=())[0] == 0
+    assert run(audios="usual", source=())[0] == run("--program", "guitar_acoustic=24", source=())[0] == 0
     assert not list((tmp_path / "temporary").iterdir())
-    assert run(*flags, "--notes_path", tmp_path / "notes", audios="kept", source=())[0] == 0
-    assert written(tmp_path / "unkept") == written(tmp_path / "kept")
-    names = {path.name for path in (tmp_path / "notes").glob("*.wav")}
-    assert names == {f"{i}_000-{p:03d}-{v:03d}.wav" for i in TWO for p in (60, 62, 64) for v in (25, 50, 75, 100, 127)}
-    assert run(audios="played", source=("--nsynth_path", tmp_path / "notes"))[0] == 0
-    assert written(tmp_path / "unkept") == written(tmp_path / "played")
-    # The program decides the sound, and notes of another one do not get mixed in.
-    assert run(audios="other", source=())[0] == 0
-    assert (
-        written(tmp_path / "other")["guitar_acoustic/one.wav"] != written(tmp_path / "kept")["guitar_acoustic/one.wav"]
-    )
-    status, _, err = run("--notes_path", tmp_path / "notes", audios="mixed", source=())
-    assert status == 2
-    assert "notes.json" in err
-    assert not (tmp_path / "mixed").exists()
+    usual, other = written(tmp_path / "usual"), written(tmp_path / "audios")
+    assert {name for name in usual if usual[name] != other[name]} == {
+        "guitar_acoustic/bach_two.wav", "guitar_acoustic/one.wav",
+    }  # fmt: skip
 
 
 # --- voices -----------------------------------------------------------------------------------------------------------
@@ -393,20 +377,6 @@ def test_a_voice_whose_notes_changed_is_refused_unless_overwritten(run, tmp_path
     after = written(tmp_path / "audios")
     assert after.keys() == before.keys()
     assert {name.split("/")[0] for name in before if after[name] != before[name]} == {"keyboard_acoustic@own"}
-
-
-def test_kept_notes_of_voices_are_prepared_once(run, tmp_path, recorded, monkeypatch):
-    monkeypatch.setattr("synthesize_audios.PITCHES", range(60, 65))
-    flags = ("--voices", f"keyboard_acoustic={recorded}/grand", "--notes_path", tmp_path / "kept")
-    assert run(*flags, instruments=(), source=())[0] == 0
-    names = [f"keyboard_acoustic@grand_000-{p:03d}-{v:03d}.wav" for p in range(60, 65) for v in (25, 50, 75, 100, 127)]
-    assert sorted(path.name for path in (tmp_path / "kept").glob("*.wav")) == names
-    description = json.loads((tmp_path / "kept/notes.json").read_text())
-    assert description["sample_rate"] == 44100
-    assert description["instruments"]["keyboard_acoustic@grand"]["folder"] == "grand"
-    monkeypatch.setattr("synthesis.recorded.prepare_pitch", None)  # not called again
-    assert run(*flags, audios="again", instruments=(), source=())[0] == 0
-    assert written(tmp_path / "again") == written(tmp_path / "audios")
 
 
 # --- etudes and variations --------------------------------------------------------------------------------------------

@@ -127,18 +127,10 @@ def test_notes_in_memory_are_bounded_and_read_anew_when_forgotten(bank_folder):
     assert cache.n_bytes == 5 * 64000 * 4
 
 
-def test_instruments_and_sample_rates_that_are_not_there_are_refused(tmp_path):
+def test_instruments_that_are_not_there_are_refused(tmp_path):
     for place in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError):
             find_notes(place, "guitar_acoustic")
     write_notes(tmp_path, "guitar_acoustic", [60], [100], preset=2)
     with pytest.raises(InputError):
         find_notes(tmp_path, "guitar_acoustic")
-    raw = find_notes(tmp_path, "guitar_acoustic", 2)
-    (tmp_path / "notes.json").write_text('{"sample_rate": 44100}')
-    kept = find_notes(tmp_path, "guitar_acoustic", 2)
-    assert (raw.sample_rate, raw.raw, kept.sample_rate, kept.raw) == (16000, True, 44100, False)
-    for rate in ("0", "1e9", '"44100"', "[1]", "true"):
-        (tmp_path / "notes.json").write_text(f'{{"sample_rate": {rate}}}')
-        with pytest.raises(InputError):
-            find_notes(tmp_path, "guitar_acoustic", 2)
