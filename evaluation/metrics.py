@@ -25,7 +25,6 @@ import numpy as np
 
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 
-FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 ONSET_WINDOW = 0.05  # seconds
 HOP = 512  # of loudness, onsets and held partials
 ATTACK_BAND = (1000, 6000)  # Hz: plucks and hammers are heard here, and no fundamental reaches it
@@ -68,7 +67,6 @@ class Features:
     """What the metrics need to know of one recording; made by `analyse`.
 
     Attributes:
-        audio: float32 ``(n_samples,)``.
         representation: the settings of `magnitude`.
         magnitude: ``(n_bins, n_frames)``, as the networks get it.
         mfcc: coefficients 2 to 13, ``(12, n)``.
@@ -79,7 +77,6 @@ class Features:
         envelope: level from 1 to 6 kHz at `envelope_rate` values a second, ``(n,)``.
     """
 
-    audio: np.ndarray
     representation: Representation
     magnitude: np.ndarray
     mfcc: np.ndarray
@@ -139,7 +136,7 @@ def analyse(audio: np.ndarray, representation: Representation = PUBLISHED) -> Fe
     mel, loudness, held = _analyse_long_windows(audio, rate)
     magnitude, _ = forward_transform(audio, representation)
     return Features(
-        audio, representation, magnitude, mfcc(mel), _chroma(audio, rate), find_onsets(mel, rate), loudness, held,
+        representation, magnitude, mfcc(mel), _chroma(audio, rate), find_onsets(mel, rate), loudness, held,
         *_attack_envelope(audio, rate),
     )  # fmt: skip
 
@@ -169,27 +166,6 @@ def log_spectral_distance(output: np.ndarray, target: np.ndarray, floor_db: floa
     floor = 10 ** (floor_db / 20)
     levels = [20 * np.log10(np.maximum(magnitude, floor)) for magnitude in (output, target)]
     return float(np.mean(np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=0)), dtype=np.float64))
-
-
-def multi_resolution_distance(output: np.ndarray, target: np.ndarray) -> float:
-    """Multi-resolution STFT distance of two audios ``(n_samples,)`` of the same length. Lower is better.
-
-    The mean over n_fft = 2048, 1024, 512, 256, 128, 64 (Hann window, three quarters overlap) of
-    ``mean|Y - X| + mean|ln(Y + 1e-5) - ln(X + 1e-5)|`` over all bins and frames (Engel et al., "DDSP: differentiable
-    digital signal processing", 2020, eq. 4 with alpha = 1; there summed, and of unscaled magnitudes). Long windows
-    resolve pitch and partials, short ones attacks. 1e-5 is -100 dB of full scale. Frequencies above the network's band
-    count too. A difference of about 0.9 dB everywhere gives 0.1.
-    """
-    distances, epsilon = [], np.float32(1e-5)
-    for n_fft in FFT_SIZES:
-        total, count = 0.0, 0
-        for y, x in zip(_magnitude_blocks(output, n_fft), _magnitude_blocks(target, n_fft), strict=True):
-            linear = np.abs(y - x).sum()
-            y, x = np.log(y + epsilon), np.log(x + epsilon)  # noqa: PLW2901
-            total += float(linear) + float(np.abs(np.subtract(y, x, out=y), out=y).sum())
-            count += x.size
-        distances.append(total / count)
-    return float(np.mean(distances))
 
 
 def cosine_distance(output: np.ndarray, target: np.ndarray) -> float:
@@ -290,10 +266,6 @@ METRICS = (
     Metric(
         "lsd_65", "LSD above -65 dB", "dB", "lower", 0.0,
         lambda y, x: log_spectral_distance(y.magnitude, x.magnitude, -65),
-    ),
-    Metric(
-        "multi_stft", "multi-resolution STFT", "", "lower", 0.0,
-        lambda y, x: multi_resolution_distance(y.audio, x.audio),
     ),
     Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.mfcc, x.mfcc)),
     Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.chroma, x.chroma)),
@@ -406,7 +378,7 @@ def _analyse_long_windows(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarr
     weights = 10 ** (librosa.A_weighting(np.maximum(frequencies, 1e-3), min_db=None) / 10).astype(np.float32)
     mel, power, held = [], [], []
     n_frames, last = 0, np.zeros((0, n_fft // 2 + 1), np.float32)
-    for magnitude in _magnitude_blocks(audio, n_fft, HOP, center=True):
+    for magnitude in _magnitude_blocks(audio, n_fft, HOP):
         energy = magnitude**2
         mel.append(energy @ filters.T)
         power.append(energy @ weights / 1.5)  # a Hann window spreads a sine's power over 1.5 bins
@@ -437,7 +409,7 @@ def _attack_envelope(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, f
     window = 2 ** round(np.log2(0.0058 * sample_rate))  # 256 at 44.1 kHz
     frequencies = np.arange(window // 2 + 1) * sample_rate / window
     band = (frequencies >= ATTACK_BAND[0]) & (frequencies <= ATTACK_BAND[1])
-    blocks = _magnitude_blocks(audio, window, window // 4, center=True)
+    blocks = _magnitude_blocks(audio, window, window // 4)
     return np.concatenate([np.sqrt((block[:, band] ** 2).sum(axis=1)) for block in blocks]), sample_rate / (window // 4)
 
 
@@ -451,25 +423,21 @@ def _chroma(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
     window = 2 ** round(np.log2(0.0929 * sample_rate))  # 4096 at 44.1 kHz, 2048 at 22.05 kHz
     filters = librosa.filters.chroma(sr=sample_rate, n_fft=window, tuning=0.0)
-    blocks = _magnitude_blocks(audio, window, window // 4, center=True)
+    blocks = _magnitude_blocks(audio, window, window // 4)
     silence = 10 ** (_FLOOR_DB / 20)
     return np.concatenate([filters @ np.where(b.max(axis=1) < silence, 0, b.T**2) for b in blocks], axis=1)
 
 
-def _magnitude_blocks(
-    audio: np.ndarray, window_length: int, hop_length: int | None = None, center: bool = False
-) -> Iterator[np.ndarray]:
+def _magnitude_blocks(audio: np.ndarray, window_length: int, hop_length: int) -> Iterator[np.ndarray]:
     """Magnitudes ``(n, n_bins)`` of Hann-windowed frames, a block of frames at a time, so that memory stays bounded.
 
-    The default hop is a quarter of the window. Frame t is centred on sample ``t * hop_length`` if `center`, and begins
-    there otherwise. The audio is padded with zeros at both ends; there is at least one frame.
+    Frame t is centred on sample ``t * hop_length``; the audio is padded with zeros at both ends.
     """
     from scipy import fft
 
-    hop_length = hop_length or window_length // 4
     window = np.hanning(window_length + 1)[:-1].astype(np.float32)
-    before = window_length // 2 if center else 0
-    n_frames = 1 + (len(audio) // hop_length if center else -(-max(0, len(audio) - window_length) // hop_length))
+    before = window_length // 2
+    n_frames = 1 + len(audio) // hop_length
     needed = (n_frames - 1) * hop_length + window_length
     padded = np.pad(np.asarray(audio, np.float32), (before, max(0, needed - before - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop_length][:n_frames]

@@ -67,10 +67,10 @@ def _low_pass(audio, hertz):
 @pytest.mark.parametrize(
     ("change", "amounts", "seen_by"),
     [
-        (_noise, (-70, -55, -40, -25), ("mae", "lsd", "multi_stft", "mfcc", "chroma", "loudness")),
-        (_delay, (0.005, 0.02, 0.045), ("mae", "lsd", "multi_stft", "loudness")),
-        (lambda _, cents: piece(cents), (10, 25, 50), ("mae", "lsd", "multi_stft", "chroma")),
-        (_low_pass, (4000, 2000, 1000), ("mae", "lsd", "lsd_65", "multi_stft", "mfcc")),
+        (_noise, (-70, -55, -40, -25), ("mae", "lsd", "mfcc", "chroma", "loudness")),
+        (_delay, (0.005, 0.02, 0.045), ("mae", "lsd", "loudness")),
+        (lambda _, cents: piece(cents), (10, 25, 50), ("mae", "lsd", "chroma")),
+        (_low_pass, (4000, 2000, 1000), ("mae", "lsd", "lsd_65", "mfcc")),
         (lambda audio, db: audio * np.float32(10 ** (db / 20)), (-1, -3, -6), ("gain",)),
     ],
     ids=["noise", "delay", "detune", "low-pass", "level"],
@@ -136,24 +136,11 @@ def test_log_spectral_distance_by_hand():
     assert metrics.log_spectral_distance(np.zeros((4, 2)), target) == pytest.approx(80)
 
 
-def test_multi_resolution_distance_is_that_of_librosa():
-    rng = np.random.default_rng(1)
-    output, target = rng.normal(0, 0.1, (2, 8192)).astype(np.float32)
-    distances = []
-    for n_fft in (2048, 1024, 512, 256, 128, 64):
-        y, x = (
-            np.abs(librosa.stft(a, n_fft=n_fft, hop_length=n_fft // 4, center=False)) * 4 / n_fft
-            for a in (output.astype(float), target.astype(float))
-        )
-        distances.append(np.mean(np.abs(y - x)) + np.mean(np.abs(np.log(y + 1e-5) - np.log(x + 1e-5))))
-    assert metrics.multi_resolution_distance(output, target) == pytest.approx(np.mean(distances), rel=1e-4)
-
-
 def test_a_long_recording_in_blocks_is_that_in_one(monkeypatch):
     audio = np.random.default_rng(2).normal(0, 0.1, 50_000).astype(np.float32)
-    whole = np.concatenate(list(metrics._magnitude_blocks(audio, 512, center=True)))
+    whole = np.concatenate(list(metrics._magnitude_blocks(audio, 512, 128)))
     monkeypatch.setattr("evaluation.metrics.BLOCK_VALUES", 512 * 7)
-    blocks = list(metrics._magnitude_blocks(audio, 512, center=True))
+    blocks = list(metrics._magnitude_blocks(audio, 512, 128))
     assert len(blocks) > 50
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
     expected = np.abs(librosa.stft(audio, n_fft=512, hop_length=128, pad_mode="constant")) / 128
