@@ -137,7 +137,7 @@ def render(
     from synthesis.voices import prepare_notes
 
     played = mixing.Playing(**playing)
-    font = soundfonts.find_soundfont(soundfont) if soundfont else soundfonts.default_soundfont()
+    font = soundfont or soundfonts.default_soundfont()
     programs = soundfonts.choose_programs(font, [instrument], {} if program is None else {instrument: program})
     piece = read_midi(midi, played.sustain_pedal)
     with tempfile.TemporaryDirectory() as folder:

@@ -30,13 +30,6 @@ from synthesis.notes import (
     note_name,
 )
 
-FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/soundfonts", "/usr/share/minuet/soundfonts")
-# Which package holds a SoundFont, by the start of its name.
-PACKAGES = {
-    "fluidr3": "Debian's package fluid-soundfont-gm",
-    "generaluser": "Debian's package minuet-data",
-    "timgm6mb": "the Python package pretty_midi or Debian's package timgm6mb-soundfont",
-}
 VOLUME, REVERB, CHORUS, ALL_SOUND_OFF = 7, 91, 93, 120  # control change numbers
 MAX_SECONDS = 300  # that one pitch may take to render
 MAX_BYTES = 2**30  # of memory beside four times the size of the SoundFont
@@ -122,46 +115,16 @@ def soundfont_instrument(
 
 
 def default_soundfont() -> pathlib.Path:
-    """TimGM6mb.sf2, which pip installs inside pretty_midi.
-
-    Raises:
-        InputError: pretty_midi is not installed, or came without it.
-    """
-    folder = _pretty_midi_folder()
-    path = folder / "TimGM6mb.sf2" if folder else None
-    if not path or not path.is_file():
-        raise InputError("--soundfont: expected a file, found no TimGM6mb.sf2 installed with pretty_midi to default to")
-    return path
+    """TimGM6mb.sf2, which pip installs inside pretty_midi."""
+    return _package_folder("pretty_midi") / "TimGM6mb.sf2"
 
 
-def find_soundfont(name: str | os.PathLike, flag: str = "--soundfont") -> pathlib.Path:
-    """The SoundFont file `name`. A name without a folder is also looked for where Debian and pip put SoundFonts.
-
-    There, the start of the name is enough: GeneralUser.sf2 is GeneralUser-v1.47.sf2.
-
-    Raises:
-        InputError: naming `flag`, if there is no such file; the text says which package holds it, if that is known.
-    """
-    path = pathlib.Path(name)
-    if path.is_file():
-        return path
-    packages = [package for start, package in PACKAGES.items() if path.name.lower().startswith(start)]
-    remedy = f"; install {packages[0]}" if packages else ""
-    if path.name != str(name):
-        raise InputError(f"{flag}: expected an .sf2 file, found none at {path}{remedy}")
-    folders = [folder for folder in (*map(pathlib.Path, FOLDERS), _pretty_midi_folder()) if folder]
-    for pattern in (path.name, f"{path.stem}*{path.suffix}"):
-        for folder in folders:
-            for found in sorted(folder.glob(pattern)):
-                return found
-    raise InputError(
-        f"{flag}: expected an .sf2 file, found none at {path} or in {', '.join(map(str, folders))}{remedy}"
-    )
-
-
-def _pretty_midi_folder() -> pathlib.Path | None:
-    package = importlib.util.find_spec("pretty_midi")
-    return pathlib.Path(package.origin).parent if package else None
+def _package_folder(name: str) -> pathlib.Path:
+    """Where a package is installed; importing it would take longer."""
+    package = importlib.util.find_spec(name)
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return pathlib.Path(package.origin).parent
 
 
 def soundfont_programs(path: str | os.PathLike, flag: str = "--soundfont") -> set[int]:
@@ -254,14 +217,11 @@ def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
     Raises:
         InputError: that process fails, dies, or takes too long.
     """
-    package = importlib.util.find_spec("midirenderer")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("No module named 'midirenderer'", name="midirenderer")
+    packages = _package_folder("midirenderer").parent
     with open_regular(soundfont, "an .sf2 file") as file:
         max_bytes = MAX_BYTES + 4 * os.fstat(file.fileno()).st_size
     # -I and -S leave out what takes time and is not needed; the folder of the package is passed on instead.
-    command = [sys.executable, "-I", "-S", "-c", RENDERER, str(pathlib.Path(package.origin).parents[1])]
-    command += [os.fspath(soundfont), str(max_bytes)]
+    command = [sys.executable, "-I", "-S", "-c", RENDERER, str(packages), os.fspath(soundfont), str(max_bytes)]
     try:
         done = subprocess.run(command, input=midi, capture_output=True, timeout=MAX_SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from common.errors import InputError
 from synthesis import recorded, soundfonts
 from synthesis.notes import MAX_SHIFT, PITCHES, Instrument, SoundFontProgram, find_notes, write_notes
-from synthesis.soundfonts import check_program, choose_programs, default_soundfont, find_soundfont
+from synthesis.soundfonts import check_program, choose_programs, default_soundfont
 
 SYNTAX = "INSTRUMENT=SOURCE[,SOURCE...] with FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes as SOURCE"
 
@@ -84,7 +84,7 @@ def find_voices(
     soundfont: str | None,
     programs: dict[str, int],
 ) -> dict[str, Voice]:
-    """Where the notes of each instrument and voice come from, by the names of their folders; SoundFonts are found.
+    """Where the notes of each instrument and voice come from, by the names of their folders.
 
     Args:
         names: instruments without voices, played from NSynth's notes or from a SoundFont.
@@ -100,13 +100,12 @@ def find_voices(
     if nsynth_path:
         found |= {name: Voice(name, "nsynth", nsynth_path) for name in names}
     elif names:
-        font = find_soundfont(soundfont) if soundfont else default_soundfont()
+        font = soundfont or default_soundfont()
         chosen = choose_programs(font, names, programs)
         found |= {name: Voice(name, "soundfont", str(font), program) for name, program in chosen.items()}
     for voice in voices:
         place = voice.place
         if voice.kind == "soundfont":
-            place = str(find_soundfont(voice.place, "--voices"))
             check_program(place, voice.number, f"{voice.instrument}={voice.place}:{voice.number}", "--voices")
         elif voice.kind == "nsynth":
             if not nsynth_path:

@@ -16,7 +16,9 @@ import soundfile
 from made_notes import measured_f0, write_midi, write_notes, write_recorded_notes
 
 import synthesize_audios
+from synthesis.soundfonts import default_soundfont
 
+SOUNDFONT = default_soundfont()
 TWO = ("guitar_acoustic", "keyboard_acoustic")
 
 
@@ -244,17 +246,17 @@ def test_what_synthesis_json_says_deletes_nothing_elsewhere(run, tmp_path, conte
         ("--midi_path MIDI --instruments kazoo_acoustic", "--instruments"),
         ("--midi_path MIDI --instruments ../guitar_acoustic", "--instruments"),
         ("--nsynth_path NOTES", "--midi_path or --etudes"),
-        ("--midi_path MIDI --voices piano=FluidR3_GM.sf2", "--voices"),
+        ("--midi_path MIDI --voices piano=a.sf2", "--voices"),
         ("--midi_path MIDI --voices piano=missing.sf2:0", "--voices"),
         ("--midi_path MIDI --voices piano=nowhere", "--voices"),
         ("--midi_path MIDI --voices piano=MIDI", "--voices"),
         ("--midi_path MIDI --voices piano=nsynth:0", "--voices"),
         ("--midi_path MIDI --nsynth_path NOTES --voices keyboard_acoustic=nsynth:3", "--voices"),
-        ("--midi_path MIDI --voices piano=TimGM6mb.sf2:0,./TimGM6mb.sf2:0", "--voices"),
+        ("--midi_path MIDI --voices piano=SF2:0,SF2:0", "--voices"),
     ],
 )
 def test_mistakes_get_one_line_and_leave_nothing(tmp_path, midis, notes, capsys, flags, named):
-    words = flags.replace("MIDI", str(midis)).replace("NOTES", str(notes)).split()
+    words = flags.replace("MIDI", str(midis)).replace("NOTES", str(notes)).replace("SF2", str(SOUNDFONT)).split()
     with contextlib.suppress(SystemExit):
         assert synthesize_audios.main([*words, "--audios_path", str(tmp_path / "audios"), "--jobs", "1"]) == 2
     out, err = capsys.readouterr()
@@ -304,7 +306,7 @@ def recorded(tmp_path_factory):
 
 
 def test_every_voice_of_an_instrument_plays_every_piece(run, tmp_path, recorded):
-    voices = f"keyboard_acoustic=TimGM6mb.sf2:1,nsynth:0,{recorded}/grand"
+    voices = f"keyboard_acoustic={SOUNDFONT}:1,nsynth:0,{recorded}/grand"
     status, out, err = run("--voices", voices, f"guitar_acoustic={recorded}/upright", instruments=["string_acoustic"])
     assert status == 2  # the strings are not among NSynth's notes
     status, out, err = run("--voices", voices, instruments=["guitar_acoustic"])
@@ -330,7 +332,7 @@ def test_every_voice_of_an_instrument_plays_every_piece(run, tmp_path, recorded)
 
 def test_a_voice_that_cannot_play_a_piece_does_not_keep_others_from_it(run, tmp_path, recorded):
     write_midi(tmp_path / "m/high.mid", [(0, 1, 96, 100)])
-    voices = f"keyboard_acoustic={recorded}/grand,TimGM6mb.sf2:0"
+    voices = f"keyboard_acoustic={recorded}/grand,{SOUNDFONT}:0"
     status, _, err = run("--voices", voices, midi=tmp_path / "m", instruments=())
     assert status == 1
     assert err.splitlines()[-1].endswith(
@@ -354,7 +356,7 @@ def test_onsets_line_up_between_voices(run, tmp_path, recorded):
 
 
 def test_synthesis_json_describes_the_voices(run, tmp_path, recorded):
-    voices = f"keyboard_acoustic=TimGM6mb.sf2:1,nsynth:0,{recorded}/upright"
+    voices = f"keyboard_acoustic={SOUNDFONT}:1,nsynth:0,{recorded}/upright"
     run("--voices", voices, instruments=["guitar_acoustic"])
     parameters = json.loads((tmp_path / "audios/synthesis.json").read_text())["instruments"]
     assert parameters["guitar_acoustic"] == parameters["keyboard_acoustic@nsynth-000"]

@@ -97,17 +97,6 @@ def test_the_death_of_the_renderer_is_one_line(tmp_path, soundfont, monkeypatch)
         render_pitch(soundfont, 25, 60)
 
 
-def test_a_soundfont_is_found_where_packages_put_it(tmp_path, monkeypatch):
-    own, system = tmp_path / "own.sf2", tmp_path / "share" / "GeneralUser-v1.47.sf2"
-    system.parent.mkdir()
-    for path in (own, system):
-        path.write_bytes(b"")
-    monkeypatch.setattr(soundfonts, "FOLDERS", (str(system.parent),))
-    assert soundfonts.find_soundfont(own) == own
-    assert soundfonts.find_soundfont("GeneralUser-v1.47.sf2") == soundfonts.find_soundfont("GeneralUser.sf2") == system
-    assert soundfonts.find_soundfont("TimGM6mb.sf2") == default_soundfont()
-
-
 def test_rendered_notes_reach_beyond_eight_kilohertz(soundfont):
     note = render_pitch(soundfont, 25, 64)[4]  # a steel string
     spectrum = np.abs(np.fft.rfft(note[:44100])) ** 2  # 1 Hz a bin
