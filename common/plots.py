@@ -7,11 +7,9 @@ which the notes of most music can be told apart.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -45,8 +43,7 @@ def spectrogram_frame(
     An inch has 100 pixels. Panels are placed side by side. Panels of the same shapes give pictures of the same size.
     """
     figure = spectrogram_figure(panels, seconds_per_frame, hz_per_bin, beside=True, dpi=SCREEN_DPI, **appearance)
-    with _without_glyph_warnings():
-        figure.canvas.draw()
+    figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
 
 
@@ -138,20 +135,18 @@ def spectrogram_figure(
                 extent=(*times, low, high), vmin=vmin, vmax=vmax, cmap=COLOUR_MAP,
             )
         )  # fmt: skip
-        axis.set_title(_shown(name), fontsize="medium", parse_math=False)
+        axis.set_title(name, fontsize="medium", parse_math=False)
         axis.spines[:].set_visible(False)  # a frame would cover the outermost pixels
         axis.set_xlim(-half_frame, max(seconds - half_frame, half_frame))
         marks = [mark for mark in MARKS if low <= _hz_to_mel(mark) <= high]
         axis.set_yticks(_hz_to_mel(np.array(marks)), [str(mark) for mark in marks])
-        _mark_times(axis, seconds, max_ticks=4 if beside else 8)
     for axis in axes[:1] if beside else axes:
         axis.set_ylabel("frequency (Hz)")
-    for axis in [] if beside else axes[:-1]:
-        axis.set_xlabel("")
+    for axis in axes if beside else axes[-1:]:
+        axis.set_xlabel("time (s)")
     figure.colorbar(images[-1], ax=list(axes), label="level (dB)", aspect=12 * (1 if beside else n), pad=0.02)
     # The pixels of the panels are known once everything around them has its place.
-    with _without_glyph_warnings():
-        figure.draw_without_rendering()
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axis, image, level in zip(axes, images, levels, strict=True):
         # As many values as whole pixels, so that each is at least one pixel wide and high.
@@ -199,29 +194,14 @@ def _hz_to_mel(frequencies: float | np.ndarray):
     return 2595 * np.log10(1 + frequencies / 700)
 
 
-def _mark_times(axis, seconds: float, max_ticks: int) -> None:
-    """Label the time axis in seconds, or in minutes and seconds if it is longer than a minute."""
-    axis.set_xlabel("time (s)" if seconds <= 60 else "time (min:s)")
-    if seconds <= 60:
-        return
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
-
-    steps = [10, 15, 30, 60, 120, 300, 600, 900, 1800]
-    axis.xaxis.set_major_locator(MultipleLocator(next((s for s in steps if seconds / s <= max_ticks), 3600)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{int(time) // 60}:{int(time) % 60:02d}"))
-
-
 # --- animations -------------------------------------------------------------------------------------------------------
 
 
 def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_frame: float) -> None:
     """Write `frames`, uint8 ``(height, width, 3)`` as from `spectrogram_frame`, as a GIF that repeats for ever.
 
-    Each frame is shown for `seconds_per_frame`, and the last one four times as long, so that the end can be seen. All
-    frames are kept in memory with one byte a pixel.
-
-    Raises:
-        ValueError: no frames, or frames of different sizes.
+    Each frame is shown for `seconds_per_frame`, and the last one four times as long, so that the end can be seen. There
+    is at least one, and all have the same size.
     """
     from matplotlib import colormaps
     from PIL import Image
@@ -232,11 +212,6 @@ def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.concatenate([colours, greys]).tobytes())
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    if not images:
-        raise ValueError("an animation needs at least one frame")
-    sizes = {image.size for image in images}
-    if len(sizes) > 1:
-        raise ValueError(f"frames of one size expected, found {sorted(sizes)}")
     milliseconds = [max(20, round(1000 * seconds_per_frame))] * len(images)
     milliseconds[-1] *= 4
     with replacing(path) as beside:
@@ -261,8 +236,8 @@ def save_history(
 ) -> None:
     """Write the plot of a training history over the epochs: a panel for each column, with training and validation.
 
-    The panel of the MAE also shows that of copying the input, and the epoch with the lowest validation MAE. If the
-    first epoch is far above all others, it is left out of the value axis and written as a number.
+    The panel of the MAE also shows that of copying the input, and the epoch with the lowest validation MAE. The value
+    axis is that of the later epochs.
 
     Args:
         rows: of history.csv, as `csv.DictReader` or the training loop gives them; a missing, empty or infinite value
@@ -282,7 +257,11 @@ def save_history(
                 axis.plot(epochs, _read(rows, column), label=label, linewidth=1.4, marker=marker, markersize=3)
         if name == "mae":
             _mark_copying_and_best(axis, epochs, rows)
-        _leave_out_first(axis, epochs)
+        # The first epoch is often far above all others, and would flatten them.
+        low = min((np.nanmin(line.get_ydata(), initial=np.inf) for line in axis.lines), default=0)
+        high = max((np.nanmax(line.get_ydata()[1:], initial=-np.inf) for line in axis.lines), default=0)
+        if len(epochs) > 3 and low < high:
+            axis.set_ylim(low - 0.1 * (high - low), high + 0.2 * (high - low))
         axis.set_ylabel(COLUMN_LABELS.get(name, name.replace("_", " ")))
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
@@ -314,24 +293,6 @@ def _mark_copying_and_best(axis, epochs: np.ndarray, rows: Sequence[Mapping[str,
         axis.plot(epochs[best], validation[best], "o", zorder=3, label=label, **ring)
 
 
-def _leave_out_first(axis, epochs: Sequence[float]) -> None:
-    """Limit a linear value axis to the later epochs, where the first one would flatten them."""
-    curves = [np.asarray(line.get_ydata(), float) for line in axis.lines]
-    later = np.concatenate([np.zeros(0), *(y[1:] if len(y) == len(epochs) else y for y in curves)])
-    first = np.array([y[0] for y in curves if len(y) == len(epochs)])
-    first, later = first[np.isfinite(first)], later[np.isfinite(later)]
-    if len(epochs) < 4 or not len(first) or not len(later) or axis.get_yscale() != "linear":
-        return
-    low, high = min(later.min(), first.min()), later.max()
-    if high > low and first.max() > high + 0.5 * (high - low):
-        axis.set_ylim(low - 0.06 * (high - low), high + 0.2 * (high - low))
-        numbers = " and ".join(f"{value:.3g}" for value in sorted(first, reverse=True) if value > axis.get_ylim()[1])
-        note = f"not shown: epoch {epochs[0]:g}, {numbers}"
-        white = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        place = {"xycoords": ("data", "axes fraction"), "xytext": (6, -6), "textcoords": "offset points", "va": "top"}
-        axis.annotate(note, (epochs[1], 1.0), **place, fontsize="small", color="0.35", bbox=white)
-
-
 def save_lr_curve(
     path: str | os.PathLike,
     rates: Sequence[float],
@@ -357,12 +318,9 @@ def save_lr_curve(
         axis.axvline(suggestion, color="C3", linestyle="--", label=f"suggested {suggestion:.1e}")
     # Limit the axis to the range in which the smoothed curve falls: the divergence at the end would flatten the rest.
     known = smoothed[np.isfinite(smoothed)]
-    if len(known) and known.max() > known.min():
-        top = min(known.max(), known[0] + 1.5 * (known[0] - known.min()) + 0.1 * abs(known[0]))
-        margin = 0.08 * (top - known.min())
-        if margin > 0:
-            bottom = known.min() - margin
-            axis.set_ylim(max(0.0, bottom) if known.min() >= 0 else bottom, top + margin)
+    if len(known) and known[0] > known.min():
+        fall = known[0] - known.min()
+        axis.set_ylim(known.min() - 0.2 * fall, min(known.max(), known[0] + 1.5 * fall) + 0.2 * fall)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel(label)
@@ -382,24 +340,11 @@ def _figure(width: float, height: float, title: str | None, dpi: int = DPI):
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(_shown(title), parse_math=False)
+        figure.suptitle(title, parse_math=False)
     return figure
-
-
-def _shown(name: str) -> str:
-    """A name as a title: a box for each control character, as Matplotlib draws one for what the font lacks."""
-    return "".join(c if c.isprintable() else "\u25a1" for c in name)
-
-
-@contextlib.contextmanager
-def _without_glyph_warnings() -> Iterator[None]:
-    """Do not warn of characters that the font lacks, such as Chinese ones; a box is drawn for each of them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        yield
 
 
 def _save(figure, path: str | os.PathLike) -> None:
     """Write a figure, whole or not at all."""
-    with replacing(path) as beside, _without_glyph_warnings():
+    with replacing(path) as beside:
         figure.savefig(beside)
