@@ -204,10 +204,12 @@ def list_models(root: str | os.PathLike | None = None) -> int:
         try:
             description = weights.describe(path)
             if description.network not in weights.DISCRIMINATORS:
-                command = COMMANDS[count_inputs(description)]
-                styles = ", ".join(shorten(style.stem) for style in stored_styles(description))
-                styles = f"; predict.py --to {styles}" if styles else ""
-                print(f"{path}: {introduce(description)} ({command}{styles})")
+                one_input = count_inputs(description) == 1
+                names = [shorten(style.stem) for style in stored_styles(description)]
+                names += [short_name(description)] if one_input else []
+                used = f"--to {', '.join(names)}" if names and root == MODELS else str(path)
+                command = "" if one_input else f" ({COMMANDS[2]})"
+                print(f"{used}: {introduce(description)}{command}")
         except InputError as error:
             if path == pathlib.Path(root):
                 raise
