@@ -97,7 +97,7 @@ class Statistics:
 def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weights.Description]]:
     """Column name and description of each model, as `conversion.models.describe_generator` returns it.
 
-    The name is that of the model's folder, with more of the path where two models would have the same name.
+    The name is that of the model's folder, or the path below the models' common folder where two would have the same.
 
     Raises:
         InputError: no such generator, or the same one twice.
@@ -122,15 +122,11 @@ def find_seeds(described: Sequence[tuple[str, weights.Description]]) -> list[str
 
 
 def _shorten_names(files: Sequence[pathlib.Path]) -> list[str]:
-    """A different name for each file, with as few of its folders as possible."""
-    for n_folders in range(1, max((len(file.parts) for file in files), default=1)):
-        names = ["/".join(file.parent.parts[-n_folders:]) for file in files]
-        if len({*names, *REFERENCES}) == len(names) + len(REFERENCES):
-            return names
-        names = [f"{name}/{file.name}" for name, file in zip(names, files, strict=True)]
-        if len(set(names)) == len(names):
-            return names
-    return [str(file) for file in files]
+    names = [file.parent.name for file in files]
+    if len({*names, *REFERENCES}) == len(names) + len(REFERENCES):
+        return names
+    folder = os.path.commonpath([file.parent for file in files])
+    return [file.relative_to(folder).as_posix() for file in files]
 
 
 def common_representation(descriptions: Sequence[weights.Description]) -> Representation:

@@ -28,7 +28,7 @@ def pair(tmp_path):
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def test_models_are_named_by_their_folders_as_shortly_as_tells_them_apart(tmp_path):
+def test_models_are_named_by_their_folders_or_by_paths_that_tell_them_apart(tmp_path):
     paths = [
         write_model(tmp_path / "x" / "a_2_b" / "generator.h5"),
         write_model(tmp_path / "y" / "a_2_b" / "generator.h5"),
@@ -37,17 +37,16 @@ def test_models_are_named_by_their_folders_as_shortly_as_tells_them_apart(tmp_pa
     (name, description), *_ = comparison.describe_models([paths[0].parent])
     assert name == "a_2_b"
     assert description.path == paths[0]
-    assert [name for name, _ in comparison.describe_models(paths[:2])] == ["x/a_2_b", "y/a_2_b"]
-    assert comparison.describe_models(paths[2:])[0][0] == "copy/generator.h5"  # copy is a reference row
+    assert [name for name, _ in comparison.describe_models(paths[:2])] == [
+        "x/a_2_b/generator.h5", "y/a_2_b/generator.h5",
+    ]  # fmt: skip
+    assert comparison.describe_models(paths[2:])[0][0] == "generator.h5"  # copy is a reference row
     other = write_model(paths[0].with_name("generator_best.h5"))
     names = [name for name, _ in comparison.describe_models([paths[0], other])]
-    assert names == ["a_2_b/generator.h5", "a_2_b/generator_best.h5"]
-    with pytest.raises(InputError):
-        comparison.describe_models([paths[0], paths[0].parent])
-    with pytest.raises(InputError):
-        comparison.describe_models([tmp_path / "none"])
-    with pytest.raises(InputError):
-        comparison.describe_models([write_model(tmp_path / "3" / "generator.h5", 3)])
+    assert names == ["generator.h5", "generator_best.h5"]
+    for refused in ([paths[0], paths[0].parent], [tmp_path / "none"]):
+        with pytest.raises(InputError):
+            comparison.describe_models(refused)
     assert comparison.describe_models([]) == []
 
 
