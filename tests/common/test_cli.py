@@ -9,7 +9,7 @@ import warnings
 import pytest
 from conftest import ROOT
 
-from common import cli, packages
+from common import cli
 from common.errors import InputError
 
 COMMANDS = [path for path in sorted(ROOT.glob("*.py")) if '__name__ == "__main__"' in path.read_text(encoding="utf-8")]
@@ -65,30 +65,6 @@ def test_a_closed_pipe_ends_a_command_without_a_word():
     assert (done.returncode, done.stderr) == (cli.CLOSED_PIPE, b"")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a shell that closes streams, file names of any bytes")
-def test_closed_streams_and_any_file_name_cost_nothing(tmp_path):
-    code = (
-        "import os, sys; from common import cli\n"
-        "def work(_):\n"
-        f"    with open({str(tmp_path / 'out')!r}, 'w') as file:\n"
-        "        print(os.fsdecode(b'caf\\xe9.wav'), flush=True)\n"
-        "        print('to stderr', file=sys.stderr, flush=True)\n"
-        "        file.write('content')\n"
-        "    return 0\n"
-        "sys.exit(cli.run(cli.Parser('A command.'), work, []))"
-    )
-    for closed, shown in (
-        ("", (b"caf\\udce9.wav\n", b"to stderr\n")),
-        (">&-", (b"", b"to stderr\n")),
-        (">&- 2>&-", (b"", b"")),
-    ):
-        command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code]
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, env=environment)
-        assert (done.returncode, done.stdout, done.stderr) == (0, *shown)
-        assert (tmp_path / "out").read_text() == "content"
-
-
 @pytest.mark.parametrize(
     ("kind", "bounds", "taken", "refused"),
     [
@@ -131,8 +107,3 @@ def test_a_python_without_packages_is_told_in_one_line(script):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "numpy" in done.stderr
-
-
-def test_a_python_that_is_too_old_is_refused():
-    assert packages.find_fault((3, 9))
-    assert not packages.find_fault()

@@ -120,14 +120,6 @@ def test_only_regular_files_are_opened_and_links_to_them(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("name", ["a" * 251 + ".wav", "\u4e16" * 83 + ".wav", "a" * 255])
-def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path, name):
-    with replacing(tmp_path / name) as beside:
-        beside.write_text("content")
-    assert (tmp_path / name).read_text() == "content"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not(tmp_path):
     with pytest.raises(InputError), concerning_one_file("a"):
         (tmp_path / "none").read_text()

@@ -24,13 +24,6 @@ def test_arrays_are_those_of_numpy(tmp_path, read, dtype, shape):
     np.testing.assert_array_equal(found, np.load(tmp_path / "a.npy"))
 
 
-def test_the_header_may_have_another_length(tmp_path):
-    """Before NumPy 1.14 it was padded to a multiple of 16, not of 64."""
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    (tmp_path / "old.npy").write_bytes(header() + array.tobytes())
-    np.testing.assert_array_equal(npy.read_array(tmp_path / "old.npy"), array)
-
-
 @pytest.mark.parametrize("content", [
     b"", b"\x93NUMPY", b"nothing of the kind", header()[:-1],
     header() + bytes(23), header() + bytes(25),  # 24 bytes of samples are expected

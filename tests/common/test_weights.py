@@ -122,21 +122,6 @@ def test_what_is_no_weights_file_is_refused(tmp_path):
     assert refused(tmp_path)
 
 
-def test_damaged_bytes_are_read_or_refused(published):
-    content, rng, n_refused = published.read_bytes(), np.random.default_rng(0), 0
-    for _ in range(40):
-        damaged = bytearray(content)
-        for place in rng.integers(0, len(content), 8):
-            damaged[place] = rng.integers(256)
-        published.write_bytes(damaged)
-        try:
-            weights.describe(published)
-            weights.read(published)
-        except InputError:
-            n_refused += 1
-    assert n_refused > 0
-
-
 # --- files that are not trusted ---------------------------------------------------------------------------------------
 
 
@@ -224,9 +209,8 @@ def test_arrays_that_share_their_bytes_and_much_that_is_no_array_are_refused(pub
     ("entry", "value"),
     [
         ("targets", "3"), ("targets", "[3]"), ("targets", '["a\\nb"]'), ("origin", 2.5), ("origin", "\x1b[31mred"),
-        ("representation", "mel"), ("representation", "[" * 100_000), ("in_channels", "[1]"), ("epoch", "seven"),
-        ("epoch", -1), ("seed", 2**32), ("seed", 1.5), ("validation_split", "0.1"), ("validation_split", float("nan")),
-        ("validation_mae", "low"), ("identity", "yes"), ("voices", "{}"), ("origins", "piano"), ("network", "a\tb"),
+        ("representation", "[" * 100_000), ("in_channels", "[1]"), ("epoch", -1), ("seed", 2**32),
+        ("validation_split", float("nan")), ("validation_mae", "low"), ("identity", "yes"), ("origins", "piano"),
         ("system", "s" * 300), ("epoch", np.arange(8)), ("origin", np.array(["a", "b"], "S")),
     ],
 )  # fmt: skip
@@ -234,11 +218,6 @@ def test_entries_that_nothing_can_be_done_with_are_named(published, entry, value
     change(published, lambda file: file.attrs.__setitem__(entry, value))
     with pytest.raises(InputError, match=entry):
         weights.describe(published)
-
-
-def test_attributes_that_are_not_known_are_left_alone(published):
-    change(published, lambda file: file.attrs.__setitem__("other", np.arange(1000, dtype=np.int16)))
-    assert weights.describe(published).settings == {}
 
 
 def test_damaged_representation_is_named(published):
