@@ -13,7 +13,7 @@ import numpy as np
 from common.errors import InputError
 from data import PUBLISHED
 from sound.blocks import resample_blocks
-from sound.files import render_to_disk, write_audio, write_rendering
+from sound.files import render_to_disk, write_rendering
 from synthesis.midi import Piece
 from synthesis.notes import NOTE_SECONDS, PITCHES, NoteBank
 
@@ -21,7 +21,6 @@ PEAK = 32000 / 32768  # of every recording
 RELEASE_SECONDS = 3000 / 16000  # time constant of the release
 BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
 ENDINGS = ("ring", "cut")
-WHOLE_SECONDS = 1800  # samples of a longer piece wait on disk until its peak is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,19 +81,12 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     Raises:
         InputError: the instrument can play no note of the piece.
     """
-    silent = f"expected notes that {bank.name} can play, found none among {len(piece.notes)}"
-    if recording_seconds(piece, playing) <= WHOLE_SECONDS:
-        audio, counts = synthesize(piece, bank, playing)
-        if not audio.any():
-            raise InputError(silent)
-        write_audio(path, audio)
-        return counts
     sample_rate = PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
     blocks = (block[:, np.newaxis] for block in _mix_piece(piece, bank, playing, sample_rate, counts))
     with render_to_disk(blocks, 1, pathlib.Path(path)) as rendering:
         if not rendering.peak:
-            raise InputError(silent)
+            raise InputError(f"expected notes that {bank.name} can play, found none among {len(piece.notes)}")
         write_rendering(path, rendering, PEAK / rendering.peak, sample_rate, "16")
     return counts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import itertools
 
@@ -89,14 +88,3 @@ def test_every_texture_writes_notes_inside_the_section(name):
 )
 def test_even_notes_divide_the_bar(metre, notes_per_second, beats):
     assert textures.even_length(dataclasses.replace(PLAN, metre=metre), notes_per_second) == beats
-
-
-def test_dense_chords_quick_repetitions_and_short_notes_are_written():
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        beats = collections.Counter(note.beat for note in textures.full_chords(PLAN, rng))
-        assert set(beats.values()) <= {5, 6, 7, 8}
-        top = sorted({note.beat for note in textures.repetitions(PLAN, rng)})
-        seconds = np.diff(top) * 60 / PLAN.tempo
-        assert 1 / 12 - 1e-9 <= np.median(seconds) <= 1 / 8 + 1e-9
-        assert np.median([note.beats for note in textures.staccato(PLAN, rng)]) * 60 / PLAN.tempo < 0.35
