@@ -32,23 +32,14 @@ SILENT = 1e-3  # peak, -60 dB of full scale
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A recording compared with the reference, another instrument's recording of the same piece.
+    """A recording compared with the reference, another instrument's recording of the same piece; NaN is not known."""
 
-    Attributes:
-        lag: seconds that the recording is late (early: negative).
-        match: correlation of the spectrograms at that lag, at most 1; 0 if they have nothing in common.
-        cents: how much higher it is tuned, within half a semitone.
-        semitones: how many semitones it seems to be transposed, -5 to 6.
-        length_difference: seconds that it is longer.
-        problems: what is wrong, in words; empty for a good pair. What is not known of such a pair is NaN.
-    """
-
-    lag: float
-    match: float
-    cents: float
-    semitones: int
-    length_difference: float
-    problems: tuple[str, ...]
+    lag: float  # seconds that it is late (early: negative)
+    match: float  # correlation of the spectrograms at that lag, at most 1; 0 if they have nothing in common
+    cents: float  # that it is tuned higher, within half a semitone
+    semitones: int  # that it is transposed, -5 to 6
+    length_difference: float  # seconds that it is longer
+    problems: tuple[str, ...]  # what is wrong, in words; empty for a good pair
 
     @property
     def is_aligned_by_a_shift(self) -> bool:

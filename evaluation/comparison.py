@@ -45,40 +45,24 @@ CHUNK_FRAMES = 1024  # frames that Griffin-Lim refines at a time
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """One model to evaluate.
+    """One model to evaluate."""
 
-    Attributes:
-        name: key of its column.
-        path: its weights file.
-        summary: one line about it, from the weights file.
-        convert: function of (origin audio, pair) that returns the output audio at the evaluation's sample rate.
-    """
-
-    name: str
+    name: str  # of its column
     path: pathlib.Path
-    summary: str
-    convert: Callable[[np.ndarray, Pair], np.ndarray]
+    summary: str  # one line, from the weights file
+    convert: Callable[[np.ndarray, Pair], np.ndarray]  # from (origin audio, pair) to the output at the same sample rate
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One evaluated pair.
-
-    Attributes:
-        pair: names and files.
-        seconds: length of the target.
-        values: column: {metric: value}.
-        target: attack and flutter of the target itself, as `metrics.measure_target` gives them.
-        notes: what a reader has to know: different lengths, silence.
-        audios: "origin", "target" and each column: audio ``(n_samples,)``, all of the same length.
-    """
+    """One evaluated pair."""
 
     pair: Pair
-    seconds: float
-    values: dict[str, dict[str, float]]
-    target: dict[str, float]
-    notes: list[str]
-    audios: dict[str, np.ndarray]
+    seconds: float  # of the target
+    values: dict[str, dict[str, float]]  # column: {metric: value}
+    target: dict[str, float]  # its own attack and flutter, as `metrics.measure_target` gives them
+    notes: list[str]  # different lengths, silence
+    audios: dict[str, np.ndarray]  # "origin", "target" and each column: (n_samples,), all of the same length
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """How close two recordings are: the metrics with their formulas.
 
 Every metric compares an output with a target and has a best value, which a recording compared with itself reaches
-exactly. Arrays in, numbers out; no randomness, no state. `compare` returns all of them for two audios; `analyse` and
-`measure` do the same in two steps, so that a target is analysed once for many outputs.
+exactly. `compare` returns all of them for two audios; `analyse` and `measure` do the same in two steps, so that a
+target is analysed once for many outputs.
 
 Rules for all of them:
 
@@ -39,23 +39,14 @@ BLOCK_VALUES = 2**18  # in one block of frames: one or two megabytes, which fit 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One metric of `METRICS`.
+    """One metric of `METRICS`."""
 
-    Attributes:
-        name: key in tables and files.
-        label: name for people.
-        unit: of the value; empty if it has none.
-        better: "lower", "higher", or "nearer 0" for a difference with a sign.
-        best: the value of a recording against itself.
-        function: of (features of the output, features of the target).
-    """
-
-    name: str
-    label: str
-    unit: str
-    better: str
-    best: float
-    function: Callable[[Features, Features], float]
+    name: str  # in files
+    label: str  # for people
+    unit: str  # empty if it has none
+    better: str  # "lower", "higher", or "nearer 0" for a difference with a sign
+    best: float  # the value of a recording against itself
+    function: Callable[[Features, Features], float]  # of output and target
 
     def is_better(self, value: float, other: float) -> bool:
         """Whether one value is better than another one: nearer to the best."""
@@ -64,28 +55,17 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What the metrics need to know of one recording; made by `analyse`.
+    """What the metrics need to know of one recording; made by `analyse`."""
 
-    Attributes:
-        representation: the settings of `magnitude`.
-        magnitude: ``(n_bins, n_frames)``, as the networks get it.
-        mfcc: coefficients 2 to 13, ``(12, n)``.
-        chroma: power in each pitch class, ``(12, n)``.
-        onsets: in seconds, ``(n_onsets,)``.
-        loudness: A-weighted level in dB, ``(n,)``.
-        held: second differences of the level of held partials.
-        envelope: level from 1 to 6 kHz at `envelope_rate` values a second, ``(n,)``.
-    """
-
-    representation: Representation
-    magnitude: np.ndarray
-    mfcc: np.ndarray
-    chroma: np.ndarray
-    onsets: np.ndarray
-    loudness: np.ndarray
+    representation: Representation  # the settings of `magnitude`
+    magnitude: np.ndarray  # (n_bins, n_frames), as the networks get it
+    mfcc: np.ndarray  # coefficients 2 to 13, (12, n)
+    chroma: np.ndarray  # power in each pitch class, (12, n)
+    onsets: np.ndarray  # in seconds, (n_onsets,)
+    loudness: np.ndarray  # A-weighted level in dB, (n,)
     held: HeldPartials
-    envelope: np.ndarray
-    envelope_rate: float
+    envelope: np.ndarray  # level from 1 to 6 kHz, (n,)
+    envelope_rate: float  # of its values, a second
 
 
 class HeldPartials(NamedTuple):

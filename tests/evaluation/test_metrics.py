@@ -85,11 +85,6 @@ def test_each_change_moves_the_metrics_that_should_see_it_more_the_more_there_is
             assert _rises(values, metric), (metric.name, values)
 
 
-def test_onset_f1_falls_when_the_delay_leaves_its_window(target, analysed):
-    late = [metrics.measure(_delay(target, s), analysed)["onset_f1"] for s in (0.02, 0.1)]
-    assert late == [1.0, 0.0]
-
-
 def test_a_missing_end_counts_like_silence_there(target):
     second = target[:RATE]
     half = second[: RATE // 2]
@@ -98,7 +93,6 @@ def test_a_missing_end_counts_like_silence_there(target):
     assert shorter == pytest.approx(metrics.compare(filled, second), nan_ok=True)
     assert shorter["lsd"] > 3
     assert metrics.compare(second, half)["lsd"] == pytest.approx(shorter["lsd"])
-    assert [len(audio) for audio in metrics.pad_to_longest(half, second)] == [len(second)] * 2
 
 
 @pytest.mark.parametrize("n_samples", [1, 511, 30_000])
@@ -165,6 +159,7 @@ def test_mfcc_by_hand():
 def test_onset_f1_by_hand():
     # One of two found onsets is within 50 ms of one of three: precision 1/2, recall 1/3.
     assert metrics.onset_f1(np.array([1.04, 2.06]), np.array([1.0, 2.0, 3.0])) == pytest.approx(0.4)
+    assert metrics.onset_f1(np.array([1.06]), np.ones(1)) == 0 < metrics.onset_f1(np.array([1.04]), np.ones(1))
     assert metrics.onset_f1(np.zeros(0), np.zeros(0)) == 1
     assert metrics.onset_f1(np.zeros(0), np.ones(1)) == metrics.onset_f1(np.ones(1), np.zeros(0)) == 0
 

@@ -118,13 +118,6 @@ def test_a_multitarget_models_pieces_are_those_that_its_own_training_has_held_ou
         assert names_of((features, audios, "piano", "flute"), of_both) == expected
 
 
-def test_weights_that_do_not_say_how_their_data_was_split_are_named(tmp_path):
-    paths = make_dataset(tmp_path, list("abcdef"))
-    silent = comparison.describe_models([write_model(tmp_path / "silent" / "g.h5")])
-    *_, (remark,) = selection.find_validation_pairs(*paths, silent)
-    assert "do not say" in remark
-
-
 def test_instruments_are_those_given_or_those_that_the_model_says(tmp_path):
     def described(**settings):
         name, description = model(tmp_path)
