@@ -497,8 +497,6 @@ def write_audio(
     path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
 ) -> None:
     """Write `audio`, floating point ``(n_samples,)`` or ``(n_channels, n_samples)``, as `write_rendering` does."""
-    if np.issubdtype(np.asarray(audio).dtype, np.integer):
-        raise TypeError("audio is floating point with full scale 1")
     samples = np.ascontiguousarray(np.atleast_2d(audio).T, np.float32)
     rendering = Rendering(io.BytesIO(samples.tobytes()), samples.shape[1], len(samples))
     write_rendering(path, rendering, 1.0, sample_rate, subtype)
