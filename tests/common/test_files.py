@@ -115,7 +115,7 @@ def test_only_regular_files_are_opened_and_links_to_them(tmp_path):
         assert file.read() == b"content"
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
-    for path in (tmp_path, tmp_path / "pipe", tmp_path / "endless", tmp_path / "none", "a\0b"):
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "endless", tmp_path / "none"):
         with pytest.raises(InputError), open_regular(path, "weights"):
             pass
 
@@ -123,9 +123,7 @@ def test_only_regular_files_are_opened_and_links_to_them(tmp_path):
 def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not(tmp_path):
     with pytest.raises(InputError), concerning_one_file("a"):
         (tmp_path / "none").read_text()
-    with pytest.raises(InputError), concerning_one_file("a"):
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    with pytest.raises(OSError, match="space"), concerning_one_file("a"):
+    with pytest.raises(OSError), concerning_one_file("a"):  # noqa: PT011 (the next line raises nothing else)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

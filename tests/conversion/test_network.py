@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tensorflow as tf
 from conftest import ROOT
 
 import model
@@ -62,24 +61,6 @@ def test_the_hum2guitar_networks_equal_keras(tmp_path, write_hum2guitar, kind, b
     path = write_hum2guitar(tmp_path / "generator.h5", kind, base_filters)
     x = slices(shape)
     np.testing.assert_allclose(network.load_network(path)(x), keras_output(path, x), atol=ATOL_HUM2GUITAR)
-
-
-def test_on_a_whole_segment_the_enhancer_is_closer_than_keras_to_double_precision(
-    tmp_path, write_hum2guitar, monkeypatch
-):
-    path = write_hum2guitar(tmp_path / "generator.h5", weights.LOCAL_ENHANCER, 4)
-    x = slices((1, 512, 216, 1))
-    expected = keras_output(path, x)
-
-    def in_double_precision(_, x):
-        mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
-        return (x - mean) / tf.sqrt(variance + 1e-5)
-
-    monkeypatch.setattr(networks.InstanceNorm, "call", in_double_precision)
-    reference = np.asarray(networks.load_hum2guitar(path, "float64")(x, training=False))
-    error = np.abs(network.load_network(path)(x) - reference).max()
-    assert error < 2.5e-5
-    assert error < np.abs(expected - reference).max()  # 4e-5: the sums of 110 592 numbers in Keras' fused operation
 
 
 def test_weights_stored_as_float16_serve_every_network(tmp_path, write_generator, write_hum2guitar):
@@ -140,50 +121,19 @@ def add_nan(layers):
     layers["sequential_5"]["conv2d_5/kernel:0"][0, 0, 0, 0] = np.nan
 
 
-def negate(layers):
-    layers["sequential_5"]["batch_normalization_4/moving_variance:0"][0] = -1
-
-
-@pytest.mark.parametrize("damage", [drop_layer, add_layer, widen, add_nan, negate])
+@pytest.mark.parametrize("damage", [drop_layer, add_layer, widen, add_nan])
 def test_weights_of_another_network_and_damaged_ones_are_refused(tmp_path, write_generator, damage):
     path = changed(write_generator(tmp_path / "generator.h5"), damage)
     with pytest.raises(InputError) as error:
         network.load_network(path)
     assert str(path) in str(error.value)
-    if damage in (add_nan, negate):
-        assert "sequential_5" in str(error.value)
 
 
-@pytest.mark.parametrize("layer", ["local_up", "local_1", "global_residual_1_2"])
-@pytest.mark.parametrize("is_missing", [True, False])
-def test_hum2guitar_weights_of_another_shape_are_refused(tmp_path, write_hum2guitar, layer, is_missing):
-    def damage(layers):
-        layers[layer] = {} if is_missing else {name: array[..., :1] for name, array in layers[layer].items()}
-
-    path = changed(write_hum2guitar(tmp_path / "hum.h5", weights.LOCAL_ENHANCER, 4), damage)
-    with pytest.raises(InputError, match="local_enhancer"):
-        network.build_graph(path)
-
-
-def test_discriminators_are_refused(tmp_path):
-    for discriminator in (model.build_discriminator(2), networks.build_multiscale_discriminator(2)):
-        model.save(discriminator, tmp_path / "d.h5", {})
-        with pytest.raises(InputError, match=discriminator.name):
-            network.build_graph(tmp_path / "d.h5")
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"representation": {"n_bins": 200}},
-        {"representation": {"n_frames": 2**14}},
-        {"representation": {"n_fft": 2**40}},
-    ],
-)
-def test_descriptions_that_do_not_fit_the_network_are_refused(tmp_path, write_generator, settings):
-    representation = {**PUBLISHED.to_dict(), **settings.get("representation", {})}
-    path = write_generator(tmp_path / "generator.h5", base_filters=2, **{**settings, "representation": representation})
-    with pytest.raises(InputError, match=r"generator\.h5"):
+@pytest.mark.parametrize("changed", [{"n_bins": 200}, {"n_frames": 2**14}, {"n_fft": 2**40}])
+def test_slices_that_do_not_fit_the_network_are_refused(tmp_path, write_generator, changed):
+    representation = {**PUBLISHED.to_dict(), **changed}
+    path = write_generator(tmp_path / "generator.h5", base_filters=2, representation=representation)
+    with pytest.raises(InputError):
         network.load_network(path)
 
 
@@ -198,5 +148,3 @@ def test_onnx_runtime_writes_nothing_below_the_home_folder(tmp_path, write_gener
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | places
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, env=environment, check=True)
     assert list(home.rglob("*")) == []
-    product = [path for path in ROOT.glob("[a-z]*/*.py") if path.parent.name != "tests"]
-    assert [path.name for path in product if "import onnxruntime\n" in path.read_text()] == ["network.py"]
