@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from common.errors import InputError, one_line
-from common.packages import describe_missing, is_ours
+from common.packages import describe_missing
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
 SOME_LEFT_OUT = 1
@@ -84,7 +84,7 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         message = "there is not enough memory for this"
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if not package or package in sys.modules or is_ours(package):
+        if not package or package in sys.modules:
             raise
         message = describe_missing(package)
     except KeyboardInterrupt:

@@ -120,8 +120,6 @@ def open_regular(path: str | os.PathLike, expected: str = "a file") -> Iterator[
     except OSError as error:
         found = "nothing" if isinstance(error, FileNotFoundError) else error.strerror
         raise InputError(f"{path}: expected {expected}, found {found}") from None
-    except ValueError:
-        raise InputError(f"{path}: expected {expected}, found a name with a zero byte") from None
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InputError(f"{path}: expected {expected}, found a pipe or a device")
@@ -227,13 +225,6 @@ def without_converted(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     paths = list(paths)
     pieces = {name for path in paths for name in (path.stem, path.name)}
     return [path for path in paths if "." not in path.stem or path.stem.rpartition(".")[0] not in pieces]
-
-
-def check_names(names: Iterable[object], where: str | os.PathLike) -> None:
-    """Refuse names read from the file `where` that could lead out of a folder: each has to be one part of a path."""
-    for name in names:
-        if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
-            raise InputError(f"{where}: expected the names of folders in it, found {name!r}")
 
 
 def remove_files(folder: str | os.PathLike, pattern: str, names: Iterable[str] | None = None) -> None:

@@ -28,8 +28,3 @@ def describe_missing(package: str) -> str:
     if python.exists() and pathlib.Path(sys.prefix).absolute() != ROOT / ".venv":
         remedy = f"run the command with {python}"
     return f"needs the package {package}, which {sys.executable} does not have: {remedy}"
-
-
-def is_ours(module: str) -> bool:
-    """Whether a module that was not found should be part of this project."""
-    return (ROOT / module).exists() or (ROOT / f"{module}.py").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import glob
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -172,10 +173,22 @@ def find_jobs(sources: Sequence[str], output: str | None, instrument: str) -> Jo
         raise InputError(f"--output: {target} is the name of a file, but several recordings need a folder")
     found: dict[pathlib.Path, pathlib.Path] = {}  # recording: folder of its output
     for source in sources:
-        base, paths = _find_recordings(source, target)
-        is_folder = base == pathlib.Path(source)
-        place = target or (base.with_name(f"{base.resolve().name}.{instrument}") if is_folder else base)
-        found |= {path: place / path.relative_to(base).parent for path in paths}
+        place = base = pathlib.Path(source)
+        if os.path.isdir(source):
+            paths = find_audio(base, "--input")
+            place = base.with_name(f"{base.resolve().name}.{instrument}")
+        elif _is_pattern(source):
+            paths = [pathlib.Path(path) for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path)]
+            place = base = pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), base.parts))
+        else:
+            _check_recording(source)
+            paths = [base]
+            place = base = base.parent
+        if target and not os.path.isfile(source) and target.resolve() != base.resolve():
+            paths = [path for path in paths if target.resolve() not in path.resolve().parents]
+        if not paths:
+            raise InputError(f"--input: found no recordings in {source}")
+        found |= {path: (target or place) / path.relative_to(base).parent for path in paths}
     taken: dict[pathlib.Path, pathlib.Path] = {}  # output: its recording
     for path in without_converted(found):
         made = found[path] / f"{path.stem}.{instrument}.wav"
@@ -183,25 +196,6 @@ def find_jobs(sources: Sequence[str], output: str | None, instrument: str) -> Jo
         if taken.setdefault(made, path) != path:
             raise InputError(f"--input: {taken[made]} and {path} would both become {made}")
     return Jobs([(path, made) for made, path in taken.items()], is_many)
-
-
-def _find_recordings(source: str, target: pathlib.Path | None) -> tuple[pathlib.Path, list[pathlib.Path]]:
-    """The folder that a recording, folder or pattern begins with, and its recordings outside the folder `target`."""
-    base = pathlib.Path(source)
-    if os.path.isdir(source):
-        paths = find_audio(base, "--input")
-    elif not _is_pattern(source):
-        _check_recording(source)
-        return base.parent, [base]
-    else:
-        paths = [pathlib.Path(path) for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path)]
-        parts = base.parts
-        base = pathlib.Path(*parts[: next(index for index, part in enumerate(parts) if glob.has_magic(part))])
-    if target and target.resolve() != base.resolve():
-        paths = [path for path in paths if target.resolve() not in path.resolve().parents]
-    if not paths:
-        raise InputError(f"--input: found no recordings in {source}")
-    return base, paths
 
 
 def _is_pattern(source: str) -> bool:

@@ -304,15 +304,12 @@ def read_style(
     loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
     if not max(loudness):
         raise InputError(f"{path}: a style recording has to sound, found silence")
-    if choice is None:
-        index = int(np.argmax(loudness))
-    elif choice == "random":
-        index = int(np.random.default_rng(seed).choice(np.flatnonzero(loudness)))
-    else:
-        index = int(choice)
-    if not 0 <= index < len(loudness) or not loudness[index]:
-        sounding = ", ".join(str(number) for number in np.flatnonzero(loudness))
-        raise InputError(f"--style_slice: the slices of {path} that sound are {sounding}, found {index}")
+    sounding = np.flatnonzero(loudness).tolist()
+    if choice == "random":
+        choice = int(np.random.default_rng(seed).choice(sounding))
+    index = int(np.argmax(loudness)) if choice is None else choice
+    if index not in sounding:
+        raise InputError(f"--style_slice: expected a slice of {path} that sounds, one of {sounding}, found {index}")
     return next(itertools.islice(_style_slices(recording, representation), index, None))
 
 

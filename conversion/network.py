@@ -224,8 +224,6 @@ class _Graph:
         if len(others) == 4:
             # In inference batch normalisation is gamma * (x - mean) / sqrt(variance + 1e-3) + beta.
             gamma, beta, mean, variance = others
-            if variance.min() < 0:
-                raise InputError(f"{self._path}: layer {name} has negative variances: the file is damaged")
             scale = gamma / np.sqrt(variance + np.float32(BATCH_NORM_EPSILON))
             kernel *= scale[:, np.newaxis] if is_transposed else scale
             bias = beta - mean * scale

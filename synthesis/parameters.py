@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 
 from common.errors import InputError
-from common.files import check_names, read_json, remove_files, write_json
+from common.files import read_json, remove_files, write_json
 
 GROWING = ("variations", "etudes")  # a later run may ask for more, or for fewer
 
@@ -56,7 +57,9 @@ def _read_parameters(path: pathlib.Path) -> dict:
     numbers = [kept[key] for key in GROWING if key in kept]
     if not isinstance(names, dict) or not all(type(number) is int for number in numbers):
         raise InputError(f"{path}: not written by this program, or damaged")
-    check_names(names, path)
+    for name in names:  # none may lead out of the folder, whose recordings may be removed
+        if name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
+            raise InputError(f"{path}: expected the names of folders in it, found {name!r}")
     return kept
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import common.environment
 
 import argparse
-import contextlib
 import functools
 import hashlib
 import http.server
@@ -109,16 +108,10 @@ def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.
     beside, old = (folder.with_name(f"{start}{process_mark()}{secrets.token_hex(3)}") for _ in range(2))
     try:
         _fill(beside, models)
-        while True:
-            with contextlib.suppress(FileNotFoundError):
-                folder.rename(old)
-            try:
-                beside.rename(folder)
-                return folder
-            except OSError:
-                if not folder.exists():
-                    raise
-            shutil.rmtree(old, ignore_errors=True)  # another process has built the page in the meantime
+        if folder.exists():
+            folder.rename(old)
+        beside.rename(folder)
+        return folder
     finally:
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)
