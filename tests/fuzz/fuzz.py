@@ -259,7 +259,7 @@ def watch(folder: pathlib.Path, faults: list[str]) -> None:
         elif event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree", "os.chmod"):
             in_folder = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
             check(event, arguments[0], in_folder if isinstance(in_folder, int) else -1)
-        elif event in STARTS and "renderer.py" not in str(arguments):
+        elif event in STARTS and "import midirenderer" not in str(arguments):
             faults.append(f"{event} {arguments}")
 
     def check(event: str, path, in_folder: int = -1) -> None:
