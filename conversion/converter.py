@@ -110,17 +110,6 @@ def load_converter(
     return Pix2PixConverter(network, description.representation, style, chosen)
 
 
-def shared_frames(overlap: float, representation: Representation = PUBLISHED) -> int:
-    """Number of frames that neighbouring slices share if they overlap by the share `overlap` of a slice.
-
-    Raises:
-        InputError: `overlap` is not in 0 to 0.5.
-    """
-    if not 0 <= overlap <= 0.5:
-        raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {overlap}")
-    return round(overlap * representation.n_frames)
-
-
 class Pix2PixConverter:
     """Converts with a network that maps log-magnitude slices to log-magnitude slices.
 
@@ -134,7 +123,6 @@ class Pix2PixConverter:
         representation: Representation = PUBLISHED,
         style: np.ndarray | None = None,
         settings: Settings | None = None,
-        batch_size: int = BATCH_SIZE,
     ) -> None:
         """
         Args:
@@ -142,9 +130,10 @@ class Pix2PixConverter:
             representation: the spectrogram settings that the network was trained with.
             style: log level [0, 1] ``(n_bins, n_frames)``, the second channel of a multitarget network's input.
             settings: all but level, mix, subtype and hum are used here.
-            batch_size: maximum number of slices that the network gets at once.
         """
         settings = settings or Settings()
+        if not 0 <= settings.overlap <= 0.5:
+            raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {settings.overlap}")
         self.sample_rate = representation.sample_rate
         self.band = representation.n_bins * representation.bin_hz
         self.residual = settings.high_band == "keep"
@@ -154,8 +143,7 @@ class Pix2PixConverter:
         self._representation = representation
         self._style = style
         self._settings = settings
-        self._batch_size = batch_size
-        self._n_overlap = shared_frames(settings.overlap, representation)
+        self._n_overlap = round(settings.overlap * representation.n_frames)  # frames that neighbouring slices share
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Convert mono float32 blocks ``(n,)`` to mono float32 blocks of the same total length."""
@@ -192,9 +180,7 @@ class Pix2PixConverter:
         carried = np.zeros((n_bins, n_overlap), np.float32)  # weighted end of the last slice; the next one adds to it
         is_first = True
         batches = self._cut_slices(spectra)
-        for spectrum, outputs, is_last in map_ahead(
-            lambda batch: (batch[0], self._run(batch[1]), batch[2]), batches, 2
-        ):
+        for (spectrum, _, is_last), outputs in map_ahead(lambda batch: (batch, self._run(batch[1])), batches, 2):
             n_slices = len(outputs)
             blended = np.zeros((n_bins, (n_slices - 1) * hop + n_frames), np.float32)
             blended[:, :n_overlap] = carried
@@ -216,7 +202,7 @@ class Pix2PixConverter:
         representation, n_overlap = self._representation, self._n_overlap
         n_frames = representation.n_frames
         hop = n_frames - n_overlap
-        for frames, is_last in regroup_frames(spectra, self._batch_size * hop, n_overlap):
+        for frames, is_last in regroup_frames(spectra, BATCH_SIZE * hop, n_overlap):
             spectrum = frames.reshape(-1, representation.n_bins, frames.shape[1])
             magnitude = _root_mean_square(np.abs(spectrum)) * representation.magnitude_scale
             level = amplitude_to_db(magnitude, representation.amin)
@@ -243,7 +229,9 @@ class Pix2PixConverter:
         phase = "input" if settings.phase == "auto" else settings.phase
         converted = apply_phase(chunks, phase, settings.griffinlim_iterations, representation)
         if self.residual:
-            crossover = _crossover(representation)
+            # The weight of the converted sound: 1, falling to 0 at the top of the band.
+            crossover = np.ones((representation.n_bins, 1), np.float32)
+            crossover[-CROSSOVER_BINS:, 0] = fade_in(CROSSOVER_BINS)[::-1]
             spectra = (crossover * (output - original) for output, original in converted)
         else:
             spectra = (output for output, _ in converted)
@@ -261,11 +249,3 @@ def _share(magnitude: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
     own = np.abs(spectrum)
     of_all = np.broadcast_to(_root_mean_square(own), own.shape)
     return magnitude * np.divide(own, of_all, out=np.ones_like(own), where=of_all > 0)
-
-
-def _crossover(representation: Representation) -> np.ndarray:
-    """Weight of the converted sound in each bin, ``(n_bins, 1)``: 1, falling to 0 at the top of the band."""
-    weight = np.ones((representation.n_bins, 1), np.float32)
-    n = min(CROSSOVER_BINS, representation.n_bins)
-    weight[-n:, 0] = fade_in(n)[::-1]
-    return weight

@@ -168,12 +168,7 @@ def run_model(path: pathlib.Path, x: np.ndarray) -> np.ndarray:
 class _Graph:
     """Nodes and weights of a network, added one after the other; maps are ``(batch, channels, bins, frames)``.
 
-    Args:
-        path: weights of a generator, published or ours.
-        float16: store kernels as float16.
-
-    Raises:
-        InputError: as `build_graph`.
+    Arguments and errors are those of `build_graph`.
     """
 
     def __init__(self, path: pathlib.Path, float16: bool = False) -> None:
