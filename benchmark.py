@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure one part in this process, or all of them, each in a child process; the exit status."""
     if arguments.measure:
         task = json.loads(arguments.measure)
-        print(RESULT + json.dumps(measure(task.pop("part"), task, arguments.gpu, arguments.quick)))
+        part = PARTS[task.pop("part")]
+        print(RESULT + json.dumps(part(gpu=arguments.gpu, quick=arguments.quick, **task)))
         return 0
     writable_folder(pathlib.Path(arguments.output).parent, "--output")
     results, rates = [], {}
@@ -97,13 +98,8 @@ def list_tasks(part: str, gpu: int, quick: bool) -> list[list[dict]]:
     return [[{"plain": "one process"}, *([] if quick else [{"jobs": 1}]), {"jobs": 2}]]
 
 
-def measure(part: str, task: dict, gpu: int, quick: bool) -> dict:
-    """The result of one measurement, made in this process: value and unit."""
-    return PARTS[part](gpu=gpu, quick=quick, **task)
-
-
 def measure_in_child(part: str, task: dict, gpu: int, quick: bool) -> dict:
-    """As `measure`, in a child process; where that failed, {"error": the last line of its stderr}."""
+    """One measurement, made in a child process: value and unit, or {"error": the last line of its stderr}."""
     command = [sys.executable, __file__, "--gpu", str(gpu), "--measure", json.dumps({"part": part, **task})]
     if quick:
         command.append("--quick")
@@ -118,7 +114,7 @@ def print_row(result: dict, plain: Sequence[dict], rates: dict[str, float]) -> N
     """Print one line of the table.
 
     Args:
-        result: of `measure`, with its part and parameters.
+        result: of `measure_in_child`, with its part and parameters.
         plain: results of the plain ways of the same work, to print the ratio to.
         rates: matrix products in GFLOP/s by precision, to print the share of for full-size steps.
     """

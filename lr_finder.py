@@ -93,7 +93,12 @@ def find(run: Run, n_steps: int | None = None) -> dict:
     folder = run.settings.folder
     n_steps = n_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
     curves = run_tests(run, n_steps)
-    write_curves(folder / f"{LR_FINDER}.csv", curves)  # first, so that a long test is kept if no rate can be suggested
+    rows = [
+        {"test": test, "rate": rate, **{name: values[i] for name, values in curve.losses.items()}}
+        for test, curve in curves.items()
+        for i, rate in enumerate(curve.rates)
+    ]
+    write_csv(folder / f"{LR_FINDER}.csv", rows)  # first, so that a long test is kept if no rate can be suggested
     print(f"Curves: {folder / f'{LR_FINDER}.csv'}")
     suggestions = suggest_rates(curves, folder)
     described = {"divisor": DIVISOR, "steps": n_steps, "batch_size": run.training_batches.batch_size}
@@ -121,9 +126,9 @@ def run_tests(run: Run, n_steps: int) -> dict[str, Curve]:
     networks.build()
     before = [variable.numpy() for _, variable in networks.variables()]
     step = make_step(networks, run.settings.seed)
-    curves = {}
+    curves, rates = {}, np.geomspace(MIN_RATE, MAX_RATE, n_steps)
     for test, (factors, watched) in tests.items():
-        curves[test] = _run_test(test, step, run.training_batches, geometric_rates(n_steps), factors, watched)
+        curves[test] = _run_test(test, step, run.training_batches, rates, factors, watched)
         for (_, variable), array in zip(networks.variables(), before, strict=True):
             variable.assign(array)
     return curves
@@ -150,11 +155,6 @@ def _run_test(
         return range_test(update, rates, watched)
 
 
-def geometric_rates(n_steps: int, min_rate: float = MIN_RATE, max_rate: float = MAX_RATE) -> np.ndarray:
-    """Learning rates (n_steps,) from `min_rate` to `max_rate`, each the same factor above the one before."""
-    return np.geomspace(min_rate, max_rate, n_steps)
-
-
 def range_test(update: Callable[[int, float], dict[str, float]], rates: np.ndarray, watched: str) -> Curve:
     """Call `update(step, rate)` for each rate until the loss `watched` diverges, or is infinite or NaN.
 
@@ -173,16 +173,6 @@ def range_test(update: Callable[[int, float], dict[str, float]], rates: np.ndarr
             break
     names = rows[0] if rows else ()
     return Curve(rates[: len(rows)], {name: np.array([row[name] for row in rows]) for name in names})
-
-
-def write_curves(path: pathlib.Path, curves: dict[str, Curve]) -> None:
-    """Write all curves as CSV, with a row for each step of each test."""
-    rows = [
-        {"test": test, "rate": rate, **{name: values[i] for name, values in curve.losses.items()}}
-        for test, curve in curves.items()
-        for i, rate in enumerate(curve.rates)
-    ]
-    write_csv(path, rows)
 
 
 # --- suggestions ------------------------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ import numpy as np
 from common import jobs, npy
 from common.errors import InputError
 from common.files import piece_names, write_array, write_json
-from hum2guitar import augmentation, harmonics
+from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.pitch import analyse
-from hum2guitar.plucks import pluck
+from hum2guitar.plucks import find_notes, pluck
 from sound.files import find_audio, read_blocks
 from training import dataset
 from training.dataset import ByStep
@@ -32,6 +32,16 @@ MIN_VOICED = 0.1  # share of a segment's frames; segments with less are dropped
 NO_SEGMENT = "expected a guitar of at least 5 s playing a melody, found no segment of 5 s with a pitch"
 OTHER_ROWS = 3  # energy, F0, rounding error of F0
 FEATURES_VERSION = 1  # of the content of feature files; files of another version are not used
+
+# Augmentation: `as_voice`.
+KEPT_SHARE = 0.15  # of the segments stay as they are
+ATTACK_FRAMES = (1, 8)  # a held note swells for so long (23 to 190 ms)
+ATTACK_DB = (3.0, 20.0)  # from so far below
+DRIFT_DB = 4.0  # standard deviation of the change of level from start to end of a note
+SCOOP_SEMITONES = 0.8  # largest distance below its pitch from which a note starts
+VIBRATO_CENTS = 30.0  # largest depth
+VIBRATO_HZ = (4.0, 7.0)
+GAIN_DB = (-12.0, 6.0)  # of the whole segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Segments:
     voiced: float
 
 
-def find_guitar(folder: str | os.PathLike, flag: str = "--guitar_dir") -> list[pathlib.Path]:
+def find_guitar(folder: str | os.PathLike) -> list[pathlib.Path]:
     """The recordings in a folder: only those named ``*solo*`` if there are any, as in GuitarSet, else all.
 
     The other recordings of GuitarSet are chords, which have no single pitch.
@@ -61,7 +71,7 @@ def find_guitar(folder: str | os.PathLike, flag: str = "--guitar_dir") -> list[p
     Raises:
         InputError: as `sound.files.find_audio`.
     """
-    found = find_audio(folder, flag)
+    found = find_audio(folder, "--guitar_dir")
     solos = [path for path in found if "solo" in path.stem.lower()]
     return solos or found
 
@@ -101,7 +111,7 @@ def prepare(
         if reason:
             left_out.append((work[index][0], reason))
     failed = {path for path, _ in left_out}
-    counts = {p: len(_open(results[p], representation)) for p in sorted(pieces) if str(pieces[p]) not in failed}
+    counts = {p: len(_open(results[p])) for p in sorted(pieces) if str(pieces[p]) not in failed}
     left_out += [(str(pieces[p]), f"{pieces[p]}: {NO_SEGMENT}") for p, count in counts.items() if not count]
     files = tuple(results[p] for p, count in counts.items() if count)
     segments = [(file, number) for file, count in enumerate(filter(None, counts.values())) for number in range(count)]
@@ -110,7 +120,7 @@ def prepare(
         raise InputError(
             f"--guitar_dir: expected recordings of at least 5 s with a pitch, found none in {folder}{reasons}"
         )
-    f0 = np.concatenate([_open(file, representation)[:, representation.n_mels + 1].reshape(-1) for file in files])
+    f0 = np.concatenate([_open(file)[:, representation.n_mels + 1].reshape(-1) for file in files])
     voiced = f0[f0 > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
     write_json(cache / "features.json", settings)
@@ -151,23 +161,18 @@ def cut_segments(blocks: Iterator[np.ndarray], n_samples: int, keep_remainder: b
         yield np.pad(remainder, (0, n_samples - len(remainder)))
 
 
-def _open(path: pathlib.Path, representation: HumRepresentation) -> np.ndarray:
+def _open(path: pathlib.Path) -> np.ndarray:
     """A feature file as a memory map.
 
     Raises:
         InputError: damaged.
     """
     try:
-        features = npy.map_array(path)
+        return npy.map_array(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: expected cached features ({error}); delete the file, and it will be computed again"
         ) from None
-    expected = (representation.n_mels + OTHER_ROWS, representation.n_frames)
-    if features.ndim != 3 or features.shape[1:] != expected:
-        raise InputError(f"{path}: expected cached features of shape (n, {expected[0]}, {expected[1]}), "
-                         f"found {features.shape}; delete the file, and it will be computed again")  # fmt: skip
-    return features
 
 
 class HumBatches(ByStep):
@@ -184,7 +189,7 @@ class HumBatches(ByStep):
         halve: give half the bands, for the global generator.
         shuffle: in each epoch, draw an order from `seed` and the number of the epoch; otherwise keep the order.
         drop_remainder: leave out the last batch of an epoch if it is smaller.
-        augment: change pitch and loudness of each input by `augmentation.as_voice`, differently in each epoch.
+        augment: change pitch and loudness of each input by `as_voice`, differently in each epoch.
         plucked: then give each note the loudness of `plucks.pluck`.
 
     Raises:
@@ -230,24 +235,66 @@ class HumBatches(ByStep):
     def pair(self, file: int, number: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Harmonics and mel level of one segment, float32 ``(n_bins, n_frames)`` each.
 
-        With `rng`, the harmonics are those of `augmentation.as_voice`.
+        With `rng`, the harmonics are those of `as_voice`.
 
         Raises:
             InputError: the file is damaged.
         """
         r = self.representation
-        features = _open(self.files[file], r)[number].astype(np.float32)
+        features = _open(self.files[file])[number].astype(np.float32)
         level, (decibels, rounded, error) = features[: r.n_mels], features[r.n_mels :]
-        if not np.isfinite(features).all() or np.abs(level).max() > 1.01:
-            raise InputError(f"{self.files[file]}: expected levels in [-1, 1], found values outside or NaN")
         f0 = rounded + error
         if rng is not None:
-            f0, decibels = augmentation.as_voice(f0, decibels, r, rng)
+            f0, decibels = as_voice(f0, decibels, r, rng)
         energy = 10 ** (decibels / 10)
         if self.plucked:
             energy = pluck(f0, energy, r)
         inputs = harmonics.harmonics_level(f0, energy, r)
         return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
+
+
+def as_voice(
+    f0: np.ndarray, decibels: np.ndarray, representation: HumRepresentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """F0 and energy of a guitar, changed into what a voice would have that sings the same notes.
+
+    A guitar note is loudest at its onset and decays. A hummed note swells, stays loud and ends softly, and its pitch
+    slides and trembles. A network that has only seen the loudness of guitars turns a held note into a drone. With this
+    augmentation it sees notes that are held, and its target is still the guitar's own sound.
+
+    Args:
+        f0: in Hz ``(n_frames,)``, 0 where unvoiced.
+        decibels: energy in dB ``(n_frames,)``.
+        representation: gives the frames per second.
+        rng: source of the choices.
+
+    Returns:
+        float32 ``(n_frames,)`` each. Unvoiced frames stay unvoiced and keep their energy, apart from the gain of the
+        whole segment.
+    """
+    f0, decibels = np.array(f0, np.float32), np.array(decibels, np.float32)
+    gain = rng.uniform(*GAIN_DB)
+    if rng.random() < KEPT_SHARE:
+        return f0, decibels + np.float32(gain)
+    frame_rate = representation.sample_rate / representation.hop_length
+    vibrato_cents = rng.uniform(0, VIBRATO_CENTS)
+    vibrato_hz, phase = rng.uniform(*VIBRATO_HZ), rng.uniform(0, 2 * np.pi)
+    for start, stop in find_notes(f0, decibels):
+        n = stop - start
+        decibels[start:stop] = _held_level(decibels[start:stop], rng)
+        time = np.arange(n)
+        scoop = rng.uniform(0, SCOOP_SEMITONES) * np.exp(-time / rng.uniform(0.5, 2.0))
+        vibrato = vibrato_cents / 100 * np.sin(2 * np.pi * vibrato_hz * (start + time) / frame_rate + phase)
+        f0[start:stop] *= 2 ** ((vibrato * np.minimum(1, time / 8) - scoop) / 12)
+    return f0, decibels + np.float32(gain)
+
+
+def _held_level(decibels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Level in dB ``(n,)`` of a note that is held: it swells to the peak of the plucked one and drifts from there."""
+    n = len(decibels)
+    time = np.arange(n)
+    swell = rng.uniform(*ATTACK_DB) * np.maximum(0, 1 - time / rng.uniform(*ATTACK_FRAMES))
+    return decibels.max() - swell + rng.normal(0, DRIFT_DB) * time / max(1, n - 1)
 
 
 def split_by_recording(features: Segments, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:

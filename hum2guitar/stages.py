@@ -266,17 +266,13 @@ def _take_over(arguments: argparse.Namespace, stage: Stage, folder: pathlib.Path
         path = pathlib.Path(arguments.pretrained_global or global_folder / "generator.h5")
         if path.exists():
             pretrained = load_hum2guitar(path)
-            _check_filters(path, pretrained, networks.generator)
+            found, expected = (one.get_layer("global_0").filters for one in (pretrained, networks.generator))
+            if found != expected:
+                raise InputError(f"{path}: expected a global generator with {expected} base filters, found {found}")
             copy_global(pretrained, networks.generator)
     if stage.is_frozen:
         for layer in global_layers(networks.generator):
             layer.trainable = False
-
-
-def _check_filters(path: pathlib.Path, pretrained, generator) -> None:
-    found, expected = (network.get_layer("global_0").filters for network in (pretrained, generator))
-    if found != expected:
-        raise InputError(f"{path}: expected a global generator with {expected} base filters, found {found}")
 
 
 # --- samples and log --------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_parts_with_tensorflow_run(monkeypatch, tmp_path):
 
     def measure_here(part, task, gpu, quick):
         sizes = {"step": {"base_filters": 2, "batch_size": 1}}
-        return benchmark.measure(part, task | sizes.get(part, {}), gpu, quick)
+        return benchmark.PARTS[part](gpu=gpu, quick=quick, **(task | sizes.get(part, {})))
 
     monkeypatch.setattr(benchmark, "measure_in_child", measure_here)
     try:

@@ -30,7 +30,7 @@ def bowl(curvature, rates, start=1.0):
 
 @pytest.mark.parametrize("curvature", [0.1, 10.0, 1000.0])
 def test_a_quadratic_bowl_is_steepest_where_the_formula_says(curvature):
-    rates = lr_finder.geometric_rates(400)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 400)
     curve = bowl(curvature, rates)
     rate, _ = lr_finder.suggest(curve.rates, curve.losses["loss"])
     # For small rates the loss is L0 exp(-2 a rate / ln r) with growth factor r: steepest over ln(rate) at ln r / 2a.
@@ -39,7 +39,7 @@ def test_a_quadratic_bowl_is_steepest_where_the_formula_says(curvature):
 
 
 def test_the_test_stops_when_the_loss_diverges():
-    rates = lr_finder.geometric_rates(400)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 400)
     curve = bowl(1e4, rates)
     assert len(curve.rates) < 400
     losses = curve.losses["loss"]
@@ -48,7 +48,7 @@ def test_the_test_stops_when_the_loss_diverges():
 
 
 def test_noise_does_not_move_the_steepest_point():
-    rates = lr_finder.geometric_rates(300)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 300)
     position = np.log10(rates)
     clean = 1 / (1 + np.exp(4 * (position + 4)))  # a step down, steepest at 1e-4
     noisy = clean + np.random.default_rng(0).normal(0, 0.03, len(rates))
@@ -58,7 +58,7 @@ def test_noise_does_not_move_the_steepest_point():
 
 
 def test_falling_back_from_a_divergence_is_not_taken_for_learning():
-    rates = lr_finder.geometric_rates(300)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 300)
     position = np.log10(rates)
     learning = 1 / (1 + np.exp(4 * (position + 4)))  # falls by 1 around 1e-4
     bump = 5 * np.exp(-(((position + 1.5) / 0.3) ** 2))  # blows up at 0.03, and falls by 5 after it
@@ -67,7 +67,7 @@ def test_falling_back_from_a_divergence_is_not_taken_for_learning():
 
 
 def test_a_loss_that_never_falls_is_said():
-    rates = lr_finder.geometric_rates(50)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 50)
     for losses in (np.linspace(1, 2, 50), np.linspace(2, 1, 9)):  # the second one diverges after nine steps
         with pytest.raises(InputError):
             lr_finder.suggest(rates[: len(losses)], losses)
@@ -129,7 +129,7 @@ FALLING, RISING = np.linspace(2, 1, 40) ** 3, np.linspace(1, 2, 40)
 
 def curves_of(**losses):
     """Curves of 40 steps: these losses by test, and an MAE that only rises."""
-    rates = lr_finder.geometric_rates(40)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 40)
     return {
         test: lr_finder.Curve(rates, {"generator_loss": loss, "discriminator_loss": loss, "mae": RISING})
         for test, loss in losses.items()
@@ -153,7 +153,7 @@ def test_a_third_of_the_steepest_rate_is_suggested(tmp_path):
 
 
 def test_the_smoothed_loss_stays_within_the_losses_where_they_diverge():
-    rates = lr_finder.geometric_rates(300)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 300)
     losses = np.where(rates < 0.1, 0.05 + 0.45 / (1 + rates / 1e-4), 0.0)
     losses[rates >= 0.1] = 0.05 * np.geomspace(1, 1000, (rates >= 0.1).sum())
     _, smoothed = lr_finder.suggest(rates, losses)

@@ -20,10 +20,6 @@ def test_malformed_lists(refused, words):
     assert "--target" in refused("train_multitarget", target=words)
 
 
-def test_instrument_named_twice(refused):
-    assert "twice" in refused("train_multitarget", target=["guitar_acoustic", "guitar_acoustic"])
-
-
 @pytest.mark.parametrize("words", [
     ["a_b", "c-2"], ["a_b,c-2"], ["a_b,", "c-2"], ["['a_b','c-2']"], ["['a_b', 'c-2']"], ['["a_b", "c-2"]'],
     ["[a_b,c-2]"], ["['a_b',", "'c-2']"],

@@ -88,11 +88,13 @@ def find_pairs(
     origin_folders = _voices(folder, present, origins, "--origin")
     target_folders = _voices(folder, present, targets, "--target")
     # The original program and its users also make sets of any slices; ours writes a piece's slice 0 last.
-    is_ours = (folder / FEATURES_FILE).exists()
+    described = folder / FEATURES_FILE
+    is_ours = described.exists()
     names_of, unfinished = {}, {}
     for instrument in sorted({*origin_folders, *target_folders}):
         found = _slice_names(folder / instrument)
-        names_of[instrument] = _of_finished_pieces(found) if is_ours else found
+        finished = {name for name in found if f"{SLICE_NAME.match(name)[1]}_000.npy" in found}
+        names_of[instrument] = finished if is_ours else found
         rest = found - names_of[instrument]
         if rest:
             unfinished[instrument] = (len(rest), min(rest))
@@ -117,10 +119,13 @@ def find_pairs(
     ]
     piece_of = [VARIATION.sub("", SLICE_NAME.match(name)[1]) for name in names]
     piece_names, pieces = np.unique(piece_of, return_inverse=True)
+    representation = PUBLISHED
+    if is_ours:
+        representation = read_representation(Representation, read_json(described), str(described))
     return Pairs(
         folder, tuple(origin_folders), tuple(target_folders), np.array(names), pieces, tuple(piece_names.tolist()),
         np.concatenate(samples), _unpaired(names_of, origin_folders, target_folders, paired), unfinished,
-        _representation(folder),
+        representation,
     )  # fmt: skip
 
 
@@ -179,19 +184,6 @@ def _natural(name: str) -> tuple[str, int, str]:
 def _slice_names(folder: pathlib.Path) -> set[str]:
     with os.scandir(folder) as entries:
         return {entry.name for entry in entries if SLICE_NAME.match(entry.name) and not entry.name.startswith(".")}
-
-
-def _of_finished_pieces(names: set[str]) -> set[str]:
-    """Those of the names whose piece has a slice 0."""
-    return {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" in names}
-
-
-def _representation(folder: pathlib.Path) -> Representation:
-    """What the features are made with; a folder of the original program has no description: the published settings."""
-    path = folder / FEATURES_FILE
-    if not path.exists():
-        return PUBLISHED
-    return read_representation(Representation, read_json(path), str(path))
 
 
 def read_pieces(path: str | os.PathLike, known: set[str]) -> set[str]:

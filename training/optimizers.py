@@ -51,9 +51,6 @@ class _MomentOptimizer(keras.optimizers.Optimizer):
             for copy in tf.distribute.get_strategy().experimental_local_results(variable.value):
                 self.moments[copy.ref()] = both
 
-    def _moments_of(self, variable: tf.Variable) -> tuple[keras.Variable, keras.Variable]:
-        return self.moments[variable.ref()]
-
 
 class Adam(_MomentOptimizer):
     """Keras' Adam (Kingma & Ba, 2015; same formula, same epsilon), with one fused operation for each variable.
@@ -67,7 +64,7 @@ class Adam(_MomentOptimizer):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        momentum, velocity = self._moments_of(variable)
+        momentum, velocity = self.moments[variable.ref()]
         step = tf.cast(self.iterations.value + 1, tf.float32)
         beta_1, beta_2 = tf.constant(self.beta_1, tf.float32), tf.constant(self.beta_2, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
@@ -95,7 +92,7 @@ class AdaBelief(_MomentOptimizer):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        mean, spread = self._moments_of(variable)
+        mean, spread = self.moments[variable.ref()]
         gradient, rate = tf.cast(gradient, variable.dtype), tf.cast(learning_rate, variable.dtype)
         step = tf.cast(self.iterations.value + 1, variable.dtype)
         new_mean = mean + (gradient - mean) * (1 - self.beta_1)

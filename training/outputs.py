@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import errno
@@ -17,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 import data
-from common.files import open_regular, replacing
+from common.files import replacing
 from sound.files import write_audio
 from training.dataset import Batches
 
@@ -185,19 +184,15 @@ def write_animations(folder: pathlib.Path) -> None:
 
 
 def _read_frames(paths: list[pathlib.Path]) -> Iterator[np.ndarray]:
-    """The pictures at `paths` that have the size of the last one, RGB, one at a time; damaged ones are left out."""
-    size = next((frame.shape for path in reversed(paths) if (frame := _read_png(path)) is not None), None)
-    frames = (_read_png(path) for path in paths)
-    return (frame for frame in frames if frame is not None and frame.shape == size)
-
-
-def _read_png(path: pathlib.Path) -> np.ndarray | None:
-    """The picture in a PNG file, RGB; None if it is damaged or of another format, which may start another program."""
+    """The pictures at `paths` that have the size of the last one, RGB, one at a time."""
     from PIL import Image
 
-    with contextlib.suppress(Exception), open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
-        return np.asarray(image.convert("RGB"))
-    return None
+    with Image.open(paths[-1], formats=["PNG"]) as last:
+        size = last.size
+    for path in paths:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size == size:
+                yield np.asarray(image.convert("RGB"))
 
 
 def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[Sample]]:

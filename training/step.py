@@ -81,11 +81,13 @@ def make_step(networks: Networks, seed: int = 0) -> Callable:
                 discriminator_loss, _ = losses.evaluate(objective.discriminator, outcome)
                 discriminator_scaled = _scale(networks.discriminator_optimizer, discriminator_loss)
         # Updates: both networks, each down the gradient of its own loss.
-        _update(networks.generator_optimizer, generator_tape, scaled, generator.trainable_variables)
+        trainable = generator.trainable_variables
+        networks.generator_optimizer.apply(generator_tape.gradient(scaled, trainable), trainable)
         values = {"generator_loss": generator_loss, "mae": losses.l1(outcome), **terms}
         if discriminator is not None:
             trainable = discriminator.trainable_variables
-            _update(networks.discriminator_optimizer, discriminator_tape, discriminator_scaled, trainable)
+            gradient = discriminator_tape.gradient(discriminator_scaled, trainable)
+            networks.discriminator_optimizer.apply(gradient, trainable)
             values["discriminator_loss"] = discriminator_loss
         return values
 
@@ -111,11 +113,6 @@ def _scale(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
 
 def _set_rate(optimizer: keras.optimizers.Optimizer, rate: tf.Tensor) -> None:
     getattr(optimizer, "inner_optimizer", optimizer).learning_rate.assign(rate)
-
-
-def _update(optimizer, tape: tf.GradientTape, loss: tf.Tensor, variables: list) -> None:
-    """Take one step of `optimizer` down the gradient of `loss`."""
-    optimizer.apply(tape.gradient(loss, variables), variables)
 
 
 def make_evaluation(networks: Networks) -> Callable:

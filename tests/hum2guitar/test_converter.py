@@ -157,28 +157,6 @@ def test_predict_converts_a_hum_of_any_rate_to_the_same_length(weights_file, tmp
     assert str(output) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("flags", "text"),
-    [
-        (["--transpose", "high"], "--transpose: expected auto or a number, found 'high'"),
-        (["--transpose", "49"], "expected auto or a number at least -48 and at most 48, found 49"),
-        (["--f0", "crepe"], "--f0"),
-    ],
-)
-def test_predict_names_what_is_wrong_in_one_line(weights_file, tmp_path, capsys, flags, text):
-    write_audio(tmp_path / "hum.wav", voice(200, seconds=0.2), RATE)
-    arguments = ["--model", weights_file, "--input", tmp_path / "hum.wav", "--output", tmp_path / "out.wav", *flags]
-    try:
-        status = predict.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        status = stop.code
-    said = capsys.readouterr().err
-    assert status == 2
-    assert text in said
-    assert said.count("\n") == 1
-    assert not (tmp_path / "out.wav").exists()
-
-
 def test_chords_and_notes_beyond_the_guitar_are_said_in_one_line_and_melodies_are_not(capsys):
     def said(audio, **settings):
         convert(audio, settings=HumSettings(**settings))

@@ -290,15 +290,6 @@ def test_epochs_are_counted_on_from_bare_weights(trainer, tmp_path):
     assert [(row["epoch"], row["step"]) for row in history_of(other)] == [("4", "10")]  # 3 epochs of 3 steps before
 
 
-def test_fresh_keeps_the_old_folder(trainer, whole, tmp_path):
-    folder = tmp_path / "m"
-    trainer.fit(folder, epochs=1)
-    generator = (folder / "generator.h5").read_bytes()
-    trainer.fit(folder, fresh=True)
-    assert (tmp_path / "m.old1" / "generator.h5").read_bytes() == generator
-    assert_same_as(whole, trainer, folder)
-
-
 def test_other_settings_are_named_and_another_network_is_refused(trainer, tmp_path, capsys):
     folder = tmp_path / "m"
     trainer.fit(folder, max_steps=2)

@@ -149,15 +149,6 @@ def test_a_target_with_several_voices_has_to_be_one_of_them(voices, tmp_path, ca
     assert "piano@a, piano@b" in capsys.readouterr().err
 
 
-def test_the_published_share_is_explained(voices, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("training.loop.fit", lambda prepared: None)
-    argv = f"--dataset_path {voices} --origin piano --target guitar --models_path {tmp_path} --batch_size 1".split()
-    assert train.main([*argv, "--validation_split", "0.9", "--base_filters", "2", "--gpu", "-1"]) == 0
-    said = capsys.readouterr().out
-    assert "3 of 4 pieces are held out" in said
-    assert "--validation_split is the share held out" in said
-
-
 @pytest.mark.slow
 def test_a_resumed_run_with_augmentation_ends_with_the_same_weights(voices, tmp_path):
     """Interrupted in the middle of the second of two epochs of three steps."""
