@@ -241,7 +241,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         path = pathlib.Path(self.translate_path(self.path))
         try:
             content = (path / "index.html" if path.is_dir() else path).read_bytes()
-        except (OSError, ValueError):  # ValueError: a zero byte in the name
+        except OSError:
             self.send_error(404)
             return None
         tag = f'"{hashlib.sha256(content).hexdigest()}"'

