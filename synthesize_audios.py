@@ -25,7 +25,7 @@ from common import cli, jobs
 from common.errors import InputError
 from common.files import concerning_one_file, piece_names, process_mark, remove_leftovers
 from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
-from synthesis.midi import find_midi, read_midi
+from synthesis.midi import Piece, find_midi, read_midi
 from synthesis.mixing import ENDINGS, Playing, pitches_needed, recording_seconds, write_piece
 from synthesis.notes import PITCHES, Instrument, NoteBank
 from synthesis.parameters import keep_parameters, remove_if_alone
@@ -42,9 +42,9 @@ TEMPORARY = ".synthesis-"  # start of the name of a run's temporary folder
 
 @dataclasses.dataclass(frozen=True)
 class Played:
-    """What of a MIDI file was skipped, by instrument how its notes were found, and why instruments could not play."""
+    """What came of a piece: by instrument, how its notes were found, and why an instrument could not play it."""
 
-    skipped: tuple[str, ...]
+    piece: Piece
     counts: dict[str, collections.Counter]
     failures: list[str]
 
@@ -62,7 +62,7 @@ def synthesize_piece(
     minutes = recording_seconds(piece, playing) / 60
     if minutes > MAX_MINUTES:
         raise InputError(f"{score.midi_path}: lasts {minutes:.0f} minutes, more than {MAX_MINUTES}")
-    played = Played(piece.skipped, {}, [])
+    played = Played(piece._replace(notes=()), {}, [])
     for instrument in instruments:
         if instrument.name in outputs:
             path = outputs[instrument.name]
@@ -115,11 +115,12 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             left_out += [(str(path), failure) for failure in ([reason] if reason else result.failures)]
             if result:
                 played.append(result)
-                if result.skipped:
-                    print(f"{path}: skipped {', '.join(result.skipped)}", file=sys.stderr)
+                if result.piece.skipped:
+                    print(f"{path}: skipped {', '.join(result.piece.skipped)}", file=sys.stderr)
     for name in descriptions:
         there = sum(name not in files for files in missing.values()) + len(scores) - len(missing)
         _report(audios / name, there, [result.counts[name] for result in played if name in result.counts])
+    _report_midi([result.piece for result in played])
     return cli.report_left_out(sorted(set(left_out)))
 
 
@@ -199,6 +200,14 @@ def _report(folder: pathlib.Path, n_there: int, counts: Sequence[collections.Cou
     parts = [f"{total[key]} {words}" for key, words in origins.items() if total[key]] or ["all as asked for"]
     notes = f"; {cli.count(total['played'], 'note')}, {', '.join(parts)}" if total["played"] else ""
     print(f"{folder}: {cli.count(len(counts), 'recording')} written, {n_there} already there{notes}")
+
+
+def _report_midi(pieces: Sequence[Piece]) -> None:
+    """Say how many notes were read, and how many were left out and why."""
+    if pieces:
+        n_notes, drums, empty = (sum(getattr(p, field) for p in pieces) for field in ("n_notes", "n_drums", "n_empty"))
+        left_out = f"{cli.count(drums, 'drum note')} and {cli.count(empty, 'note')} of no length left out"
+        print(f"{cli.count(len(pieces), 'piece')}: {cli.count(n_notes, 'note')} read, {left_out}")
 
 
 def _program(text: str) -> tuple[str, int]:

@@ -42,12 +42,16 @@ class Note(NamedTuple):
 class Piece(NamedTuple):
     """Notes in order of their start, and the length of the piece in seconds: the end of the last note.
 
-    `skipped` tells what could not be read.
+    `n_drums` and `n_empty` (of length zero) count the notes that are not among the `n_notes`; `skipped` tells what else
+    was not read.
     """
 
     notes: tuple[Note, ...]
     seconds: float
+    n_drums: int = 0
+    n_empty: int = 0
     skipped: tuple[str, ...] = ()
+    n_notes: int = 0
 
 
 def find_midi(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
@@ -83,7 +87,7 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
         raise InputError(f"{path}: MIDI files of more than {MAX_BYTES / 1e6:.0f} MB are not read")
     pretty_midi.pretty_midi.MAX_TICK = MAX_TICKS + 1
     try:
-        mended, skipped = _mend(content)
+        mended, n_struck, n_drums, skipped = _mend(content)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     midi = pretty_midi.PrettyMIDI(mido_object=mended)
@@ -95,8 +99,9 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
             pedal += [(change.time, change.value >= 64) for change in instrument.control_changes]
         notes += _hold(sorted(played), pedal, midi.get_end_time()) if sustain_pedal else played
     if not notes:
-        raise InputError(f"{path}: no notes besides drums")
-    return Piece(tuple(sorted(notes)), max(note.end for note in notes), tuple(skipped))
+        raise InputError(f"{path}: no notes" + (" but drums" if n_drums else ""))
+    n_empty = n_struck - len(notes)
+    return Piece(tuple(sorted(notes)), max(note.end for note in notes), n_drums, n_empty, tuple(skipped), len(notes))
 
 
 def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> list[Note]:
@@ -119,8 +124,8 @@ def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> lis
 # --- mending ----------------------------------------------------------------------------------------------------------
 
 
-def _mend(content: bytes) -> tuple[mido.MidiFile, list[str]]:
-    """What pretty_midi is to read, and what was skipped.
+def _mend(content: bytes) -> tuple[mido.MidiFile, int, int, list[str]]:
+    """What pretty_midi is to read, the numbers of notes and of drums that are struck, and what was skipped.
 
     The first track has all tempo changes. For each channel of each track, a track named by the channel follows.
 
@@ -133,7 +138,7 @@ def _mend(content: bytes) -> tuple[mido.MidiFile, list[str]]:
     tempos = [(0, mido.MetaMessage("set_tempo", tempo=500000))]
     strokes, pedals = collections.defaultdict(list), collections.defaultdict(list)
     sounding: dict[tuple[int, int, int], int] = {}  # when keys that are down were struck
-    last = 0
+    n_struck, last = [0, 0], 0  # without drums, and drums
     skipped: list[str] = []
     tracks = list(_find_tracks(content, at, skipped))
     if len(tracks) < n_tracks:
@@ -151,6 +156,7 @@ def _mend(content: bytes) -> tuple[mido.MidiFile, list[str]]:
             elif kind in (NOTE_ON, NOTE_OFF):
                 velocity = data[1] if kind == NOTE_ON else 0
                 strokes[channel, number].append((tick, mido.Message("note_on", note=data[0], velocity=velocity)))
+                n_struck[channel == DRUM_CHANNEL] += velocity > 0
                 key = (channel, number, data[0])
                 if velocity:
                     sounding[key] = tick
@@ -166,7 +172,7 @@ def _mend(content: bytes) -> tuple[mido.MidiFile, list[str]]:
     for channel, number in sorted(key for key in strokes if key[0] != DRUM_CHANNEL):
         held = [event for event in pedals.pop(channel, []) if event[0] <= MAX_TICKS]
         mended.tracks.append(_join(str(channel), held + strokes[channel, number]))
-    return mended, skipped
+    return mended, *n_struck, skipped
 
 
 def _read_header(content: bytes) -> tuple[int, int, float, bool]:

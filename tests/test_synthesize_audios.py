@@ -80,6 +80,7 @@ def test_every_instrument_gets_every_piece_at_the_same_length(run, tmp_path):
     # In all five notes: 64 and 62 from 60 are four, of which none counts as another velocity too.
     assert lines[0].endswith("guitar_acoustic: 2 recordings written, 0 already there; 5 notes, 4 from another pitch")
     assert lines[1].endswith("keyboard_acoustic: 2 recordings written, 0 already there; 5 notes, all as asked for")
+    assert lines[2] == "2 pieces: 5 notes read, 0 drum notes and 0 notes of no length left out"
     assert not list((tmp_path / "audios").rglob(".*"))
 
 
@@ -167,10 +168,11 @@ def test_what_is_left_out_is_counted_and_the_rest_goes_on(run, tmp_path, midis):
     write_midi(midis / "bach_two.mid", [(0, 0.3, 60, 80)])  # the name that bach/two.midi gets
     cut = write_midi(midis / "cut.mid", [(0, 0.3, 60, 80), (0.5, 0.5, 62, 80), (1, 2, 64, 80)])
     cut.write_bytes(cut.read_bytes()[:-5])
-    status, _, err = run("--playback_speed", 0.997)
+    status, out, err = run("--playback_speed", 0.997)
     assert status == 1
     pieces = ("bach_two", "cut", "one")
     assert sorted(written(tmp_path / "audios")) == [f"{i}/{piece}.wav" for i in TWO for piece in pieces]
+    assert out.splitlines()[2] == "3 pieces: 7 notes read, 0 drum notes and 1 note of no length left out"
     lines = err.splitlines()
     assert "cut.mid: skipped " in lines[0]
     assert lines[1] == "4 left out:"

@@ -60,6 +60,7 @@ def test_notes_equal_those_of_pretty_midi(tmp_path):
     )
     piece = read_midi(tmp_path / "a.mid")
     np.testing.assert_allclose(np.array(piece.notes), np.array(expected), atol=1e-9)
+    assert (piece.n_drums, piece.n_empty) == (60, 120 - len(expected))
 
 
 def pedal(time: float, value: int):
@@ -115,9 +116,10 @@ def test_keys_that_are_struck_on_the_tick_of_their_release_sound(tmp_path):
     hands = midi_of(track(wait, on, wait, off), track(b"\0", on, wait, off), n_tracks=2)
     (tmp_path / "a.mid").write_bytes(hands)
     assert read_midi(tmp_path / "a.mid").notes == (Note(0, 0.5, 60, 90), Note(0.5, 1, 60, 90))
-    # A note that is never released lasts until the file ends; one of length zero is left out.
+    # A note that is never released lasts until the file ends; one of length zero is counted.
     (tmp_path / "a.mid").write_bytes(midi_of(track(b"\0", on, wait, b"\x90\x40\x5a", b"\0\x80\x40\0", wait, b"\xc0\0")))
-    assert read_midi(tmp_path / "a.mid").notes == (Note(0, 1, 60, 90),)
+    piece = read_midi(tmp_path / "a.mid")
+    assert (piece.notes, piece.n_empty) == ((Note(0, 1, 60, 90),), 1)
 
 
 @pytest.mark.parametrize(
