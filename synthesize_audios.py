@@ -35,7 +35,6 @@ from synthesis.voices import find_instruments, find_voices, parse_voices, prepar
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 PARAMETERS_NAME = "synthesis.json"
 MANY_PIECES = 50  # for more pieces, preparing all pitches is quicker than finding out which are needed
-MAX_MINUTES = 60  # of a recording: a damaged file may announce days
 MAX_VARIATIONS = 100  # two digits in a name
 TEMPORARY = ".synthesis-"  # start of the name of a run's temporary folder
 
@@ -50,18 +49,18 @@ class Played:
 
 
 def synthesize_piece(
-    score: Score, outputs: dict[str, str], instruments: Sequence[Instrument], playing: Playing
+    score: Score, outputs: dict[str, str], instruments: Sequence[Instrument], playing: Playing, max_minutes: float
 ) -> Played:
     """Write the recordings of one piece to `outputs`, the files by the names of the instruments that are to play it.
 
     Raises:
-        InputError: the MIDI file cannot be read, or lasts longer than `MAX_MINUTES`.
+        InputError: the MIDI file cannot be read, or lasts longer than `max_minutes`.
     """
     piece = vary_piece(read_midi(score.midi_path, playing.sustain_pedal), score.variation)
     playing = dataclasses.replace(playing, duration_rate=score.duration_rate)
     minutes = recording_seconds(piece, playing) / 60
-    if minutes > MAX_MINUTES:
-        raise InputError(f"{score.midi_path}: lasts {minutes:.0f} minutes, more than {MAX_MINUTES}")
+    if minutes > max_minutes:
+        raise InputError(f"{score.midi_path}: lasts {minutes:.0f} minutes; --max_minutes allows {max_minutes:g}")
     played = Played(piece._replace(notes=()), {}, [])
     for instrument in instruments:
         if instrument.name in outputs:
@@ -108,7 +107,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         keep_parameters(audios / PARAMETERS_NAME, parameters, arguments.overwrite)
         missing = _find_missing(audios, scores, descriptions, arguments.overwrite)
         _prepare_notes(instruments, [scores[name] for name in missing], playing, arguments.jobs)
-        work = [(scores[name], files, instruments, playing) for name, files in missing.items()]
+        work = [(scores[name], files, instruments, playing, arguments.max_minutes) for name, files in missing.items()]
         played = []
         for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, "pieces"):
             path = work[index][0].midi_path
@@ -258,6 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--transpose", type=cli.number(int, -127, 127), default=0, help="semitones added to every pitch")
     add("--sustain_pedal", action="store_true", help="lengthen notes while the pedal (CC 64) is down")
+    add("--max_minutes", type=cli.number(float, above=0, maximum=1440), default=60, help="leave out longer pieces")
     add(
         "--instruments",
         nargs="+",

@@ -178,6 +178,8 @@ def test_what_is_left_out_is_counted_and_the_rest_goes_on(run, tmp_path, midis):
     assert lines[1] == "4 left out:"
     assert len(lines) == 6
     assert all(any(name in line for line in lines) for name in ("broken.mid", "long.mid", "drums.mid", "bach_two.mid"))
+    assert run("--playback_speed", 0.997, "--max_minutes", 61)[0] == 1
+    assert (tmp_path / "audios/guitar_acoustic/long.wav").exists()
 
 
 def test_each_piece_takes_one_of_several_note_lengths(run, tmp_path):
