@@ -191,7 +191,7 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
                 yield frame.sample_rate, samples, n_bits
             announced += _announced_seconds(container, stream, file, found)
     if warn and n_damaged:
-        print(f"{path}: {n_damaged} damaged packets skipped", file=sys.stderr)
+        print(f"{path}: damaged packets that were skipped: {n_damaged}", file=sys.stderr)
     if warn and announced - found > 0.1:
         print(f"{path}: found {found:.1f} of {announced:.1f} s: is it damaged or cut off?", file=sys.stderr)
 
