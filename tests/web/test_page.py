@@ -63,12 +63,6 @@ def server(models, tmp_path_factory):
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def reference(models, server):
-    """What predict.py gets as ``--model``: the weights."""
-    return {name: models / name for name in (*SHIPPED, PAIR, MULTITARGET, "hum2guitar")}
-
-
 class Page:
     """The page in the browser, as a user sees and operates it."""
 
@@ -155,16 +149,16 @@ def predict_with(command, model: pathlib.Path, source: pathlib.Path, output: pat
 
 
 @pytest.mark.parametrize("name", [PAIR, *[name for name in SHIPPED if not name.endswith("_any")]])
-def test_the_download_is_what_predict_writes(page, reference, name, tmp_path):
+def test_the_download_is_what_predict_writes(page, models, name, tmp_path):
     page.find("example").click()
     page.choose(name)
     page.convert()
-    expected = predict_with(predict, reference[name], EXAMPLE, tmp_path / "out.wav")
+    expected = predict_with(predict, models / name, EXAMPLE, tmp_path / "out.wav")
     assert decibels(page.download() - expected, expected) < -50
 
 
 @pytest.mark.parametrize("name", [MULTITARGET, *[name for name in SHIPPED if name.endswith("_any")]])
-def test_a_style_is_followed_as_by_predict_multitarget(page, reference, name, tmp_path):
+def test_a_style_is_followed_as_by_predict_multitarget(page, models, name, tmp_path):
     style = EXAMPLES / "string_acoustic" / "bach_prelude_c_major.wav"
     page.find("example").click()
     page.choose(name)
@@ -172,12 +166,12 @@ def test_a_style_is_followed_as_by_predict_multitarget(page, reference, name, tm
     assert not page.find("convert").is_enabled()
     page.load(style, "style-file")
     page.convert()
-    expected = predict_with(predict_multitarget, reference[name], EXAMPLE, tmp_path / "out.wav", "--style", style)
+    expected = predict_with(predict_multitarget, models / name, EXAMPLE, tmp_path / "out.wav", "--style", style)
     assert decibels(page.download() - expected, expected) < -50
 
 
 @pytest.mark.slow
-def test_a_recorded_hum_becomes_the_guitar_of_predict(page, reference, tmp_path):
+def test_a_recorded_hum_becomes_the_guitar_of_predict(page, models, tmp_path):
     """Compared by magnitude: the synthesis adds up the phase, so a thousandth of a cent of pitch, by which the two
     differ, moves it in the course of some seconds."""
     source = tmp_path / "hum.wav"
@@ -186,14 +180,14 @@ def test_a_recorded_hum_becomes_the_guitar_of_predict(page, reference, tmp_path)
     page.load(source)
     page.choose("hum2guitar")
     page.convert()
-    expected = predict_with(predict, reference["hum2guitar"], source, tmp_path / "out.wav")
+    expected = predict_with(predict, models / "hum2guitar", source, tmp_path / "out.wav")
     found = page.download()
     assert found.shape == expected.shape
     ours, theirs = (np.abs(stft(audio, HUMS)) for audio in (found, expected))
     assert decibels(ours - theirs, theirs) < -25
 
 
-def test_mix_and_level_are_those_of_predict(page, reference, tmp_path):
+def test_mix_and_level_are_those_of_predict(page, models, tmp_path):
     source = write_music(tmp_path / "music.wav", 4)
     page.load(source)
     page.choose(PAIR)
@@ -202,7 +196,7 @@ def test_mix_and_level_are_those_of_predict(page, reference, tmp_path):
     for level, choice in (("peak", "greatest"), ("match", "as loud as the recording")):
         page.find("level").send_keys(choice)  # takes effect without another conversion
         flags = ["--mix", "0.3", "--level", level]
-        expected = predict_with(predict, reference[PAIR], source, tmp_path / f"{level}.wav", *flags)
+        expected = predict_with(predict, models / PAIR, source, tmp_path / f"{level}.wav", *flags)
         assert decibels(page.download() - expected, expected) < -50
 
 
@@ -303,7 +297,7 @@ def test_the_network_uses_several_threads(page, tmp_path):
     page.until(lambda _: count_workers() >= 3)
 
 
-def test_a_conversion_can_be_cancelled_and_the_next_recording_converted(page, reference, tmp_path):
+def test_a_conversion_can_be_cancelled_and_the_next_recording_converted(page, models, tmp_path):
     page.load(write_music(tmp_path / "long.wav", 120))
     page.choose(PAIR)
     page.find("convert").click()
@@ -317,7 +311,7 @@ def test_a_conversion_can_be_cancelled_and_the_next_recording_converted(page, re
     assert page.find("sound-name").text == "second.wav"
     assert page.find("sound-facts").text == "0:03 · stereo"
     page.convert()
-    expected = predict_with(predict, reference[PAIR], second, tmp_path / "out.wav")
+    expected = predict_with(predict, models / PAIR, second, tmp_path / "out.wav")
     assert decibels(page.download() - expected, expected) < -50
 
 
