@@ -64,14 +64,6 @@ class HumRepresentation(data.StftSettings):
         super().__post_init__()
         if self.n_mels > MAX_MELS:
             raise ValueError(f"expected n_mels up to {MAX_MELS}, found {self.n_mels}")
-        if not 0 <= self.f_min < self.f_max:
-            raise ValueError(f"expected f_min from 0 and below f_max, found {self.f_min} and {self.f_max}")
-        if not 0 < self.f0_low <= self.f0_high:
-            raise ValueError(f"expected f0_low above 0 and up to f0_high, found {self.f0_low} and {self.f0_high}")
-        if min(self.mel_top_db, self.harmonics_top_db) <= 0:
-            raise ValueError(
-                f"expected mel_top_db and harmonics_top_db above 0, found {self.mel_top_db} and {self.harmonics_top_db}"
-            )
 
     @property
     def window64(self) -> np.ndarray:

@@ -15,36 +15,20 @@ import compute_features
 import predict
 
 
-def test_table_and_json_of_a_measurement_in_a_child_process(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark, "list_tasks", lambda part, gpu, quick: [[{"minutes": 0.1, "jobs": 1}]])
+def test_table_and_json_of_measurements_in_child_processes_one_of_which_fails(monkeypatch, tmp_path, capsys):
+    tasks = [[{"no_such_parameter": 1}], [{"minutes": 0.1, "jobs": 1}]]
+    monkeypatch.setattr(benchmark, "list_tasks", lambda part, gpu, quick: tasks)
     assert benchmark.main(["--only", "compute_features", "--output", str(tmp_path / "b.json"), "--gpu", "-1"]) == 0
     written = json.loads((tmp_path / "b.json").read_text())
     assert written["seed"] == benchmark.SEED
     assert {"processor", "cores", "python", "versions"} <= written.keys()
-    (result,) = written["results"]
+    failed, result = written["results"]
+    assert "no_such_parameter" in failed["error"]
     assert result["part"] == "compute_features"
     assert result["value"] > 0
-    assert f"{result['value']:.2f} {result['unit']}" in capsys.readouterr().out
-
-
-def test_a_failed_part_says_why_and_the_others_go_on(monkeypatch, tmp_path, capsys):
-    def measure_in_child(part, task, gpu, quick):
-        return {"error": "out of memory"} if part == "machine" else {"value": 7.0, "unit": "slices/s"}
-
-    monkeypatch.setattr(benchmark, "measure_in_child", measure_in_child)
-    assert benchmark.main(["--only", "machine", "pipeline", "--output", str(tmp_path / "b.json")]) == 0
     table = capsys.readouterr().out
-    assert "out of memory" in table
-    assert "7.00 slices/s" in table
-    results = json.loads((tmp_path / "b.json").read_text())["results"]
-    assert results[0]["error"] == "out of memory"
-    assert results[-1]["value"] == 7
-
-
-def test_an_error_in_a_child_process_is_its_last_line():
-    result = benchmark.measure_in_child("pipeline", {"no_such_parameter": 1}, gpu=-1, quick=True)
-    assert result.keys() == {"error"}
-    assert "no_such_parameter" in result["error"]
+    assert failed["error"] in table
+    assert f"{result['value']:.2f} {result['unit']}" in table
 
 
 def test_the_ratio_is_taken_to_the_plain_ways_of_the_same_work(monkeypatch, tmp_path, capsys):

@@ -38,8 +38,6 @@ NOISE_SLOPE_DB = (-6.0, 0.0)  # per octave: from brown to white
 BAND_CENTRES_HZ = np.geomspace(60, 8000, 7)
 NOISE_SLICES = 16  # length of the noise that sections are taken from, in slices
 
-Range = tuple[float, float]
-
 
 @dataclasses.dataclass(frozen=True)
 class Room:
@@ -136,7 +134,7 @@ def draw(rng: np.random.Generator) -> Effects:
     )
 
 
-def _log_uniform(rng: np.random.Generator, limits: Range) -> float:
+def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
     return math.exp(rng.uniform(math.log(limits[0]), math.log(limits[1])))
 
 
@@ -161,9 +159,7 @@ def detune(magnitude: np.ndarray, cents: float) -> np.ndarray:
     return above
 
 
-def reverberate(
-    magnitude: np.ndarray, room: Room, representation: Representation, response: np.ndarray | None = None
-) -> np.ndarray:
+def reverberate(magnitude: np.ndarray, room: Room, representation: Representation, response: np.ndarray) -> np.ndarray:
     """The magnitude ``(n_bins, n_frames)`` of a sound with its reverberation in `room`.
 
     With an impulse response of independent samples whose variance is s(t), the expected power of the reverberation in a
@@ -176,8 +172,7 @@ def reverberate(
         room: decay, level and damping.
         representation: of the magnitude.
         response: complex ``(n_bins,)`` with a mean square of 1: gain and phase of the reverberation in each bin. A room
-            has complex normal ones (Schroeder, 1962), which raise some partials of a held note and lower others. None
-            adds the expected power.
+            has complex normal ones (Schroeder, 1962), which raise some partials of a held note and lower others.
     """
     decay = 6 * math.log(10) * representation.hop_length / (representation.sample_rate * room.rt60)  # per frame
     # Integrals of exp(-decay * t) over the dry power's straight lines, divided by that over all times.
@@ -190,10 +185,6 @@ def reverberate(
     power = decay_along_frames(dry_power, math.exp(-decay))
     power *= np.float32(later)
     power -= dry_power * np.float32(later - direct)
-    if response is None:
-        power *= wet.astype(np.float32)[:, np.newaxis]
-        power += dry_power
-        return np.sqrt(power, out=power)
     np.maximum(power, 0, out=power)  # rounding
     wet_magnitude = np.sqrt(power, out=power)
     gain = (np.sqrt(wet) * response).astype(np.complex64)[:, np.newaxis]

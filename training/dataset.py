@@ -92,7 +92,8 @@ def find_pairs(
     is_ours = described.exists()
     names_of, unfinished = {}, {}
     for instrument in sorted({*origin_folders, *target_folders}):
-        found = _slice_names(folder / instrument)
+        entries = os.listdir(folder / instrument)
+        found = {name for name in entries if SLICE_NAME.match(name) and not name.startswith(".")}
         finished = {name for name in found if f"{SLICE_NAME.match(name)[1]}_000.npy" in found}
         names_of[instrument] = finished if is_ours else found
         rest = found - names_of[instrument]
@@ -179,11 +180,6 @@ def _natural(name: str) -> tuple[str, int, str]:
     """Sort key: by piece, then by the number of the slice."""
     piece, number = SLICE_NAME.match(name).groups()
     return piece, int(number), name
-
-
-def _slice_names(folder: pathlib.Path) -> set[str]:
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if SLICE_NAME.match(entry.name) and not entry.name.startswith(".")}
 
 
 def read_pieces(path: str | os.PathLike, known: set[str]) -> set[str]:

@@ -291,19 +291,14 @@ def find_data(
     held_out = Batches(pairs, validation_rows, *shared, shuffle=False) if len(validation_rows) else None
     if arguments.patience and held_out is None:
         raise InputError("--patience needs slices that are held out: --validation_split")
-    _print_left_out(pairs)
-    print(f"{cli.count(len(training_rows), 'slice')} to train on; {split}")
-    if arguments.validation_split > 0.5:
-        print("--validation_split is the share held out; the published scripts' 0.9, the share trained on, is 0.1 here")
-    return batches, held_out
-
-
-def _print_left_out(pairs: dataset.Pairs) -> None:
-    """Say which slices of a data set are not trained on."""
     reasons = {"without a counterpart": pairs.unpaired, "of pieces unfinished by compute_features.py": pairs.unfinished}
     for reason, folders in reasons.items():
         for instrument, (count, first) in folders.items():
             print(f"Left out: {cli.count(count, 'slice')} of {instrument} {reason}, such as {first}")
+    print(f"{cli.count(len(training_rows), 'slice')} to train on; {split}")
+    if arguments.validation_split > 0.5:
+        print("--validation_split is the share held out; the published scripts' 0.9, the share trained on, is 0.1 here")
+    return batches, held_out
 
 
 def find_initial_weights(
@@ -426,7 +421,7 @@ def _suggested(folder: pathlib.Path, flag: str) -> float:
     """The rate that ``--findlr`` wrote into `folder`."""
     path = folder / f"{checkpoints.LR_FINDER}.json"
     suggestion = read_json(path).get(flag) if path.exists() else None
-    if not isinstance(suggestion, float) or not 0 < suggestion <= 1:
+    if suggestion is None:
         raise InputError(f"a learning rate of auto needs the suggestion of --findlr, and there is none in {path}")
     return suggestion
 

@@ -168,7 +168,8 @@ def test_a_room_raises_some_partials_of_a_held_chord_and_lowers_others_as_convol
 
 def test_the_expected_power_of_a_held_tone_in_a_room_is_the_sum_of_both():
     magnitude = np.full((PUBLISHED.n_bins, PUBLISHED.n_frames), 0.1, np.float32)
-    wet = augmentation.reverberate(magnitude, Room(0.3, -8, 5000), PUBLISHED)
+    turned = np.full(PUBLISHED.n_bins, 1j)  # at a right angle to the dry sound, so that powers add up
+    wet = augmentation.reverberate(magnitude, Room(0.3, -8, 5000), PUBLISHED, turned)
     held = power_db(wet, 1)[0], power_db(wet[:, -1:], 1)[0], power_db(wet[bin_of(5000), -1:])
     assert held[1] == pytest.approx(-20 + 10 * math.log10(1 + 10**-0.8), abs=0.01)
     assert held[2] == pytest.approx(-20 + 10 * math.log10(1 + 10**-0.8 / 2), abs=0.01)  # 3 dB down at the cut-off

@@ -220,12 +220,9 @@ def damaged_files():
     good = np.zeros((256, 256, 1), np.float16)
     yield "no array", lambda path: path.write_text("nothing of the kind")
     yield "truncated", lambda path: (np.save(path, good), path.write_bytes(path.read_bytes()[:-10]))
-    yield "damaged header", lambda path: (np.save(path, good), path.write_bytes(path.read_bytes().replace(b"{", b"(")))
-    yield "objects", lambda path: np.save(path, np.array([{}], object))
     yield "shape", lambda path: np.save(path, good[:, :200])
     yield "NaN", lambda path: np.save(path, good + np.nan)
     yield "decibels", lambda path: np.save(path, good - 80)
-    yield "a folder", lambda path: path.mkdir()
 
 
 @pytest.mark.parametrize(("kind", "write"), damaged_files(), ids=[kind for kind, _ in damaged_files()])

@@ -86,10 +86,6 @@ def test_auto_reads_the_suggestion(choose, tmp_path):
     write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
     chosen = choose("auto", "auto", base_filters=8)
     assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 0.5, 0.5, "linear")
-    for rate in (0.0, -0.001, 1e300, float("nan"), "0.1", True, None, [0.1]):
-        write_json(tmp_path / "lr_finder.json", {"gen_lr": rate, "disc_lr": 0.5})
-        with pytest.raises(InputError):
-            choose("auto", "auto")
 
 
 # --- the start of a run -----------------------------------------------------------------------------------------------
