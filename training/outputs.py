@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import errno
@@ -10,7 +11,7 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -183,16 +184,15 @@ def write_animations(folder: pathlib.Path) -> None:
         attempt(f"{name}.gif", lambda n=name, f=frames: plots.save_gif(folder / f"{n}.gif", f, 0.5), None)
 
 
-def _read_frames(paths: list[pathlib.Path]) -> Iterator[np.ndarray]:
-    """The pictures at `paths` that have the size of the last one, RGB, one at a time."""
+def _read_frames(paths: list[pathlib.Path]) -> list[np.ndarray]:
+    """The pictures at `paths` that have the size of the last one, RGB; files that hold no PNG are left out."""
     from PIL import Image
 
-    with Image.open(paths[-1], formats=["PNG"]) as last:
-        size = last.size
+    pictures = []
     for path in paths:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.size == size:
-                yield np.asarray(image.convert("RGB"))
+        with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path, formats=["PNG"]) as image:
+            pictures.append(np.asarray(image.convert("RGB")))
+    return [picture for picture in pictures if picture.shape == pictures[-1].shape]
 
 
 def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[Sample]]:
