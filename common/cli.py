@@ -5,8 +5,6 @@ Imports nothing heavy, so that ``--help`` and argument errors answer at once.
 
 from __future__ import annotations
 
-from common.environment import describe_missing
-
 import argparse
 import contextlib
 import errno
@@ -19,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from common.errors import InputError, one_line
+from common.packages import describe_missing
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
 SOME_LEFT_OUT = 1
