@@ -39,7 +39,7 @@ demo: $(VENV)/installed
 	$(PYTHON) compute_features.py --audios_path demo/audios --features_path demo/features
 	$(PYTHON) train.py --dataset_path demo/features --origin keyboard_acoustic --target guitar_acoustic \
 	  --models_path demo/models --validation_split 0.15 --base_filters 8 --batch_size 1 --epochs 20 \
-	  --gen_lr 1e-3 --disc_lr 1e-4 --beta_1 0.5 --lr_schedule linear --gpu -1
+	  --gen_lr 1e-3 --disc_lr 1e-4 --preset small --gpu -1
 	$(PYTHON) predict.py --model demo/models/keyboard_acoustic_2_guitar_acoustic --gpu -1 \
 	  --input demo/audios/keyboard_acoustic/$(PIECE).wav --output demo/guitar.wav --plot demo/guitar.png
 	$(PYTHON) evaluate.py --model demo/models/keyboard_acoustic_2_guitar_acoustic --gpu -1 \

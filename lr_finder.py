@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common import cli
 from common.errors import InputError
 from common.files import write_json
 from training.checkpoints import LR_FINDER
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 MIN_RATE, MAX_RATE = 1e-9, 1.0
 MIN_STEPS = 50  # fewer are more than half of a factor of 10 apart, and one noisy batch decides
 MIN_POINTS = 10  # before the loss diverges
-DEFAULT_MIN_STEPS = 100  # if --findlr_steps is not given
+DEFAULT_MIN_STEPS = 100  # if --max_steps is not given
 DIVISOR = 3.0  # of the steepest rate
 DIVERGED = 100.0  # a test stops when the loss is this many times the lowest so far
 SKIPPED_FIRST, SKIPPED_LAST = 10, 5  # points left out of the plots, as published
@@ -58,13 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         default=False,
-        help="find learning rates instead of training",
-    )
-    parser.add_argument(
-        "--findlr_steps",
-        type=cli.number(int, minimum=MIN_STEPS),
-        help=f"steps of each test (default: one pass over the data, at least {DEFAULT_MIN_STEPS}; fewer than "
-        f"{MIN_STEPS} cannot tell)",
+        help=f"find learning rates instead of training, in --max_steps steps of each network (by default one pass over "
+        f"the data, at least {DEFAULT_MIN_STEPS})",
     )
 
 
@@ -76,22 +70,23 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
-def find(run: Run, n_steps: int | None = None) -> dict:
+def find(run: Run) -> dict:
     """Test the networks of a run on its batches; print the suggested rates and write them, curves and plots.
 
     Args:
-        run: of `run.prepare`; its weights are unchanged afterwards.
-        n_steps: of each test, over the batches from the start as often as needed; None is one pass over the data, at
-            least 100 steps.
+        run: of `run.prepare`; its weights are unchanged afterwards. Its `max_steps` is the length of each test, over
+            the batches from the start as often as needed; None is one pass over the data, at least 100 steps.
 
     Returns:
         gen_lr and, with a discriminator, disc_lr, as in ``lr_finder.json``.
 
     Raises:
-        InputError: as `suggest`; ``lr_finder.csv`` has been written by then.
+        InputError: too few steps, or as `suggest`; then ``lr_finder.csv`` has been written.
     """
     folder = run.settings.folder
-    n_steps = n_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
+    n_steps = run.settings.max_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
+    if n_steps < MIN_STEPS:
+        raise InputError(f"--findlr cannot tell in --max_steps {n_steps}; it needs {MIN_STEPS}")
     curves = run_tests(run, n_steps)
     rows = [
         {"test": test, "rate": rate, **{name: values[i] for name, values in curve.losses.items()}}
@@ -225,14 +220,14 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
 
     n = len(losses)
     if n < MIN_POINTS:
-        raise InputError(f"--findlr cannot tell: the loss diverges after {n} steps; try more --findlr_steps")
+        raise InputError(f"--findlr cannot tell: the loss diverges after {n} steps; try more --max_steps")
     decade = math.log(10) / math.log(rates[1] / rates[0])
     window = min(int(np.clip(decade, 5, n - 1)) // 2 * 2 + 1, n if n % 2 else n - 1)
     smoothed = savgol_filter(losses, window, 2)
     slope = savgol_filter(losses, window, 2, deriv=1)
     best = int(np.argmin(slope[: _count_until_rise(losses, smoothed, window)]))
     if slope[best] >= 0:
-        raise InputError("--findlr cannot tell: the loss falls at no rate; try more --findlr_steps")
+        raise InputError("--findlr cannot tell: the loss falls at no rate; try more --max_steps")
     lowest, highest = minimum_filter1d(losses, window), maximum_filter1d(losses, window)
     return float(rates[best]), np.clip(smoothed, lowest, highest)
 

@@ -30,7 +30,7 @@ def train(arguments: argparse.Namespace) -> int:
         from training import loop  # imports TensorFlow, which `prepare` has started on the right devices
 
         if arguments.findlr:
-            lr_finder.find(prepared, arguments.findlr_steps)
+            lr_finder.find(prepared)
         else:
             loop.fit(prepared)  # each step: training/step.py
     return 0

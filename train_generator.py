@@ -29,7 +29,7 @@ def train_generator(arguments: argparse.Namespace) -> int:
         from training import loop
 
         if arguments.findlr:
-            lr_finder.find(prepared, arguments.findlr_steps)
+            lr_finder.find(prepared)
         else:
             loop.fit(prepared)
     return 0

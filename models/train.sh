@@ -64,7 +64,7 @@ pianos+=,$GMBANK:0,$GMBANK:1,$SALAMANDER,$SOFT,$MIDDLE,$LOUD
 # their length) in place of the first run here; the second run is as it was. The strings and the lead began with the
 # guitar after the first epoch of its second run.
 common=(--dataset_path "$WORK/features" --origin keyboard_acoustic --augment --base_filters 16 --batch_size 8
-    --validation_split 0.05 --beta_1 0.5 --lr_schedule linear --gpu -1)
+    --validation_split 0.05 --preset small --gpu -1)
 
 # publish RUN MODEL: put the last weights of a run, half the size, and its history into models/MODEL.
 publish() {

@@ -99,7 +99,7 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(
     for name, content in trained.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    assert train.main([*argv, "--findlr", "--findlr_steps", "50"]) == 0
+    assert train.main([*argv, "--findlr", "--max_steps", "50"]) == 0
     assert {name: (folder / name).read_bytes() for name in trained} == trained
 
     said = capsys.readouterr().out
@@ -164,7 +164,8 @@ def test_the_smoothed_loss_stays_within_the_losses_where_they_diverge():
 def test_the_curves_are_kept_if_nothing_can_be_suggested(tmp_path, monkeypatch, capsys):
     curves = curves_of(generator=RISING, discriminator=FALLING)
     monkeypatch.setattr(lr_finder, "run_tests", lambda *_: curves)
-    prepared = types.SimpleNamespace(settings=types.SimpleNamespace(folder=tmp_path), steps_per_epoch=40)
+    settings = types.SimpleNamespace(folder=tmp_path, max_steps=None)
+    prepared = types.SimpleNamespace(settings=settings, steps_per_epoch=40)
     with pytest.raises(InputError):
         lr_finder.find(prepared)
     assert len((tmp_path / "lr_finder.csv").read_text().splitlines()) == 1 + 2 * 40

@@ -34,7 +34,7 @@ def test_multitarget_run(instrument_features, tmp_path, capsys):
     argv = (
         f"--dataset_path {instrument_features} --origin keyboard_acoustic --target guitar_acoustic,string_acoustic "
         f"--base_filters 2 --batch_size 3 --epochs 1 --validation_split 0.25 --models_path {tmp_path / 'models'} "
-        "--preset published --lr_schedule linear --tensorboard --gpu -1"
+        "--preset published --tensorboard --gpu -1"
     ).split()
     assert train_multitarget.main(argv) == 0
     said = capsys.readouterr().out

@@ -86,8 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     add(
         "--preset",
         choices=[PUBLISHED, SMALL],
-        help="rates, --beta_1 and --lr_schedule where they are not given: as published, or for small networks and "
-        "little data (default: small below 64 filters or 5000 slices, unless a number is given as a rate)",
+        help="published: constant rates, beta_1 0.9; small, for small networks and little data: rates that rise over "
+        "5 %% of the steps and fall to zero in the second half, beta_1 0.5; both have rates for where none are given "
+        "(default: small below 64 filters or 5000 slices, unless a number is given as a rate)",
     )
     add(
         "--validation_split",
@@ -97,17 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
     )
     add("--holdout", metavar="FILE", help="the pieces to hold out, one a line, in place of --validation_split")
     add("--seed", type=cli.seed, default=0, help="of weights, data order, split and dropout")
-    add(
-        "--lr_schedule",
-        choices=["constant", "linear"],
-        help="linear: rises over the first 5 %% of the steps, stays until the middle, falls to zero at the end "
-        "(default: constant, linear with --preset small)",
-    )
-    add(
-        "--beta_1",
-        type=cli.number(float, minimum=0, maximum=0.999),
-        help="of Adam; pix2pix uses 0.5 (default: 0.9, with --preset small 0.5)",
-    )
     add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
     add(
         "--objective",
@@ -189,10 +179,7 @@ def prepare(
 
     # Settings: learning rates, and the weights to start from.
     given = {"gen_lr": arguments.gen_lr} | ({"disc_lr": arguments.disc_lr} if adversarial else {})
-    rates = choose_rates(
-        given, arguments.preset, arguments.beta_1, arguments.lr_schedule, arguments.base_filters, target, folder,
-        n_slices,
-    )  # fmt: skip
+    rates = choose_rates(given, arguments.preset, arguments.base_filters, target, folder, n_slices)
     if arguments.init and arguments.epoch_offset is not None:
         raise InputError("--epoch_offset cannot be combined with --init, whose epochs begin at 1")
     keeps_weights = arguments.fresh or arguments.findlr
@@ -373,14 +360,12 @@ class Rates:
 def choose_rates(
     given: Mapping[str, float | str | None],
     preset: str | None,
-    beta_1: float | None,
-    lr_schedule: str | None,
     base_filters: int,
     target: str,
     folder: pathlib.Path,
     n_slices: int,
 ) -> Rates:
-    """The rates that are given, and those of a preset in place of what is None.
+    """The rates that are given and, in place of what is None, those of a preset, which also says how they are used.
 
     The published rates belong to the published size: 64 filters and hours of audio. In a small network or on little
     data they are so low that a run ends worse than copying its input (docs/training.md).
@@ -403,18 +388,17 @@ def choose_rates(
         preset = PUBLISHED if is_published else SMALL
         reason = f"--preset {preset}, for {base_filters} filters and {cli.count(n_slices, 'slice')}"
     if preset == PUBLISHED:
-        defaults, default_beta_1, schedule = PUBLISHED_RATES.get(target, OTHER_RATES), 0.9, "constant"
+        defaults, beta_1, schedule = PUBLISHED_RATES.get(target, OTHER_RATES), 0.9, "constant"
     else:
         rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
-        defaults, default_beta_1, schedule = (rate, DISCRIMINATOR_SHARE * rate), 0.5, "linear"
+        defaults, beta_1, schedule = (rate, DISCRIMINATOR_SHARE * rate), 0.5, "linear"
     chosen = dict(zip(("gen_lr", "disc_lr"), defaults, strict=True))
     for flag, rate in given.items():
         if rate is not None:
             chosen[flag] = _suggested(folder, flag) if rate == "auto" else rate
     if None not in given.values():
         reason = "as given" if numbers else "suggested by --findlr"
-    beta_1 = default_beta_1 if beta_1 is None else beta_1
-    return Rates(**chosen, beta_1=beta_1, lr_schedule=lr_schedule or schedule, reason=reason)
+    return Rates(**chosen, beta_1=beta_1, lr_schedule=schedule, reason=reason)
 
 
 def _suggested(folder: pathlib.Path, flag: str) -> float:
