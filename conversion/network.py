@@ -12,15 +12,16 @@ import json
 import os
 import pathlib
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common import weights
 from common.errors import InputError
-from common.files import silence_stderr
+from common.files import process_mark, remove_leftovers, silence_stderr
 
 if TYPE_CHECKING:
     import onnx
@@ -39,6 +40,7 @@ INPUT, OUTPUT, DESCRIPTION = "input", "output", "description"
 # time than one after the other on all cores.
 N_PARALLEL = {weights.UNET: 1, weights.GLOBAL_GENERATOR: 2, weights.LOCAL_ENHANCER: 2}
 MAX_SLICE = 2**20  # bins times frames
+FOLDER = "weights-"  # start of the name of the temporary folder that a network is loaded from
 
 LEAKY_SLOPE = 0.3
 BATCH_NORM_EPSILON = 1e-3
@@ -109,13 +111,11 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
     options.enable_mem_pattern = False  # which keeps a second block of memory for the maps of each shape
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave others the core
-    # The weights stay outside of the model: inside, they would be in memory three times while the session starts.
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
-    options.add_external_initializers(list(graph.weights), values)
-    model = graph.make_model(with_weights=False).SerializeToString()
-    graph.weights.clear()
-    with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines
-        network = OnnxNetwork(onnxruntime.InferenceSession(model, options, providers=providers), description)
+    remove_leftovers(tempfile.gettempdir(), FOLDER)
+    with tempfile.TemporaryDirectory(prefix=FOLDER + process_mark(), ignore_cleanup_errors=True) as folder:
+        model = graph.save(pathlib.Path(folder))
+        with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines
+            network = OnnxNetwork(onnxruntime.InferenceSession(model, options, providers=providers), description)
     if gpu not in (None, -1) and network.provider != CUDA:
         reason = f"ONNX Runtime cannot use CUDA device {gpu}" if on_gpu else "onnxruntime-gpu is not installed"
         print(f"{path}: --gpu {gpu}: {reason}, works on the CPU", file=sys.stderr)
@@ -253,18 +253,35 @@ class _Graph:
         self._constants[f"pads_{size}"] = np.array([0, 0, size, size] * 2, np.int64)
         return self.add("Pad", x, f"pads_{size}", mode="reflect")
 
-    def make_model(self, with_weights: bool = True) -> onnx.ModelProto:
-        """The model, without a description; without its weights, they are named as data outside of it."""
+    def save(self, folder: pathlib.Path) -> pathlib.Path:
+        """The path of the model in `folder`, with its weights beside it in a file that ONNX Runtime maps.
+
+        Given in memory, they would be there twice while a session starts. They are given up here.
+        """
         import onnx
 
-        constants = self._constants | (self.weights if with_weights else {})
-        tensors = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
-        for name, array in {} if with_weights else self.weights.items():
-            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            tensor = onnx.TensorProto(name=name, data_type=kind, dims=array.shape)
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value="memory")
-            tensors.append(tensor)
+        tensors = []
+        with open(folder / "weights", "wb") as file:
+            while self.weights:
+                name, array = self.weights.popitem()
+                file.write(bytes(-file.tell() % 2**16))  # only what begins at a page can be mapped
+                kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+                tensor = onnx.TensorProto(name=name, data_type=kind, dims=array.shape)
+                tensor.data_location = onnx.TensorProto.EXTERNAL
+                for key, value in {"location": "weights", "offset": file.tell(), "length": array.nbytes}.items():
+                    tensor.external_data.add(key=key, value=str(value))
+                tensors.append(tensor)
+                file.write(array)
+        path = folder / "model.onnx"
+        path.write_bytes(self.make_model(tensors).SerializeToString())
+        return path
+
+    def make_model(self, external: Sequence[onnx.TensorProto] = ()) -> onnx.ModelProto:
+        """The model, without a description; its weights are in it unless they are `external`."""
+        import onnx
+
+        inside = self._constants | self.weights
+        tensors = [*external, *(onnx.numpy_helper.from_array(array, name) for name, array in inside.items())]
         ends = [
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", "bins", "frames", channels])
             for name, channels in ((INPUT, self.description.in_channels), (OUTPUT, 1))

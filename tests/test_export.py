@@ -110,10 +110,11 @@ def test_the_program_in_the_documentation_gives_what_predict_gives(tmp_path, gen
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (flags,) = re.findall(r"Its result is that of `predict.py ([^`]*)`", page.replace("\n", " "))
     rng = np.random.default_rng(0)
-    soundfile.write(tmp_path / "piano.wav", rng.normal(0, 0.1, 300 * 512), 44100, "PCM_16")
     assert run("--model", generator, "--output", tmp_path / "generator.onnx") == 0
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    ends = ["--input", tmp_path / "piano.wav", "--output", tmp_path / "expected.wav", *flags.split()]
-    assert run("--model", generator, *ends, command=predict) == 0
-    converted, expected = (soundfile.read(tmp_path / name)[0] for name in ("guitar.wav", "expected.wav"))
-    np.testing.assert_allclose(converted, expected, atol=2e-4)
+    for n_samples in (300 * 512 + 341, 300 * 512 + 342):  # where one more frame is needed for the end
+        soundfile.write(tmp_path / "piano.wav", rng.normal(0, 0.1, n_samples), 44100, "PCM_16")
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+        ends = ["--input", tmp_path / "piano.wav", "--output", tmp_path / "expected.wav", *flags.split()]
+        assert run("--model", generator, *ends, command=predict) == 0
+        converted, expected = (soundfile.read(tmp_path / name)[0] for name in ("guitar.wav", "expected.wav"))
+        np.testing.assert_allclose(converted, expected, atol=1e-4)
