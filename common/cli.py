@@ -16,8 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-from common.errors import InputError, one_line
-from common.packages import describe_missing
+from common.errors import InputError, describe_missing, one_line
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
 SOME_LEFT_OUT = 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from common.packages import find_fault
+from common.errors import find_fault
 
 if fault := find_fault():
     print(f"{os.path.basename(sys.argv[0])}: error: {fault}", file=sys.stderr)

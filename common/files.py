@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import pathlib
 import platform
@@ -23,6 +24,10 @@ from common.errors import InputError
 
 MAX_STEM = 100  # bytes of a name that its temporary name begins with
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
+MAX_ARRAY_BYTES = 2**28  # of an array that is read whole
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '(<f2|<f4|<f8)', 'fortran_order': False, 'shape': \((\d{1,9}(?:, \d{1,9}){1,3})\), \} *\n"
+)
 # System errors that concern one file; after any other, such as a full disk, the next file would fail as well.
 _OF_ONE_FILE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
@@ -153,6 +158,36 @@ def parse_json(content: str | bytes, where: str | os.PathLike) -> dict:
     if not isinstance(parsed, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(parsed).__name__}")
     return parsed
+
+
+def read_array(path: str | os.PathLike, mapped: bool = False) -> np.ndarray:
+    """The array in a .npy file: float16, float32 or float64, of 2 to 4 dimensions, in C order.
+
+    NumPy would parse the header of the file with ``ast.literal_eval``, which in Python 3.11 is not safe in several
+    threads: after some 100 000 files it can raise a SystemError (CPython issue 106905).
+
+    Args:
+        mapped: map the array from disk, read-only, instead of reading it.
+
+    Raises:
+        InputError: the file holds something else, or is no regular file.
+        OSError: the file cannot be read.
+    """
+    expected = "a floating-point array in C order (.npy)"
+    with open_regular(path, expected) as file:
+        # Version 1.0 of ``numpy.lib.format``: magic string and version, length of the header, header, samples.
+        start = file.read(10)
+        header = file.read(int.from_bytes(start[8:], "little")) if start.startswith(b"\x93NUMPY\x01\x00") else b""
+        match = _NPY_HEADER.fullmatch(header)
+        if match is None:
+            raise InputError(f"{path}: expected {expected}, found another file")
+        dtype, shape = np.dtype(match[1].decode()), tuple(map(int, match[2].split(b", ")))
+        n_bytes, size = os.fstat(file.fileno()).st_size - file.tell(), math.prod(shape)
+        if n_bytes != dtype.itemsize * size or (n_bytes > MAX_ARRAY_BYTES and not mapped):
+            raise InputError(f"{path}: expected {dtype} {shape}, found {n_bytes} bytes of samples")
+        if mapped and size:  # nothing can be mapped from an empty file
+            return np.memmap(file, dtype, "r", file.tell(), shape)
+        return np.fromfile(file, dtype, size).reshape(shape)
 
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:

@@ -9,6 +9,8 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from common.errors import InputError
+
 T = TypeVar("T", bound="StftSettings")
 
 # Bounds of a representation, so that a damaged file cannot ask for much memory or time.
@@ -67,7 +69,7 @@ class StftSettings(abc.ABC):
         """The representation that `to_dict` described; `where` names the file in the error.
 
         Raises:
-            ValueError: the settings describe another kind of representation, or are damaged; the text names `where`.
+            InputError: the settings describe another kind of representation, or are damaged; names `where`.
         """
         try:
             kind = {name: settings.get(name, value) for name, value in cls.KIND.items()}
@@ -80,7 +82,7 @@ class StftSettings(abc.ABC):
             return cls(**values)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{where}: damaged description of the representation ({reason})") from None
+            raise InputError(f"{where}: damaged description of the representation ({reason})") from None
 
 
 @dataclasses.dataclass(frozen=True)

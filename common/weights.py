@@ -20,18 +20,17 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.errors import InputError
 from common.files import open_regular, parse_json, replacing
-from data import PUBLISHED, Representation, StftSettings
+from data import PUBLISHED, Representation
 
 if TYPE_CHECKING:
     import h5py
 
-T = TypeVar("T", bound=StftSettings)
 Layers = dict[str, dict[str, np.ndarray]]  # {layer: {weight: array}}, in the order of the file
 
 UNET = "unet"
@@ -47,18 +46,6 @@ MAX_REST = 2**20  # bytes of a file that are not arrays; up to 300 kB are usual
 MAX_OBJECTS = 1000  # groups and arrays of a file
 MAX_NAME = 200  # characters of a name
 MAX_NAMES = 200  # of layers in a file, of arrays in a layer, of instruments
-
-
-def read_representation(kind: type[T], settings: dict, where: str) -> T:
-    """The representation of class `kind` that `settings` describe; `where` names their file.
-
-    Raises:
-        InputError: the settings describe another kind of representation, or are damaged.
-    """
-    try:
-        return kind.from_dict(settings, where)
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +75,7 @@ class Description:
     def representation(self) -> Representation:
         """The spectrogram settings of a pix2pix network; the published ones if the file has no description."""
         settings = self.settings.get("representation")
-        return PUBLISHED if settings is None else read_representation(Representation, settings, str(self.path))
+        return PUBLISHED if settings is None else Representation.from_dict(settings, str(self.path))
 
     @property
     def summary(self) -> str:

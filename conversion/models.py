@@ -19,8 +19,7 @@ import numpy as np
 
 from common import cli, weights
 from common.errors import InputError
-from common.files import find_files
-from common.npy import read_array
+from common.files import find_files, read_array
 from data import PUBLISHED, Representation, amplitude_to_db
 from sound.files import Recording, open_recording
 from sound.streaming import mono_spectra, regroup_frames

@@ -64,9 +64,7 @@ def make_converter(
     Raises:
         InputError: the description is damaged.
     """
-    representation = weights.read_representation(
-        HumRepresentation, description.settings.get("representation", {}), str(description.path)
-    )
+    representation = HumRepresentation.from_dict(description.settings.get("representation", {}), str(description.path))
     trained = description.settings.get("f0")
     method = settings.f0 or (trained if trained in F0_METHODS else F0_METHODS[0])  # earlier models name pYIN
     return HumConverter(

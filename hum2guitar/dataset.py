@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common import jobs, npy
+from common import jobs
 from common.errors import InputError
-from common.files import piece_names, write_array, write_json
+from common.files import piece_names, read_array, write_array, write_json
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.pitch import analyse
@@ -168,11 +168,9 @@ def _open(path: pathlib.Path) -> np.ndarray:
         InputError: damaged.
     """
     try:
-        return npy.map_array(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected cached features ({error}); delete the file, and it will be computed again"
-        ) from None
+        return read_array(path, mapped=True)
+    except InputError as error:
+        raise InputError(f"{error}; delete the file, and it will be computed again") from None
 
 
 class HumBatches(ByStep):

@@ -15,10 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from common import npy
 from common.errors import InputError
-from common.files import existing_folder, read_json
-from common.weights import read_representation
+from common.files import existing_folder, read_array, read_json
 from data import PUBLISHED, Representation
 from sound.files import AUDIO_EXTENSIONS
 from training.augmentation import Augmentation, rng_for
@@ -122,7 +120,7 @@ def find_pairs(
     piece_names, pieces = np.unique(piece_of, return_inverse=True)
     representation = PUBLISHED
     if is_ours:
-        representation = read_representation(Representation, read_json(described), str(described))
+        representation = Representation.from_dict(read_json(described), str(described))
     return Pairs(
         folder, tuple(origin_folders), tuple(target_folders), np.array(names), pieces, tuple(piece_names.tolist()),
         np.concatenate(samples), _unpaired(names_of, origin_folders, target_folders, paired), unfinished,
@@ -246,10 +244,7 @@ def read_level(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
         InputError: not a feature file, or not of that shape and range.
     """
-    try:
-        level = npy.read_array(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a feature slice: {error}") from None
+    level = read_array(path)
     if level.shape != shape:
         raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape}")
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused below

@@ -16,6 +16,7 @@ from common.files import (
     open_regular,
     piece_names,
     process_mark,
+    read_array,
     read_json,
     remove_leftovers,
     replacing,
@@ -82,8 +83,46 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 def test_json_and_arrays_come_back(tmp_path):
     write_json(tmp_path / "a.json", {"name": "é", "values": [1, 2.5]})
     assert read_json(tmp_path / "a.json") == {"name": "é", "values": [1, 2.5]}
-    write_array(tmp_path / "a.npy", np.arange(6, dtype=np.float16).reshape(2, 3))
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.arange(6).reshape(2, 3))
+    for dtype, shape in (
+        (np.float16, (256, 256, 1)),
+        (np.float32, (2, 3)),
+        (np.float64, (1, 2, 3, 4)),
+        ("<f4", (0, 5)),
+    ):
+        array = np.random.default_rng(0).normal(size=shape).astype(dtype)
+        write_array(tmp_path / "a.npy", array)
+        for found in (
+            np.load(tmp_path / "a.npy"),
+            *(read_array(tmp_path / "a.npy", mapped) for mapped in (False, True)),
+        ):
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, array)
+
+
+def npy(n_bytes, shape="(2, 3)", descr="'<f4'", order="False", extra=""):
+    """A .npy file with `n_bytes` of samples."""
+    text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}{extra}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(n_bytes)
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\x93NUMPY", b"nothing of the kind", npy(0)[:-1], npy(23), npy(25), npy(0, "(1000000000000,)"),
+    npy(0, "(999999999, 999999999)"), npy(24, "(-2, -3)"), npy(24, descr="'|O'"), npy(24, descr="'>f4'"),
+    npy(24, descr="'<i4'"), npy(24, order="True"), npy(24, extra="()"), npy(24, descr="__import__('os').abort()"),
+])  # fmt: skip
+def test_what_is_no_array_of_floats_is_refused(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    for mapped in (False, True):
+        with pytest.raises(InputError):
+            read_array(tmp_path / "a.npy", mapped)
+
+
+def test_a_gap_that_takes_no_space_on_the_disk_takes_no_memory(tmp_path):
+    start = npy(0, "(1000000, 1000)")
+    (tmp_path / "a.npy").write_bytes(start)
+    os.truncate(tmp_path / "a.npy", len(start) + 4 * 10**9)
+    with pytest.raises(InputError):
+        read_array(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", None, '{"a": ' * 200_000, "9" * 5000, " " * (2**24 + 1)])

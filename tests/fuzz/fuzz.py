@@ -161,14 +161,10 @@ def read_network(path: pathlib.Path) -> None:
 
 
 def read_npy(path: pathlib.Path) -> None:
-    from common import npy
-    from common.errors import InputError
+    from common.files import read_array
     from training.dataset import read_level
 
-    try:
-        npy.map_array(path).sum()
-    except ValueError as error:  # as it is documented to raise
-        raise InputError(str(error)) from None
+    read_array(path, mapped=True).sum()
     read_level(path, (256, 256, 1))
 
 
