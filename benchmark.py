@@ -155,8 +155,7 @@ def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, prec
 
     import losses
     import model
-    from training import optimizers
-    from training.step import Networks, make_step
+    from training.step import Adam, Networks, make_step
 
     if plain:
         update = make_plain_step(base_filters, is_eager=plain == "eager")
@@ -165,8 +164,8 @@ def measure_step(gpu: int, quick: bool, base_filters: int, batch_size: int, prec
             model.build_generator(1, base_filters, precision, SEED, model.training_batch_norm()),
             model.build_discriminator(base_filters, precision, SEED + 1, model.training_batch_norm()),
             losses.PIX2PIX,
-            optimizers.Adam(),
-            optimizers.Adam(),
+            Adam(),
+            Adam(),
         )
         networks.build()
         update = make_step(networks, SEED)

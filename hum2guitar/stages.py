@@ -160,7 +160,7 @@ def _remaining_stages(arguments: argparse.Namespace, folder: pathlib.Path) -> li
 def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, batches, held_out, examples) -> None:
     """Train one stage, and copy its generator to the model's folder."""
     import model
-    from training import distribution, loop, outputs
+    from training import loop, outputs, step
 
     precision = model.choose_precision(arguments.precision)
     networks = _build(arguments, stage, precision)
@@ -210,11 +210,11 @@ def _run_stage(arguments, stage: Stage, folder: pathlib.Path, representation, ba
         max_steps=arguments.max_steps,
         seed=arguments.seed,
         tensorboard=arguments.tensorboard,
-        after_step=after_step if distribution.is_chief() else lambda _: None,
+        after_step=after_step if step.is_chief() else lambda _: None,
     )
     print(f"Training {settings.folder} ({precision}): {epochs} epochs of {batches.steps_per_epoch} steps")
     loop.fit(loop.Run(networks, settings, batches, held_out, sample))
-    if distribution.is_chief():
+    if step.is_chief():
         with replacing(folder / "generator.h5") as beside:
             shutil.copyfile(settings.folder / "generator.h5", beside)
         print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
@@ -226,10 +226,10 @@ def _build(arguments: argparse.Namespace, stage: Stage, precision: str):
 
     import losses
     from hum2guitar import networks
-    from training import optimizers, step
+    from training import step
 
     def adabelief():
-        optimizer = optimizers.AdaBelief()
+        optimizer = step.AdaBelief()
         return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
     build = networks.build_global_generator if stage.is_global else networks.build_local_enhancer

@@ -11,7 +11,7 @@ import pytest
 
 import losses
 import model
-from training import checkpoints, dataset, loop, optimizers, run, step
+from training import checkpoints, dataset, loop, run, step
 from training.dataset import Batches
 
 RATES = {"generator_rate": 2e-3, "discriminator_rate": 1e-3}
@@ -24,8 +24,8 @@ def make_networks(base_filters=2, in_channels=1, precision="float32", seed=1):
         model.build_generator(in_channels, base_filters, precision, seed, model.training_batch_norm()),
         model.build_discriminator(base_filters, precision, seed + 1, model.training_batch_norm()),
         losses.PIX2PIX,
-        optimizers.Adam(beta_1=0.5),
-        optimizers.Adam(beta_1=0.5),
+        step.Adam(beta_1=0.5),
+        step.Adam(beta_1=0.5),
     )
 
 

@@ -25,9 +25,7 @@ from common.errors import InputError
 from training import checkpoints, outputs
 from training.checkpoints import Progress
 from training.dataset import ByStep, iterate_batches, stream_batches
-from training.distribution import is_chief, wait_for_all
-from training.optimizers import Schedule
-from training.step import Networks, copy_error, make_evaluation, make_step
+from training.step import Networks, copy_error, is_chief, make_evaluation, make_step, rate_factor, wait_for_all
 
 CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits for the device
 CHECKPOINT_SECONDS = 600  # between two states within an epoch
@@ -117,7 +115,7 @@ class Run:
 
     def learning_rates(self, step: int) -> tuple[float, float]:
         """Learning rates of generator and discriminator at step number `step`."""
-        factor = Schedule(self.settings.lr_schedule, self.n_steps).factor(step - self.first_step)
+        factor = rate_factor(self.settings.lr_schedule, step - self.first_step, self.n_steps)
         return factor * self.settings.generator_rate, factor * self.settings.discriminator_rate
 
 

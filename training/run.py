@@ -193,7 +193,7 @@ def prepare(
     with start(*devices, arguments.seed, arguments.deterministic) as strategy:
         import losses
         import model
-        from training import distribution, loop, outputs
+        from training import loop, outputs, step
 
         batches.drop_remainder = strategy.num_replicas_in_sync > 1
         precision = model.choose_precision(arguments.precision)
@@ -257,7 +257,7 @@ def prepare(
             f"{cli.count(run.steps_per_epoch, 'step')}"
         )
         with claim_folder(folder, arguments.fresh):
-            if distribution.is_chief():
+            if step.is_chief():
                 write_run_file(folder, vars(arguments))
             yield run
 
@@ -322,10 +322,10 @@ def build(in_channels: int, base_filters: int, precision: str, seed: int, object
     import tensorflow as tf
 
     import model
-    from training import optimizers, step
+    from training import step
 
     def adam():
-        optimizer = optimizers.Adam(beta_1=beta_1)
+        optimizer = step.Adam(beta_1=beta_1)
         return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
     batch_norm = model.training_batch_norm()
@@ -346,7 +346,7 @@ class Rates:
     Attributes:
         gen_lr, disc_lr: learning rates of generator and discriminator.
         beta_1: of Adam.
-        lr_schedule: "constant" or "linear", as `optimizers.Schedule`.
+        lr_schedule: "constant" or "linear", as `step.rate_factor`.
         reason: where the learning rates come from, for the run's first lines.
     """
 
@@ -446,14 +446,14 @@ def start(
         gpu: CUDA device; -1 for the CPU, None for all.
 
     Raises:
-        InputError: as `distribution.make_strategy`.
+        InputError: as `step.make_strategy`.
     """
     devices.start_tensorflow(gpu)
     import tensorflow as tf
 
-    from training import distribution
+    from training import step
 
-    strategy = distribution.make_strategy(distribute, batch_size)  # before TensorFlow does anything
+    strategy = step.make_strategy(distribute, batch_size)  # before TensorFlow does anything
     tf.keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -472,14 +472,14 @@ def claim_folder(folder: pathlib.Path, fresh: bool = False) -> Iterator[None]:
     Raises:
         InputError: another process trains in this folder.
     """
-    from training import distribution
+    from training import step
 
-    with checkpoints.locked(folder) if distribution.is_chief() else contextlib.nullcontext():
+    with checkpoints.locked(folder) if step.is_chief() else contextlib.nullcontext():
         if fresh:
-            aside = checkpoints.set_aside(folder) if distribution.is_chief() else None
+            aside = checkpoints.set_aside(folder) if step.is_chief() else None
             if aside:
                 print(f"Starting over; the old run is now {aside}")
-            distribution.wait_for_all()  # no worker may read the old run's files
+            step.wait_for_all()  # no worker may read the old run's files
         yield
 
 
