@@ -52,14 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="measure outputs at their own level; by default they are brought to the target's loudness first",
     )
-    add(
-        "--overlap",
-        type=cli.number(float, minimum=0, maximum=0.5),
-        default=0.25,
-        help="share of a slice blended with the next; 0 as published",
-    )
-    add("--phase", choices=("auto", *PHASES), default="auto", help="as in predict.py")
-    add("--griffinlim_iterations", type=cli.number(int, minimum=0), default=16, help="as in predict.py")
+    add("--phase", choices=PHASES, default="input", help="as in predict.py")
     cli.add_gpu(parser, default=None)
     return cli.run(parser, evaluate, argv)
 
@@ -102,7 +95,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         described,
         pairs,
         representation.sample_rate,
-        Settings(arguments.overlap, arguments.phase, arguments.griffinlim_iterations),
+        Settings(phase=arguments.phase),
         arguments.gpu,
         arguments.style,
     )

@@ -17,7 +17,6 @@ from common.errors import InputError
 from common.files import replacing
 from conversion.converter import INPUT_LEVELS
 from conversion.models import describe_generator
-from conversion.phase import PHASES
 
 # Greatest differences from Keras. In hum2guitar, instance normalisation amplifies the rounding, which differs from one
 # number of threads to another: on whole segments up to 7e-5 were measured.
@@ -30,8 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", required=True, help="weights file (.h5), or a folder with one")
     add("--output", required=True, help=".onnx or .h5 file to write")
     add("--float16", action="store_true", help="store the weights as float16: half the size, slightly different output")
-    add("--phase", choices=PHASES, help="phase that predict.py uses with this model unless it is told otherwise")
-    add("--input_level", choices=INPUT_LEVELS, help="the same for --input_level; peak if it was trained on such levels")
+    add(
+        "--input_level",
+        choices=INPUT_LEVELS,
+        help="that of predict.py with this model unless it is told otherwise; peak if it was trained on such levels",
+    )
     add("--check", action="store_true", help="compare the output with that of the Keras network; needs TensorFlow")
     return cli.run(parser, export, argv)
 
@@ -47,8 +49,7 @@ def export(arguments: argparse.Namespace) -> int:
     from conversion.network import build_graph
 
     description = describe_generator(arguments.model)
-    flags = {"phase": arguments.phase, "input_level": arguments.input_level}
-    recommended = {name: value for name, value in flags.items() if value}
+    recommended = {"input_level": arguments.input_level} if arguments.input_level else {}
     with replacing(output) as beside:
         if output.suffix.lower() == ".onnx":
             beside.write_bytes(build_graph(description.path, arguments.float16, recommended).SerializeToString())

@@ -45,15 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--phase",
-        choices=("auto", *PHASES),
+        choices=PHASES,
         default=default.phase,
-        help="phase of the input, or refined by Griffin-Lim; auto: what the model recommends, the input's if nothing",
-    )
-    add(
-        "--griffinlim_iterations",
-        type=cli.number(int, minimum=0),
-        default=default.griffinlim_iterations,
-        help="iterations of Griffin-Lim",
+        help="phase of the input as published, or refined by Griffin-Lim",
     )
     add(
         "--input_level",

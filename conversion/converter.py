@@ -21,7 +21,7 @@ from common import weights
 from common.errors import InputError
 from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
-from conversion.phase import PHASES, Chunk, apply_phase
+from conversion.phase import Chunk, apply_phase
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
 from hum2guitar.converter import HumConverter, HumSettings, make_converter
 from sound.blocks import CountedBlocks, pick_channel, split
@@ -42,8 +42,7 @@ class Settings:
 
     Attributes:
         overlap: share of a slice that is blended with the next one, 0 (as published) to 0.5.
-        phase: one of `phase.PHASES`, or "auto" for what the model recommends ("input" if nothing).
-        griffinlim_iterations: iterations of Griffin-Lim.
+        phase: one of `phase.PHASES`.
         input_level: "keep" the recording's level for the network (as published), bring its "peak" to full scale before
             the network and the output back after it, or "auto" for what the model recommends ("keep" if nothing).
         high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
@@ -58,8 +57,7 @@ class Settings:
     """
 
     overlap: float = 0.25
-    phase: str = "auto"
-    griffinlim_iterations: int = 16
+    phase: str = "input"
     input_level: str = "auto"
     high_band: str = "zero"
     level: str = "normalize"
@@ -69,19 +67,17 @@ class Settings:
     hum: HumSettings = dataclasses.field(default_factory=HumSettings)
 
     def for_model(self, description: weights.Description) -> Settings:
-        """These settings with what the model recommends where they leave it to the model.
+        """These settings with the input level that the model recommends where they leave it to the model.
 
         Raises:
             InputError: it recommends something unknown.
         """
-        chosen = {}
-        for name, default, known in (("phase", "input", PHASES), ("input_level", "keep", INPUT_LEVELS)):
-            if getattr(self, name) == "auto":
-                recommended = description.settings.get(name, default)
-                chosen[name] = "input" if recommended == "hybrid" else recommended  # which earlier models recommend
-                if chosen[name] not in known:
-                    raise InputError(f"{description.path}: recommends the unknown {name} {recommended!r}")
-        return dataclasses.replace(self, **chosen)
+        if self.input_level != "auto":
+            return self
+        recommended = description.settings.get("input_level", "keep")
+        if recommended not in INPUT_LEVELS:
+            raise InputError(f"{description.path}: recommends the unknown input_level {recommended!r}")
+        return dataclasses.replace(self, input_level=recommended)
 
 
 def load_converter(
@@ -106,7 +102,7 @@ def load_converter(
         raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
     chosen, network = settings.for_model(description), load_network(description.path, gpu)
     if description.system == "hum2guitar":
-        return make_converter(description, chosen.hum, chosen.overlap, chosen.griffinlim_iterations, network)
+        return make_converter(description, chosen.hum, chosen.overlap, network)
     return Pix2PixConverter(network, description.representation, style, chosen)
 
 
@@ -225,9 +221,8 @@ class Pix2PixConverter:
     def _resynthesise(self, chunks: Iterable[Chunk], index: int) -> Iterator[np.ndarray]:
         """Audio ``(n,)`` of a channel's predicted magnitudes and input spectra, ``(n_channels, n_bins, n)``."""
         chunks = ((magnitude[index], spectrum[index]) for magnitude, spectrum in chunks)
-        representation, settings = self._representation, self._settings
-        phase = "input" if settings.phase == "auto" else settings.phase
-        converted = apply_phase(chunks, phase, settings.griffinlim_iterations, representation)
+        representation = self._representation
+        converted = apply_phase(chunks, self._settings.phase, representation)
         if self.residual:
             # The weight of the converted sound: 1, falling to 0 at the top of the band.
             crossover = np.ones((representation.n_bins, 1), np.float32)

@@ -21,15 +21,15 @@ Chunk = tuple[np.ndarray, np.ndarray]  # magnitude or output spectrum, and input
 
 
 def apply_phase(
-    chunks: Iterable[Chunk], phase: str, iterations: int, representation: Representation
+    chunks: Iterable[Chunk], phase: str, representation: Representation, iterations: int = 16
 ) -> Iterator[Chunk]:
     """Give predicted magnitudes a phase.
 
     Args:
         chunks: (predicted magnitude, input spectrum), both ``(n_bins, n)``.
         phase: "input" takes the phase of the input, "griffinlim" starts with it and refines it.
-        iterations: of Griffin-Lim.
         representation: window and hop.
+        iterations: of Griffin-Lim.
 
     Yields:
         output, spectrum: the output's and the input's spectrum of the same frames, both ``(n_bins, n)``.

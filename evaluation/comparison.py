@@ -289,7 +289,7 @@ def _griffin_lim(magnitude: np.ndarray, representation: Representation) -> np.nd
             target = magnitude[:, start : start + CHUNK_FRAMES] / representation.magnitude_scale
             yield target, np.exp(2j * np.pi * rng.random(target.shape, np.float32)).astype(np.complex64)
 
-    refined = apply_phase(chunks(), "griffinlim", GRIFFINLIM_ITERATIONS, representation)
+    refined = apply_phase(chunks(), "griffinlim", representation, GRIFFINLIM_ITERATIONS)
     return unit(np.concatenate([spectrum for spectrum, _ in refined], axis=1))
 
 

@@ -50,7 +50,6 @@ def make_converter(
     description: weights.Description,
     settings: HumSettings,
     overlap: float,
-    n_iterations: int,
     network: Callable[[np.ndarray], np.ndarray],
 ) -> HumConverter:
     """The converter of a hum2guitar network; its weights file says how the network was trained.
@@ -58,7 +57,7 @@ def make_converter(
     Args:
         description: of the weights file.
         settings: how a hum is heard.
-        overlap, n_iterations: as of `HumConverter`.
+        overlap: as of `HumConverter`.
         network: float32 ``(batch, bins, frames, 1)`` to the same shape, both in [-1, 1].
 
     Raises:
@@ -72,7 +71,6 @@ def make_converter(
         representation,
         dataclasses.replace(settings, f0=method),
         overlap,
-        n_iterations,
         halves=description.network == weights.GLOBAL_GENERATOR,
         plucks=bool(description.settings.get("augment")),
     )

@@ -70,7 +70,7 @@ common=(--dataset_path "$WORK/features" --origin keyboard_acoustic --augment --b
 publish() {
     local run=$1 model=models/$2
     mkdir -p "$model"
-    "$PYTHON" export.py --model "$run/generator.h5" --output "$model/generator.h5" --float16 --phase input --input_level peak
+    "$PYTHON" export.py --model "$run/generator.h5" --output "$model/generator.h5" --float16 --input_level peak
     cp "$run/history.csv" "$run/history.png" "$model/"
 }
 

@@ -114,7 +114,7 @@ def test_check_reports_pairs(folders, capsys):
         (["--origin_audio", "piano", "--target_audio", "guitar", "--model", "none"], "none"),
         (["--dataset", "none", "--audios_path", "piano"], "--origin"),
         (["--dataset", "none", "--audios_path", "x", "--origin", "a", "--target", "b"], "none"),
-        (["--overlap", "0.7", "--check", "piano"], "--overlap"),
+        (["--phase", "hybrid", "--check", "piano"], "--phase"),
         (["--origin_audio", "damaged", "--target_audio", "guitar"], "no pair can be read"),
         (["--origin_audio", "bad.wav", "--target_audio", "guitar/one.wav"], "bad.wav"),
     ],

@@ -76,12 +76,12 @@ def test_a_network_that_differs_from_keras_is_not_written(tmp_path, generator, c
 def test_half_the_size_is_the_same_network(tmp_path, generator):
     for name, flags in (("whole", []), ("half", ["--float16"])):
         assert run("--model", generator, "--output", tmp_path / f"{name}.onnx", *flags) == 0
-        assert run("--model", generator, "--output", tmp_path / f"{name}.h5", "--phase", "griffinlim", *flags) == 0
+        assert run("--model", generator, "--output", tmp_path / f"{name}.h5", "--input_level", "peak", *flags) == 0
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert sizes["half.onnx"] < 0.55 * sizes["whole.onnx"]
     assert sizes["half.h5"] < 0.55 * sizes["whole.h5"] + 100_000
     settings = weights.describe(generator).settings
-    assert weights.describe(tmp_path / "half.h5").settings == {**settings, "exported": True, "phase": "griffinlim"}
+    assert weights.describe(tmp_path / "half.h5").settings == {**settings, "exported": True, "input_level": "peak"}
     x = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, 1)).astype(np.float32)
     outputs = {name: network.load_network(tmp_path / f"{name}.h5")(x) for name in ("generator", "whole", "half")}
     np.testing.assert_array_equal(outputs["whole"], outputs["generator"])

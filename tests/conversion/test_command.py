@@ -32,7 +32,7 @@ def parse(*argv):
 
 
 def test_every_flag_reaches_its_setting():
-    settings = {"overlap": 0.1, "phase": "griffinlim", "griffinlim_iterations": 3, "input_level": "peak"}
+    settings = {"overlap": 0.1, "phase": "griffinlim", "input_level": "peak"}
     settings |= {"high_band": "keep", "level": "match", "stereo": "mono", "mix": 0.3, "subtype": "24"}
     hum = {"f0": "cepstrum", "transpose": -12.0}
     flags = [word for name, value in (settings | hum).items() for word in (f"--{name}", value)]

@@ -121,20 +121,13 @@ def test_the_style_reaches_the_network_as_second_channel():
 
 def test_what_a_model_recommends_is_done_unless_the_settings_say_otherwise(tmp_path):
     def chosen(settings, **recommended):
-        settings = settings.for_model(weights.Description(tmp_path / "g.h5", "unet", 1, 4, recommended))
-        return settings.phase, settings.input_level
+        return settings.for_model(weights.Description(tmp_path / "g.h5", "unet", 1, 4, recommended)).input_level
 
-    auto = Settings()
-    assert chosen(auto) == ("input", "keep")
-    assert chosen(auto, phase="griffinlim", input_level="peak") == ("griffinlim", "peak")
-    assert chosen(Settings(phase="input", input_level="keep"), phase="griffinlim", input_level="peak") == (
-        "input",
-        "keep",
-    )
-    assert chosen(auto, phase="hybrid") == ("input", "keep")
-    for unknown in ({"phase": "minimum"}, {"input_level": "loud"}):
-        with pytest.raises(InputError):
-            chosen(auto, **unknown)
+    assert chosen(Settings()) == "keep"
+    assert chosen(Settings(), input_level="peak", phase="hybrid") == "peak"  # earlier models recommend a phase
+    assert chosen(Settings(input_level="keep"), input_level="peak") == "keep"
+    with pytest.raises(InputError):
+        chosen(Settings(), input_level="loud")
 
 
 def test_a_model_may_ask_for_recordings_at_full_scale(tmp_path, write_generator):
