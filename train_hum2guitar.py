@@ -77,12 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="features/hum2guitar",
         help="folder where pitch and spectrograms of the recordings are kept",
     )
-    add(
-        "--jobs",
-        type=cli.number(int, minimum=0),
-        default=0,
-        help="number of processes that compute them; 0: one for each processor core",
-    )
     run.add_common_arguments(parser)
     return cli.run(parser, stages.train, argv)
 

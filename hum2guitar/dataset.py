@@ -80,7 +80,6 @@ def prepare(
     folder: str | os.PathLike,
     features_path: str | os.PathLike,
     method: str,
-    n_processes: int = 1,
     representation: HumRepresentation = harmonics.PUBLISHED,
 ) -> Segments:
     """The segments of the guitar recordings in `folder`, computed unless they are cached already.
@@ -89,7 +88,6 @@ def prepare(
         folder: guitar recordings, as for `find_guitar`.
         features_path: the cache; every combination of folder, representation and F0 method has a folder of its own.
         method: of `pitch.analyse`.
-        n_processes: as in `jobs.run`.
         representation: of the segments.
 
     Raises:
@@ -107,7 +105,7 @@ def prepare(
         for piece, path in pieces.items()
         if not jobs.up_to_date(results[piece], path)
     ]
-    for index, _, reason in jobs.run(write_segments, work, n_processes, label="guitar recordings"):
+    for index, _, reason in jobs.run(write_segments, work, 0, "guitar recordings"):
         if reason:
             left_out.append((work[index][0], reason))
     failed = {path for path, _ in left_out}

@@ -83,7 +83,7 @@ def train(arguments: argparse.Namespace) -> int:
     for flag, path in pretrained.items():
         if path and not pathlib.Path(path).is_file():
             raise InputError(f"{flag}: expected a weights file (.h5), found nothing at {path}")
-    run.check_machine(arguments.models_path, arguments.tensorboard, arguments.distribute)
+    run.check_machine(arguments.models_path, arguments.tensorboard)
     writable_folder(arguments.out_dir, "--out_dir")
     folder = run_folder(arguments)
     if not arguments.fresh:
@@ -91,7 +91,7 @@ def train(arguments: argparse.Namespace) -> int:
     remaining = _remaining_stages(arguments, folder)
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     features = dataset.prepare(
-        arguments.guitar_dir, arguments.features_path, arguments.f0, arguments.jobs, harmonics.PUBLISHED
+        arguments.guitar_dir, arguments.features_path, arguments.f0, harmonics.PUBLISHED
     )
     representation = features.representation
     training_rows, validation_rows, split = dataset.split_by_recording(
@@ -103,9 +103,7 @@ def train(arguments: argparse.Namespace) -> int:
     examples |= _humming_example(hums, arguments.f0, representation, arguments.augment)
     status = cli.report_left_out(features.left_out)
 
-    is_one_device = arguments.distribute == "none" or arguments.gpu < 0
-    devices = (arguments.gpu if is_one_device else None, arguments.distribute, arguments.batch_size)
-    with run.start(*devices, arguments.seed, arguments.deterministic) as strategy:
+    with run.start(arguments.gpu, arguments.batch_size, arguments.seed) as strategy:
         runs = []
         for stage in remaining:
             shared = (arguments.batch_size, arguments.seed, stage.is_global)

@@ -55,7 +55,6 @@ def train(folder, *flags, representation=SMALL, n_discriminators=1) -> int:
             "--base_filters": 2,
             "--precision": "float32",
             "--gpu": -1,
-            "--jobs": 1,
             "--validation_split": 0.34,
             "--seed": 7,
         }
@@ -203,7 +202,7 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path):
     learning = ["--base_filters", 4, "--lr", 2e-3, "--f0", "swiftf0", "--precision", "auto"]
     assert train(tmp_path, *stages, *learning, representation=small, n_discriminators=3) == 0
     generator = networks.load_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5")
-    features = dataset.prepare(folder, tmp_path / "features", "swiftf0", 1, small)
+    features = dataset.prepare(folder, tmp_path / "features", "swiftf0", small)
     batches = dataset.HumBatches(features, features.segments[:n], n, 0, halve=True, shuffle=False)
     inputs, target = batches.load(0)
     output = np.asarray(generator(inputs))

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
-import os
 import pathlib
 import platform
 import subprocess
@@ -113,7 +112,12 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that all train commands share: those of the run, not of the data."""
     add = parser.add_argument
-    cli.add_gpu(parser)
+    add(
+        "--gpu",
+        type=cli.number(int, minimum=-1, word="all"),
+        default=0,
+        help="CUDA device to train on, all of this machine, or -1 for the CPU",
+    )
     add(
         "--base_filters",
         type=cli.positive_int,
@@ -129,14 +133,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--max_steps", type=cli.positive_int, help="stop after this many steps")
     add("--fresh", action="store_true", help="start over; the model's folder is kept under another name")
-    add("--deterministic", action="store_true", help="give the same result to the bit, even where that is slower")
     add("--tensorboard", action="store_true", help="write scalars, pictures and audio for TensorBoard")
-    add(
-        "--distribute",
-        choices=["none", "mirrored", "multiworker"],
-        default="none",
-        help="train on all GPUs of this machine (mirrored) or on the machines named in TF_CONFIG (multiworker)",
-    )
 
 
 # --- from arguments to a run ------------------------------------------------------------------------------------------
@@ -166,7 +163,7 @@ def prepare(
     Raises:
         InputError: whatever is wrong with arguments or data.
     """
-    check_machine(arguments.models_path, arguments.tensorboard, arguments.distribute)
+    check_machine(arguments.models_path, arguments.tensorboard)
 
     batches, held_out = find_data(arguments, origins, targets, style)
     pairs, n_slices = batches.pairs, len(batches.samples)
@@ -188,9 +185,7 @@ def prepare(
     shape = (batches.in_channels, arguments.base_filters)
     initial = find_initial_weights(arguments.init, *shape, pairs) if arguments.init and is_new else []
 
-    is_one_device = arguments.distribute == "none" or arguments.gpu < 0
-    devices = (arguments.gpu if is_one_device else None, arguments.distribute, arguments.batch_size)
-    with start(*devices, arguments.seed, arguments.deterministic) as strategy:
+    with start(arguments.gpu, arguments.batch_size, arguments.seed) as strategy:
         import losses
         import model
         from training import loop, outputs, step
@@ -413,17 +408,15 @@ def _suggested(folder: pathlib.Path, flag: str) -> float:
 # --- what every train command starts with -----------------------------------------------------------------------------
 
 
-def check_machine(models_path: str, tensorboard: bool, distribute: str) -> None:
+def check_machine(models_path: str, tensorboard: bool) -> None:
     """Check what a run needs of its machine, before the data are read and TensorFlow is imported.
 
     Raises:
-        InputError: the models' folder cannot be written to, TensorBoard is not installed, or no workers are named.
+        InputError: the models' folder cannot be written to, or TensorBoard is not installed.
     """
     writable_folder(models_path, "--models_path")
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard")
-    if distribute == "multiworker" and "TF_CONFIG" not in os.environ:
-        raise InputError("--distribute multiworker needs the environment variable TF_CONFIG")
 
 
 def refuse_exported(folder: pathlib.Path) -> None:
@@ -437,26 +430,22 @@ def refuse_exported(folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def start(
-    gpu: int | None, distribute: str, batch_size: int, seed: int, deterministic: bool
-) -> Iterator[tf.distribute.Strategy]:
+def start(gpu: int | str, batch_size: int, seed: int) -> Iterator[tf.distribute.Strategy]:
     """Start TensorFlow and enter the scope of its strategy, in which networks are built and trained.
 
     Args:
-        gpu: CUDA device; -1 for the CPU, None for all.
+        gpu: CUDA device; -1 for the CPU, "all" for all.
 
     Raises:
         InputError: as `step.make_strategy`.
     """
-    devices.start_tensorflow(gpu)
+    devices.start_tensorflow(None if gpu == "all" else gpu)
     import tensorflow as tf
 
     from training import step
 
-    strategy = step.make_strategy(distribute, batch_size)  # before TensorFlow does anything
+    strategy = step.make_strategy(gpu == "all", batch_size)  # before TensorFlow does anything
     tf.keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
     with strategy.scope():
         yield strategy
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -239,20 +240,23 @@ class AdaBelief(_MomentOptimizer):
 # --- several devices --------------------------------------------------------------------------------------------------
 
 
-def make_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
-    """The strategy that networks are built and trained under: "none", "mirrored" or "multiworker".
+def make_strategy(all_gpus: bool, batch_size: int) -> tf.distribute.Strategy:
+    """The strategy that networks are built and trained under: for one device, for `all_gpus` of this machine, or for
+    the workers that the environment variable TF_CONFIG names.
 
     Losses and batch normalisation are those of the whole batch, of which every replica gets an equal share.
 
     Raises:
         InputError: the replicas cannot share a batch equally.
     """
-    strategies = {"mirrored": tf.distribute.MirroredStrategy, "multiworker": tf.distribute.MultiWorkerMirroredStrategy}
-    strategy = strategies.get(name, tf.distribute.get_strategy)()
+    if "TF_CONFIG" in os.environ:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        strategy = tf.distribute.MirroredStrategy() if all_gpus else tf.distribute.get_strategy()
     n_replicas = strategy.num_replicas_in_sync
     if batch_size % n_replicas:
         raise InputError(f"--batch_size: expected a multiple of the {n_replicas} replicas, found {batch_size}")
-    if name != "none":
+    if n_replicas > 1:
         share = batch_size // n_replicas
         print(f"{n_replicas} replicas, {share} slices each; an epoch's last batch is left out if it is smaller")
     return strategy

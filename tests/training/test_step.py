@@ -178,7 +178,7 @@ def run_workers(n_workers, argv):
     for index in range(n_workers):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
-        command = [sys.executable, str(ROOT / "train.py"), *argv, "--distribute", "multiworker"]
+        command = [sys.executable, str(ROOT / "train.py"), *argv]
         workers.append(
             subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         )
