@@ -10,6 +10,10 @@ import data
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation, mel_pseudo_inverse
 
+PEAK_BINS = 3  # on each side that a spectral peak is the greatest of
+PEAK_SHARE = 0.01  # of a frame's greatest magnitude that a peak has at least
+SAME_PEAK_BINS = 2  # that a peak moves by at most from one frame to the next
+
 
 def mel_to_audio(
     power: np.ndarray,
@@ -63,30 +67,33 @@ def peak_phase(
     the peak, from a parabola through three bins, determines the advance of its phase over a hop. From bin to bin
     around a peak, the phase turns by pi, because the window is centred in the frame. (Multiples of a tracked pitch
     instead of the frequencies of the peaks are worse: an error of 5 cents is 1 bin at the 30th harmonic of 120 Hz.)
+    A new peak begins with phase 0, and faint maxima are no peaks: otherwise rounding errors would decide on the phase
+    of a whole note.
 
     Args:
         spectrum: magnitude ``(n_bins, n_frames)`` in any scale.
         representation: sample rate, window and hop.
         before: as in `mel_to_audio`.
     """
+    from scipy import ndimage
+
     r = representation
     n_bins, n_frames = spectrum.shape
-    height = np.log(np.maximum(spectrum, spectrum.max() * np.float32(1e-7) + np.float32(1e-20)))
-    left, middle, right = height[:-2], height[1:-1], height[2:]
-    is_peak = np.zeros(spectrum.shape, bool)
-    is_peak[1:-1] = (middle > left) & (middle >= right)
-    offset = np.pad(data.peak_offset(left, middle, right), ((1, 1), (0, 0)))
-    bins = np.arange(n_bins)[:, np.newaxis]
+    height = np.log(np.maximum(spectrum, spectrum.max() * 1e-7 + 1e-20, dtype=np.float64))
+    is_peak = height == ndimage.maximum_filter1d(height, 2 * PEAK_BINS + 1, axis=0, mode="nearest")
+    is_peak &= spectrum > PEAK_SHARE * spectrum.max(axis=0)
+    offset = np.pad(data.peak_offset(height[:-2], height[1:-1], height[2:]), ((1, 1), (0, 0)))
+    bins = np.arange(n_bins)
     owner = _nearest_marked(is_peak)  # the peak that each bin belongs to; itself in frames without peaks
-    frequency = bins + offset  # in bins
-    advance = 2 * np.pi * r.hop_length / r.n_fft * frequency  # radians in one hop
+    advance = 2 * np.pi * r.hop_length / r.n_fft * (bins[:, np.newaxis] + offset)  # radians in one hop
     phase = np.zeros((n_bins, n_frames))
     n_before = 0 if before is None else min(before.shape[1], n_frames)
     if n_before:
         phase[:, :n_before] = np.angle(before[:, :n_before])
     for t in range(n_before, n_frames):
-        of_peak = (phase[:, t - 1] if t else 0) + advance[:, t]
-        phase[:, t] = of_peak[owner[:, t]] + np.pi * (bins[:, 0] - owner[:, t])
+        is_old = t > 0 and np.abs(owner[:, t - 1] - bins) <= SAME_PEAK_BINS
+        of_peak = np.where(is_old, phase[:, t - 1], 0) + advance[:, t]
+        phase[:, t] = of_peak[owner[:, t]] + np.pi * (bins - owner[:, t])
     return phase % (2 * np.pi)
 
 

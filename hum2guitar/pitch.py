@@ -16,10 +16,8 @@ SILENCE_DB = -60.0  # energy of a frame below which it is unvoiced (a full-scale
 # SwiftF0 finds 47 to 2094 Hz. Starting above 60 Hz leaves out mains hum, and loses no voice and no string of a guitar.
 SWIFT_RANGE = (60.0, 2093.0)
 SWIFT_RATE, SWIFT_HOP = 16000, 256
-BEGIN_CONFIDENCE, STAY_CONFIDENCE = (
-    0.5,
-    0.2,
-)  # of SwiftF0, where a note begins, and after that
+SWIFT_NOISE = 1e-5  # amplitude of a steady noise: SwiftF0's logarithm would hear the rounding errors in empty bands
+BEGIN_CONFIDENCE, STAY_CONFIDENCE = 0.5, 0.2  # of SwiftF0, where a note begins, and after that
 STAY_OCTAVES = 1 / 12  # by which the pitch may change from one to the next of the less confident frames
 OCTAVE_ERROR, OCTAVE_ERROR_HZ = 0.1, 200.0  # see `_mend_octaves`
 # The published ranges of the cepstrum in Hz, for humming and for guitars; 21.5 Hz is the lowest it can find.
@@ -61,11 +59,11 @@ def _swift_f0(audio: np.ndarray, n_frames: int, r: HumRepresentation) -> np.ndar
     A frame has the pitch of the two frames of SwiftF0 around it, interpolated, or that of the nearer one if the other
     is unvoiced or of another note.
     """
-    import soxr
-
-    audio = soxr.resample(audio, r.sample_rate, SWIFT_RATE)
     n_needed = (math.ceil(n_frames * r.hop_length / r.sample_rate * SWIFT_RATE / SWIFT_HOP) + 2) * SWIFT_HOP
-    result = _detector().detect(np.pad(audio, (0, max(0, n_needed - len(audio)))), SWIFT_RATE, *SWIFT_RANGE)
+    audio = _to_swift_rate(audio, r.sample_rate)
+    audio = np.pad(audio, (0, max(0, n_needed - len(audio))))
+    noise = SWIFT_NOISE * np.sin(0.5 * np.arange(len(audio), dtype=np.float64) ** 2)
+    result = _detector().detect((audio + noise).astype(np.float32), SWIFT_RATE, *SWIFT_RANGE)
     octave, confidence = np.log2(np.maximum(result.pitch_hz, 1)), result.confidence
     voiced = confidence >= BEGIN_CONFIDENCE
     for i in range(1, len(voiced)):  # a pure tone, such as the end of a pluck, makes SwiftF0 less sure
@@ -78,6 +76,18 @@ def _swift_f0(audio: np.ndarray, n_frames: int, r: HumRepresentation) -> np.ndar
     share = np.where(joined, share, np.round(share))
     pitch = 2 ** ((1 - share) * octave[left] + share * octave[right])
     return np.where(voiced[np.round(place).astype(int)], pitch, 0).astype(np.float32)
+
+
+def _to_swift_rate(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """`audio` at `SWIFT_RATE`, by the windowed sinc of web/resample.js, so that the page finds the same pitch."""
+    from scipy import signal
+
+    divisor = math.gcd(SWIFT_RATE, sample_rate)
+    up, down = SWIFT_RATE // divisor, sample_rate // divisor
+    cutoff = 0.957 * min(1, up / down)  # of half of `sample_rate`
+    half = math.ceil(80 / cutoff)
+    kernel = signal.firwin(2 * half * up + 1, cutoff / up, window=("kaiser", 10))
+    return signal.resample_poly(audio, up, down, window=kernel)
 
 
 def _mend_octaves(f0: np.ndarray, spectrum: np.ndarray, r: HumRepresentation) -> np.ndarray:

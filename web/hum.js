@@ -17,9 +17,11 @@ const MIN_FRAMES = 16; // of the network's input
 const MAX_GAIN_DB = 40; // of the correction of a frame's loudness
 const ITERATIONS = 16; // of Griffin-Lim
 const MOMENTUM = 0.99;
+const [PEAK_BINS, PEAK_SHARE, SAME_PEAK_BINS] = [3, 0.01, 2]; // of mel_inverse.py
 
 const SILENCE_DB = -60; // energy below which a frame is unvoiced
 const [SWIFT_RATE, SWIFT_HOP, SWIFT_RANGE, SWIFT_SILENCE] = [16000, 256, [60, 2093], 1e-3]; // of SwiftF0
+const SWIFT_NOISE = 1e-5; // amplitude of a steady noise that fills empty bands
 const [BEGIN_CONFIDENCE, STAY_CONFIDENCE] = [0.5, 0.2]; // of SwiftF0, where a note begins, and after that
 const STAY_OCTAVES = 1 / 12; // by which the pitch may change from one to the next of the less confident frames
 const [OCTAVE_ERROR, OCTAVE_ERROR_HZ] = [0.1, 200];
@@ -37,6 +39,7 @@ const [FADE_SECONDS, RISE_SECONDS, RELEASE_DB_PER_SECOND, RELEASE_DB] = [0.01, 0
 
 const clip = (value, low, high) => Math.min(high, Math.max(low, value));
 const toDecibels = (energy) => 10 * Math.log10(Math.max(energy, 1e-12));
+const greatest = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
 const median = (values) => {
   const sorted = Array.from(values).sort((a, b) => a - b);
   const half = sorted.length >> 1;
@@ -209,11 +212,12 @@ async function swiftF0(audio, nFrames, trackPitch, {sampleRate, hopLength}) {
   const ratio = ((hopLength / sampleRate) * SWIFT_RATE) / SWIFT_HOP;
   const nNeeded = (Math.ceil(nFrames * ratio) + 2) * SWIFT_HOP;
   const resampled = await collect(resample([audio], sampleRate, SWIFT_RATE), nNeeded);
-  const {pitch, confidence} = await trackPitch(resampled, ...SWIFT_RANGE);
+  const noisy = resampled.map((sample, i) => sample + SWIFT_NOISE * Math.sin(0.5 * i ** 2));
+  const {pitch, confidence} = await trackPitch(noisy, ...SWIFT_RANGE);
   const octave = Array.from(pitch, (hertz) => Math.log2(Math.max(hertz, 1)));
   const areNear = (a, b) => Math.abs(octave[a] - octave[b]) < STAY_OCTAVES;
   const sure = Array.from(confidence, (value, t) => {
-    const hop = resampled.subarray(t * SWIFT_HOP, (t + 1) * SWIFT_HOP);
+    const hop = noisy.subarray(t * SWIFT_HOP, (t + 1) * SWIFT_HOP);
     return hop.some((sample) => Math.abs(sample) >= SWIFT_SILENCE) ? value : 0;
   });
   const voiced = sure.map((value) => value >= BEGIN_CONFIDENCE);
@@ -473,40 +477,48 @@ function melToAudio(power, representation, before, nBefore) {
 /** A spectrum of these magnitudes whose phase follows from the frequencies of its peaks (Beauregard et al., 2015). */
 function peakPhase(magnitude, n, {nBins, nFft, hopLength}, before, nBefore) {
   const spectrum = emptySpectrum(n, nBins);
-  const loudest = magnitude.reduce((a, b) => Math.max(a, b), 0);
-  const height = magnitude.map((value) => Math.log(Math.max(value, loudest * 1e-7 + 1e-20)));
-  let phase = new Float64Array(nBins);
+  const floor = 1e-7 * greatest(magnitude) + 1e-20;
+  let phase = null;
+  let owner = null;
   for (let t = 0; t < n; t++) {
     const at = t * nBins;
-    const last = phase;
-    phase = new Float64Array(nBins);
-    if (t < nBefore) {
-      for (let k = 0; k < nBins; k++) phase[k] = Math.atan2(before.im[at + k], before.re[at + k]);
-    } else {
-      const peaks = [];
-      for (let k = 1; k < nBins - 1; k++) {
-        if (height[at + k] > height[at + k - 1] && height[at + k] >= height[at + k + 1]) peaks.push(k);
-      }
-      for (let k = 0, next = 0; k < nBins; k++) {
-        while (next + 1 < peaks.length && peaks[next + 1] - k < Math.abs(k - peaks[next])) next += 1;
-        const owner = peaks.length ? peaks[next] : k;
-        const frequency = owner + peakOffset(height, at, owner, nBins);
-        phase[k] = last[owner] + ((2 * Math.PI * hopLength) / nFft) * frequency + Math.PI * (k - owner);
-      }
-      for (let k = 0; k < nBins; k++) phase[k] %= 2 * Math.PI;
-    }
+    const frame = magnitude.subarray(at, at + nBins);
+    const height = Float64Array.from(frame, (value) => Math.log(Math.max(value, floor)));
+    const [lastPhase, lastOwner] = [phase, owner];
+    owner = nearestPeaks(frame, height);
+    phase = owner.map((peak, k) => {
+      if (t < nBefore) return Math.atan2(before.im[at + k], before.re[at + k]);
+      const isOld = t > 0 && Math.abs(lastOwner[peak] - peak) <= SAME_PEAK_BINS;
+      const advance = ((2 * Math.PI * hopLength) / nFft) * (peak + peakOffset(height, peak));
+      return ((isOld ? lastPhase[peak] : 0) + advance + Math.PI * (k - peak)) % (2 * Math.PI);
+    });
     for (let k = 0; k < nBins; k++) {
-      spectrum.re[at + k] = magnitude[at + k] * Math.cos(phase[k]);
-      spectrum.im[at + k] = magnitude[at + k] * Math.sin(phase[k]);
+      spectrum.re[at + k] = frame[k] * Math.cos(phase[k]);
+      spectrum.im[at + k] = frame[k] * Math.sin(phase[k]);
     }
   }
   return spectrum;
 }
 
+/** The spectral peak that each bin of a frame is nearest to; the bin itself where there is none. */
+function nearestPeaks(frame, height) {
+  const least = PEAK_SHARE * greatest(frame);
+  const peaks = [];
+  height.forEach((value, k) => {
+    const isPeak = frame[k] > least && value === greatest(height.subarray(Math.max(0, k - PEAK_BINS), k + PEAK_BINS + 1));
+    if (isPeak) peaks.push(k);
+  });
+  let next = 0;
+  return Float64Array.from(frame, (_, k) => {
+    while (next + 1 < peaks.length && peaks[next + 1] - k < Math.abs(k - peaks[next])) next += 1;
+    return peaks.length ? peaks[next] : k;
+  });
+}
+
 /** Where the parabola through a bin and its neighbours peaks, in bins from it; 0 where it is no peak. */
-function peakOffset(height, at, k, nBins) {
-  if (k < 1 || k > nBins - 2) return 0;
-  const [left, middle, right] = height.subarray(at + k - 1, at + k + 2);
+function peakOffset(height, k) {
+  if (k < 1 || k > height.length - 2) return 0;
+  const [left, middle, right] = [height[k - 1], height[k], height[k + 1]];
   const curvature = middle >= left && middle >= right ? left - 2 * middle + right : 0;
   return curvature < 0 ? (0.5 * (left - right)) / curvature : 0;
 }

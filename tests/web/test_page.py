@@ -184,7 +184,7 @@ def test_a_recorded_hum_becomes_the_guitar_of_predict(page, models, tmp_path):
     found = page.download()
     assert found.shape == expected.shape
     ours, theirs = (np.abs(stft(audio, HUMS)) for audio in (found, expected))
-    assert decibels(ours - theirs, theirs) < -25
+    assert decibels(ours - theirs, theirs) < -40
 
 
 def test_mix_and_level_are_those_of_predict(page, models, tmp_path):
