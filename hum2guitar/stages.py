@@ -90,9 +90,7 @@ def train(arguments: argparse.Namespace) -> int:
         run.refuse_exported(folder)
     remaining = _remaining_stages(arguments, folder)
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
-    features = dataset.prepare(
-        arguments.guitar_dir, arguments.features_path, arguments.f0, harmonics.PUBLISHED
-    )
+    features = dataset.prepare(arguments.guitar_dir, arguments.features_path, arguments.f0, harmonics.PUBLISHED)
     representation = features.representation
     training_rows, validation_rows, split = dataset.split_by_recording(
         features, arguments.validation_split, arguments.seed
