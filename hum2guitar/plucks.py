@@ -10,6 +10,8 @@ from hum2guitar.pitch import SILENCE_DB
 
 NEW_NOTE_SEMITONES = 0.7  # change of pitch from one frame to the next that begins a note
 NEW_NOTE_DB = 6.0  # rise within two frames that begins a note
+RISING_DB = 1.0  # from frame to frame, by which that rise goes on
+SHORTEST_NOTE = 3  # frames (70 ms)
 SWELL_FRAMES = 12  # in which a voice has reached the loudness of its note (0.28 s)
 ATTACK_FRAMES = 8  # of a pluck, which are loud however softly the voice begins (0.19 s)
 SILENCE = 1e-12  # energy that counts as none
@@ -32,18 +34,29 @@ MAX_UNCLEAR, MAX_OUTSIDE = 0.25, 0.05  # shares of the frames above which a line
 def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
     """First frame and frame after the last of each note, int ``(n_notes, 2)``.
 
-    A note begins where voicing begins, where the pitch jumps, and where the energy rises suddenly. It ends where the
-    next one begins or voicing ends.
+    A note begins where voicing begins, where the pitch jumps, and where the energy begins to rise suddenly. It ends
+    where the next one begins or voicing ends. What is shorter than `SHORTEST_NOTE`, such as the way from one pitch to
+    the next, belongs to the note before, or to the next one if there is none right before.
     """
     voiced = np.concatenate([[False], np.asarray(f0) > 0, [False]])
     pitch = np.log2(np.where(voiced, np.pad(f0, 1), 1.0)) * 12
-    rise = np.pad(np.asarray(decibels[2:]) - decibels[:-2], (2, 2))[: len(voiced)]
     begins = voiced[1:] & (~voiced[:-1] | (np.abs(np.diff(pitch)) > NEW_NOTE_SEMITONES))
-    sudden = voiced[1:] & (rise[:-1] > NEW_NOTE_DB)
-    sudden[1:] &= ~sudden[:-1] & ~begins[:-1]  # a rise that lasts for several frames begins one note
-    begins |= sudden
+    sudden = np.pad(np.asarray(decibels[2:]) - decibels[:-2], (2, 1))[: len(begins)] > NEW_NOTE_DB
+    steps = np.diff(decibels, prepend=0)
+    for found in np.flatnonzero(sudden[1:] & ~sudden[:-1]) + 1:
+        frame = found
+        while voiced[frame] and not begins[frame] and steps[frame - 1] > RISING_DB:
+            frame -= 1
+        begins[frame] |= voiced[frame] and voiced[frame + 1] and not begins[frame + 1]
     ends = voiced[:-1] & (begins | ~voiced[1:])
-    return np.stack([np.flatnonzero(begins), np.flatnonzero(ends)], axis=1)
+    notes: list[list[int]] = []
+    for start, stop in zip(np.flatnonzero(begins), np.flatnonzero(ends), strict=True):
+        follows = notes and notes[-1][1] == start
+        if follows and min(stop - start, notes[-1][1] - notes[-1][0]) < SHORTEST_NOTE:
+            notes[-1][1] = stop
+        else:
+            notes.append([start, stop])
+    return np.array([note for note in notes if note[1] - note[0] >= SHORTEST_NOTE], int).reshape(-1, 2)
 
 
 def pluck(
