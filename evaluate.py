@@ -91,36 +91,23 @@ def evaluate(arguments: argparse.Namespace) -> int:
             arguments.dataset, arguments.audios_path, *names, described, arguments.holdout
         )
         title = " to ".join(names) + ", validation pieces"
-    models = comparison.load_models(
-        described,
-        pairs,
-        representation.sample_rate,
-        Settings(phase=arguments.phase),
-        arguments.gpu,
-        arguments.style,
-    )
+    settings = Settings(phase=arguments.phase)
+    rate, gpu, style = representation.sample_rate, arguments.gpu, arguments.style
+    models = comparison.load_models(described, pairs, rate, settings, gpu, style)
     written = report.Report(
         title,
-        [*remarks, *(f"{model.name}: {model.summary} ({model.path})" for model in models)],
-        columns={**comparison.REFERENCES, **{model.name: model.name for model in models}},
-        models={model.name: {"path": str(model.path), "summary": model.summary} for model in models},
+        models,
+        remarks=[*remarks, *(f"{model.name}: {model.summary} ({model.path})" for model in models)],
         seeds=comparison.find_seeds(described),
         instruments=report.name_instruments(*names),
         keep_level=arguments.keep_level,
         representation=representation,
         left_out=left_out,
     )
-    results = comparison.evaluate(
-        pairs,
-        models,
-        representation,
-        arguments.keep_level,
-        left_out=left_out if len(pairs) > 1 else None,  # a single pair that cannot be read is an error of the command
-    )
-    for result in results:
+    for result in comparison.evaluate(pairs, models, left_out, representation, arguments.keep_level):
         written.add(result)
     if not written.results:
-        raise InputError(f"no pair can be read: {left_out[0][1]}")
+        raise InputError(f"no pair can be read: {left_out[-1][1]}")
     print("\n".join([title, *written.remarks, "", report.as_text(written), ""]))
     for path in report.write(written, arguments.output):
         print(path)

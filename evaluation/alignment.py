@@ -13,9 +13,10 @@ import numpy as np
 
 from common import cli, jobs
 from common.errors import InputError
-from common.files import existing_folder, piece_names, writable_folder
+from common.files import existing_folder, writable_folder
 from data import peak_offset
-from sound.files import find_audio, open_audio, read_audio, write_audio
+from evaluation.selection import find_recordings
+from sound.files import open_audio, read_audio, write_audio
 
 SAMPLE_RATE = 22050
 HOP = 256  # 11.6 ms, the resolution of a lag before interpolation
@@ -92,15 +93,13 @@ def find_pieces(folder: str | os.PathLike) -> tuple[dict[str, dict[str, pathlib.
     instruments = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(instruments) < 2:
         raise InputError(f"--check needs a folder for each of two or more instruments; {folder} has {len(instruments)}")
+    found, left_out = find_recordings(instruments, "--check")
     pieces: dict[str, dict[str, pathlib.Path]] = {}
-    left_out = []
-    for instrument in instruments:
-        names, ambiguous = piece_names(find_audio(instrument, "--check"), instrument)
-        left_out += ambiguous
+    for instrument, names in found.items():
         for piece, path in names.items():
-            pieces.setdefault(piece, {})[instrument.name] = path
+            pieces.setdefault(piece, {})[instrument] = path
     for piece, recordings in pieces.items():
-        missing = [instrument.name for instrument in instruments if instrument.name not in recordings]
+        missing = [instrument for instrument in found if instrument not in recordings]
         if missing:
             left_out.append((piece, f"not recorded by {', '.join(missing)}"))
     pairs = {piece: recordings for piece, recordings in sorted(pieces.items()) if len(recordings) > 1}
@@ -153,6 +152,8 @@ def write_aligned(lags: dict[str, float], recordings: dict[str, pathlib.Path], f
 
 def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
     """`Check` of two audios ``(n_samples,)`` at `SAMPLE_RATE`."""
+    import librosa
+
     length_difference = (len(audio) - len(reference)) / SAMPLE_RATE
     silent = [name for name, x in (("the reference", reference), ("", audio)) if np.abs(x).max() < SILENT]
     if silent:
@@ -163,8 +164,10 @@ def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
     lag, match = find_lag(*excerpts)
     cents, semitones = find_tuning(*excerpts)
     # Chroma takes a piece of few notes for a transposed one, unless the transposed reference really matches better.
-    if semitones and find_lag(transpose(excerpts[0], semitones), excerpts[1])[1] < max(match, MIN_MATCH):
-        semitones = 0
+    if semitones:
+        transposed = librosa.effects.pitch_shift(excerpts[0], sr=SAMPLE_RATE, n_steps=semitones)
+        if find_lag(transposed, excerpts[1])[1] < max(match, MIN_MATCH):
+            semitones = 0
     problems = []
     if semitones:
         problems.append(f"transposed by {semitones:+d} semitones")
@@ -177,12 +180,6 @@ def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
     if abs(cents) > MAX_CENTS:
         problems.append(f"{abs(cents):.0f} cents {'high' if cents > 0 else 'low'}")
     return Check(lag, match, cents, semitones, length_difference, tuple(problems))
-
-
-def transpose(audio: np.ndarray, semitones: int) -> np.ndarray:
-    import librosa
-
-    return librosa.effects.pitch_shift(audio, sr=SAMPLE_RATE, n_steps=semitones)
 
 
 def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:

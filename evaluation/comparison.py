@@ -7,7 +7,6 @@ the references and one model, so at most `MAX_SECONDS` of it.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -21,10 +20,9 @@ import numpy as np
 from common import weights
 from common.errors import InputError
 from common.files import concerning_one_file
-from conversion.converter import Pix2PixConverter, Settings, load_converter
+from conversion.converter import Settings, load_converter
 from conversion.files import convert_audio
 from conversion.models import describe_generator, read_style
-from conversion.network import load_network
 from conversion.phase import Chunk, apply_phase
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
@@ -65,16 +63,6 @@ class Result:
     audios: dict[str, np.ndarray]  # "origin", "target" and each column: (n_samples,), all of the same length
 
 
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """One metric of one column over all pairs; `low` and `high` are the mean's 95 % interval (NaN for one piece)."""
-
-    mean: float
-    median: float
-    low: float
-    high: float
-
-
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +78,11 @@ def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weigh
     files = [description.path.resolve() for description in descriptions]
     if len(set(files)) < len(files):
         raise InputError(f"--model: one of {', '.join(map(str, paths))} is named twice")
-    return list(zip(_shorten_names(files), descriptions, strict=True))
+    names = [file.parent.name for file in files]
+    if len({*names, *REFERENCES}) < len(names) + len(REFERENCES):
+        folder = os.path.commonpath([file.parent for file in files])
+        names = [file.relative_to(folder).as_posix() for file in files]
+    return list(zip(names, descriptions, strict=True))
 
 
 def find_seeds(described: Sequence[tuple[str, weights.Description]]) -> list[str]:
@@ -103,14 +95,6 @@ def find_seeds(described: Sequence[tuple[str, weights.Description]]) -> list[str
     alike = {description.settings.get("seed"): name for name, description in reversed(described)
              if recipe(description) == recipe(described[0][1])}  # fmt: skip
     return sorted(alike.values()) if len(alike) > 1 else []
-
-
-def _shorten_names(files: Sequence[pathlib.Path]) -> list[str]:
-    names = [file.parent.name for file in files]
-    if len({*names, *REFERENCES}) == len(names) + len(REFERENCES):
-        return names
-    folder = os.path.commonpath([file.parent for file in files])
-    return [file.relative_to(folder).as_posix() for file in files]
 
 
 def common_representation(descriptions: Sequence[weights.Description]) -> Representation:
@@ -140,7 +124,6 @@ def load_models(
     A multitarget model takes its style from the recording `style`; without, from the target of the voice's next pair,
     so that it does not hear the answer (a voice's only pair has to give its own target).
     """
-    settings = settings or Settings()
     following = {
         pair: of_voice[(i + 1) % len(of_voice)].target
         for _, group in itertools.groupby(pairs, lambda pair: pair.voice)
@@ -149,18 +132,13 @@ def load_models(
     }
 
     def load(name: str, description: weights.Description) -> Model:
-        if description.in_channels != 2:
-            converter = load_converter(description, settings, gpu)
-            return Model(
-                name, description.path, description.summary,
-                lambda audio, _: convert_audio(audio, converter, sample_rate),
-            )  # fmt: skip
-        network = load_network(description.path, gpu)  # once for all styles
+        is_multitarget = description.in_channels == 2
+        converter = None if is_multitarget else load_converter(description, settings, gpu)
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
-            styled = read_style(style or following[pair], description.representation)
-            chosen = settings.for_model(description)
-            converter = Pix2PixConverter(network, description.representation, styled, chosen)
+            if is_multitarget:
+                styled = read_style(style or following[pair], description.representation)
+                return convert_audio(audio, load_converter(description, settings, gpu, styled), sample_rate)
             return convert_audio(audio, converter, sample_rate)
 
         return Model(name, description.path, description.summary, convert)
@@ -174,22 +152,18 @@ def load_models(
 def evaluate(
     pairs: Sequence[Pair],
     models: Sequence[Model],
+    left_out: list[tuple[str, str]],
     representation: Representation = PUBLISHED,
     keep_level: bool = False,
-    left_out: list[tuple[str, str]] | None = None,
 ) -> Iterator[Result]:
     """Evaluate one pair after another, with a progress bar if stderr is a terminal.
 
     Args:
         pairs: of `evaluation.selection`.
         models: columns after the references.
+        left_out: list to which (name, reason) of every pair that cannot be read is appended.
         representation: of the metrics and references.
         keep_level: measure outputs at their own level, not at the target's loudness.
-        left_out: list to which (name, reason) of every pair that cannot be read is appended; if None, such a pair
-            raises its InputError.
-
-    Yields:
-        A `Result` for each pair that can be read.
     """
     from tqdm import tqdm
 
@@ -199,8 +173,6 @@ def evaluate(
                 result = evaluate_pair(pair, models, representation, keep_level)
             yield result
         except InputError as error:
-            if left_out is None:
-                raise
             left_out.append((pair.name, str(error)))
 
 
@@ -216,23 +188,19 @@ def evaluate_pair(
 
     rate = representation.sample_rate
     origin, target = _read(pair.origin, rate), _read(pair.target, rate)
-    notes = _describe_oddities(origin, target, rate)
-    n_target = len(target)
+    notes, seconds = _describe_oddities(origin, target, rate), len(target) / rate
     origin, target = metrics.pad_to_longest(origin, target)
-    audios = {"origin": origin, "target": target}
-    # FFTs and array arithmetic release the GIL, so threads use all cores without copies of the audio.
-    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        references = threads.submit(make_references, origin, target, representation)
-        outputs = {model.name: _convert(model, origin, pair) for model in models}
-        audios |= references.result() | outputs
-        # One thread per matrix product: more would compete with these threads and change the order of summation, and
-        # equal recordings must give equal numbers.
-        with threadpoolctl.threadpool_limits(1):
-            reference = metrics.analyse(target, representation)
-            columns = [*REFERENCES, *outputs]
-            values = threads.map(lambda name: metrics.measure(audios[name], reference, keep_level), columns)
-            values = dict(zip(columns, values, strict=True))
-            return Result(pair, n_target / rate, values, metrics.measure_target(reference), notes, audios)
+    audios = {"origin": origin, "target": target, **make_references(origin, target, representation)}
+    for model in models:
+        audios[model.name] = model.convert(origin, pair)
+        if not np.isfinite(audios[model.name]).all():
+            raise InputError(f"{model.path}: the network's output for {pair.origin} is not finite")
+    # More threads would change the order of summation in matrix products, and equal recordings must give equal numbers.
+    with threadpoolctl.threadpool_limits(1):
+        reference = metrics.analyse(target, representation)
+        columns = [*REFERENCES, *(model.name for model in models)]
+        values = {name: metrics.measure(audios[name], reference, keep_level) for name in columns}
+        return Result(pair, seconds, values, metrics.measure_target(reference), notes, audios)
 
 
 def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:
@@ -245,13 +213,6 @@ def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:
             if n_samples >= n_wanted:
                 break
     return np.concatenate(blocks)[:n_wanted]
-
-
-def _convert(model: Model, origin: np.ndarray, pair: Pair) -> np.ndarray:
-    output = model.convert(origin, pair)
-    if not np.isfinite(output).all():
-        raise InputError(f"{model.path}: the network's output for {pair.origin} is not finite")
-    return output
 
 
 def make_references(
@@ -273,7 +234,7 @@ def make_references(
     input_phase = forward_transform(origin, representation)[1]
     estimated_phase = _griffin_lim(magnitude, representation)
     return {
-        "copy": origin.copy(),
+        "copy": origin,
         "input_phase": inverse_transform(magnitude, input_phase, len(target), representation),
         "griffinlim": inverse_transform(magnitude, estimated_phase, len(target), representation),
         "bypass": inverse_transform(magnitude, own_phase, len(target), representation),
@@ -313,13 +274,13 @@ def _describe_oddities(origin: np.ndarray, target: np.ndarray, sample_rate: int)
 
 def summarise(
     values: Sequence[dict[str, dict[str, float]]], pieces: Sequence[str] | None = None, seed: int = 0
-) -> dict[str, dict[str, Statistics]]:
-    """Mean, median and the mean's 95 % interval over all pairs: column: {metric: `Statistics`}.
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Statistics of all pairs: column: {metric: {"mean", "median", "low", "high"}}.
 
-    The interval is the percentile bootstrap (Efron, 1979): the 2.5th and 97.5th percentile of the means of 2000 data
-    sets whose pieces are drawn with replacement, the same ones for every column and metric. A piece is drawn with all
-    its pairs (voices, variations), because these are not independent of each other. Values that are NaN, such as the
-    attack of a piece without isolated onsets, do not count.
+    The mean's 95 % interval from low to high (NaN for a single piece) is the percentile bootstrap (Efron, 1979): the
+    2.5th and 97.5th percentile of the means of 2000 data sets whose pieces are drawn with replacement, the same ones
+    for every column and metric. A piece is drawn with all its pairs (voices, variations), because these are not
+    independent of each other. Values that are NaN, such as the attack of a piece without isolated onsets, do not count.
 
     Args:
         values: of each `Result`.
@@ -341,7 +302,7 @@ def summarise(
         low, high = np.nanpercentile((draws @ sums) / (draws @ counts), [2.5, 97.5], axis=0)
         low, high = np.where((counts > 0).sum(axis=0) > 1, [low, high], np.nan)
         numbers = np.stack([sums.sum(axis=0) / counts.sum(axis=0), np.nanmedian(table, axis=0), low, high], axis=1)
-    summary: dict[str, dict[str, Statistics]] = {}
+    summary: dict[str, dict[str, dict[str, float]]] = {}
     for (column, metric), row in zip(names, numbers.tolist(), strict=True):
-        summary.setdefault(column, {})[metric] = Statistics(*row)
+        summary.setdefault(column, {})[metric] = dict(zip(("mean", "median", "low", "high"), row, strict=True))
     return summary

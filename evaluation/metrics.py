@@ -18,23 +18,20 @@ Rules for all of them:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 
 ONSET_WINDOW = 0.05  # seconds
-HOP = 512  # of loudness, onsets and held partials
+WINDOW, HOP = 2048, 512  # of loudness, MFCC, onsets and held partials
 ATTACK_BAND = (1000, 6000)  # Hz: plucks and hammers are heard here, and no fundamental reaches it
 ISOLATED = 0.1  # seconds without another onset before and after an attack that is measured
 HELD_RANGE_DB = 45.0  # below the maximum, within which a partial is held
 AWAY_FROM_ONSETS = 0.06  # seconds
 BRIGHT_HZ = 4000
-_MEL_BANDS = 128
 _FLOOR_DB = -80.0  # of LSD, chroma, loudness
-BLOCK_VALUES = 2**18  # in one block of frames: one or two megabytes, which fit into the processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +60,9 @@ class Features:
     chroma: np.ndarray  # power in each pitch class, (12, n)
     onsets: np.ndarray  # in seconds, (n_onsets,)
     loudness: np.ndarray  # A-weighted level in dB, (n,)
-    held: HeldPartials
+    held: np.ndarray  # seconds and second differences in dB of `held_partials`, (2, n)
     envelope: np.ndarray  # level from 1 to 6 kHz, (n,)
     envelope_rate: float  # of its values, a second
-
-
-class HeldPartials(NamedTuple):
-    """Peaks of three frames in a row: when, in seconds, and the second difference of their level in dB; ``(n,)``."""
-
-    times: np.ndarray
-    differences: np.ndarray
 
 
 def compare(
@@ -88,8 +78,8 @@ def compare(
 
 def measure(output: np.ndarray, target: Features, keep_level: bool = False) -> dict[str, float]:
     """Every metric of `METRICS` for audio ``(n_samples,)`` beside an analysed target of the same length, by name."""
-    _, loudness, _ = _analyse_long_windows(output, target.representation.sample_rate)
-    gain = missing_gain(loudness, target.loudness)
+    rate = target.representation.sample_rate
+    gain = missing_gain(_loudness(_magnitude(output, WINDOW, HOP), rate), target.loudness)
     scaled = output if keep_level else output * np.float32(10 ** (gain / 20))
     features = analyse(scaled, target.representation)
     return {"gain": gain, **{m.name: float(m.function(features, target)) for m in METRICS if m.name != "gain"}}
@@ -111,13 +101,15 @@ def pad_to_longest(*audios: np.ndarray) -> list[np.ndarray]:
 
 def analyse(audio: np.ndarray, representation: Representation = PUBLISHED) -> Features:
     """`Features` of audio ``(n_samples,)`` at the representation's sample rate."""
-    audio = np.asarray(audio, np.float32)
+    import librosa
+
     rate = representation.sample_rate
-    mel, loudness, held = _analyse_long_windows(audio, rate)
-    magnitude, _ = forward_transform(audio, representation)
+    long = _magnitude(audio, WINDOW, HOP)
+    mel = librosa.filters.mel(sr=rate, n_fft=WINDOW, norm=None) @ long**2
+    mel = librosa.power_to_db(mel, top_db=None)  # at least -100 dB
     return Features(
-        representation, magnitude, mfcc(mel), _chroma(audio, rate), find_onsets(mel, rate), loudness, held,
-        *_attack_envelope(audio, rate),
+        representation, forward_transform(audio, representation)[0], mfcc(mel), _chroma(audio, rate),
+        find_onsets(mel, rate), _loudness(long, rate), held_partials(long, rate), *_attack_envelope(audio, rate),
     )  # fmt: skip
 
 
@@ -325,63 +317,39 @@ def rise_times(features: Features, onsets: np.ndarray) -> np.ndarray:
     return rises
 
 
+def held_partials(magnitude: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Time in seconds and absolute second difference of the level in dB of held partials, ``(2, n)``.
+
+    A partial is held where the same bin of the magnitude ``(n_bins, n_frames)`` at hop 512 is a peak in three frames in
+    a row, within 45 dB of the greatest one. If it is steady or decays evenly, its second difference is 0.
+    """
+    peaks = (magnitude[1:-1] > magnitude[:-2]) & (magnitude[1:-1] > magnitude[2:])
+    frames, bins = np.nonzero((peaks[:, :-2] & peaks[:, 1:-1] & peaks[:, 2:]).T)
+    levels = np.array([20 * np.log10(np.maximum(magnitude[bins + 1, frames + i], 1e-5)) for i in range(3)])
+    lowest = levels.min(axis=0)
+    differences = np.abs(levels[0] - 2 * levels[1] + levels[2])
+    return np.array([(frames + 1) * HOP / sample_rate, differences])[
+        :, lowest > lowest.max(initial=-np.inf) - HELD_RANGE_DB
+    ]
+
+
 def flutter_differences(features: Features, onsets: np.ndarray) -> np.ndarray:
-    """Absolute second differences in dB of held partials' levels, at least `AWAY_FROM_ONSETS` from any onset.
-
-    A partial is held where the same bin of a 2048-sample STFT with hop 512 is a peak in three frames in a row, within
-    45 dB of the recording's greatest bin. A steady or evenly decaying partial has 0.
-    """
-    times = features.held.times
-    if not len(onsets):
-        return features.held.differences
-    following = np.searchsorted(onsets, times)
-    nearest = np.minimum(
-        np.abs(times - onsets[np.maximum(following - 1, 0)]),
-        np.abs(times - onsets[np.minimum(following, len(onsets) - 1)]),
-    )
-    return features.held.differences[nearest > AWAY_FROM_ONSETS]
+    """The second differences of `held_partials` that are at least `AWAY_FROM_ONSETS` from any onset."""
+    times, differences = features.held
+    around = np.concatenate([[-np.inf], onsets, [np.inf]])
+    following = np.searchsorted(around, times)
+    nearest = np.minimum(times - around[following - 1], around[following] - times)
+    return differences[nearest > AWAY_FROM_ONSETS]
 
 
-def _analyse_long_windows(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray, HeldPartials]:
-    """What windows of 2048 samples at hop 512 show of audio ``(n_samples,)``.
-
-    Returns:
-        mel: level in dB ``(128, n)``, at least -100.
-        loudness: A-weighted level in dB ``(n,)``, at least -80.
-        held: partials that are held.
-    """
+def _loudness(magnitude: np.ndarray, sample_rate: int) -> np.ndarray:
+    """A-weighted level in dB of each frame of a magnitude ``(n_bins, n_frames)``, at least -80."""
     import librosa
 
-    n_fft = 2048
-    filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=_MEL_BANDS, norm=None)
-    frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=n_fft)
-    weights = 10 ** (librosa.A_weighting(np.maximum(frequencies, 1e-3), min_db=None) / 10).astype(np.float32)
-    mel, power, held = [], [], []
-    n_frames, last = 0, np.zeros((0, n_fft // 2 + 1), np.float32)
-    for magnitude in _magnitude_blocks(audio, n_fft, HOP):
-        energy = magnitude**2
-        mel.append(energy @ filters.T)
-        power.append(energy @ weights / 1.5)  # a Hann window spreads a sine's power over 1.5 bins
-        rows = np.concatenate([last, magnitude])  # with two frames of the block before
-        held.append(_find_held(rows, n_frames - len(last)))
-        n_frames, last = n_frames + len(magnitude), rows[-2:]
-    mel, power = np.concatenate(mel).T, np.concatenate(power)
-    frames, levels, differences = np.concatenate(held, axis=1)
-    loud = levels > levels.max(initial=-np.inf) - HELD_RANGE_DB
-    return (
-        10 * np.log10(np.maximum(mel, 1e-10)),
-        10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10))),
-        HeldPartials(frames[loud] * (HOP / sample_rate), differences[loud]),
-    )
-
-
-def _find_held(magnitude: np.ndarray, first_frame: int) -> np.ndarray:
-    """Frame, lowest level in dB, and absolute second difference of peaks that three frames share: ``(3, n)``."""
-    peaks = (magnitude[:, 1:-1] > magnitude[:, :-2]) & (magnitude[:, 1:-1] > magnitude[:, 2:])
-    frames, bins = np.nonzero(peaks[:-2] & peaks[1:-1] & peaks[2:])
-    levels = np.array([20 * np.log10(np.maximum(magnitude[frames + i, bins + 1], 1e-5)) for i in range(3)])
-    found = np.stack([frames + 1 + first_frame, levels.min(axis=0), np.abs(levels[0] - 2 * levels[1] + levels[2])])
-    return found[:, found[1] > found[1].max(initial=-100) - HELD_RANGE_DB]  # the rest is quiet, whatever follows
+    frequencies = np.maximum(librosa.fft_frequencies(sr=sample_rate, n_fft=WINDOW), 1e-3)
+    weights = 10 ** (librosa.A_weighting(frequencies, min_db=None) / 10).astype(np.float32)
+    power = weights @ magnitude**2 / 1.5  # a Hann window spreads a sine's power over 1.5 bins
+    return 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
 
 
 def _attack_envelope(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
@@ -389,8 +357,8 @@ def _attack_envelope(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, f
     window = 2 ** round(np.log2(0.0058 * sample_rate))  # 256 at 44.1 kHz
     frequencies = np.arange(window // 2 + 1) * sample_rate / window
     band = (frequencies >= ATTACK_BAND[0]) & (frequencies <= ATTACK_BAND[1])
-    blocks = _magnitude_blocks(audio, window, window // 4)
-    return np.concatenate([np.sqrt((block[:, band] ** 2).sum(axis=1)) for block in blocks]), sample_rate / (window // 4)
+    magnitude = _magnitude(audio, window, window // 4)[band]
+    return np.sqrt((magnitude**2).sum(axis=0)), sample_rate / (window // 4)
 
 
 def _chroma(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -402,25 +370,15 @@ def _chroma(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     import librosa
 
     window = 2 ** round(np.log2(0.0929 * sample_rate))  # 4096 at 44.1 kHz, 2048 at 22.05 kHz
-    filters = librosa.filters.chroma(sr=sample_rate, n_fft=window, tuning=0.0)
-    blocks = _magnitude_blocks(audio, window, window // 4)
-    silence = 10 ** (_FLOOR_DB / 20)
-    return np.concatenate([filters @ np.where(b.max(axis=1) < silence, 0, b.T**2) for b in blocks], axis=1)
+    magnitude = _magnitude(audio, window, window // 4)
+    chroma = librosa.filters.chroma(sr=sample_rate, n_fft=window, tuning=0.0) @ magnitude**2
+    return np.where(magnitude.max(axis=0) < 10 ** (_FLOOR_DB / 20), 0, chroma)
 
 
-def _magnitude_blocks(audio: np.ndarray, window_length: int, hop_length: int) -> Iterator[np.ndarray]:
-    """Magnitudes ``(n, n_bins)`` of Hann-windowed frames, a block of frames at a time, so that memory stays bounded.
+def _magnitude(audio: np.ndarray, window_length: int, hop_length: int) -> np.ndarray:
+    """Magnitude ``(n_bins, n_frames)`` in a periodic Hann window; frame t is centred on sample ``t * hop_length``."""
+    import librosa
 
-    Frame t is centred on sample ``t * hop_length``; the audio is padded with zeros at both ends.
-    """
-    from scipy import fft
-
-    window = np.hanning(window_length + 1)[:-1].astype(np.float32)
-    before = window_length // 2
-    n_frames = 1 + len(audio) // hop_length
-    needed = (n_frames - 1) * hop_length + window_length
-    padded = np.pad(np.asarray(audio, np.float32), (before, max(0, needed - before - len(audio))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop_length][:n_frames]
-    n_block = max(1, BLOCK_VALUES // window_length)
-    for start in range(0, n_frames, n_block):
-        yield np.abs(fft.rfft(frames[start : start + n_block] * window, axis=1)) * (2 / window.sum())
+    audio = np.pad(np.asarray(audio, np.float32), window_length // 2)
+    spectrum = librosa.stft(audio, n_fft=window_length, hop_length=hop_length, center=False)
+    return np.abs(spectrum) * np.float32(4 / window_length)  # the sum of the window is half its length

@@ -8,6 +8,7 @@ device with a browser.
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import io
 import json
@@ -19,11 +20,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import soundfile
 
 from common import plots
 from common.files import replacing, write_json
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
-from evaluation import comparison, metrics
+from evaluation import comparison
+from evaluation.metrics import METRICS
 from training import dataset
 
 EXCERPT = 30.0  # seconds of a recording on the page
@@ -36,9 +39,8 @@ class Report:
     """Everything an evaluation has found."""
 
     title: str
-    remarks: list[str]  # lines about what was evaluated
-    columns: dict[str, str]  # name: title for people; references first, then models
-    models: dict[str, dict[str, str]]  # name: {"path", "summary"} of the columns that are models
+    models: Sequence[comparison.Model]
+    remarks: Sequence[str] = ()  # lines about what was evaluated
     seeds: Sequence[str] = ()  # models that differ in the seed of their training only
     instruments: tuple[str, str] = ("input", "target")  # what they are called in the verdict
     keep_level: bool = False  # outputs were measured at their own level
@@ -47,14 +49,19 @@ class Report:
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (file, reason)
     page: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)  # pair: of `make_sounds`
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Titles for people of the references and models, by name."""
+        return {**comparison.REFERENCES, **{model.name: model.name for model in self.models}}
+
     def add(self, result: comparison.Result) -> None:
         """Add a result: always its numbers, its sounds only while it is among the worst `PAGE_PAIRS`."""
         self.results.append(dataclasses.replace(result, audios={}))
-        shown = self.find_worst(list(self.models)[-1] if self.models else "copy", PAGE_PAIRS)
+        names = [model.name for model in self.models]
+        shown = self.find_worst(names[-1] if names else "copy", PAGE_PAIRS)
         if result.pair.name in shown:
-            titles = {"origin": "input", **{name: self.columns[name] for name in self.models}, "target": "target"}
-            if len(self.models) == 1:
-                titles[next(iter(self.models))] = "output"
+            outputs = {names[0]: "output"} if len(names) == 1 else {name: name for name in names}
+            titles = {"origin": "input", **outputs, "target": "target"}
             self.page[result.pair.name] = make_sounds(result, titles, self.representation)
         self.page = {name: self.page[name] for name in shown}
 
@@ -63,42 +70,37 @@ class Report:
         ordered = sorted(self.results, key=lambda result: -result.values[column]["mae"])
         return [result.pair.name for result in ordered[:n]]
 
-    def summary(self, voice: str = "") -> dict[str, dict[str, comparison.Statistics]]:
+    def summary(self, voice: str = "") -> dict[str, dict[str, dict[str, float]]]:
         """`comparison.summarise` of all pairs, or of those of one voice."""
         results = [result for result in self.results if voice in ("", result.pair.voice)]
         pieces = [dataset.VARIATION.sub("", result.pair.piece) for result in results]
         return comparison.summarise([result.values for result in results], pieces)
 
-    def count_voices(self) -> dict[str, int]:
-        """How many pairs each voice of the origin has; empty where there is only one voice."""
-        voices = [result.pair.voice for result in self.results if result.pair.voice]
-        return {voice: voices.count(voice) for voice in dict.fromkeys(voices)}
+    def means(self) -> dict[str, dict[str, float]]:
+        """The means of all pairs: column: {metric: mean}."""
+        return {column: {n: s["mean"] for n, s in metrics.items()} for column, metrics in self.summary().items()}
 
     def target(self) -> dict[str, float]:
         """Mean attack in ms and flutter in dB of the targets themselves."""
         known = {n: [r.target[n] for r in self.results if np.isfinite(r.target[n])] for n in ("attack", "flutter")}
         return {name: float(np.mean(values)) if values else float("nan") for name, values in known.items()}
 
-    def spread(self) -> dict[str, tuple[float, float]]:
+    def spread(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation of each metric's mean over the models of `seeds`; empty without them."""
         if not self.seeds:
             return {}
-        means = _means(self.summary())
-        table = {m.name: [means[model][m.name] for model in self.seeds] for m in metrics.METRICS}
-        return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in table.items()}
+        means = self.means()
+        table = {m.name: [means[model][m.name] for model in self.seeds] for m in METRICS}
+        return {name: {"mean": float(np.mean(v)), "sd": float(np.std(v, ddof=1))} for name, v in table.items()}
 
 
 def make_sounds(result: comparison.Result, titles: Mapping[str, str], r: Representation = PUBLISHED) -> list[dict]:
-    """Excerpts of at most 30 s of the audios named in `titles`: {"key", "title", "audio", "picture"}, data URLs.
+    """The first 30 s of the audios named in `titles`: {"key", "title", "audio", "picture"}, data URLs.
 
-    The excerpt is where the target is loudest. The sounds, not the pictures, are scaled to the same RMS level, the
-    greatest at which none clips: otherwise loudness would decide the blind comparison.
+    The sounds, not the pictures, are scaled to the same RMS level, the greatest at which none clips: otherwise loudness
+    would decide the blind comparison.
     """
-    import soundfile
-
-    n = int(EXCERPT * r.sample_rate)
-    start = _find_loudest(result.audios["target"], n, r.sample_rate)
-    cuts = {name: np.asarray(result.audios[name][start : start + n], np.float32) for name in titles}
+    cuts = {name: result.audios[name][: int(EXCERPT * r.sample_rate)] for name in titles}
     rms = {name: float(np.sqrt(np.mean(np.square(cut, dtype=np.float64)))) for name, cut in cuts.items()}
     audible = [name for name in cuts if rms[name] > 1e-5]  # below -100 dB a sound is silence and stays as it is
     # 10 % of headroom, because decoded MP3 overshoots.
@@ -113,15 +115,6 @@ def make_sounds(result: comparison.Result, titles: Mapping[str, str], r: Represe
     return sounds
 
 
-def _find_loudest(audio: np.ndarray, n: int, step: int) -> int:
-    """Start of the `n` samples with the greatest energy, in steps of `step`."""
-    if len(audio) <= n:
-        return 0
-    energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
-    starts = np.append(np.arange(0, len(audio) - n, step), len(audio) - n)
-    return int(starts[np.argmax(energy[starts + n] - energy[starts])])
-
-
 def _data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
@@ -131,18 +124,18 @@ def _data_url(media_type: str, content: bytes) -> str:
 
 def verdict(report: Report) -> tuple[str, bool]:
     """What a musician would say of the best model, then its MAE beside copying; and whether that is better."""
-    means = _means(report.summary())
+    means = report.means()
     copying = means["copy"]
     if not report.models:
         return f"No model was given: copying the input has a mean absolute error (MAE) of {copying['mae']:.3f}.", True
-    best = min(report.models, key=lambda name: means[name]["mae"])
+    best = min((model.name for model in report.models), key=lambda name: means[name]["mae"])
     values = means[best]
-    compared = [m for m in metrics.METRICS if np.isfinite(values[m.name]) and np.isfinite(copying[m.name])]
+    compared = [m for m in METRICS if np.isfinite(values[m.name]) and np.isfinite(copying[m.name])]
     n_better = sum(m.is_better(values[m.name], copying[m.name]) for m in compared)
     is_good = values["mae"] < copying["mae"]
     of_several = f", the best of {len(report.models)}" if len(report.models) > 1 else ""
     return (
-        f"{report.columns[best]}{of_several}: {', '.join(_describe(values, copying, *report.instruments))}. "
+        f"{best}{of_several}: {', '.join(_describe(values, copying, *report.instruments))}. "
         f"It is {'' if is_good else 'no '}nearer to the target than copying the input: MAE {values['mae']:.3f}, "
         f"copying {copying['mae']:.3f} (better in {n_better} of {len(compared)} metrics).",
         is_good,
@@ -195,21 +188,20 @@ def as_text(report: Report) -> str:
     lines = [*textwrap.wrap(verdict(report)[0], 98), ""]
     lines += [f"[{i}] {title}" for i, title in enumerate(report.columns.values(), 1)]
     lines += ["", row("", [f"[{i}]" for i in range(1, len(report.columns) + 1)])]
-    for metric in metrics.METRICS:
+    for metric in METRICS:
         unit = f" ({metric.unit})" if metric.unit else ""
         of_metric = [of_column[metric.name] for of_column in summary.values()]
-        lines.append(row(f"{metric.label}{unit}, {metric.better}", [_number(s.mean) for s in of_metric]))
+        lines.append(row(f"{metric.label}{unit}, {metric.better}", [_number(s["mean"]) for s in of_metric]))
         if n_pairs > 1:
-            lines.append(row("", [f"{_number(s.low)}..{_number(s.high)}" for s in of_metric]))
+            lines.append(row("", [f"{_number(s['low'])}..{_number(s['high'])}" for s in of_metric]))
     own = report.target()
     lines += ["", f"Rise and flutter are differences; the target has {own['attack']:.1f} ms, {own['flutter']:.2f} dB."]
     if n_pairs > 1:
         lines.append(f"Means of {n_pairs} pairs; below each its 95 % bootstrap interval.")
-        for name in report.models or ["copy"]:
-            lines.append(f"Greatest MAE of {report.columns[name]}: {', '.join(report.find_worst(name))}")
+        lines += [f"Greatest MAE of {name}: {', '.join(pairs)}" for name, pairs in _find_worst(report).items()]
     if report.seeds:
         lines.append(f"Mean and standard deviation over the {len(report.seeds)} seeds {', '.join(report.seeds)}:")
-        lines += [f"  {name}: {_number(mean)} +- {_number(sd)}" for name, (mean, sd) in report.spread().items()]
+        lines += [f"  {name}: {_number(s['mean'])} +- {_number(s['sd'])}" for name, s in report.spread().items()]
     lines += [f"{result.pair.name}: {note}" for result in report.results for note in result.notes]
     return "\n".join(lines)
 
@@ -222,9 +214,14 @@ def _number(value: float) -> str:
     return text.lstrip("-") if not float(text) else text  # not -0.000
 
 
+def _find_worst(report: Report) -> dict[str, list[str]]:
+    return {name: report.find_worst(name) for name in [model.name for model in report.models] or ["copy"]}
+
+
 def as_json(report: Report) -> dict:
     """The content of report.json: everything except sounds and pictures. What is not a finite number is None."""
     text, is_good = verdict(report)
+    voices = [result.pair.voice for result in report.results if result.pair.voice]
     content = {
         "title": report.title,
         "verdict": text,
@@ -232,16 +229,13 @@ def as_json(report: Report) -> dict:
         "remarks": report.remarks,
         "keep_level": report.keep_level,
         "columns": report.columns,
-        "models": report.models,
-        "metrics": [
-            {key: getattr(metric, key) for key in ("name", "label", "unit", "better", "best")}
-            for metric in metrics.METRICS
-        ],
-        "summary": _plain(report.summary()),
+        "models": {model.name: {"path": str(model.path), "summary": model.summary} for model in report.models},
+        "metrics": [{key: getattr(m, key) for key in ("name", "label", "unit", "better", "best")} for m in METRICS],
+        "summary": report.summary(),
         "target": report.target(),
-        "seeds": {name: {"mean": mean, "sd": sd} for name, (mean, sd) in report.spread().items()},
-        "voices": {v: {"pairs": n, "summary": _plain(report.summary(v))} for v, n in report.count_voices().items()},
-        "worst": {name: report.find_worst(name) for name in (report.models or ["copy"])},
+        "seeds": report.spread(),
+        "voices": {v: {"pairs": voices.count(v), "summary": report.summary(v)} for v in dict.fromkeys(voices)},
+        "worst": _find_worst(report),
         "pairs": [
             {
                 "name": result.pair.name,
@@ -260,27 +254,18 @@ def as_json(report: Report) -> dict:
     return _finite_or_none(content)
 
 
-def _plain(summary: Mapping[str, Mapping[str, comparison.Statistics]]) -> dict:
-    return {column: {n: dataclasses.asdict(s) for n, s in of_column.items()} for column, of_column in summary.items()}
-
-
 def _finite_or_none(content):
     """A JSON value without NaN, which JSON does not have."""
     if isinstance(content, dict):
         return {name: _finite_or_none(value) for name, value in content.items()}
-    if isinstance(content, list):
+    if isinstance(content, (list, tuple)):
         return [_finite_or_none(value) for value in content]
     return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
-def _means(summary: Mapping[str, Mapping[str, comparison.Statistics]]) -> dict[str, dict[str, float]]:
-    """The means of a summary: column: {metric: mean}."""
-    return {column: {name: s.mean for name, s in of_column.items()} for column, of_column in summary.items()}
-
-
 def as_rows(report: Report) -> list[list]:
     """The rows of report.csv, the header first: one for each pair and column; what is not a finite number is empty."""
-    names = [metric.name for metric in metrics.METRICS]
+    names = [metric.name for metric in METRICS]
     rows: list[list] = [["voice", "pair", "column", *names]]
     for result in report.results:
         for column, values in result.values.items():
@@ -297,8 +282,6 @@ def _plain_cell(text: str) -> str:
 
 def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
     """Write report.json, report.csv and report.html into `folder`; their paths."""
-    import csv
-
     json_path, csv_path, html_path = (
         pathlib.Path(folder, f"report.{extension}") for extension in ("json", "csv", "html")
     )

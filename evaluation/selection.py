@@ -43,23 +43,16 @@ def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[li
         InputError: something is missing, one is a file and the other a folder, or no name is in both.
     """
     origin, target = pathlib.Path(origin), pathlib.Path(target)
-    origin_folders, target_folders = _voice_folders(origin), _voice_folders(target)
-    for flag, path, folders in (
-        ("--origin_audio", origin, origin_folders),
-        ("--target_audio", target, target_folders),
-    ):
-        if not folders and not path.exists():
+    folders = [_voice_folders(origin), _voice_folders(target)]
+    for flag, path, of_path in zip(("--origin_audio", "--target_audio"), (origin, target), folders, strict=True):
+        if not of_path and not path.exists():
             raise InputError(f"{flag}: there is no recording or folder {path}")
-    if bool(origin_folders) != bool(target_folders):
-        folder, file = (origin, target) if origin_folders else (target, origin)
-        raise InputError(
-            f"--origin_audio, --target_audio: the folder {folder} cannot be compared with the file {file}; give two "
-            "recordings or two folders"
-        )
-    if not origin_folders:
+    if not any(folders):
         return [Pair(origin.stem, origin, target)], []
-    origins, left_out = _find_recordings(origin_folders, "--origin_audio")
-    targets, left_out_targets = _find_recordings(target_folders, "--target_audio")
+    if not all(folders):
+        raise InputError(f"--origin_audio, --target_audio: give two recordings or two folders, not {origin}, {target}")
+    origins, left_out = find_recordings(folders[0], "--origin_audio")
+    targets, left_out_targets = find_recordings(folders[1], "--target_audio")
     left_out += left_out_targets
     common = {(o, t): sorted(origins[o].keys() & targets[t].keys()) for o, t in itertools.product(origins, targets)}
     pairs = _make_pairs({voices: names for voices, names in common.items() if names}, origins, targets)
@@ -67,7 +60,7 @@ def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[li
         raise InputError(f"--target_audio: no recording in {target} has the name of one in {origin}")
     paired = {path for pair in pairs for path in (pair.origin, pair.target)}
     for recordings, other in ((origins, target), (targets, origin)):
-        paths = itertools.chain.from_iterable(of_voice.values() for of_voice in recordings.values())
+        paths = [path for of_voice in recordings.values() for path in of_voice.values()]
         left_out += [(str(path), f"no counterpart in {other}") for path in paths if path not in paired]
     return pairs, left_out
 
@@ -93,19 +86,15 @@ def choose_instruments(
         InputError: not given, and the first model does not name exactly one.
     """
     settings = described[0][1].settings if described else {}
-    trained_on = {
-        "--origin": [settings.get("origin", dataset.ANY)],
-        "--target": sorted(set(settings.get("voices", settings.get("targets", [])))),
-    }
-    chosen = []
+    targets = sorted(set(settings.get("voices", settings.get("targets", []))))
+    if len(targets) > 1:
+        targets = sorted(set(map(dataset.instrument_of, targets)))
+    origin = origin or settings.get("origin", dataset.ANY)
+    target = target or (targets[0] if len(targets) == 1 else dataset.ANY)
     for flag, instrument in (("--origin", origin), ("--target", target)):
-        names = trained_on[flag]
-        if len(names) > 1:
-            names = sorted(set(map(dataset.instrument_of, names)))
-        if instrument is None and (len(names) != 1 or names[0] == dataset.ANY):
+        if instrument == dataset.ANY:
             raise InputError(f"{flag} is required with --dataset, unless the first model has exactly one")
-        chosen.append(instrument or names[0])
-    return chosen[0], chosen[1]
+    return origin, target
 
 
 def find_validation_pairs(
@@ -144,21 +133,19 @@ def find_validation_pairs(
             remarks.append(f"{name}: {remark}")
     if not pieces:
         raise InputError("--dataset has no piece that all models have held out; name such pieces with --holdout")
-    recordings = [
-        _find_recordings([pathlib.Path(audios, voice) for voice in voices], "--audios_path")[0]
-        for voices in (evaluated.origins, evaluated.targets)
-    ]
-    names: dict[tuple[str, str], list[str]] = {}
-    left_out = []
-    for voices, expected in _recording_names(evaluated, pieces).items():
-        names[voices] = []
-        for name in expected:
-            missing = [v for v, found in zip(voices, recordings, strict=True) if name not in found[v]]
-            if missing:
-                left_out.append((name, f"{audios} has no recording of it for {' and '.join(missing)}"))
-            else:
-                names[voices].append(name)
-    pairs = _make_pairs(names, *recordings)
+    origins, _ = find_recordings([pathlib.Path(audios, voice) for voice in evaluated.origins], "--audios_path")
+    targets, _ = find_recordings([pathlib.Path(audios, voice) for voice in evaluated.targets], "--audios_path")
+    names: dict[tuple[str, str], set[str]] = {}
+    for slice_number, t, o in evaluated.samples:
+        if evaluated.piece_names[evaluated.pieces[slice_number]] in pieces:
+            name = dataset.SLICE_NAME.match(evaluated.names[slice_number])[1]
+            names.setdefault((evaluated.origins[o], evaluated.targets[t]), set()).add(name)
+    left_out, complete = [], {}
+    for (o, t), of_voices in sorted(names.items()):
+        complete[o, t] = sorted(of_voices & origins[o].keys() & targets[t].keys())
+        missing = of_voices.difference(complete[o, t])
+        left_out += [(name, f"{audios} has no recording of it for {o} or {t}") for name in sorted(missing)]
+    pairs = _make_pairs(complete, origins, targets)
     if not pairs:
         raise InputError(f"--audios_path: {audios} has no recordings of the {len(pieces)} held-out pieces")
     return pairs, left_out, remarks
@@ -190,17 +177,7 @@ def _held_out_pieces(
     return {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}, summary
 
 
-def _recording_names(pairs: dataset.Pairs, pieces: set[str]) -> dict[tuple[str, str], list[str]]:
-    """The recordings of some pieces, with their variations, for each (origin, target) that has any; sorted."""
-    names: dict[tuple[str, str], set[str]] = {}
-    for slice_number, t, o in pairs.samples:
-        if pairs.piece_names[pairs.pieces[slice_number]] in pieces:
-            recording = dataset.SLICE_NAME.match(pairs.names[slice_number])[1]
-            names.setdefault((pairs.origins[o], pairs.targets[t]), set()).add(recording)
-    return {voices: sorted(names[voices]) for voices in sorted(names)}
-
-
-def _find_recordings(
+def find_recordings(
     folders: Iterable[pathlib.Path], flag: str
 ) -> tuple[dict[str, dict[str, pathlib.Path]], list[tuple[str, str]]]:
     """The recordings of each folder by the folder's name and their own, and (file, reason) of ambiguous names."""

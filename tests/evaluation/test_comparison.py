@@ -147,11 +147,9 @@ def test_a_pair_that_cannot_be_read_is_left_out_of_many(tmp_path, pair):
     bad.write_text("no audio")
     pairs = [Pair("bad", bad, pair.target), pair]
     left_out = []
-    results = list(comparison.evaluate(pairs, [], left_out=left_out))
+    results = list(comparison.evaluate(pairs, [], left_out))
     assert [result.pair.name for result in results] == ["origin"]
     assert [name for name, _ in left_out] == ["bad"]
-    with pytest.raises(InputError):
-        list(comparison.evaluate(pairs, []))
 
 
 # --- summary ----------------------------------------------------------------------------------------------------------
@@ -172,33 +170,34 @@ def test_a_long_recording_is_evaluated_up_to_its_bound(tmp_path, monkeypatch):
 def test_mean_median_and_interval():
     maes = [0.1, 0.2, 0.2, 0.3, 0.9, 0.4, 0.15, 0.25]
     found = comparison.summarise(_values(maes))["copy"]["mae"]
-    assert found.mean == pytest.approx(np.mean(maes))
-    assert found.median == pytest.approx(0.225)
+    assert found["mean"] == pytest.approx(np.mean(maes))
+    assert found["median"] == pytest.approx(0.225)
     expected = scipy.stats.bootstrap((maes,), np.mean, n_resamples=20_000, method="percentile", rng=1)
-    np.testing.assert_allclose([found.low, found.high], expected.confidence_interval, atol=0.02)
+    np.testing.assert_allclose([found["low"], found["high"]], expected.confidence_interval, atol=0.02)
     double = comparison.summarise(_values(maes))["double"]["mae"]
-    np.testing.assert_allclose([double.low, double.high], [2 * found.low, 2 * found.high])
+    np.testing.assert_allclose([double["low"], double["high"]], [2 * found["low"], 2 * found["high"]])
 
 
 def test_all_pairs_of_a_piece_are_drawn_together():
     """Two pieces in four voices each: a data set drawn from the pieces has the mean 0.2, 0.3 or 0.4."""
     statistics = comparison.summarise(_values([0.2] * 4 + [0.4] * 4), ["a"] * 4 + ["b"] * 4)["copy"]["mae"]
-    assert (statistics.mean, statistics.low, statistics.high) == pytest.approx((0.3, 0.2, 0.4))
+    assert (statistics["mean"], statistics["low"], statistics["high"]) == pytest.approx((0.3, 0.2, 0.4))
     # Of three pairs of a and one of b the mean is that of the pairs.
-    assert comparison.summarise(_values([0.1, 0.1, 0.1, 0.5]), list("aaab"))["copy"]["mae"].mean == pytest.approx(0.2)
-    assert np.isnan(comparison.summarise(_values([0.1, 0.2]), ["a", "a"])["copy"]["mae"].low)
+    uneven = comparison.summarise(_values([0.1, 0.1, 0.1, 0.5]), list("aaab"))["copy"]["mae"]
+    assert uneven["mean"] == pytest.approx(0.2)
+    assert np.isnan(comparison.summarise(_values([0.1, 0.2]), ["a", "a"])["copy"]["mae"]["low"])
 
 
 def test_intervals_of_one_pair_of_equal_pairs_and_of_what_has_no_value():
     single = comparison.summarise(_values([0.2]))["copy"]["mae"]
-    assert (single.mean, single.median) == (0.2, 0.2)
-    assert np.isnan([single.low, single.high]).all()
+    assert (single["mean"], single["median"]) == (0.2, 0.2)
+    assert np.isnan([single["low"], single["high"]]).all()
     equal = comparison.summarise(_values([0.2, 0.2, 0.2]))["copy"]["mae"]
-    np.testing.assert_allclose([equal.low, equal.high], 0.2)
+    np.testing.assert_allclose([equal["low"], equal["high"]], 0.2)
     values = [{"copy": {"mae": mae, "attack": np.nan, "flutter": f}} for mae, f in ((0.1, 1), (0.2, np.nan), (0.3, 3))]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         summary = comparison.summarise(values)["copy"]
     unknown, half_known = summary["attack"], summary["flutter"]
-    assert np.isnan([unknown.mean, unknown.low, unknown.high]).all()
-    assert (half_known.mean, half_known.median, half_known.low, half_known.high) == (2, 2, 1, 3)
+    assert np.isnan([unknown["mean"], unknown["low"], unknown["high"]]).all()
+    assert (half_known["mean"], half_known["median"], half_known["low"], half_known["high"]) == (2, 2, 1, 3)

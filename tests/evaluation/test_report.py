@@ -35,7 +35,8 @@ def made_result(name, seconds=0.5, voice="", **columns):
     audios = {"origin": tone(60, seconds), "target": tone(64, seconds)}
     audios |= {model: tone(67, seconds, level=0.02) for model in columns}
     best = {m.name: m.best for m in metrics.METRICS}
-    values = {c: best | {"mae": mae, "lsd_65": 10 * mae} for c, mae in {"copy": 0.5, **columns}.items()}
+    maes = dict.fromkeys(comparison.REFERENCES, 0.5) | columns
+    values = {column: best | {"mae": mae, "lsd_65": 10 * mae} for column, mae in maes.items()}
     pair = Pair(name, pathlib.Path("o.wav"), pathlib.Path("t.wav"), voice)
     target = {"attack": 10.0, "flutter": np.nan}
     return comparison.Result(pair, seconds, values, target, [f"a <note> on {name}"], audios)
@@ -43,9 +44,8 @@ def made_result(name, seconds=0.5, voice="", **columns):
 
 def made_report(maes=(0.25, 0.375), models=("model one",), names=None, voices=None, seconds=0.5, **options):
     """A report of pairs whose `maes` are those of all models."""
-    columns = {"copy": "copy the input", **{model: model for model in models}}
-    described = {model: {"path": "m.h5", "summary": "a model"} for model in models}
-    made = report.Report("piano to <guitar>", ["one line"], columns, described, **options)
+    described = [comparison.Model(name, pathlib.Path("m.h5"), "a model", lambda audio, _: audio) for name in models]
+    made = report.Report("piano to <guitar>", described, ["one line"], **options)
     for i, mae in enumerate(maes):
         of_models = dict(zip(models, mae if isinstance(mae, tuple) else (mae,) * len(models), strict=True))
         made.add(made_result(names[i] if names else f"piece {i}", seconds, voices[i] if voices else "", **of_models))
@@ -66,11 +66,10 @@ def cells_of(made, label):
 # --- sounds -----------------------------------------------------------------------------------------------------------
 
 
-def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_part(monkeypatch):
+def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts(monkeypatch):
     monkeypatch.setattr(report, "EXCERPT", 3.0)
-    result = made_result("p", model=0.1)
-    audios = {name: np.concatenate([0.02 * tone(60, 4, decay=0), audio]) for name, audio in result.audios.items()}
-    audios["silent"] = 0 * audios["model"]
+    result = made_result("p", seconds=4, model=0.1)
+    audios = {**result.audios, "silent": 0 * result.audios["model"]}
     sounds = report.make_sounds(dataclasses.replace(result, audios=audios), {name: name.upper() for name in audios})
     levels = []
     for sound, name in zip(sounds, audios, strict=True):
@@ -85,7 +84,6 @@ def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts_of_the_loudest_pa
         if name == "silent":
             assert np.abs(audio).max() < 1e-3
             continue
-        assert np.abs(audio[-RATE:]).max() > 5 * np.abs(audio[:RATE]).max()  # the end is loudest
         levels.append(20 * np.log10(np.sqrt(np.mean(audio**2))))
     assert np.ptp(levels) < 0.5
     assert max(levels) > -30
@@ -105,20 +103,17 @@ def test_the_page_keeps_the_sounds_of_the_worst_pairs_only(no_pictures, monkeypa
 def test_the_table_holds_means_intervals_and_the_worst(no_pictures):
     made = made_report((0.25, 0.375))
     lines = report.as_text(made).splitlines()
-    assert cells_of(made, "MAE") == ["0.500", "0.312"]
+    assert cells_of(made, "MAE") == [*["0.500"] * 4, "0.312"]
     at = next(i for i, line in enumerate(lines) if line.startswith("MAE"))
-    assert lines[at + 1].split() == ["0.500..0.500", "0.250..0.375"]
+    assert lines[at + 1].split() == [*["0.500..0.500"] * 4, "0.250..0.375"]
     assert "Greatest MAE of model one: piece 1, piece 0" in lines
     assert "piece 1: a <note> on piece 1" in lines
-    assert max(map(len, lines)) < 100
     assert ".." not in report.as_text(made_report((0.25,)))  # a single pair has no interval
 
 
 def test_the_seeds_of_one_model_have_a_mean_and_a_standard_deviation(no_pictures):
     made = made_report([(0.2, 0.3, 0.9), (0.4, 0.5, 0.9)], ("a", "b", "other"), seeds=["a", "b"])
-    mean, deviation = made.spread()["mae"]
-    assert (mean, deviation) == pytest.approx((0.35, 0.1 / 2**0.5))  # of 0.3 and 0.4
-    assert report.as_json(made)["seeds"]["mae"] == {"mean": mean, "sd": deviation}
+    assert report.as_json(made)["seeds"]["mae"] == pytest.approx({"mean": 0.35, "sd": 0.1 / 2**0.5})  # of 0.3 and 0.4
     assert any(line.split() == ["mae:", "0.350", "+-", "0.071"] for line in report.as_text(made).splitlines())
     assert report.as_json(made_report())["seeds"] == {}
 
@@ -262,7 +257,7 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
 @needs_browser
 def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
     made = made_report(names=["a_piece_with_a_very_long_name_" * 4, "b"], models=("a_model_with_a_long_name_" * 4,))
-    made.remarks.append("/a/very/long/path/without/any/space" * 4)
+    made.remarks = ["/a/very/long/path/without/any/space" * 4]
     *_, page = report.write(made, tmp_path)
     browser = start_browser(500, 800)
     metrics_of_phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
@@ -298,7 +293,7 @@ def test_the_page_marks_models_against_copying_and_asks_for_nothing(start_browse
         "css selector", "details table"
     )
     heads = [head.text for head in means.find_elements("css selector", "thead th")]
-    assert heads == ["good", "bad", "copy the input"]
+    assert heads == ["good", "bad", *comparison.REFERENCES.values()]
     assert (marked(means, "best"), marked(means, "worse")) == (["0.375", "3.750"], ["0.750", "7.500"])
     assert (marked(worst, "best"), marked(other, "best")) == ([], ["0.250", "2.500"])
     assert browser.get_log("browser") == []
