@@ -158,7 +158,7 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
         n_channels = samples.shape[1]
         blocks = _unify(itertools.chain([first], decoded), rate, n_channels)
         blocks = join_blocks(blocks, max(1, min(BLOCK, MAX_BLOCK // n_channels)))
-        yield Audio(rate, n_channels, n_bits, _check_finite(blocks, rate, path))
+        yield Audio(rate, n_channels, n_bits, (_check_finite(block, path) for block in blocks))
 
 
 def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Iterator[tuple[int, np.ndarray, int]]:
@@ -266,16 +266,10 @@ def _unify(frames: Iterable[tuple[int, np.ndarray, int]], sample_rate: int, n_ch
         yield from resample_blocks(blocks, rate, sample_rate, n_channels)
 
 
-def _check_finite(blocks: Iterable[np.ndarray], sample_rate: int, path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """`blocks` unchanged; an error tells the place of the first sample that is NaN or infinite."""
-    n_read = 0
-    for block in blocks:
-        if not np.isfinite(block).all():
-            sample, channel = np.argwhere(~np.isfinite(block))[0]
-            where = f"{(n_read + sample) / sample_rate:.3f} s (sample {n_read + sample}, channel {channel})"
-            raise InputError(f"{path}: expected finite samples, found {block[sample, channel]} at {where}")
-        n_read += len(block)
-        yield block
+def _check_finite(block: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+    if not np.isfinite(block).all():
+        raise InputError(f"{path}: some of its samples are NaN or infinite")
+    return block
 
 
 def _find_delay(container, stream) -> float:
@@ -310,7 +304,7 @@ class Recording:
         n_samples: number of samples of each channel, counted while reading.
         peak: greatest absolute sample, full scale 1.
         power: mean square over all samples and channels.
-        stamp: by which `read_recording` knows that the file is still the same.
+        modified: time by which `read_recording` knows that the file is still the same, in ns.
     """
 
     path: pathlib.Path
@@ -320,7 +314,7 @@ class Recording:
     n_samples: int
     peak: float
     power: float
-    stamp: tuple[int, ...]
+    modified: int
 
 
 def open_recording(path: str | os.PathLike) -> Recording:
@@ -331,13 +325,14 @@ def open_recording(path: str | os.PathLike) -> Recording:
     """
     n_samples, peak, square = 0, 0.0, 0.0
     with open_audio(path) as audio:
-        stamp = _stamp(path)
+        modified = os.stat(path).st_mtime_ns
         for block in audio.blocks:
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
-    form, power = (audio.sample_rate, audio.n_channels, audio.n_bits), square / (n_samples * audio.n_channels)
-    return Recording(pathlib.Path(path), *form, n_samples, peak, power, stamp)
+    power = square / (n_samples * audio.n_channels)
+    form = audio.sample_rate, audio.n_channels, audio.n_bits
+    return Recording(pathlib.Path(path), *form, n_samples, peak, power, modified)
 
 
 def read_recording(recording: Recording) -> Iterator[np.ndarray]:
@@ -353,14 +348,8 @@ def read_recording(recording: Recording) -> Iterator[np.ndarray]:
 
 
 def _check_unchanged(recording: Recording) -> None:
-    if _stamp(recording.path) != recording.stamp:
+    if os.stat(recording.path).st_mtime_ns != recording.modified:
         raise InputError(f"{recording.path}: changed while it was read")
-
-
-def _stamp(path: str | os.PathLike) -> tuple[int, ...]:
-    """What changes if another program writes to a file."""
-    status = os.stat(path)
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
