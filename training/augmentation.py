@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -40,70 +41,24 @@ NOISE_SLICES = 16  # length of the noise that sections are taken from, in slices
 
 
 @dataclasses.dataclass(frozen=True)
-class Room:
-    """A room whose impulse response is white noise with an exponential decay, behind a low-pass.
-
-    Attributes:
-        rt60: seconds in which the level falls by 60 dB after a sound has stopped.
-        wet_db: energy of the reverberation below `damping_hz` relative to the direct sound, in dB (the
-            direct-to-reverberant ratio with the opposite sign).
-        damping_hz: cut-off of the low-pass, second-order Butterworth, in Hz.
-    """
-
-    rt60: float
-    wet_db: float
-    damping_hz: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Equaliser:
-    """A smooth frequency response.
-
-    Attributes:
-        bands_db: gains at `BAND_CENTRES_HZ` in dB; straight lines over log frequency between them, level beyond them.
-        tilt_db: added at the highest centre and subtracted at the lowest, in dB; straight over log frequency between.
-    """
-
-    bands_db: tuple[float, ...]
-    tilt_db: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class BandLimits:
-    """A telephone or an old recording: fourth-order Butterworth high-pass and low-pass (24 dB per octave), in Hz."""
-
-    high_pass_hz: float
-    low_pass_hz: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """A stationary noise floor.
-
-    Attributes:
-        level_db: RMS in dB relative to an RMS of 1, of the white noise with the same power in the bins used.
-        slope_db: of the power spectrum, in dB per octave: 0 is white, -3 pink, -6 brown.
-    """
-
-    level_db: float
-    slope_db: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
 class Effects:
     """What happens to one slice; an effect that is None, or 0, is left out.
 
     Attributes:
         detuning_cents: above 0 is sharper.
+        room: (RT60 in seconds, level in dB, cut-off in Hz), as `reverberate` takes them.
+        equaliser_db: gains at `BAND_CENTRES_HZ` in dB; straight lines over log frequency between them.
+        band_limits_hz: (high-pass, low-pass) of a telephone or an old recording, fourth-order Butterworth.
         level_db: gain in dB.
+        noise_db: (RMS relative to an RMS of 1, slope per octave), as `noise_magnitude` takes them.
     """
 
     detuning_cents: float = 0.0
-    room: Room | None = None
-    equaliser: Equaliser | None = None
-    band_limits: BandLimits | None = None
+    room: tuple[float, float, float] | None = None
+    equaliser_db: tuple[float, ...] | None = None
+    band_limits_hz: tuple[float, float] | None = None
     level_db: float = 0.0
-    noise: Noise | None = None
+    noise_db: tuple[float, float] | None = None
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -118,19 +73,20 @@ def draw(rng: np.random.Generator) -> Effects:
     """Effects drawn with `PROBABILITIES` and the ranges above."""
     is_applied = {name: rng.random() < probability for name, probability in PROBABILITIES.items()}
     cents = float(np.clip(rng.normal(0, DETUNING_SD_CENTS), -MAX_DETUNING_CENTS, MAX_DETUNING_CENTS))
-    room = Room(_log_uniform(rng, RT60_SECONDS), rng.uniform(*WET_DB), _log_uniform(rng, DAMPING_HZ))
-    bands_db = rng.normal(0, BAND_SD_DB, len(BAND_CENTRES_HZ))
-    equaliser = Equaliser(tuple(bands_db.tolist()), rng.normal(0, TILT_SD_DB))
-    band_limits = BandLimits(_log_uniform(rng, HIGH_PASS_HZ), _log_uniform(rng, LOW_PASS_HZ))
+    room = (_log_uniform(rng, RT60_SECONDS), rng.uniform(*WET_DB), _log_uniform(rng, DAMPING_HZ))
+    # The tilt is subtracted at the lowest centre and added at the highest: they are evenly spaced over log frequency.
+    equaliser_db = rng.normal(0, BAND_SD_DB, len(BAND_CENTRES_HZ))
+    equaliser_db += rng.normal(0, TILT_SD_DB) * np.linspace(-1, 1, len(BAND_CENTRES_HZ))
+    band_limits_hz = (_log_uniform(rng, HIGH_PASS_HZ), _log_uniform(rng, LOW_PASS_HZ))
     level_db = rng.uniform(*LEVEL_DB)
-    noise = Noise(rng.uniform(*NOISE_DB), rng.uniform(*NOISE_SLOPE_DB))
+    noise_db = (rng.uniform(*NOISE_DB), rng.uniform(*NOISE_SLOPE_DB))
     return Effects(
         detuning_cents=cents if is_applied["detuning"] else 0.0,
         room=room if is_applied["room"] else None,
-        equaliser=equaliser if is_applied["equaliser"] else None,
-        band_limits=band_limits if is_applied["band_limits"] else None,
+        equaliser_db=tuple(equaliser_db.tolist()) if is_applied["equaliser"] else None,
+        band_limits_hz=band_limits_hz if is_applied["band_limits"] else None,
         level_db=level_db if is_applied["level"] else 0.0,
-        noise=noise if is_applied["noise"] else None,
+        noise_db=noise_db if is_applied["noise"] else None,
     )
 
 
@@ -159,27 +115,37 @@ def detune(magnitude: np.ndarray, cents: float) -> np.ndarray:
     return above
 
 
-def reverberate(magnitude: np.ndarray, room: Room, representation: Representation, response: np.ndarray) -> np.ndarray:
-    """The magnitude ``(n_bins, n_frames)`` of a sound with its reverberation in `room`.
+def reverberate(
+    magnitude: np.ndarray,
+    rt60: float,
+    wet_db: float,
+    damping_hz: float,
+    representation: Representation,
+    response: np.ndarray,
+) -> np.ndarray:
+    """The magnitude ``(n_bins, n_frames)`` of a sound with its reverberation in a room.
 
-    With an impulse response of independent samples whose variance is s(t), the expected power of the reverberation in a
-    bin is the dry power convolved with s over time. That holds exactly for every sample; between frames the dry power
-    is taken to run in a straight line. Here s(t) falls as ``10 ** (-6 t / rt60)`` (the model of Moorer, "About This
-    Reverberation Business", 1979; Polack, 1988). The slice is taken to begin in silence.
+    The impulse response is white noise with an exponential decay, behind a low-pass. With independent samples whose
+    variance is s(t), the expected power of the reverberation in a bin is the dry power convolved with s over time. That
+    holds exactly for every sample; between frames the dry power is taken to run in a straight line. Here s(t) falls as
+    ``10 ** (-6 t / rt60)`` (the model of Moorer, "About This Reverberation Business", 1979; Polack, 1988). The slice is
+    taken to begin in silence.
 
     Args:
         magnitude: of the dry sound.
-        room: decay, level and damping.
+        rt60: seconds in which the level falls by 60 dB after a sound has stopped.
+        wet_db: energy of the reverberation below `damping_hz` relative to the direct sound.
+        damping_hz: cut-off of the low-pass, second-order Butterworth.
         representation: of the magnitude.
         response: complex ``(n_bins,)`` with a mean square of 1: gain and phase of the reverberation in each bin. A room
             has complex normal ones (Schroeder, 1962), which raise some partials of a held note and lower others.
     """
-    decay = 6 * math.log(10) * representation.hop_length / (representation.sample_rate * room.rt60)  # per frame
+    decay = 6 * math.log(10) * representation.hop_length / (representation.sample_rate * rt60)  # per frame
     # Integrals of exp(-decay * t) over the dry power's straight lines, divided by that over all times.
     direct = 1 - (1 - math.exp(-decay)) / decay
     later = 2 * (math.cosh(decay) - 1) / decay
     frequencies = np.arange(len(magnitude)) * representation.bin_hz
-    wet = 10 ** (room.wet_db / 10) / (1 + (frequencies / room.damping_hz) ** 4)
+    wet = 10 ** (wet_db / 10) / (1 + (frequencies / damping_hz) ** 4)
 
     dry_power = magnitude * magnitude
     power = decay_along_frames(dry_power, math.exp(-decay))
@@ -207,47 +173,31 @@ def decay_along_frames(power: np.ndarray, factor: float) -> np.ndarray:
     return total
 
 
-def equaliser_gain(equaliser: Equaliser, representation: Representation) -> np.ndarray:
-    """The factor on each bin's magnitude, float32 ``(n_bins,)``."""
+def equaliser_gain(bands_db: Sequence[float], representation: Representation) -> np.ndarray:
+    """The factor on each bin's magnitude, float32 ``(n_bins,)``, of gains in dB at `BAND_CENTRES_HZ`."""
     octave = np.log2(np.maximum(_frequencies(representation), 1.0))
-    centres = np.log2(BAND_CENTRES_HZ)
-    tilt = equaliser.tilt_db * np.linspace(-1, 1, len(centres))  # the centres are evenly spaced over log frequency
-    return decibels(np.interp(octave, centres, np.asarray(equaliser.bands_db) + tilt))
+    return decibels(np.interp(octave, np.log2(BAND_CENTRES_HZ), bands_db))
 
 
-def band_limits_gain(limits: BandLimits, representation: Representation) -> np.ndarray:
+def band_limits_gain(high_pass_hz: float, low_pass_hz: float, representation: Representation) -> np.ndarray:
     """The factor on each bin's magnitude, float32 ``(n_bins,)``: Butterworth responses, 3 dB down at each limit."""
     frequencies = _frequencies(representation)
-    high_pass = 1 / (1 + (limits.high_pass_hz / frequencies) ** 8)
-    low_pass = 1 / (1 + (frequencies / limits.low_pass_hz) ** 8)
+    high_pass = 1 / (1 + (high_pass_hz / frequencies) ** 8)
+    low_pass = 1 / (1 + (frequencies / low_pass_hz) ** 8)
     return np.sqrt(high_pass * low_pass).astype(np.float32)
 
 
-def noise_magnitude(noise: Noise, representation: Representation) -> np.ndarray:
-    """Root mean square of the noise's magnitude in each bin, float32 ``(n_bins,)``.
+def noise_magnitude(level_db: float, slope_db: float, representation: Representation) -> np.ndarray:
+    """Root mean square of a noise floor's magnitude in each bin, float32 ``(n_bins,)``.
 
     White noise with RMS r has a mean square magnitude of ``4 r**2 sum(window**2) / sum(window)**2``, on the scale of
-    `data.forward_transform`. The slope moves power from bin to bin and leaves their sum.
+    `data.forward_transform`. A slope of the power spectrum (0 is white, -3 pink, -6 dB per octave brown) moves power
+    from bin to bin and leaves their sum.
     """
     window = np.hanning(representation.n_fft)
-    white = 4 * 10 ** (noise.level_db / 10) * (window**2).sum() / window.sum() ** 2
-    shape = _frequencies(representation) ** (noise.slope_db / (10 * math.log10(2)))
+    white = 4 * 10 ** (level_db / 10) * (window**2).sum() / window.sum() ** 2
+    shape = _frequencies(representation) ** (slope_db / (10 * math.log10(2)))
     return np.sqrt(white * shape / shape.mean()).astype(np.float32)
-
-
-def add_noise(magnitude: np.ndarray, scale: np.ndarray, noise: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The magnitude ``(n_bins, n_frames)`` of a sound and noise together, ``abs(sound + scale * noise)``.
-
-    Args:
-        magnitude: of the sound. Its phase does not matter, as the noise's is evenly distributed.
-        scale: ``(n_bins,)``, of `noise_magnitude`.
-        noise: real and imaginary part, each ``(n_bins, n_frames)``, mean square 1 together, of `unit_noise`.
-    """
-    real, imaginary = noise
-    scale = scale[:, np.newaxis]
-    in_phase = real * scale
-    in_phase += magnitude
-    return absolute(in_phase, imaginary * scale)
 
 
 def absolute(real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
@@ -288,9 +238,6 @@ class Augmentation:
     """Augments slices: ``augmentation(level, rng_for(seed, epoch, sample))``.
 
     Holds some noise that every slice takes a section of at random: as good as new noise, and much cheaper.
-
-    Args:
-        representation: of the slices.
     """
 
     def __init__(self, representation: Representation = data.PUBLISHED) -> None:
@@ -298,15 +245,13 @@ class Augmentation:
         n_frames = NOISE_SLICES * representation.n_frames
         self._noise = unit_noise(representation, n_frames, np.random.default_rng(0))
 
-    def __call__(self, level: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, level: np.ndarray, rng: np.random.Generator, effects: Effects | None = None) -> np.ndarray:
         """`level`, in [0, 1] ``(n_bins, n_frames)``, with effects drawn from `rng`: a new float32 array in [0, 1].
 
         The result depends on `level` and on the state of `rng` alone. Silence stays silence where no noise is added.
+        With given `effects`, `rng` still chooses the section of noise and the room's response.
         """
-        return self.apply(level, draw(rng), rng)
-
-    def apply(self, level: np.ndarray, effects: Effects, rng: np.random.Generator) -> np.ndarray:
-        """The same with given effects; `rng` chooses the section of noise and the room's response."""
+        effects = effects or draw(rng)
         representation, n_frames = self.representation, level.shape[1]
         magnitude = data.db_to_amplitude(np.asarray(level, np.float32), representation.amin)
         if effects.detuning_cents:
@@ -314,17 +259,20 @@ class Augmentation:
         if effects.room:
             # One frame of noise: complex normal, and correlated between the neighbouring bins that share a partial.
             real, imaginary = self._section(rng, 1)
-            response = (real + 1j * imaginary)[:, 0]
-            magnitude = reverberate(magnitude, effects.room, representation, response)
+            magnitude = reverberate(magnitude, *effects.room, representation, (real + 1j * imaginary)[:, 0])
         gain = np.full(representation.n_bins, decibels(effects.level_db))
-        if effects.equaliser:
-            gain *= equaliser_gain(effects.equaliser, representation)
-        if effects.band_limits:
-            gain *= band_limits_gain(effects.band_limits, representation)
+        if effects.equaliser_db:
+            gain *= equaliser_gain(effects.equaliser_db, representation)
+        if effects.band_limits_hz:
+            gain *= band_limits_gain(*effects.band_limits_hz, representation)
         magnitude *= gain[:, np.newaxis]
-        if effects.noise:
-            scale = noise_magnitude(effects.noise, representation)
-            magnitude = add_noise(magnitude, scale, self._section(rng, n_frames))
+        if effects.noise_db:
+            # The phase between the sound and the noise is evenly distributed, so that of the sound may be 0.
+            scale = noise_magnitude(*effects.noise_db, representation)[:, np.newaxis]
+            real, imaginary = self._section(rng, n_frames)
+            in_phase = real * scale
+            in_phase += magnitude
+            magnitude = absolute(in_phase, imaginary * scale)
         return np.clip(data.amplitude_to_db(magnitude, representation.amin), 0, 1)
 
     def _section(self, rng: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
