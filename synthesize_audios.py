@@ -14,69 +14,68 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
+import hashlib
+import itertools
 import os
 import pathlib
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from common import cli, jobs
 from common.errors import InputError
-from common.files import concerning_one_file, piece_names, process_mark, remove_leftovers
-from synthesis.etudes import MIN_SECTION, TEXTURES, write_etudes
-from synthesis.midi import Piece, find_midi, read_midi
-from synthesis.mixing import ENDINGS, Playing, pitches_needed, recording_seconds, write_piece
-from synthesis.notes import PITCHES, Instrument, NoteBank
+from common.files import open_regular, piece_names, process_mark, remove_leftovers
+from synthesis.etudes import TEXTURES, write_etudes
+from synthesis.midi import MAX_BYTES, Piece, find_midi, read_midi
+from synthesis.mixing import ENDINGS, Playing, recording_seconds, vary, write_piece
+from synthesis.notes import Instrument
 from synthesis.parameters import keep_parameters, remove_if_alone
-from synthesis.scores import Score, plan_scores, vary_piece
-from synthesis.voices import find_instruments, find_voices, parse_voices, prepare_notes
+from synthesis.voices import find_instruments, parse_voices
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 PARAMETERS_NAME = "synthesis.json"
-MANY_PIECES = 50  # for more pieces, preparing all pitches is quicker than finding out which are needed
 MAX_VARIATIONS = 100  # two digits in a name
 TEMPORARY = ".synthesis-"  # start of the name of a run's temporary folder
 
 
-@dataclasses.dataclass(frozen=True)
-class Played:
-    """What came of a piece: by instrument, how its notes were found, and why an instrument could not play it."""
+class Score(NamedTuple):
+    """What is played: a MIDI file with its checksum ("" if it cannot be read), and how."""
 
-    piece: Piece
-    counts: dict[str, collections.Counter]
-    failures: list[str]
+    midi_path: str
+    checksum: str
+    playing: Playing
+
+
+@functools.lru_cache(1)  # the recordings of a piece follow each other
+def _read_piece(midi_path: str, checksum: str, sustain_pedal: bool) -> Piece:
+    return read_midi(midi_path, sustain_pedal)
 
 
 def synthesize_piece(
-    score: Score, outputs: dict[str, str], instruments: Sequence[Instrument], playing: Playing, max_minutes: float
-) -> Played:
-    """Write the recordings of one piece to `outputs`, the files by the names of the instruments that are to play it.
+    path: str, score: Score, instrument: Instrument, max_minutes: float
+) -> tuple[Piece, collections.Counter]:
+    """Write a recording to `path`; returns the piece without its notes, and the counts of `write_piece`.
 
     Raises:
-        InputError: the MIDI file cannot be read, or lasts longer than `max_minutes`.
+        InputError: the MIDI file cannot be read, lasts longer than `max_minutes`, or has no note that can be played.
     """
-    piece = vary_piece(read_midi(score.midi_path, playing.sustain_pedal), score.variation)
-    playing = dataclasses.replace(playing, duration_rate=score.duration_rate)
-    minutes = recording_seconds(piece, playing) / 60
+    piece = _read_piece(score.midi_path, score.checksum, score.playing.sustain_pedal)
+    minutes = recording_seconds(piece, score.playing) / 60
     if minutes > max_minutes:
         raise InputError(f"{score.midi_path}: lasts {minutes:.0f} minutes; --max_minutes allows {max_minutes:g}")
-    played = Played(piece._replace(notes=()), {}, [])
-    for instrument in instruments:
-        if instrument.name in outputs:
-            path = outputs[instrument.name]
-            try:
-                with concerning_one_file(path):
-                    played.counts[instrument.name] = write_piece(path, piece, NoteBank(instrument), playing)
-            except InputError as error:
-                played.failures.append(str(error))
-    return played
+    return piece._replace(notes=()), write_piece(path, piece, instrument, score.playing)
 
 
 def synthesize_folder(arguments: argparse.Namespace) -> int:
     """Play all pieces on all instruments; returns the exit status."""
-    names = _plain_names(arguments)
-    _check_flags(arguments, names)
+    if not arguments.midi_path and not arguments.etudes:
+        raise InputError("--midi_path or --etudes is required")
+    voices = [voice for group in arguments.voices for voice in group]
+    names = arguments.instruments or ([] if voices else INSTRUMENTS)
+    names = [name for name in dict.fromkeys(names) if name not in {voice.instrument for voice in voices}]
     audios, rates = pathlib.Path(arguments.audios_path).resolve(), arguments.duration_rate
     playing = Playing(
         arguments.playback_speed, rates[0], arguments.transpose, arguments.sustain_pedal, arguments.ending
@@ -84,62 +83,39 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     remove_leftovers(tempfile.gettempdir(), TEMPORARY)
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{process_mark()}"))
-        voices = [voice for group in arguments.voices for voice in group]
-        sources = find_voices(names, voices, arguments.nsynth_path, arguments.soundfont, dict(arguments.program))
-        instruments, descriptions = find_instruments(sources, temporary)
-        etudes = write_etudes(
-            temporary, arguments.etudes, arguments.seed, arguments.etudes_texture, arguments.etudes_seconds
-        )
+        instruments, descriptions = find_instruments(names, voices, arguments.nsynth_path, temporary)
+        etudes = write_etudes(temporary, arguments.etudes, arguments.seed, arguments.etudes_texture)
         pieces, left_out = _find_pieces(arguments.midi_path, etudes)
-        scores = plan_scores(pieces, arguments.variations, arguments.seed, rates)
+        scores = _plan_scores(pieces, playing, arguments.variations, rates, arguments.seed)
         parameters = {
             **dataclasses.asdict(playing),
             "duration_rate": rates[0] if len(rates) == 1 else rates,
             "seed": arguments.seed if etudes or arguments.variations > 1 or len(rates) > 1 else None,
-            "variations": arguments.variations,
-            "etudes": arguments.etudes,
             "etudes_texture": arguments.etudes_texture if etudes else None,
-            "etudes_seconds": arguments.etudes_seconds if etudes else None,
             "instruments": descriptions,
+            "pieces": {name: score.checksum for name, score in scores.items() if score.checksum},
         }
         if not os.path.lexists(audios / PARAMETERS_NAME):
             stack.callback(remove_if_alone, audios / PARAMETERS_NAME)
         keep_parameters(audios / PARAMETERS_NAME, parameters, arguments.overwrite)
-        missing = _find_missing(audios, scores, descriptions, arguments.overwrite)
-        _prepare_notes(instruments, [scores[name] for name in missing], playing, arguments.jobs)
-        work = [(scores[name], files, instruments, playing, arguments.max_minutes) for name, files in missing.items()]
-        played = []
-        for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, "pieces"):
-            path = work[index][0].midi_path
-            left_out += [(str(path), failure) for failure in ([reason] if reason else result.failures)]
-            if result:
-                played.append(result)
-                if result.piece.skipped:
-                    print(f"{path}: skipped {', '.join(result.piece.skipped)}", file=sys.stderr)
+        work = _find_missing(audios, scores, instruments, arguments.max_minutes, arguments.overwrite)
+        read: dict[str, Piece] = {}
+        counts = collections.defaultdict(list)
+        for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, "recordings"):
+            _, score, instrument, _ = work[index]
+            if reason:
+                left_out.append((score.midi_path, reason))
+                continue
+            piece, count = result
+            counts[instrument.name].append(count)
+            if piece.skipped and score.midi_path not in read:
+                print(f"{score.midi_path}: skipped {', '.join(piece.skipped)}", file=sys.stderr)
+            read[score.midi_path] = piece
     for name in descriptions:
-        there = sum(name not in files for files in missing.values()) + len(scores) - len(missing)
-        _report(audios / name, there, [result.counts[name] for result in played if name in result.counts])
-    _report_midi([result.piece for result in played])
+        n_there = len(scores) - sum(instrument.name == name for _, _, instrument, _ in work)
+        _report(audios / name, n_there, counts[name])
+    _report_midi(list(read.values()))
     return cli.report_left_out(sorted(set(left_out)))
-
-
-def _plain_names(arguments: argparse.Namespace) -> list[str]:
-    """The instruments that are played without voices."""
-    with_voices = {voice.instrument for group in arguments.voices for voice in group}
-    names = arguments.instruments or ([] if with_voices else INSTRUMENTS)
-    return [name for name in dict.fromkeys(names) if name not in with_voices]
-
-
-def _check_flags(arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    """Refuse flags that contradict each other or have no effect."""
-    if not arguments.midi_path and not arguments.etudes:
-        raise InputError("--midi_path or --etudes is required")
-    for flag, value in (("soundfont", arguments.soundfont), ("program", arguments.program)):
-        if arguments.nsynth_path and value:
-            raise InputError(f"--{flag} cannot be combined with --nsynth_path")
-    for name in dict(arguments.program):
-        if name not in names:
-            raise InputError(f"--program: {name} is none of --instruments ({', '.join(names)})")
 
 
 def _find_pieces(
@@ -148,44 +124,52 @@ def _find_pieces(
     """The MIDI files of etudes and of a folder by the names of their pieces, and (file, reason) of what is left out."""
     pieces = {path.stem: path for path in etudes}
     named, left_out = piece_names(find_midi(folder, "--midi_path"), folder) if folder else ({}, [])
-    for name, path in named.items():
-        if pieces.setdefault(name, path.resolve()) in etudes:
-            left_out.append((str(path), f"{path}: an etude has the name {name!r}"))
-    return pieces, left_out
+    if taken := pieces.keys() & named.keys():
+        raise InputError(f"--midi_path: {named[min(taken)]} has the name of an etude; rename it")
+    return {**pieces, **{name: path.resolve() for name, path in named.items()}}, left_out
+
+
+def _plan_scores(
+    pieces: dict[str, pathlib.Path], playing: Playing, n_variations: int, rates: Sequence[float], seed: int
+) -> dict[str, Score]:
+    """What to play, by the names of the recordings."""
+    scores: dict[str, Score] = {}
+    checksums = {piece: _checksum(path) for piece, path in pieces.items()}
+    for number, (piece, path) in itertools.product(range(n_variations), pieces.items()):
+        name, varied = vary(playing, rates, seed, piece, number)
+        if name in scores:
+            raise InputError(f"--variations: {scores[name].midi_path} has the name of variation {number} of {path}")
+        scores[name] = Score(str(path), checksums[piece], varied)
+    return scores
+
+
+def _checksum(path: pathlib.Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return hashlib.sha256(file.read(MAX_BYTES + 1)).hexdigest()[:16]
+    except InputError:
+        return ""  # reported when the piece is played
 
 
 def _find_missing(
-    audios: pathlib.Path, scores: dict[str, Score], names: Iterable[str], overwrite: bool
-) -> dict[str, dict[str, str]]:
-    """The recordings to write: for each score that has any, the files by instrument."""
-    missing: dict[str, dict[str, str]] = {}
-    for name in names:
-        remove_leftovers(audios / name)
-        for piece, score in scores.items():
-            path = audios / name / f"{piece}.wav"
-            if overwrite:  # remove now, so that an interrupted run leaves only recordings of its own
-                with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
-                    path.unlink(missing_ok=True)
-            if not jobs.up_to_date(path, score.midi_path):
-                missing.setdefault(piece, {})[name] = str(path)
+    audios: pathlib.Path,
+    scores: dict[str, Score],
+    instruments: Sequence[Instrument],
+    max_minutes: float,
+    overwrite: bool,
+) -> list[tuple[str, Score, Instrument, float]]:
+    """The recordings to write, as arguments of `synthesize_piece`."""
+    for instrument in instruments:
+        remove_leftovers(audios / instrument.name)
+    missing = []
+    for (name, score), instrument in itertools.product(scores.items(), instruments):
+        path = audios / instrument.name / f"{name}.wav"
+        if overwrite:  # remove now, so that an interrupted run leaves only recordings of its own
+            with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
+                path.unlink(missing_ok=True)
+        if not path.exists():
+            missing.append((str(path), score, instrument, max_minutes))
     return missing
-
-
-def _prepare_notes(
-    instruments: Sequence[Instrument], scores: Sequence[Score], playing: Playing, n_processes: int
-) -> None:
-    """Prepare the notes that the scores need."""
-    prepared = [instrument for instrument in instruments if instrument.source]
-    if not prepared or not scores:
-        return
-    pitches = set(PITCHES if len(scores) > MANY_PIECES else ())
-    for score in scores if not pitches else ():
-        with contextlib.suppress(InputError):  # reported when the piece is played
-            pitches |= pitches_needed(vary_piece(read_midi(score.midi_path), score.variation), playing.transpose)
-    work = [(i, pitch) for i in prepared for pitch in sorted(pitches) if i.can_play(pitch)]
-    for _, _, reason in jobs.run(prepare_notes, work, n_processes, "notes"):
-        if reason:
-            raise InputError(reason)
 
 
 def _report(folder: pathlib.Path, n_there: int, counts: Sequence[collections.Counter]) -> None:
@@ -209,14 +193,6 @@ def _report_midi(pieces: Sequence[Piece]) -> None:
         print(f"{cli.count(len(pieces), 'piece')}: {cli.count(n_notes, 'note')} read, {left_out}")
 
 
-def _program(text: str) -> tuple[str, int]:
-    """An argparse type: ``instrument=program``."""
-    match = re.fullmatch(r"(\w+)=(\d{1,3})", text)
-    if not match or int(match[2]) > 127:
-        raise argparse.ArgumentTypeError(f"expected INSTRUMENT=0..127 such as guitar_acoustic=24, found {text!r}")
-    return match[1], int(match[2])
-
-
 def _instrument(text: str) -> str:
     """An argparse type: a name that serves as a folder and in NSynth's file names."""
     if not re.fullmatch(r"\w+", text):
@@ -230,9 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--nsynth_path", help="folder of NSynth notes or the download's root; without it, notes come from a SoundFont")
     add("--midi_path", help="folder of MIDI files, subfolders too")
-    add("--etudes", type=cli.number(int, 0, 1000), default=0, help="how many generated pieces to play")
+    add("--etudes", type=cli.number(int, 0, 1000), default=0, help="how many generated pieces of a minute to play")
     add("--etudes_texture", choices=TEXTURES, default="mixed", help="melody: one note at a time, as for hum2guitar")
-    add("--etudes_seconds", type=cli.number(float, MIN_SECTION, 3600), default=60, help="length of a generated piece")
     add(
         "--variations",
         type=cli.number(int, 1, MAX_VARIATIONS),
@@ -273,16 +248,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="INSTRUMENT=SOURCE[,SOURCE...]",
         help="play an instrument with several voices, each in its folder <instrument>@<voice>. A SOURCE is "
         "FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes with names such as C#4.ogg, A0v8.wav, 060.flac",
-    )
-    add("--soundfont", help="SoundFont file (.sf2) for the notes, by default TimGM6mb.sf2 of pretty_midi")
-    add(
-        "--program",
-        nargs="+",
-        action="extend",
-        type=_program,
-        default=[],
-        metavar="INSTRUMENT=PROGRAM",
-        help="General MIDI program (from 0) in the SoundFont instead of the instrument's usual one",
     )
     add(
         "--overwrite",

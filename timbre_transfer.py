@@ -133,16 +133,11 @@ def render(
     """
     from synthesis import mixing, soundfonts
     from synthesis.midi import read_midi
-    from synthesis.notes import NoteBank
-    from synthesis.voices import prepare_notes
 
     played = mixing.Playing(**playing)
     font = soundfont or soundfonts.default_soundfont()
-    programs = soundfonts.choose_programs(font, [instrument], {} if program is None else {instrument: program})
     piece = read_midi(midi, played.sustain_pedal)
     with tempfile.TemporaryDirectory() as folder:
-        notes = soundfonts.soundfont_instrument(instrument, font, programs[instrument], folder)
-        for pitch in sorted(mixing.pitches_needed(piece, played.transpose)):
-            prepare_notes(notes, pitch)
-        audio, _ = mixing.synthesize(piece, NoteBank(notes), played)
-    return audio
+        number = soundfonts.program(instrument) if program is None else program
+        notes = soundfonts.soundfont_instrument(instrument, font, number, folder)
+        return mixing.synthesize(piece, notes, played)[0]

@@ -1,177 +1,328 @@
 """Generated scores ("etudes"), so that training data need no download.
 
-An etude is a row of sections of 4 to 12 s. Each section has its own plan: key, scale, metre, tempo, register, loudness,
-articulation, harmony and texture. The texture writes the score in beats (synthesis/textures.py), and `perform` plays
-it with a person's jitter, dynamics and articulation. `compose` returns the MIDI file. An etude depends on its seed,
-number, length and texture alone, not on how many etudes are made.
+An etude is a row of sections of 4 to 12 s. Each section has its own plan: key, metre, tempo, register, loudness,
+articulation, harmony and texture. The texture writes the score in beats, and `perform` plays it with a person's jitter
+and dynamics. An etude depends on its seed, number and texture alone, not on how many etudes are made.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from synthesis.midi import Note
-from synthesis.textures import (
-    KEY_NAMES,
-    METRE_WEIGHTS,
-    METRES,
-    PROGRESSIONS,
-    SCALE_WEIGHTS,
-    SECTION_TEXTURES,
-    Plan,
-    ScoreNote,
-    draw,
-)
-
-if TYPE_CHECKING:
-    import mido
+from synthesis.midi import SUSTAIN, Note
 
 TEXTURES = ("mixed", "melody")  # melody: one note at a time, in the range of a guitar melody
-TICKS_PER_BEAT = 480
+SECONDS = 60.0  # length of an etude
 MIN_SECTION, MAX_SECTION = 4.0, 12.0  # seconds
 MIN_TEMPO, MAX_TEMPO = 50.0, 180.0  # quarter notes a minute
 PITCH_RANGE = {"mixed": (24, 104), "melody": (40, 88)}  # MIDI
-JITTER = 0.006  # seconds, standard deviation of an onset
-MAX_JITTER = 0.018
-SECTION_GAP = 0.02  # seconds before a section's end at which all notes are released; at least MAX_JITTER
+JITTER, MAX_JITTER = 0.006, 0.018  # seconds by which an onset wavers: standard deviation and limit
 MIN_SPACING = 0.07  # seconds between two strokes of one pitch, as written
-MIN_LENGTH = 0.06  # seconds of a note as played, where nothing follows earlier
-MIN_SOUND = 0.03  # seconds of a note, whatever follows
+MIN_LENGTH = 0.06  # seconds of a note, where nothing follows earlier
 RELEASE_TIME = 0.01  # seconds between a note's end and the next stroke of its pitch
+
+SCALES = {  # semitones above the tonic
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "natural minor": (0, 2, 3, 5, 7, 8, 10),
+    "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+}
+PROGRESSIONS = ("1451", "1645", "1564", "1625", "2511", "1425", "1765", "6415", "14736251")  # degrees; 1 is the tonic
+BAR_BEATS = (2, 3, 4)  # quarter notes in a bar
+# Cells that rhythms are made of, in twelfths of a quarter note (6 an eighth, 4 a triplet eighth, 3 a sixteenth); a
+# negative length is a rest.
+CELLS = (
+    *((12,), (6, 6), (9, 3), (3, 3, 6), (6, 3, 3), (4, 4, 4), (8, 4), (3, 3, 3, 3), (-6, 6), (-12,)),
+    *((24,), (18, 6), (6, 12, 6), (6, 18), (8, 8, 8), (36,), (24, 12), (48,), (36, 12)),
+)
+FORMS = ("AABA", "ABAB", "AABB", "ABAC")  # the motifs of a tune, one a bar
+STEPS = {-3: 2, -2: 6, -1: 14, 0: 4, 1: 14, 2: 6, 3: 2, 7: 1}  # of a tune, in degrees of the scale, with weights
+# Broken chords, as indices into a chord's notes from the lowest; an index past the highest is an octave higher.
+FIGURES = ((0, 2, 1, 2), (0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 2, 1), (3, 2, 1, 0), (0, 1, 2, 3, 4, 5))
+ARTICULATIONS = {0.3: 1, 0.6: 1, 0.85: 2, 0.97: 4, 1.06: 3}  # staccato to overlapping legato, with weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Section:
-    """A section: what was planned, written and played. `score[i]` is played as `notes[i]`."""
+class Plan:
+    """What a section is made from; everything in it is drawn before its first note."""
 
-    plan: Plan
-    score: tuple[ScoreNote, ...]
-    notes: tuple[Note, ...]
-    pedal: tuple[tuple[float, float], ...]  # seconds at which the sustain pedal goes down and up
+    start: float  # seconds
+    seconds: float
+    bar_beats: int
+    bars: int
+    tonic: int  # pitch class, 0 is C
+    scale: tuple[int, ...]
+    harmony: tuple[int, ...]  # root of each bar's chord, as a degree from 0
+    texture: str
+    centre: float  # MIDI pitch about which the upper notes lie
+    notes_per_second: float  # of the leading voice
+    velocity: float
+    crescendo: float  # units of velocity from the section's start to its end
+    articulation: float  # sounding part of a note's written length
+    phrase_bars: int
+    breath: float  # quarter notes of rest at a phrase's end
+    pedal: bool
+
+    @property
+    def beats(self) -> int:
+        return self.bars * self.bar_beats
+
+    @property
+    def beat_seconds(self) -> float:
+        return self.seconds / self.beats
+
+    @property
+    def notes_per_beat(self) -> float:
+        return self.notes_per_second * self.beat_seconds
+
+    def pitch(self, degree: int) -> int:
+        """MIDI pitch of a degree of the scale, counted from the tonic of MIDI's lowest octave."""
+        return self.tonic + 12 * (degree // 7) + self.scale[degree % 7]
+
+    def nearest_degree(self, pitch: float, allowed: Sequence[int] = range(7)) -> int:
+        """The degree nearest to a pitch, of those that are `allowed` in an octave."""
+        degrees = [degree for degree in range(77) if degree % 7 in allowed]
+        return min(degrees, key=lambda degree: abs(self.pitch(degree) - pitch))
+
+    def chord(self, bar: int, centre: float, n: int = 3) -> list[int]:
+        """Pitches of `n` notes of a bar's chord, in the inversion whose lowest note is nearest below `centre`."""
+        degrees = [(self.harmony[bar] + third) % 7 for third in (0, 2, 4)]
+        lowest = self.nearest_degree(centre - 4, degrees)
+        return [self.pitch(degree) for degree in range(lowest, lowest + 7 * n) if degree % 7 in degrees][:n]
+
+    def bass(self, bar: int, centre: float) -> int:
+        """Pitch of the root of a bar's chord, nearest to an octave and a half below `centre`."""
+        return self.pitch(self.nearest_degree(centre - 18, [self.harmony[bar]]))
+
+    def phrase_end(self, beat: float) -> float:
+        """The beat at which the phrase around `beat` falls silent."""
+        phrase = self.phrase_bars * self.bar_beats
+        return min((beat // phrase + 1) * phrase, self.beats) - self.breath
 
 
-# ------------------------------------------------------------------------------------------- plans and performances
+@dataclasses.dataclass(frozen=True)
+class ScoreNote:
+    """A note as written: times in quarter notes from its section's start, `accent` in units of velocity."""
+
+    beat: float
+    beats: float  # length
+    pitch: int
+    accent: float = 0.0
 
 
-def section_lengths(rng: np.random.Generator, seconds: float) -> list[float]:
-    """Lengths from 4 to 12 s that add up to `seconds`."""
-    lengths, rest = [], seconds
+def strike(beat: float, beats: float, pitches: Iterable[int], accent: float = 0.0) -> list[ScoreNote]:
+    """Notes that begin and end together."""
+    return [ScoreNote(beat, beats, pitch, accent) for pitch in pitches]
+
+
+def draw(rng: np.random.Generator, weights: dict):
+    """One key of `weights`, drawn in proportion to its value."""
+    values = np.array(list(weights.values()), float)
+    return list(weights)[rng.choice(len(values), p=values / values.sum())]
+
+
+def draw_rhythm(rng: np.random.Generator, beats: int, notes_per_beat: float) -> list[tuple[float, float]]:
+    """(beat, beats) of the notes that fill `beats`, in cells whose density is near `notes_per_beat`."""
+    rhythm, at, end = [], 0, 12 * beats
+    while at < end:
+        fitting = [cell for cell in CELLS if sum(map(abs, cell)) <= end - at and (at or cell[0] > 0)]
+        rates = np.array([12 * max(sum(n > 0 for n in cell), 0.3) / sum(map(abs, cell)) for cell in fitting])
+        weights = np.exp(-((np.log(rates / notes_per_beat) / 0.5) ** 2)) + 1e-9
+        for length in fitting[rng.choice(len(fitting), p=weights / weights.sum())]:
+            if length > 0:
+                rhythm.append((at / 12, length / 12))
+            at += abs(length)
+    return rhythm
+
+
+def even_length(plan: Plan, notes_per_second: float) -> float:
+    """The length in beats, of those that divide a beat evenly, that comes nearest to a number of notes a second."""
+    return min((0.125, 0.25, 1 / 3, 0.5, 1.0), key=lambda n: abs(np.log(notes_per_second * n * plan.beat_seconds)))
+
+
+# --- textures: from a plan to notes -----------------------------------------------------------------------------------
+
+
+def melody(plan: Plan, rng: np.random.Generator, above: float = 0, density: float = 1) -> list[ScoreNote]:
+    """A tune about the centre: motifs of one bar that return transposed to the harmony or inverted, and cadences."""
+    form, centre = FORMS[rng.integers(len(FORMS))], plan.centre + above
+    rhythms = {motif: draw_rhythm(rng, plan.bar_beats, plan.notes_per_beat * density) for motif in "ABC"}
+    steps = {motif: np.cumsum([0, *(draw(rng, STEPS) for _ in rhythm[1:])]) for motif, rhythm in rhythms.items()}
+    notes, last = [], centre + rng.normal(0, 3)
+    for bar, root in enumerate(plan.harmony):
+        motif, chord = form[bar % 4], [(root + third) % 7 for third in (0, 2, 4)]
+        sign = -1 if rng.random() < 0.2 else 1
+        first = plan.nearest_degree((last + centre) / 2, chord)
+        cadence = (bar + 1) % plan.phrase_bars == 0 or bar == plan.bars - 1
+        for (beat, beats), step in zip(rhythms[motif], steps[motif], strict=True):
+            closing = cadence and beat >= plan.bar_beats / 2
+            degree = first + sign * int(step)
+            last = plan.pitch(plan.nearest_degree(plan.pitch(degree), chord) if closing else degree)
+            notes += strike(bar * plan.bar_beats + beat, plan.bar_beats - beat if closing else beats, [last], 6)
+            if closing:
+                break
+    return notes
+
+
+def runs(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """Even notes up and down the scale."""
+    unit, span = even_length(plan, plan.notes_per_second * 1.8), int(rng.integers(2, 7))
+    middle = degree = plan.nearest_degree(plan.centre)
+    direction, notes = int(rng.choice([-1, 1])), []
+    for index in range(round(plan.beats / unit)):
+        notes += strike(index * unit, unit, [plan.pitch(degree)])
+        if abs(degree + direction - middle) > span or rng.random() < 0.06:
+            direction = -direction
+        degree += direction
+    return notes
+
+
+def repeated_notes(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """A note, an octave or a chord, repeated evenly three to twelve times a second, over held bass notes."""
+    unit, kind, notes = even_length(plan, rng.uniform(3, 12)), rng.integers(3), []
+    for bar in range(plan.bars):
+        chord = plan.chord(bar, plan.centre)
+        pitches = (chord[-1:], [chord[-1] - 12, chord[-1]], chord)[kind]
+        notes += strike(bar * plan.bar_beats, plan.bar_beats, [plan.bass(bar, plan.centre)], -2)
+        for index in range(round(plan.bar_beats / unit)):
+            notes += strike(bar * plan.bar_beats + index * unit, unit, pitches, -6)
+    return notes
+
+
+def arpeggios(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """Broken chords, often under a slow melody or over held bass notes."""
+    figure, unit = FIGURES[rng.integers(len(FIGURES))], even_length(plan, plan.notes_per_second * 1.3)
+    with_melody, with_bass = rng.random() < 0.5, rng.random() < 0.4
+    notes = melody(plan, rng, 5, 0.25) if with_melody else []
+    for bar in range(plan.bars):
+        start, centre = bar * plan.bar_beats, plan.centre - (14 if with_melody else 0)
+        notes += strike(start, plan.bar_beats, [plan.bass(bar, centre)], -2) if with_bass else []
+        chord = plan.chord(bar, centre, 6)
+        for index in range(round(plan.bar_beats / unit)):
+            pitch = chord[figure[index % len(figure)]]
+            notes += strike(start + index * unit, unit, [pitch], -6 if with_melody else 0)
+    return notes
+
+
+def chords(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """Chords of three to eight notes in one rhythm: three or four in the right hand, none to four in the left."""
+    rhythm = draw_rhythm(rng, plan.bar_beats, min(plan.notes_per_beat, 2.5 * plan.beat_seconds))
+    n_right, n_left = int(rng.integers(3, 5)), int(rng.integers(0, 5))
+    notes = []
+    for bar in range(plan.bars):
+        bass, right = plan.bass(bar, plan.centre), plan.chord(bar, plan.centre, n_right)
+        hands = [*(bass, bass - 12, right[1] - 12, right[0] - 12)[:n_left], *right]
+        for beat, beats in rhythm:
+            notes += strike(bar * plan.bar_beats + beat, beats, hands)
+    return notes
+
+
+def two_voices(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """Two tunes, the lower one as quick as the upper or slower."""
+    return melody(plan, rng, 3) + melody(plan, rng, -15, float(rng.choice([0.4, 0.7, 1.0])))
+
+
+def accompanied_melody(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
+    """A tune over held bass notes, over chords in a rhythm, or over bass notes and chords in turn."""
+    notes, kind = melody(plan, rng, 4), rng.integers(3)
+    rhythm = draw_rhythm(rng, plan.bar_beats, min(plan.notes_per_beat, 1.5 * plan.beat_seconds))
+    rhythm = [[(0.0, float(plan.bar_beats))], rhythm, [(float(beat), 1.0) for beat in range(plan.bar_beats)]][kind]
+    for bar in range(plan.bars):
+        bass, chord = plan.bass(bar, plan.centre), plan.chord(bar, plan.centre - 12)
+        for index, (beat, beats) in enumerate(rhythm):
+            struck = chord if index else [bass] if kind != 1 else [bass, *chord]
+            notes += strike(bar * plan.bar_beats + beat, beats, struck, -8 if index else -4)
+    return notes
+
+
+# Each texture with its weight in a mixed etude and in a melody, where only the highest note of each onset is kept.
+SECTION_TEXTURES: dict[str, tuple[Callable[[Plan, np.random.Generator], list[ScoreNote]], float, float]] = {
+    "melody": (melody, 2, 7),
+    "runs": (runs, 1.5, 1.5),
+    "repeated notes": (repeated_notes, 1.5, 1),
+    "arpeggios": (arpeggios, 3, 1),
+    "chords": (chords, 5, 0),
+    "two voices": (two_voices, 2.5, 0),
+    "accompanied melody": (accompanied_melody, 6.5, 0),
+}
+
+# --- from plans to performances ---------------------------------------------------------------------------------------
+
+
+def section_lengths(rng: np.random.Generator) -> list[float]:
+    """Lengths from 4 to 12 s that add up to `SECONDS`."""
+    lengths, rest = [], SECONDS
     while rest >= 2 * MIN_SECTION and (rest > MAX_SECTION or rng.random() < 0.5):
         lengths.append(rng.uniform(MIN_SECTION, min(MAX_SECTION, rest - MIN_SECTION)))
         rest -= lengths[-1]
     return [*lengths, rest]
 
 
-def plan_section(rng: np.random.Generator, start: float, seconds: float, texture: str) -> Plan:
-    """A section's plan: whole bars that fill `seconds` at the possible tempo nearest to the one drawn."""
-    bars_of = {  # for each metre, the bar counts whose tempo is allowed
-        metre: [bars for bars in range(1, 40) if MIN_TEMPO <= 60 * bars * beats / seconds <= MAX_TEMPO]
-        for metre, beats in METRES.items()
-    }
-    metre = draw(rng, {metre: weight for metre, weight in METRE_WEIGHTS.items() if bars_of[metre]})
-    tempo = np.exp(rng.uniform(np.log(MIN_TEMPO), np.log(MAX_TEMPO)))
-    bars = min(bars_of[metre], key=lambda n: abs(np.log(60 * n * METRES[metre] / seconds / tempo)))
-    bar_seconds = seconds / bars
-
+def draw_plan(rng: np.random.Generator, start: float, seconds: float, texture: str) -> Plan:
+    """A section's plan: whole bars that fill `seconds` at nearly the tempo that is drawn."""
     melodic = texture == "melody"
-    centre = rng.uniform(46, 82) if melodic else rng.uniform(40, 96) if rng.random() < 0.12 else rng.normal(67, 6)
+    bar_beats = int(rng.choice(BAR_BEATS))
+    tempo = np.exp(rng.uniform(np.log(MIN_TEMPO), np.log(MAX_TEMPO)))
+    bars = max(1, round(seconds * tempo / 60 / bar_beats))
+    progression = PROGRESSIONS[rng.integers(len(PROGRESSIONS))]
     return Plan(
         start=start,
         seconds=seconds,
-        metre=metre,
+        bar_beats=bar_beats,
         bars=bars,
         tonic=int(rng.integers(12)),
-        scale=draw(rng, SCALE_WEIGHTS),
-        texture=draw(rng, {name: row[1 + melodic] for name, row in SECTION_TEXTURES.items()}),
-        centre=round(centre),
-        pitch_range=PITCH_RANGE[texture],
-        notes_per_second=float(np.exp(rng.uniform(np.log(1.5), np.log(9)))),
+        scale=SCALES[draw(rng, {"major": 6, "natural minor": 3, "harmonic minor": 3, "dorian": 2, "mixolydian": 2})],
+        harmony=(*(int(progression[bar % len(progression)]) - 1 for bar in range(bars - 1)), 0),
+        texture=draw(rng, {name: weights[melodic] for name, (_, *weights) in SECTION_TEXTURES.items()}),
+        centre=rng.uniform(46, 82) if melodic else rng.uniform(40, 96) if rng.random() < 0.2 else rng.normal(67, 6),
+        notes_per_second=float(np.exp(rng.uniform(np.log(1.2), np.log(7)))),
         velocity=rng.uniform(30, 108),
         crescendo=rng.normal(0, 8),
-        articulation=draw(rng, {0.35: 1, 0.6: 1, 0.85: 2, 0.97: 4, 1.06: 3}) * rng.uniform(0.9, 1.05),
-        phrase_bars=max(1, round(rng.uniform(2.5, 5.5) / bar_seconds)),
+        articulation=draw(rng, ARTICULATIONS) * rng.uniform(0.9, 1.05),
+        phrase_bars=max(1, round(rng.uniform(2.5, 5.5) * bars / seconds)),
         breath=float(rng.choice([0.0, 0.0, 0.5, 1.0])),
-        rolled=rng.random() < 0.15,
         pedal=not melodic and rng.random() < 0.35,
-        harmony=draw_harmony(rng, bars, METRES[metre], bar_seconds),
-        sevenths=rng.random() < 0.25,
     )
 
 
-def draw_harmony(
-    rng: np.random.Generator, bars: int, bar_beats: float, bar_seconds: float
-) -> tuple[tuple[float, float, int], ...]:
-    """(beat, beats, root) of a section's chords: one a bar, or two in a slow bar that has equal halves."""
-    halved = bar_seconds > 2.2 and bar_beats in (2, 4) and rng.random() < 0.7
-    progression = PROGRESSIONS[rng.integers(len(PROGRESSIONS))]
-    beats = bar_beats / 2 if halved else bar_beats
-    count = bars * (2 if halved else 1)
-    roots = [int(progression[index % len(progression)]) - 1 for index in range(count - 1)] + [0]
-    return tuple((index * beats, beats, root) for index, root in enumerate(roots))
-
-
-def write_score(plan: Plan, rng: np.random.Generator, monophonic: bool) -> list[ScoreNote]:
+def write_score(plan: Plan, rng: np.random.Generator, texture: str) -> list[ScoreNote]:
     """The texture's notes in order: inside the range, silent between phrases, each pitch struck once at a time."""
-    write, *_ = SECTION_TEXTURES[plan.texture]
+    low, high = PITCH_RANGE[texture]
     notes: list[ScoreNote] = []
-    last: dict[int, float] = {}  # when a pitch was struck last; in a monophonic section, when any was
-    for note in sorted(write(plan, rng), key=lambda note: (note.beat, -note.pitch)):
-        end = min(note.beat + note.beats, plan.phrase_end(note.beat))
-        pitch = fold(note.pitch, *plan.pitch_range)
-        voice = 0 if monophonic else pitch
-        if end > note.beat and note.beat - last.get(voice, -np.inf) >= MIN_SPACING * plan.tempo / 60:
+    last: dict[int, float] = {}  # when a pitch was struck last; in a melody, when any was
+    for note in sorted(SECTION_TEXTURES[plan.texture][0](plan, rng), key=lambda note: (note.beat, -note.pitch)):
+        # Moved by octaves into the range.
+        pitch = low + (note.pitch - low) % 12 if note.pitch < low else min(note.pitch, high - (high - note.pitch) % 12)
+        beats = min(note.beats, plan.phrase_end(note.beat) - note.beat)
+        voice = 0 if texture == "melody" else pitch
+        if beats > 0 and note.beat - last.get(voice, -np.inf) >= MIN_SPACING / plan.beat_seconds:
             last[voice] = note.beat
-            notes.append(dataclasses.replace(note, beats=end - note.beat, pitch=pitch))
-    return sorted(notes, key=lambda note: (note.beat, note.pitch))
+            notes.append(ScoreNote(note.beat, beats, pitch, note.accent))
+    return notes
 
 
-def fold(pitch: int, low: int, high: int) -> int:
-    """The pitch, moved by octaves into the range, which spans at least one."""
-    return low + (pitch - low) % 12 if pitch < low else high - (high - pitch) % 12 if pitch > high else pitch
-
-
-def perform(plan: Plan, score: Sequence[ScoreNote], rng: np.random.Generator, monophonic: bool) -> list[Note]:
-    """The score as played, note by note."""
-    beat_seconds = 60 / plan.tempo
+def perform(plan: Plan, score: Sequence[ScoreNote], rng: np.random.Generator, texture: str) -> list[Note]:
+    """The score as played; ``notes[i]`` is ``score[i]``."""
     jitter = np.clip(rng.normal(0, JITTER, len(score)), -MAX_JITTER, MAX_JITTER)
-    delays = roll_delays(plan, score, rng.uniform(0.012, 0.035))
-    starts = [
-        float(max(plan.start + note.beat * beat_seconds + shift, 0.0))
-        for note, shift in zip(score, jitter + delays, strict=True)
-    ]
     lengths = plan.articulation * np.exp(rng.normal(0, 0.07, len(score)))
     touch = rng.normal(0, 4, len(score))
-
     notes = []
-    following: dict[int, float] = {}  # when a pitch is struck next; in a monophonic section, when any is
+    following: dict[int, float] = {}  # when a pitch is struck next; in a melody, when any is
     for index in reversed(range(len(score))):
         note = score[index]
-        voice = 0 if monophonic else note.pitch
-        start = min(starts[index], following.get(voice, np.inf) - MIN_SOUND)  # where a roll comes near the next stroke
-        end = start + max(note.beats * beat_seconds * lengths[index], MIN_LENGTH)
-        end = min(end, following.get(voice, np.inf), plan.start + plan.seconds - SECTION_GAP)
-        following[voice] = start if monophonic else start - RELEASE_TIME
+        voice = 0 if texture == "melody" else note.pitch
+        start = max(plan.start + note.beat * plan.beat_seconds + jitter[index], 0.0)
+        end = start + max(note.beats * plan.beat_seconds * lengths[index], MIN_LENGTH)
+        end = min(end, following.get(voice, np.inf) - RELEASE_TIME, plan.start + plan.seconds - MAX_JITTER)
+        following[voice] = start
         velocity = plan.velocity + note.accent + dynamics(plan, note.beat) + touch[index]
-        notes.append(Note(start, float(end), note.pitch, int(np.clip(round(velocity), 1, 127))))
+        notes.append(Note(float(start), float(end), note.pitch, int(np.clip(round(velocity), 1, 127))))
     return notes[::-1]
-
-
-def roll_delays(plan: Plan, score: Sequence[ScoreNote], delay: float) -> np.ndarray:
-    """Seconds by which each note comes late in a rolled chord, from the lowest note up; 0 where nothing is rolled."""
-    delays = np.zeros(len(score))
-    beats = np.array([note.beat for note in score])
-    for beat in np.unique(beats) if plan.rolled else ():
-        chord = np.flatnonzero(beats == beat)
-        shortest = min(score[index].beats for index in chord) * 60 / plan.tempo
-        if len(chord) >= 3:
-            delays[chord] = np.arange(len(chord)) * min(delay, 0.3 * shortest / len(chord))
-    return delays
 
 
 def dynamics(plan: Plan, beat: float) -> float:
@@ -184,87 +335,54 @@ def dynamics(plan: Plan, beat: float) -> float:
 def press_pedal(plan: Plan, rng: np.random.Generator) -> list[tuple[float, float]]:
     """(down, up) in seconds: down shortly after each chord, up before the next one or at the phrase's end."""
     presses = []
-    for beat, beats, _ in plan.harmony if plan.pedal else ():
-        down = plan.start + beat * 60 / plan.tempo + rng.uniform(0.05, 0.12)
-        up = plan.start + min(beat + beats, plan.phrase_end(beat)) * 60 / plan.tempo - rng.uniform(0.03, 0.07)
+    for beat in range(0, plan.beats, plan.bar_beats) if plan.pedal else ():
+        down = plan.start + beat * plan.beat_seconds + rng.uniform(0.05, 0.12)
+        end = min(beat + plan.bar_beats, plan.phrase_end(beat))
+        up = plan.start + end * plan.beat_seconds - rng.uniform(0.03, 0.07)
         if up - down > 0.2:
             presses.append((down, up))
     return presses
 
 
-def sections(seed: int, number: int, seconds: float = 60.0, texture: str = "mixed") -> list[Section]:
-    """The sections of one etude: plan, score, notes and pedal of each.
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What was planned, written and played: `score[i]` is played as `notes[i]`."""
+
+    plan: Plan
+    score: list[ScoreNote]
+    notes: list[Note]
+    pedal: list[tuple[float, float]]  # seconds at which the sustain pedal goes down and up
+
+
+def compose(seed: int, number: int, texture: str = "mixed") -> list[Section]:
+    """The sections of one etude.
 
     Args:
         seed: of all etudes, at least 0.
         number: which etude, at least 0.
-        seconds: its length, at least 4.
         texture: one of TEXTURES; "melody" is strictly monophonic, from MIDI pitch 40 to 88.
     """
     rng = np.random.default_rng([seed, number, TEXTURES.index(texture)])
-    monophonic = texture == "melody"
-    made, start = [], 0.0
-    for length in section_lengths(rng, seconds):
-        plan = plan_section(rng, start, length, texture)
-        score = write_score(plan, rng, monophonic)
-        notes = perform(plan, score, rng, monophonic)
-        made.append(Section(plan, tuple(score), tuple(notes), tuple(press_pedal(plan, rng))))
-        start += length
-    return made
+    sections, start = [], 0.0
+    for seconds in section_lengths(rng):
+        plan = draw_plan(rng, start, seconds, texture)
+        score = write_score(plan, rng, texture)
+        sections.append(Section(plan, score, perform(plan, score, rng, texture), press_pedal(plan, rng)))
+        start += seconds
+    return sections
 
 
-# ------------------------------------------------------------------------------------------------------- MIDI files
+def write_etudes(folder: str, n: int, seed: int, texture: str = "mixed") -> list[pathlib.Path]:
+    """Write etudes 0 to n - 1 as etude_000.mid and so on; returns their paths."""
+    import pretty_midi  # here, so that --help and argument errors answer at once
 
-
-def compose(seed: int, number: int, seconds: float = 60.0, texture: str = "mixed") -> mido.MidiFile:
-    """An etude as MIDI: one track, channel 0, program 0, the score's tempi and metres, a marker at each section.
-
-    Two calls with the same arguments give the same bytes. Arguments are those of `sections`.
-    """
-    import mido  # here, so that --help and argument errors answer at once
-
-    made = sections(seed, number, seconds, texture)
-    ends = np.cumsum([0.0, *(section.plan.seconds for section in made)])
-    end_ticks = np.cumsum([0, *(round(section.plan.beats * TICKS_PER_BEAT) for section in made)])
-
-    def ticks(at: float) -> int:
-        return round(float(np.interp(at, ends, end_ticks)))
-
-    name = mido.MetaMessage("track_name", name=f"etude {number} of seed {seed}")
-    events = [(0, 0, name), (0, 0, mido.Message("program_change", program=0))]  # (tick, order among equals, message)
-    for section, start in zip(made, end_ticks, strict=False):
-        plan = section.plan
-        numerator, denominator = map(int, plan.metre.split("/"))
-        events += [
-            (start, 0, mido.MetaMessage("marker", text=f"{KEY_NAMES[plan.tonic]} {plan.scale}, {plan.texture}")),
-            (start, 0, mido.MetaMessage("time_signature", numerator=numerator, denominator=denominator)),
-            (start, 0, mido.MetaMessage("set_tempo", tempo=round(60e6 / plan.tempo))),
-        ]
-        for down, up in section.pedal:
-            events.append((ticks(up), 1, mido.Message("control_change", control=64, value=0)))
-            events.append((ticks(down), 3, mido.Message("control_change", control=64, value=127)))
-        for note in section.notes:
-            events.append((ticks(note.end), 2, mido.Message("note_off", note=note.pitch)))
-            events.append((ticks(note.start), 4, mido.Message("note_on", note=note.pitch, velocity=note.velocity)))
-
-    track, now = mido.MidiTrack(), 0
-    for tick, _, message in sorted(events, key=lambda event: event[:2]):
-        track.append(message.copy(time=int(tick) - now))
-        now = int(tick)
-    track.append(mido.MetaMessage("end_of_track", time=int(end_ticks[-1]) - now))
-    return mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_BEAT, tracks=[track])
-
-
-def write_etudes(
-    folder: str | os.PathLike, n: int, seed: int, texture: str = "mixed", seconds: float = 60.0
-) -> list[pathlib.Path]:
-    """Write etudes 0 to n - 1 as etude_000.mid and so on; returns their paths.
-
-    Their dates are 0: recordings of an etude are up to date as long as the parameters stay the same.
-    """
-    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [pathlib.Path(folder, f"etude_{number:03d}.mid") for number in range(n)]
     for number, path in enumerate(paths):
-        compose(seed, number, seconds, texture).save(path)
-        os.utime(path, (0, 0))
+        midi, piano = pretty_midi.PrettyMIDI(resolution=960), pretty_midi.Instrument(0)
+        for section in compose(seed, number, texture):
+            piano.notes += [pretty_midi.Note(n.velocity, n.pitch, n.start, n.end) for n in section.notes]
+            for down, up in section.pedal:
+                piano.control_changes += [pretty_midi.ControlChange(SUSTAIN, *c) for c in ((127, down), (0, up))]
+        midi.instruments.append(piano)
+        midi.write(str(path))
     return paths

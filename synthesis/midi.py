@@ -1,14 +1,11 @@
 """MIDI files to notes with times in seconds.
 
-The bytes of a file are first mended: what is damaged, unknown or of no use for notes is left out, so that pretty_midi
-reads what can be read.
+What is damaged, unknown or of no use for notes is left out of a file, and pretty_midi reads the rest.
 """
 
 from __future__ import annotations
 
 import bisect
-import collections
-import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -25,8 +22,7 @@ MAX_BYTES = 2**22  # of a file; in memory, its messages take up to 400 times as 
 MIDI_EXTENSIONS = (".mid", ".midi", ".rmi", ".kar")
 DRUM_CHANNEL = 9
 SUSTAIN = 64  # control change number
-NOTE_OFF, NOTE_ON, CONTROL_CHANGE, SYSTEM, META = 0x80, 0x90, 0xB0, 0xF0, 0xFF  # statuses
-TEMPO, END_OF_TRACK = 0x51, 0x2F  # kinds of meta messages
+META, TEMPO, END_OF_TRACK = 0xFF, 0x51, 0x2F  # a status and kinds of meta messages
 CHECKED = {TEMPO: "tempo", 0x54: "SMPTE offset", 0x58: "time signature", 0x59: "key signature"}
 
 
@@ -69,7 +65,8 @@ def find_midi(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.P
 def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
     """The notes of a MIDI file without its drums, as pretty_midi reads them.
 
-    The tempo changes of all tracks count. A note without a note-off ends at the end of the file.
+    The tempo changes of all tracks count. A note without a note-off ends at the end of the file. Ticks beyond
+    `MAX_TICKS` are not read.
 
     Args:
         path: a standard MIDI file, also inside a RIFF file (.rmi).
@@ -77,7 +74,7 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
             down (64 or more) then ends when the pedal goes up, the same key is struck again, or the piece ends.
 
     Raises:
-        InputError: the file is not MIDI, has no notes, or is longer than `MAX_TICKS`.
+        InputError: the file is not MIDI, has no notes, or is larger than `MAX_BYTES`.
     """
     import pretty_midi
 
@@ -85,23 +82,33 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: MIDI files of more than {MAX_BYTES / 1e6:.0f} MB are not read")
-    pretty_midi.pretty_midi.MAX_TICK = MAX_TICKS + 1
+    skipped: list[str] = []
     try:
-        mended, n_struck, n_drums, skipped = _mend(content)
+        tracks, ticks_per_beat = _read_tracks(content, skipped)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    midi = pretty_midi.PrettyMIDI(mido_object=mended)
-    notes: list[Note] = []
-    for _, instruments in itertools.groupby(midi.instruments, lambda instrument: instrument.name):  # of one channel
-        played, pedal = [], []
-        for instrument in instruments:
-            played += [Note(float(n.start), float(n.end), n.pitch, n.velocity) for n in instrument.notes]
-            pedal += [(change.time, change.value >= 64) for change in instrument.control_changes]
-        notes += _hold(sorted(played), pedal, midi.get_end_time()) if sustain_pedal else played
+    messages = sorted((message for track in tracks for message in track), key=lambda message: message.time)
+    struck = [message.channel for message in messages if message.type == "note_on" and message.velocity]
+    pedal = [(m.channel, m.time, m.value >= 64) for m in messages if m.type == "control_change"]
+    pretty_midi.pretty_midi.MAX_TICK = MAX_TICKS + 2
+    midi = pretty_midi.PrettyMIDI(mido_object=_rewrite(tracks, ticks_per_beat))
+    played = []  # for each channel of each track
+    for instrument in midi.instruments:
+        if not instrument.is_drum:
+            notes = [Note(float(n.start), float(n.end), n.pitch, n.velocity) for n in instrument.notes]
+            played.append((instrument.program, sorted(notes)))
+    end = max((note.end for _, notes in played for note in notes), default=0.0)
+    if sustain_pedal:
+        changes = [(channel, midi.tick_to_time(tick), down) for channel, tick, down in pedal]
+        played = [
+            (channel, _hold(notes, [c[1:] for c in changes if c[0] == channel], end)) for channel, notes in played
+        ]
+    notes = sorted(note for _, notes in played for note in notes)
     if not notes:
-        raise InputError(f"{path}: no notes" + (" but drums" if n_drums else ""))
-    n_empty = n_struck - len(notes)
-    return Piece(tuple(sorted(notes)), max(note.end for note in notes), n_drums, n_empty, tuple(skipped), len(notes))
+        raise InputError(f"{path}: no notes" + (" but drums" if struck else ""))
+    n_drums = struck.count(DRUM_CHANNEL)
+    n_empty = len(struck) - n_drums - len(notes)
+    return Piece(tuple(notes), max(note.end for note in notes), n_drums, n_empty, tuple(skipped), len(notes))
 
 
 def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> list[Note]:
@@ -115,7 +122,7 @@ def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> lis
         index, until = bisect.bisect_left(times, released), released
         if index % 2:  # down when the key is released
             up = times[index] if index < len(times) else end
-            until = max(released, min(up, struck_next.get(pitch, end)))
+            until = max(released, min(up, struck_next.get(pitch, up)))
         struck_next[pitch] = start
         held.append(Note(start, until, pitch, velocity))
     return held
@@ -124,82 +131,31 @@ def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> lis
 # --- mending ----------------------------------------------------------------------------------------------------------
 
 
-def _mend(content: bytes) -> tuple[mido.MidiFile, int, int, list[str]]:
-    """What pretty_midi is to read, the numbers of notes and of drums that are struck, and what was skipped.
+def _read_tracks(content: bytes, skipped: list[str]) -> tuple[list[list[mido.Message]], float]:
+    """The messages of each track that notes need, at their ticks, and the ticks a beat.
 
-    The first track has all tempo changes. For each channel of each track, a track named by the channel follows.
+    What cannot be read is added to `skipped`.
 
     Raises:
         ValueError: nothing can be read; the text tells why.
-    """
-    import mido
-
-    at, n_tracks, ticks_per_beat, in_frames = _read_header(content)
-    tempos = [(0, mido.MetaMessage("set_tempo", tempo=500000))]
-    strokes, pedals = collections.defaultdict(list), collections.defaultdict(list)
-    sounding: dict[tuple[int, int, int], int] = {}  # when keys that are down were struck
-    n_struck, last = [0, 0], 0  # without drums, and drums
-    skipped: list[str] = []
-    tracks = list(_find_tracks(content, at, skipped))
-    if len(tracks) < n_tracks:
-        skipped.append(f"{n_tracks - len(tracks)} of {n_tracks} announced tracks, which are not there")
-    for number, (track, length) in enumerate(tracks):
-        if length > len(track):
-            skipped.append(f"{length - len(track)} announced bytes of track {number + 1}, which are not there")
-        for tick, status, data in _find_messages(track, length, f"track {number + 1}", skipped):
-            last = max(last, tick)
-            kind, channel = status & 0xF0, status & 0x0F
-            if status == META and data[0] == TEMPO and not in_frames:
-                tempos.append((tick, mido.MetaMessage("set_tempo", tempo=int.from_bytes(data[1:], "big"))))
-            elif kind == CONTROL_CHANGE and data[0] == SUSTAIN:
-                pedals[channel].append((tick, mido.Message("control_change", control=SUSTAIN, value=data[1])))
-            elif kind in (NOTE_ON, NOTE_OFF):
-                velocity = data[1] if kind == NOTE_ON else 0
-                strokes[channel, number].append((tick, mido.Message("note_on", note=data[0], velocity=velocity)))
-                n_struck[channel == DRUM_CHANNEL] += velocity > 0
-                key = (channel, number, data[0])
-                if velocity:
-                    sounding[key] = tick
-                elif sounding.get(key) != tick:
-                    sounding.pop(key, None)
-    for channel, number, pitch in sounding:
-        strokes[channel, number].append((min(last, MAX_TICKS), mido.Message("note_off", note=pitch)))
-    end = max((tick for messages in strokes.values() for tick, _ in messages), default=0)
-    if end > MAX_TICKS:
-        raise ValueError(f"MIDI files of more than {MAX_TICKS} ticks are not read")
-    mended = mido.MidiFile(ticks_per_beat=ticks_per_beat)
-    mended.tracks.append(_join("tempo", [event for event in tempos if event[0] <= end]))
-    for channel, number in sorted(key for key in strokes if key[0] != DRUM_CHANNEL):
-        held = [event for event in pedals.pop(channel, []) if event[0] <= MAX_TICKS]
-        mended.tracks.append(_join(str(channel), held + strokes[channel, number]))
-    return mended, *n_struck, skipped
-
-
-def _read_header(content: bytes) -> tuple[int, int, float, bool]:
-    """Where the header ends, the number of tracks, ticks a beat, and whether time is in frames, which knows no tempo.
-
-    Frames are counted as ticks of the default tempo, half a second a beat.
     """
     start = content.find(b"MThd")  # not at 0 in a RIFF file
     if start < 0 or len(content) < start + 14:
         raise ValueError("not a MIDI file" if start < 0 else "a MIDI file that ends in its header")
     n_tracks, division = (int.from_bytes(content[at : at + 2], "big") for at in (start + 10, start + 12))
-    in_frames = division >= 0x8000  # SMPTE: the negative number of frames a second, and ticks a frame
+    in_frames = division >= 0x8000  # SMPTE: the negative number of frames a second, and ticks a frame, without tempo
     ticks_per_beat = (256 - (division >> 8)) * (division & 0xFF) / 2 if in_frames else division
     if not ticks_per_beat:
         raise ValueError("a MIDI file with 0 ticks a beat")
-    return start + 14, n_tracks, ticks_per_beat, in_frames
-
-
-def _join(name: str, messages: list[tuple[int, mido.Message]]) -> mido.MidiTrack:
-    """A track of messages at their ticks."""
-    import mido
-
-    track, now = mido.MidiTrack([mido.MetaMessage("track_name", name=name)]), 0
-    for tick, message in sorted(messages, key=lambda event: event[0]):
-        message.time, now = tick - now, tick
-        track.append(message)
-    return track
+    tracks = []
+    for number, (track, length) in enumerate(_find_tracks(content, start + 14, skipped), 1):
+        if length > len(track):
+            skipped.append(f"{length - len(track)} announced bytes of track {number}, which are not there")
+        messages = _read_messages(track, length, f"track {number}", skipped)
+        tracks.append([message for message in messages if not (in_frames and message.type == "set_tempo")])
+    if len(tracks) < n_tracks:
+        skipped.append(f"{n_tracks - len(tracks)} of {n_tracks} announced tracks, which are not there")
+    return tracks, ticks_per_beat
 
 
 def _find_tracks(content: bytes, at: int, skipped: list[str]) -> Iterator[tuple[bytes, int]]:
@@ -218,43 +174,39 @@ def _find_tracks(content: bytes, at: int, skipped: list[str]) -> Iterator[tuple[
         at = end
 
 
-def _find_messages(track: bytes, length: int, name: str, skipped: list[str]) -> Iterator[tuple[int, int, bytes]]:
-    """(tick, status, data) of the channel and meta messages of a track, up to its end or to what cannot be read.
+def _read_messages(track: bytes, length: int, name: str, skipped: list[str]) -> Iterator[mido.Message]:
+    """Notes, changes of pedal and tempo, and end of a track, up to what cannot be read; times are ticks from 0."""
+    import mido
 
-    The data of a meta message begin with its kind; those of `CHECKED` are sound.
-    """
     at = tick = running = 0
     ended = False
     try:
         while at < len(track) and not (ended and at >= length):
             delta, at = _read_number(track, at)
-            tick += delta
             status, at = (track[at], at + 1) if track[at] >= 0x80 else (running, at)
-            size = 1 if status & 0xF0 in (0xC0, 0xD0) or status in (0xF1, 0xF3) else 2
-            if status == META:
-                kind = track[at]
-                size, at = _read_number(track, at + 1)
-            elif status in (0xF0, 0xF7):  # system exclusive
-                size, at = _read_number(track, at)
-            elif status > 0xF3:
-                size = 0
-            elif not status:
-                raise IndexError("data without a status")
+            if tick + delta > MAX_TICKS or not (0x80 <= status <= 0xF0 or status in (0xF7, META)):
+                raise IndexError("a message that does not belong into files")
+            tick += delta
+            kind = track[at]
+            if status < 0xF0:
+                running, size = status, 1 if status & 0xF0 in (0xC0, 0xD0) else 2
+            else:
+                size, at = _read_number(track, at + (status == META))
             data, at = track[at : at + size], at + size
             if at > len(track):
                 raise IndexError("a message that is cut")
-            if status < SYSTEM:
-                running = status
-                yield tick, status, bytes(min(byte, 127) for byte in data)
+            if status & 0xF0 in (0x80, 0x90) or (status & 0xF0 == 0xB0 and kind == SUSTAIN):
+                yield mido.Message.from_bytes([status, *(min(byte, 127) for byte in data)], time=tick)
             elif status == META and kind in CHECKED and not _is_sound(kind, data):
                 skipped.append(f"a damaged {CHECKED[kind]} in {name}")
-            elif status == META:
-                ended |= kind == END_OF_TRACK
-                yield tick, status, bytes([kind]) + data
+            elif status == META and kind == TEMPO:
+                yield mido.MetaMessage("set_tempo", tempo=int.from_bytes(data, "big"), time=tick)
+            ended |= status == META and kind == END_OF_TRACK
     except IndexError:
         ended = ended and at >= length
     if not ended:
         skipped.append(f"the end of {name}, which is missing or damaged")
+    yield mido.MetaMessage("end_of_track", time=tick)
 
 
 def _is_sound(kind: int, data: bytes) -> bool:
@@ -276,3 +228,28 @@ def _read_number(track: bytes, at: int) -> tuple[int, int]:
         if track[end - 1] < 0x80:
             return number, end
     raise IndexError("a number of more than four bytes")
+
+
+def _rewrite(tracks: list[list[mido.Message]], ticks_per_beat: float) -> mido.MidiFile:
+    """What pretty_midi is to read: the tempo changes of all tracks in the first one, and all keys released at the end.
+
+    The program of each channel is the number of the channel.
+    """
+    import mido
+
+    midi = mido.MidiFile(ticks_per_beat=ticks_per_beat)
+    end = max((track[-1].time for track in tracks), default=0)
+    tempos = [message for track in tracks for message in track if message.type == "set_tempo"]
+    tempos.sort(key=lambda message: message.time)
+    midi.tracks.append([mido.MetaMessage("set_tempo", tempo=500000), *tempos])
+    for track in tracks:
+        notes = [message for message in track if message.type in ("note_on", "note_off")]
+        keys = sorted({(message.channel, message.note) for message in notes})
+        releases = [mido.Message("note_off", channel=channel, note=note, time=end) for channel, note in keys]
+        programs = [mido.Message("program_change", channel=channel, program=channel) for channel in range(16)]
+        midi.tracks.append([*programs, *notes, *releases])
+    for track in midi.tracks:
+        now = 0
+        for message in track:
+            message.time, now = message.time - now, message.time
+    return midi

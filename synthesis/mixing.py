@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,12 +16,13 @@ from data import PUBLISHED
 from sound.blocks import resample_blocks
 from sound.files import render_to_disk, write_rendering
 from synthesis.midi import Piece
-from synthesis.notes import NOTE_SECONDS, PITCHES, NoteBank
+from synthesis.notes import NOTE_SECONDS, Instrument, release_envelope
 
 PEAK = 32000 / 32768  # of every recording
-RELEASE_SECONDS = 3000 / 16000  # time constant of the release
 BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
 ENDINGS = ("ring", "cut")
+TRANSPOSITIONS = range(-5, 7)  # semitones of a variation: every key once
+TEMPI, VELOCITY_FACTORS = (0.8, 1.25), (0.7, 1.3)  # limits of a variation's factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Playing:
         transpose: semitones added to every pitch.
         sustain_pedal: whether the sustain pedal of the piece lengthens notes.
         ending: "ring": the recording ends when its last note has rung out; "cut": where the piece ends, as published.
+        velocity: multiplies every velocity, from 1 to 127.
     """
 
     playback_speed: float = 1
@@ -40,22 +43,42 @@ class Playing:
     transpose: int = 0
     sustain_pedal: bool = False
     ending: str = ENDINGS[0]
+    velocity: float = 1
 
 
-def pitches_needed(piece: Piece, transpose: int = 0) -> set[int]:
-    """The pitches of a piece, those outside `PITCHES` replaced by the nearest one inside."""
-    return {min(max(note.pitch + transpose, PITCHES[0]), PITCHES[-1]) for note in piece.notes}
+def vary(
+    playing: Playing, duration_rates: Sequence[float], seed: int, piece: str, number: int = 0
+) -> tuple[str, Playing]:
+    """The name of the recording of variation `number` of a piece, and how it is played.
 
+    Each recording takes one of `duration_rates`. Number 0 is otherwise the piece as it is, the others have another key,
+    tempo and loudness: all keys are equally likely, the factors uniform on a logarithmic scale. Every voice that plays
+    the piece gets the same variation, however many are made and in whatever order.
+    """
 
-def release_envelope(n_samples: int, sample_rate: int) -> np.ndarray:
-    """The published release, a decay with a time constant of 3000 samples at 16 kHz: float32 ``(n_samples,)``."""
-    return np.exp(np.arange(n_samples) / (-RELEASE_SECONDS * sample_rate)).astype(np.float32)
+    def generator(name: str, *numbers: int) -> np.random.Generator:
+        digest = hashlib.sha256(name.encode()).digest()
+        return np.random.default_rng([seed, int.from_bytes(digest[:8], "big"), *numbers])
+
+    name = f"{piece}_v{number:02d}" if number else piece
+    playing = dataclasses.replace(playing, duration_rate=float(generator(name).choice(duration_rates)))
+    if not number:
+        return name, playing
+    rng = generator(piece, number)
+    transpose = int(rng.choice(TRANSPOSITIONS))
+    tempo, velocity = (float(np.exp(rng.uniform(*np.log(limits)))) for limits in (TEMPI, VELOCITY_FACTORS))
+    return name, dataclasses.replace(
+        playing,
+        transpose=playing.transpose + transpose,
+        playback_speed=playing.playback_speed * tempo,
+        velocity=playing.velocity * velocity,
+    )
 
 
 def synthesize(
-    piece: Piece, bank: NoteBank, playing: Playing | None = None, sample_rate: int = PUBLISHED.sample_rate
+    piece: Piece, instrument: Instrument, playing: Playing | None = None, sample_rate: int = PUBLISHED.sample_rate
 ) -> tuple[np.ndarray, collections.Counter]:
-    """The piece played with the notes of `bank`.
+    """The piece played with the notes of `instrument`.
 
     A note sounds for its length times `duration_rate`, but not longer than the recorded note. Its last tenth is
     multiplied by `release_envelope`. The mix has the sample rate of the notes, is resampled once if `sample_rate` is
@@ -67,7 +90,7 @@ def synthesize(
             are "silent".
     """
     counts = collections.Counter(played=len(piece.notes))
-    blocks = list(_mix_piece(piece, bank, playing or Playing(), sample_rate, counts))
+    blocks = list(_mix_piece(piece, instrument, playing or Playing(), sample_rate, counts))
     audio = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     peak = max(audio.max(), -audio.min())
     if peak > 0:
@@ -75,7 +98,7 @@ def synthesize(
     return audio, counts
 
 
-def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: Playing) -> collections.Counter:
+def write_piece(path: str | os.PathLike, piece: Piece, instrument: Instrument, playing: Playing) -> collections.Counter:
     """Write the audio of `synthesize` as a 16-bit wav at 44.1 kHz; returns its counts. Memory is bounded.
 
     Raises:
@@ -83,10 +106,10 @@ def write_piece(path: str | os.PathLike, piece: Piece, bank: NoteBank, playing: 
     """
     sample_rate = PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
-    blocks = (block[:, np.newaxis] for block in _mix_piece(piece, bank, playing, sample_rate, counts))
+    blocks = (block[:, np.newaxis] for block in _mix_piece(piece, instrument, playing, sample_rate, counts))
     with render_to_disk(blocks, 1, pathlib.Path(path)) as rendering:
         if not rendering.peak:
-            raise InputError(f"expected notes that {bank.name} can play, found none among {len(piece.notes)}")
+            raise InputError(f"expected notes that {instrument.name} can play, found none among {len(piece.notes)}")
         write_rendering(path, rendering, PEAK / rendering.peak, sample_rate, "16")
     return counts
 
@@ -107,13 +130,13 @@ def recording_seconds(piece: Piece, playing: Playing) -> float:
 
 
 def _mix_piece(
-    piece: Piece, bank: NoteBank, playing: Playing, sample_rate: int, counts: collections.Counter
+    piece: Piece, instrument: Instrument, playing: Playing, sample_rate: int, counts: collections.Counter
 ) -> Iterator[np.ndarray]:
     """The mix at `sample_rate`, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
     seconds = recording_seconds(piece, playing)
-    mix = _mix_sounds(_cut_notes(piece, bank, playing, counts), max(1, round(seconds * bank.sample_rate)))
-    n_left = max(1, round(seconds * sample_rate))  # the same for banks of any sample rate
-    for block in resample_blocks(mix, bank.sample_rate, sample_rate):
+    mix = _mix_sounds(_cut_notes(piece, instrument, playing, counts), max(1, round(seconds * instrument.sample_rate)))
+    n_left = max(1, round(seconds * sample_rate))  # the same for instruments of any sample rate
+    for block in resample_blocks(mix, instrument.sample_rate, sample_rate):
         part = block[:n_left]
         n_left -= len(part)
         if len(part):
@@ -123,20 +146,19 @@ def _mix_piece(
 
 
 def _cut_notes(
-    piece: Piece, bank: NoteBank, playing: Playing, counts: collections.Counter
+    piece: Piece, instrument: Instrument, playing: Playing, counts: collections.Counter
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(first sample, samples) of each note of a piece, cut to its length and released, in order of their start."""
-    rate = bank.sample_rate
-    envelope = release_envelope(0, rate)
+    rate = instrument.sample_rate
+    envelope = release_envelope(NOTE_SECONDS * rate, rate)
     for start, end, pitch, velocity in piece.notes:
-        note, how = bank.note(pitch + playing.transpose, velocity)
+        wanted = min(max(round(velocity * playing.velocity), 1), 127)
+        note, how = instrument.note(pitch + playing.transpose, wanted)
         if how:
             counts[how] += 1
         duration = (end - start) / playing.playback_speed * playing.duration_rate
         sound = note[: round(duration * rate)].copy()
         n_release = len(sound) // 10
-        if n_release > len(envelope):
-            envelope = release_envelope(n_release, rate)
         sound[len(sound) - n_release :] *= envelope[:n_release]
         yield round(start / playing.playback_speed * rate), sound
 

@@ -8,13 +8,13 @@ SoundFont, and recorded notes of other sample rates and names, are first prepare
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import os
+import pathlib
 import re
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -26,57 +26,88 @@ from sound.files import read_audio, write_audio
 SAMPLE_RATE = 44100  # of prepared notes
 NSYNTH_RATE = 16000
 HELD_SECONDS, NOTE_SECONDS = 3, 4
+RELEASE_SECONDS = 3000 / 16000  # time constant of the published release
 PITCHES = range(21, 109)
 VELOCITIES = (25, 50, 75, 100, 127)
-KEPT_BYTES = 128 * 10**6  # of notes kept in memory from one piece to the next
 MAX_SHIFT = 12  # semitones by which a neighbouring note may be shifted to replace a missing one
+KEPT_NOTES = 180  # in memory from one piece to the next, which saves a third of the work: up to 127 MB
 ONSET_LEVEL = 10 ** (-30 / 20)  # of a note's peak: the note's onset is the first sample that exceeds it
 LEAD_SECONDS = 0.003  # kept before the onset of prepared notes
 DC_CUTOFF = 5  # Hz
 
 
-@dataclasses.dataclass(frozen=True)
-class SoundFontProgram:
-    """A program (from 0) in bank 0 of a SoundFont file, to render notes from."""
+class Source(Protocol):
+    """What the notes of an instrument are prepared from."""
 
-    soundfont: str
-    program: int
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordedNotes:
-    """Recordings of single notes, any sample rate and length: from (pitch, velocity) to a file."""
-
-    files: dict[tuple[int, int], str]
+    def prepare_pitch(self, pitch: int) -> list[np.ndarray]:
+        """The notes of one pitch at each of `VELOCITIES`, onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Instrument:
-    """One instrument, or one voice of an instrument.
+    """One instrument, or one voice of an instrument. Its notes are prepared when they are first asked for.
 
     Attributes:
         name: such as ``guitar_acoustic`` or ``guitar_acoustic@FluidR3_GM-24``; the name of its folder of recordings.
         notes: from (pitch, velocity) to the file where the note lies, or will lie once it is prepared.
-        sample_rate: of these files, in Hz.
-        source: what the notes are prepared from; None for notes that are there.
-        raw: whether the notes are NSynth's own, whose DC is removed when they are read.
+        originals: (pitch, velocity) of the notes that were recorded; all others are made of these.
+        source: what the notes are prepared from; None for NSynth's own, whose DC is removed when they are read.
+        sample_rate: of the files, in Hz.
     """
 
     name: str
     notes: dict[tuple[int, int], str]
+    originals: Collection[tuple[int, int]]
+    source: Source | None = None
     sample_rate: int = SAMPLE_RATE
-    source: SoundFontProgram | RecordedNotes | None = None
-    raw: bool = False
-
-    @functools.cached_property
-    def recorded_pitches(self) -> tuple[int, ...]:
-        """The pitches that are recorded or rendered, in order; all others are shifted from these."""
-        files = self.source.files if isinstance(self.source, RecordedNotes) else self.notes
-        return tuple(sorted({pitch for pitch, _ in files}))
+    _found: dict[tuple[int, int], tuple[str, int, str]] = dataclasses.field(default_factory=dict, repr=False)
 
     def can_play(self, pitch: int) -> bool:
         """Whether a pitch is recorded or near enough to a recorded one."""
-        return abs(nearest(self.recorded_pitches, pitch) - pitch) <= MAX_SHIFT
+        return abs(nearest({recorded for recorded, _ in self.originals}, pitch) - pitch) <= MAX_SHIFT
+
+    def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
+        """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
+
+        The velocity is first rounded to the nearest of `VELOCITIES`. The second value is ``""`` if that very note is
+        there, ``"velocity"`` if another velocity stands in, ``"pitch"`` if another pitch stands in, resampled by at
+        most `MAX_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
+
+        Raises:
+            InputError: the SoundFont cannot be rendered, or a recording cannot be read.
+        """
+        key = (pitch, NEAREST_VELOCITY[velocity])
+        if key not in self._found:
+            self._found[key] = self._find(*key)
+        path, semitones, how = self._found[key]
+        return self._read(path, semitones), how
+
+    def _find(self, pitch: int, velocity: int) -> tuple[str, int, str]:
+        """What to read for a note of one of `VELOCITIES`, if anything, its shift in semitones, and how it was found."""
+        if not self.can_play(pitch):
+            return "", 0, "silent"
+        found_pitch = nearest({there for there, _ in self.notes}, pitch)
+        path = self.notes[found_pitch, nearest(_velocities(self.notes, found_pitch), velocity)]
+        if self.source and not os.path.exists(path):
+            self._prepare(self.source, found_pitch)
+        recorded = _velocities(self.originals, pitch)
+        if not self._read(path, pitch - found_pitch).any():
+            how = "silent"
+        elif not recorded:
+            how = "pitch"
+        else:
+            how = "" if NEAREST_VELOCITY[nearest(recorded, velocity)] == velocity else "velocity"
+        return path, pitch - found_pitch, how
+
+    def _prepare(self, source: Source, pitch: int) -> None:
+        """Write the notes of one pitch to their files, 16-bit."""
+        for velocity, note in zip(VELOCITIES, source.prepare_pitch(pitch), strict=True):
+            padded = np.zeros(NOTE_SECONDS * SAMPLE_RATE, np.float32)
+            padded[: len(note)] = note[: len(padded)]
+            write_audio(self.notes[pitch, velocity], padded, SAMPLE_RATE)
+
+    def _read(self, path: str, semitones: int) -> np.ndarray:
+        return read_note(path, self.sample_rate, semitones, not self.source) if path else np.zeros(0, np.float32)
 
 
 def nearest(values: Collection[int], wanted: int) -> int:
@@ -87,9 +118,18 @@ def nearest(values: Collection[int], wanted: int) -> int:
 NEAREST_VELOCITY = tuple(nearest(VELOCITIES, velocity) for velocity in range(128))  # looked up for every note
 
 
-def note_name(instrument: str, preset: int, pitch: int, velocity: int) -> str:
-    """NSynth's file name of a note."""
-    return f"{instrument}_{preset:03d}-{pitch:03d}-{velocity:03d}.wav"
+def _velocities(notes: Iterable[tuple[int, int]], pitch: int) -> list[int]:
+    return [velocity for there, velocity in notes if there == pitch]
+
+
+@functools.lru_cache(KEPT_NOTES)
+def read_note(path: str, sample_rate: int, semitones: int, raw: bool) -> np.ndarray:
+    """The note in a file, shifted by `semitones`, of a raw one without its DC; read-only float32 ``(n,)``."""
+    note = read_audio(path, sample_rate)[: NOTE_SECONDS * sample_rate]
+    note = remove_dc(note, sample_rate) if raw else note
+    note = resample(note, sample_rate * 2 ** (semitones / 12), sample_rate) if semitones else note
+    note.flags.writeable = False
+    return note
 
 
 def find_notes(folder: str | os.PathLike, name: str, preset: int = 0, flag: str = "--instruments") -> Instrument:
@@ -113,9 +153,9 @@ def find_notes(folder: str | os.PathLike, name: str, preset: int = 0, flag: str 
                 notes.setdefault(match[1], {})[int(match[2]), int(match[3])] = str((place / file).resolve())
     wanted = f"{name}_{preset:03d}"
     if wanted not in notes:
-        there = listed(sorted(notes)) or f"no notes such as {note_name(name, preset, 60, 100)}"
+        there = listed(sorted(notes)) or "no notes such as guitar_acoustic_000-060-100.wav"
         raise InputError(f"{flag}: {folder} has no {wanted}; it has {there}")
-    return Instrument(name, notes[wanted], NSYNTH_RATE, raw=True)
+    return Instrument(name, notes[wanted], notes[wanted], sample_rate=NSYNTH_RATE)
 
 
 def listed(items: Sequence) -> str:
@@ -125,6 +165,25 @@ def listed(items: Sequence) -> str:
 
 
 # --- preparing --------------------------------------------------------------------------------------------------------
+
+
+def prepared_instrument(
+    name: str, source: Source, originals: Collection[tuple[int, int]], folder: str | os.PathLike
+) -> Instrument:
+    """An instrument whose notes are prepared into `folder`: those of `PITCHES` within the limit of shifting."""
+    empty = Instrument(name, {}, originals, source)
+    names = {
+        (pitch, velocity): f"{name}_000-{pitch:03d}-{velocity:03d}.wav"
+        for pitch in PITCHES
+        if empty.can_play(pitch)
+        for velocity in VELOCITIES
+    }
+    return dataclasses.replace(empty, notes={key: str(pathlib.Path(folder, file)) for key, file in names.items()})
+
+
+def release_envelope(n_samples: int, sample_rate: int) -> np.ndarray:
+    """The published release, a decay with a time constant of 3000 samples at 16 kHz: float32 ``(n_samples,)``."""
+    return np.exp(np.arange(n_samples) / (-RELEASE_SECONDS * sample_rate)).astype(np.float32)
 
 
 def remove_dc(note: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -167,99 +226,3 @@ def _move_onset(note: np.ndarray, lead: int) -> np.ndarray:
     magnitude = np.abs(note)
     onset = int(np.argmax(magnitude > ONSET_LEVEL * magnitude.max()))
     return np.concatenate([np.zeros(max(lead - onset, 0), np.float32), note[max(onset - lead, 0) :]])
-
-
-def write_notes(instrument: Instrument, pitch: int, notes: Sequence[np.ndarray]) -> None:
-    """Write the prepared notes of one pitch at `VELOCITIES` to their files, 16-bit."""
-    n_samples = NOTE_SECONDS * SAMPLE_RATE
-    for velocity, note in zip(VELOCITIES, notes, strict=True):
-        padded = np.zeros(n_samples, np.float32)
-        padded[: len(note)] = note[:n_samples]
-        write_audio(instrument.notes[pitch, velocity], padded, SAMPLE_RATE)
-
-
-# --- finding ----------------------------------------------------------------------------------------------------------
-
-
-class NoteBank:
-    """The notes of one instrument as they are asked for."""
-
-    def __init__(self, instrument: Instrument) -> None:
-        self.name = instrument.name
-        self.sample_rate = instrument.sample_rate
-        self._instrument = instrument
-        self._velocities: dict[int, list[int]] = {}  # of each pitch that is there
-        for pitch, velocity in instrument.notes:
-            self._velocities.setdefault(pitch, []).append(velocity)
-        self._found: dict[tuple[int, int], tuple[Reading | None, str]] = {}
-
-    def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
-        """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
-
-        The velocity is first rounded to the nearest of `VELOCITIES`. The second value is ``""`` if that very note is
-        there, ``"velocity"`` if another velocity stands in, ``"pitch"`` if another pitch stands in, resampled by at
-        most `MAX_SHIFT` semitones, and ``"silent"`` if nothing is near enough or the note's file is silent.
-        """
-        key = (pitch, NEAREST_VELOCITY[velocity])
-        if key not in self._found:
-            self._found[key] = self._find(*key)
-        reading, how = self._found[key]
-        return (_CACHE.read(reading) if reading else np.zeros(0, np.float32)), how
-
-    def _find(self, pitch: int, velocity: int) -> tuple[Reading | None, str]:
-        """What to read for a note of one of `VELOCITIES`, if anything, and how it was found."""
-        if not self._instrument.can_play(pitch):
-            return None, "silent"
-        found_pitch = nearest(self._velocities, pitch)
-        found_velocity = nearest(self._velocities[found_pitch], velocity)
-        path = self._instrument.notes[found_pitch, found_velocity]
-        mtime = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
-        reading = Reading(path, mtime, self.sample_rate, self._instrument.raw, pitch - found_pitch)
-        silent = not _CACHE.read(reading).any()
-        return reading, "silent" if silent else self._origin(pitch, velocity, found_velocity)
-
-    def _origin(self, pitch: int, velocity: int, found_velocity: int) -> str:
-        """What stands in for a note."""
-        if pitch not in self._instrument.recorded_pitches:
-            return "pitch"
-        source = self._instrument.source
-        if isinstance(source, RecordedNotes):
-            found_velocity = NEAREST_VELOCITY[nearest([v for p, v in source.files if p == pitch], velocity)]
-        return "velocity" if found_velocity != velocity else ""
-
-
-class Reading(NamedTuple):
-    """A note's file as it was at a time, whether its DC is to be removed, and by how many semitones it is shifted."""
-
-    path: str
-    mtime_ns: int
-    sample_rate: int
-    raw: bool
-    semitones: int
-
-
-class NoteCache:
-    """The notes that were read most recently, up to a number of bytes; each one is read-only."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self.n_bytes = max_bytes, 0
-        self._notes: collections.OrderedDict[Reading, np.ndarray] = collections.OrderedDict()
-
-    def read(self, reading: Reading) -> np.ndarray:
-        """The note, float32 ``(n,)`` at the reading's sample rate."""
-        if reading in self._notes:
-            self._notes.move_to_end(reading)
-            return self._notes[reading]
-        path, _, rate, raw, semitones = reading
-        note = read_audio(path, rate)
-        note = remove_dc(note, rate) if raw else note
-        note = resample(note, rate * 2 ** (semitones / 12), rate) if semitones else note
-        note.flags.writeable = False
-        self._notes[reading] = note
-        self.n_bytes += note.nbytes
-        while self.n_bytes > self._max_bytes and len(self._notes) > 1:
-            self.n_bytes -= self._notes.popitem(last=False)[1].nbytes
-        return note
-
-
-_CACHE = NoteCache(KEPT_BYTES)  # kept from one piece to the next, which saves a third of the work

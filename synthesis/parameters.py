@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import pathlib
 import re
@@ -10,39 +11,44 @@ import re
 from common.errors import InputError
 from common.files import read_json, remove_files, write_json
 
-GROWING = ("variations", "etudes")  # a later run may ask for more, or for fewer
+MERGED = ("instruments", "pieces")  # a later run may add some
 
 
 def keep_parameters(path: pathlib.Path, parameters: dict, overwrite: bool) -> None:
     """Write `parameters` to `path`, merged with those that are there.
 
-    Other instruments may be added, more variations and etudes, and parameters that had no effect before (None). With
-    `overwrite`, parameters may change: all recordings that were made with the old ones are removed.
+    Other instruments and pieces may be added, and parameters that had no effect before (None). Recordings of a piece
+    whose checksum is another one now are removed. With `overwrite`, parameters may change: all recordings that were
+    made with the old ones are removed.
 
     Raises:
         InputError: a parameter has changed and `overwrite` is off; or the file is damaged.
     """
-    kept = _read_parameters(path) if os.path.lexists(path) else parameters
-    old, new = kept["instruments"], parameters["instruments"]
-    common = {key: (kept.get(key), parameters.get(key)) for key in {**kept, **parameters} if key != "instruments"}
-    changed = {
-        key: (before, now)
-        for key, (before, now) in common.items()
-        if key not in GROWING and None not in (before, now) and before != now
+    kept = _read_parameters(path) if os.path.lexists(path) else {}
+    old = {key: kept.get(key, {}) for key in MERGED}
+    differing = {
+        key: f"{key} {kept[key]} (now {now})"
+        for key, now in parameters.items()
+        if key not in MERGED and None not in (kept.get(key), now) and kept[key] != now
     }
-    renewed = {name: (old[name], new[name]) for name in new if name in old and old[name] != new[name]}
-    if (changed or renewed) and not overwrite:
-        others = ", ".join(f"{key} {before} (now {now})" for key, (before, now) in {**changed, **renewed}.items())
+    renewed = {
+        name: f"{name} {old['instruments'][name]} (now {now})"
+        for name, now in parameters["instruments"].items()
+        if old["instruments"].get(name, now) != now
+    }
+    if (differing or renewed) and not overwrite:
+        others = ", ".join([*differing.values(), *renewed.values()])
         raise InputError(
             f"--audios_path: {path} tells of other parameters: {others}; take another folder or --overwrite"
         )
-    if changed or renewed:
-        remove_files(path.parent, "*.wav", old if changed else renewed)
-    joined = {**parameters, "instruments": {**({} if changed else old), **new}}
-    if not changed:
-        joined |= {key: max(common[key]) for key in GROWING if None not in common.get(key, (None,))}
-        joined |= {key: before for key, (before, now) in common.items() if now is None}
-    if not path.exists() or joined != kept:
+    if differing or renewed:
+        remove_files(path.parent, "*.wav", old["instruments"] if differing else renewed)
+    for piece, checksum in parameters["pieces"].items():
+        if old["pieces"].get(piece, checksum) != checksum:
+            remove_files(path.parent, f"{glob.escape(piece)}.wav", old["instruments"])
+    joined = {key: kept.get(key) if now is None else now for key, now in parameters.items()}
+    joined |= {key: parameters[key] if differing else {**old[key], **parameters[key]} for key in MERGED}
+    if joined != kept:
         write_json(path, joined)
 
 
@@ -53,11 +59,9 @@ def _read_parameters(path: pathlib.Path) -> dict:
         InputError: the file holds none, or names that are none of folders beside it.
     """
     kept = read_json(path)
-    names = kept.get("instruments")
-    numbers = [kept[key] for key in GROWING if key in kept]
-    if not isinstance(names, dict) or not all(type(number) is int for number in numbers):
+    if not all(isinstance(kept.get(key, {}), dict) for key in MERGED):
         raise InputError(f"{path}: not written by this program, or damaged")
-    for name in names:  # none may lead out of the folder, whose recordings may be removed
+    for name in kept.get("instruments", {}):  # none may lead out of the folder, whose recordings may be removed
         if name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
             raise InputError(f"{path}: expected the names of folders in it, found {name!r}")
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -10,7 +11,6 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,10 +24,9 @@ from synthesis.notes import (
     SAMPLE_RATE,
     VELOCITIES,
     Instrument,
-    SoundFontProgram,
     align_onset,
     listed,
-    note_name,
+    prepared_instrument,
 )
 
 VOLUME, REVERB, CHORUS, ALL_SOUND_OFF = 7, 91, 93, 120  # control change numbers
@@ -72,46 +71,45 @@ PROGRAMS = {
 }
 
 
-def choose_programs(soundfont: str | os.PathLike, names: Sequence[str], programs: dict[str, int]) -> dict[str, int]:
-    """The General MIDI program of each name: the one in `programs`, otherwise the one in `PROGRAMS`.
+def program(name: str) -> int:
+    """The General MIDI program of one of NSynth's names.
 
     Raises:
-        InputError: no SoundFont, a name without a program, or a program that the SoundFont does not hold.
+        InputError: the name has none.
     """
-    chosen = {}
-    for name in names:
-        program = programs.get(name, PROGRAMS.get(name))
-        if program is None:
-            raise InputError(
-                f"--instruments: expected NSynth's names ({listed(sorted(PROGRAMS))}) or one with its own "
-                f"--program, found {name}"
-            )
-        check_program(soundfont, program, f"{name}={program}")
-        chosen[name] = program
-    return chosen
+    if name not in PROGRAMS:
+        raise InputError(f"--instruments: {name} is none of {listed(sorted(PROGRAMS))}; others need --voices")
+    return PROGRAMS[name]
 
 
-def check_program(soundfont: str | os.PathLike, program: int, what: str, flag: str = "--program") -> None:
-    """Refuse a program that is not in bank 0 of a SoundFont.
+@dataclasses.dataclass(frozen=True)
+class SoundFontProgram:
+    """A program (from 0) in bank 0 of a SoundFont file, to render notes from."""
 
-    Raises:
-        InputError: naming `flag` and `what` asked for the program; or the file is not a SoundFont.
-    """
-    there = soundfont_programs(soundfont, "--soundfont" if flag == "--program" else flag)
-    if program not in there:
-        raise InputError(
-            f"{flag}: expected {what} to be one of the programs in {soundfont}, "
-            f"found {listed(sorted(there)) or 'none in bank 0'}"
-        )
+    soundfont: str
+    program: int
+
+    def prepare_pitch(self, pitch: int) -> list[np.ndarray]:
+        """The notes of one pitch at each of `VELOCITIES`, onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
+        return [align_onset(note, SAMPLE_RATE) for note in render_pitch(self.soundfont, self.program, pitch)]
 
 
 def soundfont_instrument(
-    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike
+    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike, flag: str = "soundfont"
 ) -> Instrument:
-    """An instrument whose notes are rendered from a SoundFont into `folder`."""
-    folder = pathlib.Path(folder).resolve()
-    notes = {(p, v): str(folder / note_name(name, 0, p, v)) for p in PITCHES for v in VELOCITIES}
-    return Instrument(name, notes, source=SoundFontProgram(str(pathlib.Path(soundfont).resolve()), program))
+    """An instrument whose notes are rendered from a SoundFont into `folder`.
+
+    Raises:
+        InputError: naming `flag`, if the file is no SoundFont or has no such program.
+    """
+    there = soundfont_programs(soundfont, flag)
+    if program not in there:
+        have = listed(sorted(there)) or "none in bank 0"
+        raise InputError(f"{flag}: {soundfont} has no program {program} for {name}; it has {have}")
+    originals = [(pitch, velocity) for pitch in PITCHES for velocity in VELOCITIES]
+    return prepared_instrument(
+        name, SoundFontProgram(str(pathlib.Path(soundfont).resolve()), program), originals, folder
+    )
 
 
 def default_soundfont() -> pathlib.Path:
@@ -127,7 +125,7 @@ def _package_folder(name: str) -> pathlib.Path:
     return pathlib.Path(package.origin).parent
 
 
-def soundfont_programs(path: str | os.PathLike, flag: str = "--soundfont") -> set[int]:
+def soundfont_programs(path: str | os.PathLike, flag: str = "soundfont") -> set[int]:
     """The programs in bank 0 of a SoundFont 2 file (its ``phdr`` chunk; SoundFont 2.04 specification, section 7.2).
 
     Raises:
@@ -171,36 +169,27 @@ def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.n
     Raises:
         InputError: midirenderer cannot render this SoundFont.
     """
-    import mido
+    import pretty_midi
     import soundfile
 
     # The renderer works in blocks of 64 samples at 48 kHz: notes that are a multiple of 64 samples apart start alike.
-    spacing, ticks_per_second = 4.2, 960  # mido's 480 ticks a beat at the default of 120 beats a minute
-    timed = []
+    spacing = 4.2
+    end = len(VELOCITIES) * spacing
+    played, midi = pretty_midi.Instrument(program), pretty_midi.PrettyMIDI(resolution=480)
+    played.control_changes = [pretty_midi.ControlChange(c, v, 0) for c, v in ((REVERB, 0), (CHORUS, 0), (VOLUME, 127))]
     for index, velocity in enumerate(VELOCITIES):
         start = index * spacing
-        timed += [
-            (start, mido.Message("note_on", note=pitch, velocity=velocity)),
-            (start + HELD_SECONDS, mido.Message("note_off", note=pitch)),
-            (start + NOTE_SECONDS + SPARE_SECONDS, mido.Message("control_change", control=ALL_SOUND_OFF, value=0)),
-        ]
+        played.notes.append(pretty_midi.Note(velocity, pitch, start, start + HELD_SECONDS))
+        played.control_changes.append(pretty_midi.ControlChange(ALL_SOUND_OFF, 0, start + NOTE_SECONDS + SPARE_SECONDS))
     # Rendering stops at the last event; a note after the last release keeps it whole.
-    end = len(VELOCITIES) * spacing
-    timed += [
-        (end, mido.Message("note_on", note=0, velocity=1)),
-        (end + 0.05, mido.Message("note_off", note=0)),
-    ]
-    track = mido.MidiTrack([mido.Message("program_change", program=program)])
-    track += [mido.Message("control_change", control=c, value=v) for c, v in ((REVERB, 0), (CHORUS, 0), (VOLUME, 127))]
-    tick = 0
-    for seconds, message in timed:
-        now = round(seconds * ticks_per_second)
-        track.append(message.copy(time=now - tick))
-        tick = now
-    midi = io.BytesIO()
-    mido.MidiFile(tracks=[track], ticks_per_beat=480).save(file=midi)
+    played.notes.append(pretty_midi.Note(1, 0, end, end + 0.05))
+    midi.instruments.append(played)
+    content = io.BytesIO()
+    midi.write(content)
     try:
-        audio, rate = soundfile.read(io.BytesIO(_render(soundfont, midi.getvalue())), dtype="float32", always_2d=True)
+        audio, rate = soundfile.read(
+            io.BytesIO(_render(soundfont, content.getvalue())), dtype="float32", always_2d=True
+        )
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads ({error})") from None
     audio = audio.mean(axis=1)
@@ -232,8 +221,3 @@ def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
         lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
         reason = lines[-1].strip()[:200] if lines else f"exit status {done.returncode}"
     raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads, found a damaged one ({reason})")
-
-
-def prepare_pitch(source: SoundFontProgram, pitch: int) -> list[np.ndarray]:
-    """The notes of one pitch at each of `VELOCITIES`, their onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
-    return [align_onset(note, SAMPLE_RATE) for note in render_pitch(source.soundfont, source.program, pitch)]

@@ -1,20 +1,45 @@
-"""Voices: one instrument played from several sources of notes."""
+"""Voices: where the notes of an instrument come from, as --voices says, and folders of recorded notes."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import os
 import pathlib
 import re
 import sys
 from collections.abc import Sequence
 
+import numpy as np
+
 from common.errors import InputError
-from synthesis import recorded, soundfonts
-from synthesis.notes import MAX_SHIFT, PITCHES, Instrument, SoundFontProgram, find_notes, write_notes
-from synthesis.soundfonts import check_program, choose_programs, default_soundfont
+from sound.blocks import resample
+from sound.files import find_audio, open_audio, read_audio
+from synthesis import soundfonts
+from synthesis.notes import (
+    HELD_SECONDS,
+    MAX_SHIFT,
+    NOTE_SECONDS,
+    PITCHES,
+    SAMPLE_RATE,
+    VELOCITIES,
+    Instrument,
+    align_onset,
+    find_notes,
+    nearest,
+    prepared_instrument,
+    release_envelope,
+)
 
 SYNTAX = "INSTRUMENT=SOURCE[,SOURCE...] with FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes as SOURCE"
+VELOCITY_EXPONENT = 2
+
+_NOTE = re.compile(r"(?:^|.*[^a-z0-9])([a-g])([#♯sb♭]?)(-?\d)(?:[ _-]?v(\d{1,3}))?", re.IGNORECASE)
+_NUMBER = re.compile(r"p?(\d{2,3})(?:[ _-]v?(\d{1,3}))?", re.IGNORECASE)
+_NSYNTH = re.compile(r".+_\d{3}-(\d{3})-(\d{3})")
+_SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+_ALTERATIONS = {"": 0, "#": 1, "♯": 1, "s": 1, "b": -1, "♭": -1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +49,7 @@ class Voice:
     Attributes:
         instrument: NSynth's family and source, such as keyboard_acoustic.
         kind: "soundfont", "nsynth" or "folder".
-        place: the SoundFont's file or the folder; for NSynth empty until `find_voices`.
+        place: the SoundFont's file or the folder of recorded notes.
         number: the program in the SoundFont, or NSynth's preset.
     """
 
@@ -67,77 +92,146 @@ def _parse_source(instrument: str, source: str, text: str) -> Voice:
     return Voice(instrument, "folder", source)
 
 
-def prepare_notes(instrument: Instrument, pitch: int) -> None:
-    """Write the notes of one pitch to the instrument's files.
-
-    Raises:
-        InputError: the SoundFont cannot be rendered, or a recording cannot be read.
-    """
-    module = soundfonts if isinstance(instrument.source, SoundFontProgram) else recorded
-    write_notes(instrument, pitch, module.prepare_pitch(instrument.source, pitch))
-
-
-def find_voices(
-    names: Sequence[str],
-    voices: Sequence[Voice],
-    nsynth_path: str | None,
-    soundfont: str | None,
-    programs: dict[str, int],
-) -> dict[str, Voice]:
-    """Where the notes of each instrument and voice come from, by the names of their folders.
+def find_instruments(
+    names: Sequence[str], voices: Sequence[Voice], nsynth_path: str | None, folder: str
+) -> tuple[list[Instrument], dict[str, dict]]:
+    """The instruments that `names` and `voices` ask for, and by name what synthesis.json says of each.
 
     Args:
-        names: instruments without voices, played from NSynth's notes or from a SoundFont.
+        names: instruments without voices, played from NSynth's notes or from the default SoundFont.
         voices: what `--voices` asks for.
         nsynth_path: folder of NSynth's notes.
-        soundfont: for `names`, without `nsynth_path`; None for the default one.
-        programs: in the SoundFont, by name, in place of the usual ones.
+        folder: where notes are to be prepared.
 
     Raises:
-        InputError: a SoundFont or its program is not there, or two voices have the same name.
+        InputError: a source or its notes are not there, or two voices have the same name.
     """
-    found: dict[str, Voice] = {}
-    if nsynth_path:
-        found |= {name: Voice(name, "nsynth", nsynth_path) for name in names}
-    elif names:
-        font = soundfont or default_soundfont()
-        chosen = choose_programs(font, names, programs)
-        found |= {name: Voice(name, "soundfont", str(font), program) for name, program in chosen.items()}
-    for voice in voices:
-        place = voice.place
+    default = str(soundfonts.default_soundfont())
+    wanted: list[tuple[str, Voice]] = []
+    for name in names:
+        plain = Voice(name, "nsynth") if nsynth_path else Voice(name, "soundfont", default, soundfonts.program(name))
+        wanted.append((name, plain))
+    wanted += [(voice.name, voice) for voice in voices]
+    instruments, descriptions, taken = [], {}, set()
+    for name, voice in wanted:
+        if name.casefold() in taken:
+            raise InputError(f"--voices: two voices are called {name}")
+        taken.add(name.casefold())
+        flag = "--voices" if voice in voices else "--instruments"
         if voice.kind == "soundfont":
-            check_program(place, voice.number, f"{voice.instrument}={voice.place}:{voice.number}", "--voices")
-        elif voice.kind == "nsynth":
-            if not nsynth_path:
-                raise InputError("--voices: nsynth:PRESET needs --nsynth_path")
-            place = nsynth_path
-        if voice.name.casefold() in {name.casefold() for name in found}:
-            raise InputError(f"--voices: two voices are called {voice.name}")
-        found[voice.name] = dataclasses.replace(voice, place=place)
-    return found
-
-
-def find_instruments(voices: dict[str, Voice], folder: str) -> tuple[list[Instrument], dict[str, dict]]:
-    """The instruments of `voices`, notes being prepared in `folder`, and by name what synthesis.json says of them."""
-    instruments, descriptions = [], {}
-    for name, voice in voices.items():
-        place = pathlib.Path(voice.place)
-        if voice.kind == "nsynth":
-            flag = "--voices" if "@" in name else "--instruments"
-            found = find_notes(voice.place, voice.instrument, voice.number, flag)
-            instrument = dataclasses.replace(found, name=name)
-            descriptions[name] = {"nsynth_path": str(place.resolve()), "preset": voice.number}
-        elif voice.kind == "soundfont":
-            instrument = soundfonts.soundfont_instrument(name, voice.place, voice.number, folder)
-            about = {"soundfont": place.name, "sha256": soundfonts.fingerprint(voice.place)}
+            instrument = soundfonts.soundfont_instrument(name, voice.place, voice.number, folder, flag)
+            about = {"soundfont": pathlib.Path(voice.place).name, "sha256": soundfonts.fingerprint(voice.place)}
             descriptions[name] = {**about, "program": voice.number}
+        elif voice.kind == "folder":
+            notes = find_recorded_notes(voice.place)
+            instrument = prepared_instrument(name, notes, notes.files, folder)
+            descriptions[name] = {"folder": pathlib.Path(voice.place).resolve().name, "sha256": notes.fingerprint()}
+        elif nsynth_path:
+            found = find_notes(nsynth_path, voice.instrument, voice.number, flag)
+            instrument = dataclasses.replace(found, name=name)
+            descriptions[name] = {"nsynth_path": str(pathlib.Path(nsynth_path).resolve()), "preset": voice.number}
         else:
-            notes = recorded.find_recorded_notes(voice.place)
-            instrument = recorded.recorded_instrument(name, notes, folder)
-            descriptions[name] = {"folder": place.resolve().name, "sha256": recorded.fingerprint_notes(notes)}
+            raise InputError("--voices: nsynth:PRESET needs --nsynth_path")
         silent = [pitch for pitch in PITCHES if not instrument.can_play(pitch)]
-        if silent and "@" in name:
+        if silent and voice in voices:
             reason = f"more than {MAX_SHIFT} semitones from a recorded pitch"
             print(f"{name}: {len(silent)} of {len(PITCHES)} pitches stay silent, {reason}", file=sys.stderr)
         instruments.append(instrument)
     return instruments, descriptions
+
+
+# --- recorded notes ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedNotes:
+    """Recordings of single notes, any sample rate and length: from (pitch, velocity) to a file."""
+
+    files: dict[tuple[int, int], str]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all files in order of pitch and velocity, in hexadecimal."""
+        digest = hashlib.sha256()
+        for key, path in sorted(self.files.items()):
+            digest.update(repr(key).encode())
+            digest.update(pathlib.Path(path).read_bytes())
+        return digest.hexdigest()
+
+    def prepare_pitch(self, pitch: int) -> list[np.ndarray]:
+        """The notes of one pitch at each of `VELOCITIES`; float32 ``(n,)`` at `SAMPLE_RATE` each.
+
+        Each is the recording of the nearest pitch, and of its layers the nearest velocity: mixed down, shifted by
+        resampling, its onset aligned, and let go after 3 s with the time constant of the published release. A note
+        recorded at velocity r and wanted at v is multiplied by (v / r)^2, so that recordings of several layers keep
+        their levels, and a single layer gets dynamics. The square is the default of SoundFonts (SoundFont 2.04
+        specification, section 8.4.1); FluidR3's piano follows it exactly.
+
+        Raises:
+            InputError: a recording cannot be read.
+        """
+        recorded = nearest(sorted({p for p, _ in self.files}), pitch)
+        layers = [velocity for p, velocity in self.files if p == recorded]
+        shifted: dict[int, np.ndarray] = {}
+        notes = []
+        for velocity in VELOCITIES:
+            layer = nearest(layers, velocity)
+            if layer not in shifted:
+                shifted[layer] = _prepare_recording(self.files[recorded, layer], pitch - recorded)
+            notes.append(shifted[layer] * np.float32((velocity / layer) ** VELOCITY_EXPONENT))
+        return notes
+
+
+def _prepare_recording(path: str, semitones: int) -> np.ndarray:
+    """A recorded note, shifted, aligned and let go."""
+    with open_audio(path) as recording:
+        rate = recording.sample_rate
+    audio = read_audio(path, None)
+    needed = round((NOTE_SECONDS + 1) * rate * 2 ** (semitones / 12))  # a second for what lies before the onset
+    note = align_onset(resample(audio[:needed], rate * 2 ** (semitones / 12), SAMPLE_RATE), SAMPLE_RATE)
+    note = note[: NOTE_SECONDS * SAMPLE_RATE]
+    released = note[HELD_SECONDS * SAMPLE_RATE :]
+    released *= release_envelope(len(released), SAMPLE_RATE)
+    return note
+
+
+def parse_note_name(stem: str) -> tuple[int, int | None, int | None] | None:
+    """MIDI pitch, velocity and velocity layer that the name of a recorded note says; None if it says no pitch.
+
+    Understood are notes (``A0``, ``C#4``, ``Cs4``, ``Db4``, with a layer ``A0v8``; C4 is 60; other words may stand
+    before, as in ``piano_A0``), MIDI numbers (``060``, ``p060``, with a velocity ``060-100``) and NSynth's names
+    (``keyboard_acoustic_000-060-100``). What the name does not say is None.
+    """
+    pitch = velocity = layer = None
+    if match := _NSYNTH.fullmatch(stem) or _NUMBER.fullmatch(stem):
+        pitch, velocity = int(match[1]), int(match[2]) if match[2] else None
+    elif match := _NOTE.fullmatch(stem):
+        pitch = 12 * (int(match[3]) + 1) + _SEMITONES[match[1].lower()] + _ALTERATIONS[match[2].lower()]
+        layer = int(match[4]) if match[4] else None
+    if pitch is None or not 0 <= pitch <= 127 or layer == 0 or (velocity is not None and not 1 <= velocity <= 127):
+        return None
+    return pitch, velocity, layer
+
+
+def find_recorded_notes(folder: str | os.PathLike, flag: str = "--voices") -> RecordedNotes:
+    """The recorded notes in `folder` and below, by their names; files without a note's name are left out.
+
+    Layer n of at most N in the folder counts as velocity 127 n / N; a note without velocity or layer as 127.
+
+    Raises:
+        InputError: naming `flag`, if there is no folder, no note in it, or two files for one note.
+    """
+    paths = find_audio(folder, flag)
+    parsed = [(path, note) for path in paths if (note := parse_note_name(path.stem))]
+    if not parsed:
+        raise InputError(
+            f"{flag}: expected recorded notes such as C#4.wav, A0v8.ogg or 060-100.flac in {folder}, "
+            f"found {len(paths)} recordings without a note's name"
+        )
+    n_layers = max((layer or 1 for _, (_, _, layer) in parsed), default=1)
+    files: dict[tuple[int, int], str] = {}
+    for path, (pitch, velocity, layer) in parsed:
+        key = (pitch, velocity or (max(1, round(127 * layer / n_layers)) if layer else 127))
+        if key in files:
+            raise InputError(f"{flag}: expected one file for each note, found {files[key]} and {path}")
+        files[key] = str(path.resolve())
+    return RecordedNotes(files)

@@ -23,12 +23,13 @@ def draw_phrase(audios: pathlib.Path, folder: pathlib.Path, seconds: float = SEC
     """Write the spectrogram of the first `seconds` of each recording, on a mel axis; the pictures' paths.
 
     Args:
-        audios: recordings ``<instrument>/<piece>.wav`` at 44.1 kHz.
+        audios: recordings ``<instrument>@<voice>/<piece>.wav`` at 44.1 kHz.
         folder: where ``<instrument>.png`` is written.
     """
     pictures = []
     for instrument in INSTRUMENTS:
-        audio = read_audio(audios / instrument / f"{PIECE}.wav", data.PUBLISHED.sample_rate)
+        (path,) = audios.glob(f"{instrument}*/{PIECE}.wav")
+        audio = read_audio(path, data.PUBLISHED.sample_rate)
         magnitude, _ = data.forward_transform(audio[: round(seconds * data.PUBLISHED.sample_rate)])
         level = data.amplitude_to_db(magnitude)
         seconds_per_frame = data.PUBLISHED.hop_length / data.PUBLISHED.sample_rate

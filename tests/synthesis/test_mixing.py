@@ -9,23 +9,18 @@ import pytest
 from made_notes import measured_f0, piece_of, write_notes
 
 from sound.files import read_audio
-from synthesis.mixing import Playing, recording_seconds, synthesize, write_piece
-from synthesis.notes import NSYNTH_RATE, NoteBank, find_notes
+from synthesis.mixing import Playing, recording_seconds, synthesize, vary, write_piece
+from synthesis.notes import NSYNTH_RATE, find_notes
 
 RATE = NSYNTH_RATE
 
 
 @pytest.fixture(scope="module")
-def bank_folder(tmp_path_factory):
+def bank(tmp_path_factory):
     """Every pitch from 48 to 72 in three velocities."""
     folder = tmp_path_factory.mktemp("notes")
     write_notes(folder, "keyboard_acoustic", range(48, 73, 4), (25, 100, 127))
-    return folder
-
-
-@pytest.fixture
-def bank(bank_folder):
-    return NoteBank(find_notes(bank_folder, "keyboard_acoustic"))
+    return find_notes(folder, "keyboard_acoustic")
 
 
 def test_a_note_is_cut_and_released_by_the_published_formula(bank):
@@ -122,10 +117,46 @@ def test_blocks_leave_no_seam(bank, tmp_path, monkeypatch, block):
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.00001, 2.71828])
-def test_notes_of_two_sample_rates_give_recordings_of_one_length(bank_folder, seconds):
-    slow = find_notes(bank_folder, "keyboard_acoustic")
-    fast = dataclasses.replace(slow, sample_rate=44100)
+def test_notes_of_two_sample_rates_give_recordings_of_one_length(bank, seconds):
+    fast = dataclasses.replace(bank, sample_rate=44100)
     piece = piece_of((0, seconds, 60, 100))
     for playing, expected in ((Playing(), min(4 * seconds, 4)), (Playing(ending="cut"), seconds)):
-        lengths = {len(synthesize(piece, NoteBank(instrument), playing)[0]) for instrument in (slow, fast)}
+        lengths = {len(synthesize(piece, instrument, playing)[0]) for instrument in (bank, fast)}
         assert lengths == {round(expected * 44100)}
+
+
+# --- variations -------------------------------------------------------------------------------------------------------
+
+
+def test_variations_fill_their_ranges_and_depend_on_seed_name_and_number():
+    keys = [(seed, f"piece {index}", number) for seed in (0, 1) for index in range(100) for number in (1, 2)]
+    drawn = {key: vary(Playing(2, 1, 3), [4], *key) for key in keys}
+    assert all(vary(Playing(2, 1, 3), [4], *key) == varied for key, varied in drawn.items())
+    assert {name for name, _ in drawn.values()} == {f"{piece}_v{number:02d}" for _, piece, number in keys}
+    varied = [playing for _, playing in drawn.values()]
+    assert len(set(varied)) == len(keys)
+    assert {playing.transpose - 3 for playing in varied} == set(range(-5, 7))
+    for factors, low, high in (
+        ([playing.playback_speed / 2 for playing in varied], 0.8, 1.25),
+        ([playing.velocity for playing in varied], 0.7, 1.3),
+    ):
+        assert low <= min(factors) < 1.03 * low
+        assert 0.97 * high < max(factors) <= high
+        assert abs(np.log(factors).mean() - np.log(low * high) / 2) < 0.03
+
+
+def test_every_recording_takes_one_of_the_note_lengths():
+    names = [(f"etude_{index:03d}", number) for index in range(100) for number in range(3)]
+    rates = [vary(Playing(), [1, 4], 0, *name)[1].duration_rate for name in names]
+    assert set(rates) == {1, 4}
+    assert 100 < rates.count(1) < 200
+    assert rates != [vary(Playing(), [1, 4], 1, *name)[1].duration_rate for name in names]
+    assert vary(Playing(), [2.5], 0, "a") == ("a", Playing(duration_rate=2.5))
+
+
+def test_a_scaled_velocity_chooses_another_note(bank):
+    piece = piece_of((0, 1, 60, 100), (0.5, 1, 60, 127))
+    loud, soft = (synthesize(piece, bank, Playing(velocity=factor))[0] for factor in (5, 0.001))
+    for audio, velocity in ((loud, 127), (soft, 25)):
+        expected, _ = synthesize(piece_of((0, 1, 60, velocity), (0.5, 1, 60, velocity)), bank)
+        np.testing.assert_array_equal(audio, expected)

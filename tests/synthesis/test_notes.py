@@ -8,22 +8,17 @@ from made_notes import made_note, measured_f0, piece_of, write_notes
 
 from common.errors import InputError
 from synthesis.mixing import Playing, synthesize
-from synthesis.notes import NSYNTH_RATE, NoteBank, NoteCache, Reading, align_onset, find_notes, remove_dc
+from synthesis.notes import NSYNTH_RATE, align_onset, find_notes, remove_dc
 
 RATE = NSYNTH_RATE
 
 
 @pytest.fixture(scope="module")
-def bank_folder(tmp_path_factory):
-    """Every pitch from 48 to 72 in three velocities."""
+def bank(tmp_path_factory):
+    """Every fourth pitch from 48 to 72 in three velocities."""
     folder = tmp_path_factory.mktemp("notes")
     write_notes(folder, "keyboard_acoustic", range(48, 73, 4), (25, 100, 127))
-    return folder
-
-
-@pytest.fixture
-def bank(bank_folder):
-    return NoteBank(find_notes(bank_folder, "keyboard_acoustic"))
+    return find_notes(folder, "keyboard_acoustic")
 
 
 @pytest.mark.parametrize("place", [".", "audio", "nsynth-train/audio"])
@@ -31,7 +26,7 @@ def test_notes_are_found_in_the_folder_and_in_the_download(tmp_path, place):
     write_notes(tmp_path / place, "synth_lead_synthetic", [60], [100, 127], preset=7)
     instrument = find_notes(tmp_path, "synth_lead_synthetic", 7)
     assert set(instrument.notes) == {(60, 100), (60, 127)}
-    np.testing.assert_allclose(NoteBank(instrument).note(60, 127)[0], made_note(60, 127), atol=1e-3)
+    np.testing.assert_allclose(instrument.note(60, 127)[0], made_note(60, 127), atol=1e-3)
 
 
 def test_velocity_is_rounded_to_the_nearest_of_nsynth(bank):
@@ -114,17 +109,6 @@ def test_onsets_are_moved_to_three_milliseconds(silence, floor):
     assert np.argmax(loud) == round(0.003 * 44100)
     assert aligned[0] == 0
     np.testing.assert_allclose(aligned[132:10000], burst[: 10000 - 132], atol=0.01)
-
-
-def test_notes_in_memory_are_bounded_and_read_anew_when_forgotten(bank_folder):
-    instrument = find_notes(bank_folder, "keyboard_acoustic")
-    readings = [Reading(path, 0, RATE, True, 0) for path in instrument.notes.values()]
-    cache = NoteCache(5 * 64000 * 4)
-    first = [cache.read(reading).copy() for reading in readings]
-    assert cache.n_bytes == 5 * 64000 * 4
-    for reading, note in zip(readings, first, strict=True):
-        np.testing.assert_array_equal(cache.read(reading), note)
-    assert cache.n_bytes == 5 * 64000 * 4
 
 
 def test_instruments_that_are_not_there_are_refused(tmp_path):

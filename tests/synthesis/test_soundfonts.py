@@ -10,17 +10,14 @@ from made_notes import measured_f0
 
 from common.errors import InputError
 from synthesis import soundfonts
-from synthesis.notes import SoundFontProgram
 from synthesis.soundfonts import (
     PROGRAMS,
-    choose_programs,
+    SoundFontProgram,
     default_soundfont,
-    prepare_pitch,
     render_pitch,
     soundfont_instrument,
     soundfont_programs,
 )
-from synthesis.voices import prepare_notes
 
 RATE = 44100
 
@@ -57,11 +54,9 @@ def test_the_programs_of_a_soundfont_are_read(tmp_path):
     phdr = chunk(b"phdr", header(24, 0) + header(0, 0) + header(5, 128) + header(0, 0))
     (tmp_path / "a.sf2").write_bytes(chunk(b"RIFF", b"sfbk" + lists + chunk(b"LIST", b"pdta" + phdr)))
     assert soundfont_programs(tmp_path / "a.sf2") == {0, 24}
+    assert soundfont_instrument("own", tmp_path / "a.sf2", 24, tmp_path).can_play(60)
     with pytest.raises(InputError):
-        choose_programs(tmp_path / "a.sf2", ["guitar_acoustic"], {})
-    assert choose_programs(tmp_path / "a.sf2", ["own"], {"own": 24}) == {"own": 24}
-    with pytest.raises(InputError):
-        choose_programs(tmp_path / "a.sf2", ["own"], {})
+        soundfont_instrument("own", tmp_path / "a.sf2", 5, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF\0\0\0\0WAVEfmt ", b"RIFF\0\0\0\0sfbkLIST\xff\0\0\0INFO"])
@@ -100,7 +95,7 @@ def test_prepared_notes_begin_at_one_time_and_have_no_dc(soundfont):
     """The guitar's samples are offset by up to 17 % of their RMS, and its attacks begin at 3 to 8 ms."""
     for program, pitch in ((25, 60), (25, 48), (48, 72)):
         raw = render_pitch(soundfont, program, pitch)
-        for before, note in zip(raw, prepare_pitch(SoundFontProgram(str(soundfont), program), pitch), strict=True):
+        for before, note in zip(raw, SoundFontProgram(str(soundfont), program).prepare_pitch(pitch), strict=True):
             assert np.argmax(np.abs(note) > 0.0316228 * np.abs(note).max()) / RATE == pytest.approx(0.003, abs=1e-3)
             window = slice(2205, 22050)
             assert abs(note[window].mean()) < 0.01 * note[window].std()
@@ -122,7 +117,7 @@ def test_rendered_notes_have_the_pitch_the_velocity_and_the_shape(soundfont):
 
 def test_rendered_notes_are_written_in_nsynth_layout(soundfont, tmp_path):
     instrument = soundfont_instrument("organ_electronic", soundfont, 16, tmp_path)
-    prepare_notes(instrument, 60)
+    instrument.note(60, 100)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"organ_electronic_000-060-{velocity:03d}.wav" for velocity in (25, 50, 75, 100, 127)]
     info = soundfile.info(tmp_path / names[0])

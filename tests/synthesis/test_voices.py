@@ -1,4 +1,4 @@
-"""Voices: what --voices means, the names of their folders, and what they cannot play."""
+"""Voices: what --voices means, and folders of recorded notes: names, gaps, onsets and levels of made recordings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from made_notes import piece_of, write_recorded_notes
+from made_notes import made_note, measured_f0, piece_of, write_recorded_notes
 
+from common.errors import InputError
 from synthesis.mixing import synthesize
-from synthesis.notes import NoteBank
-from synthesis.recorded import find_recorded_notes, recorded_instrument
-from synthesis.voices import Voice, parse_voices, prepare_notes
+from synthesis.notes import prepared_instrument
+from synthesis.voices import RecordedNotes, Voice, find_recorded_notes, parse_note_name, parse_voices
+
+RATE = 44100
 
 
 def test_the_sources_of_an_instrument_are_read():
@@ -53,13 +55,131 @@ def test_what_is_no_voice_is_refused(text):
 
 def test_prepared_notes_are_played_and_counted_by_where_they_came_from(tmp_path):
     write_recorded_notes(tmp_path / "notes", {"C4.wav": 60, "E4.wav": 64})
-    instrument = recorded_instrument("piano", find_recorded_notes(tmp_path / "notes"), tmp_path / "prepared")
-    for pitch in (60, 62):
-        prepare_notes(instrument, pitch)
+    notes = find_recorded_notes(tmp_path / "notes")
+    instrument = prepared_instrument("piano", notes, notes.files, tmp_path / "prepared")
+    instrument.note(62, 25)
     info = soundfile.info(instrument.notes[62, 25])
     assert (info.samplerate, info.channels, info.frames) == (44100, 1, 4 * 44100)
     assert os.path.basename(instrument.notes[62, 25]) == "piano_000-062-025.wav"
     piece = piece_of((0, 1, 60, 127), (0, 1, 60, 100), (0, 1, 62, 127), (0, 1, 47, 127), (0, 1, 77, 100))
-    audio, counts = synthesize(piece, NoteBank(instrument))
+    audio, counts = synthesize(piece, instrument)
     assert counts == {"played": 5, "velocity": 1, "pitch": 1, "silent": 2}
     assert np.isfinite(audio).all()
+
+
+# --- recorded notes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("A0", (21, None, None)),
+        ("C4", (60, None, None)),
+        ("C#4", (61, None, None)),
+        ("Cs4", (61, None, None)),
+        ("Db4", (61, None, None)),
+        ("bb3", (58, None, None)),
+        ("b3", (59, None, None)),
+        ("As1", (34, None, None)),
+        ("D#6v12", (87, None, 12)),
+        ("f#2 V3", (42, None, 3)),
+        ("Piano.ff.Gb5", (78, None, None)),
+        ("060", (60, None, None)),
+        ("p108", (108, None, None)),
+        ("060-100", (60, 100, None)),
+        ("21_v7", (21, 7, None)),
+        ("keyboard_acoustic_000-060-025", (60, 25, None)),
+    ],
+)
+def test_pitch_velocity_and_layer_are_read_from_names(stem, expected):
+    assert parse_note_name(stem) == expected
+
+
+@pytest.mark.parametrize(
+    "stem", ["index", "H4", "C", "track1", "7", "200", "060-128", "060-000", "C12", "A4v0", "Cello"]
+)
+def test_other_names_say_no_note(stem):
+    assert parse_note_name(stem) is None
+
+
+def test_layers_are_shares_of_the_loudest_one(tmp_path):
+    write_recorded_notes(tmp_path / "soft", {"C4v1.wav": 60, "A4v1.wav": 69})
+    write_recorded_notes(tmp_path / "loud", {"C4v4.wav": 60, "A4v2.wav": 69, "E4.wav": 64})
+    (tmp_path / "README.txt").write_text("C4")
+    write_recorded_notes(tmp_path, {"index.wav": 60})
+    files = find_recorded_notes(tmp_path).files
+    assert sorted(files) == [(60, 32), (60, 127), (64, 127), (69, 32), (69, 64)]
+    assert files[69, 64].endswith("loud/A4v2.wav")
+
+
+def test_folders_that_are_no_voice_get_one_line(tmp_path):
+    with pytest.raises(InputError):
+        find_recorded_notes(tmp_path / "nowhere")
+    write_recorded_notes(tmp_path / "songs", {"song.wav": 60})
+    with pytest.raises(InputError):
+        find_recorded_notes(tmp_path / "songs")
+    write_recorded_notes(tmp_path / "twice", {"C#4.wav": 61, "Db4.wav": 61})
+    with pytest.raises(InputError):
+        find_recorded_notes(tmp_path / "twice")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "C4.wav").write_text("no audio")
+    with pytest.raises(InputError):
+        find_recorded_notes(tmp_path / "broken").prepare_pitch(60)
+
+
+@pytest.mark.parametrize("pitch", [48, 55, 60, 62, 63, 66, 72, 78])
+def test_gaps_are_filled_in_tune(tmp_path, pitch):
+    write_recorded_notes(tmp_path, {"C4.flac": 60, "F#4.flac": 66}, rate=48000)
+    note = find_recorded_notes(tmp_path).prepare_pitch(pitch)[4]
+    f0 = measured_f0(note[RATE // 10 : RATE // 2], RATE)
+    assert 1200 * np.log2(f0 / (440 * 2 ** ((pitch - 69) / 12))) == pytest.approx(0, abs=1)  # cents
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("silence", [0, 0.0123, 0.15])
+def test_onsets_line_up_whatever_the_format_and_the_silence_before(tmp_path, extension, silence):
+    write_recorded_notes(tmp_path, {f"C5.{extension}": 72}, silence=silence)
+    for note in find_recorded_notes(tmp_path).prepare_pitch(72):
+        # Of the made note, a tone that rises within 5 ms, half of the peak is reached 2 to 4 ms after its beginning.
+        assert np.argmax(np.abs(note) > 0.5 * np.abs(note).max()) / RATE == pytest.approx(0.0055, abs=0.002)
+
+
+def test_a_single_layer_follows_the_square_of_velocity(tmp_path):
+    write_recorded_notes(tmp_path, {"C4.wav": 60})
+    peaks = [np.abs(note).max() for note in find_recorded_notes(tmp_path).prepare_pitch(60)]
+    np.testing.assert_allclose(
+        peaks, np.abs(made_note(60)).max() * (np.array([25, 50, 75, 100, 127]) / 127) ** 2, rtol=0.01
+    )
+
+
+def test_layers_keep_their_levels(tmp_path):
+    time = np.arange(RATE) / RATE
+    for velocity, level in ((25, 0.02), (50, 0.05), (75, 0.2), (100, 0.3), (127, 0.7)):
+        soundfile.write(tmp_path / f"060-{velocity:03d}.wav", level * np.sin(2 * np.pi * 261.6 * time), RATE, "PCM_24")
+    for pitch in (60, 61):
+        peaks = [np.abs(note[4410:-4410]).max() for note in find_recorded_notes(tmp_path).prepare_pitch(pitch)]
+        np.testing.assert_allclose(peaks, [0.02, 0.05, 0.2, 0.3, 0.7], rtol=0.01)
+
+
+def test_channels_are_mixed_down(tmp_path):
+    left, right = made_note(60, rate=RATE), 0.5 * made_note(60, rate=RATE)
+    soundfile.write(tmp_path / "C4.wav", np.stack([left, right], axis=1), RATE)
+    note = find_recorded_notes(tmp_path).prepare_pitch(60)[4]
+    assert np.abs(note).max() == pytest.approx(0.75 * np.abs(left).max(), rel=0.01)
+
+
+def test_a_note_is_let_go_after_three_seconds(tmp_path):
+    time = np.arange(6 * RATE) / RATE
+    soundfile.write(tmp_path / "C4.wav", 0.5 * np.sin(2 * np.pi * 262 * time), RATE)
+    note = find_recorded_notes(tmp_path).prepare_pitch(60)[4]
+    level = [np.abs(note[round(t * RATE) :][:441]).max() for t in (1, 2.9, 3.1875, 3.375)]
+    np.testing.assert_allclose(level, 0.5 * np.array([1, 1, np.exp(-1), np.exp(-2)]), rtol=0.06)
+
+
+def test_an_instrument_plays_what_is_within_an_octave_of_a_recording(tmp_path):
+    notes = RecordedNotes({(40, 127): "a", (70, 127): "b"})
+    instrument = prepared_instrument("piano", notes, notes.files, tmp_path)
+    assert sorted({pitch for pitch, _ in instrument.notes}) == [*range(28, 53), *range(58, 83)]
+    assert [instrument.can_play(pitch) for pitch in (27, 28, 52, 53, 57, 58, 82, 83)] == [
+        False, True, True, False, False, True, True, False,
+    ]  # fmt: skip
