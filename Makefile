@@ -42,7 +42,7 @@ demo: $(VENV)/installed
 	  --gen_lr 1e-3 --disc_lr 1e-4 --preset small --gpu -1
 	$(PYTHON) predict.py --model demo/models/keyboard_acoustic_2_guitar_acoustic --gpu -1 \
 	  --input demo/audios/keyboard_acoustic/$(PIECE).wav --output demo/guitar.wav --plot demo/guitar.png
-	$(PYTHON) evaluate.py --model demo/models/keyboard_acoustic_2_guitar_acoustic --gpu -1 \
+	$(PYTHON) evaluate.py --model demo/models/keyboard_acoustic_2_guitar_acoustic \
 	  --origin_audio demo/audios/keyboard_acoustic/$(PIECE).wav \
 	  --target_audio demo/audios/guitar_acoustic/$(PIECE).wav --output demo/report
 	@echo

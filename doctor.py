@@ -24,6 +24,7 @@ from common.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent
 MIN_DISK_GB = 1
+MODELS = ROOT / "models"
 SECONDS = 2  # of the test conversion
 INSTALL = f"{sys.executable} -m pip install -r {ROOT}{os.sep}"
 OK, MISSING, WRONG = "ok", "missing", "wrong"
@@ -33,28 +34,26 @@ Finding = tuple[str, str, str, str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.Parser(__doc__)
-    parser.add_argument("--models_path", default="models", help="folder of the models to check")
-    return cli.run(parser, examine, argv)
+    return cli.run(cli.Parser(__doc__), examine, argv)
 
 
-def examine(arguments: argparse.Namespace) -> int:
+def examine(_: argparse.Namespace) -> int:
     """Print the findings; the exit status: 1 if something is wrong, else 0."""
     states = set()
-    for state, name, detail, remedy in find_all(pathlib.Path(arguments.models_path)):
+    for state, name, detail, remedy in find_all():
         print(f"{state:8}{name}: {' '.join(detail.split())}{remedy and f': {remedy}'}", flush=True)
         states.add(state)
     return int(WRONG in states)
 
 
-def find_all(models_path: pathlib.Path) -> Iterator[Finding]:
+def find_all() -> Iterator[Finding]:
     """All findings, one after the other; a check that fails is a finding too."""
     checks = {
         "Python": check_python,
         "packages": check_packages,
         "ONNX Runtime": check_onnxruntime,
         "disk": check_disk,
-        "models": lambda: check_models(models_path),
+        "models": check_models,
     }
     for name, check in checks.items():
         try:
@@ -115,8 +114,8 @@ def check_disk() -> Iterator[Finding]:
         yield OK if is_enough else WRONG, name, f"{free:.2f} GB free in {folder}", remedy
 
 
-def check_models(models_path: pathlib.Path) -> Iterator[Finding]:
-    """The weights files at or below a folder, and a conversion with the smallest generator."""
+def check_models() -> Iterator[Finding]:
+    """The weights files that come with the project, and a conversion with the smallest generator."""
     import numpy as np
 
     from common import weights
@@ -126,7 +125,7 @@ def check_models(models_path: pathlib.Path) -> Iterator[Finding]:
     from conversion.network import GENERATORS
 
     generators = []
-    for path in find_weights(models_path):
+    for path in find_weights(MODELS):
         try:
             description = weights.describe(path)
         except InputError as error:

@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="measure outputs at their own level; by default they are brought to the target's loudness first",
     )
     add("--phase", choices=PHASES, default="input", help="as in predict.py")
-    cli.add_gpu(parser, default=None)
     return cli.run(parser, evaluate, argv)
 
 
@@ -92,8 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         )
         title = " to ".join(names) + ", validation pieces"
     settings = Settings(phase=arguments.phase)
-    rate, gpu, style = representation.sample_rate, arguments.gpu, arguments.style
-    models = comparison.load_models(described, pairs, rate, settings, gpu, style)
+    models = comparison.load_models(described, pairs, representation.sample_rate, settings, arguments.style)
     written = report.Report(
         title,
         models,

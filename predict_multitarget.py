@@ -30,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=cli.number(int, minimum=0, word="random"),
         help="slice of the style recording to follow: a number from 0, or random (default: the loudest)",
     )
-    add("--seed", type=cli.seed, help="seed of --style_slice random")
     return cli.run(parser, predict_multitarget, argv)
 
 
@@ -45,7 +44,7 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
     settings = command.read_settings(arguments)
     jobs = command.find_jobs(sources, arguments.output, models.shorten(pathlib.Path(arguments.style).stem))
     command.check_plot(arguments.plot, jobs.is_many)
-    style = models.read_style(arguments.style, model.representation, arguments.style_slice, arguments.seed)
+    style = models.read_style(arguments.style, model.representation, arguments.style_slice)
     models.say_nearest(style, model)
     load = functools.cache(lambda: load_converter(model, settings, arguments.gpu, style))
     return command.convert_all(jobs, load, settings, arguments.plot, arguments.overwrite)

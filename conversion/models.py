@@ -285,7 +285,6 @@ def read_style(
     path: str | os.PathLike,
     representation: Representation = PUBLISHED,
     choice: int | str | None = None,
-    seed: int | None = None,
 ) -> np.ndarray:
     """The style slice of a recording: log level [0, 1], float32 ``(n_bins, n_frames)``.
 
@@ -294,7 +293,6 @@ def read_style(
         representation: the network's spectrogram settings.
         choice: number of the slice from 0, "random" for any slice that is not silent, or None for the slice with the
             greatest mean log level.
-        seed: for "random".
 
     Raises:
         InputError: there is no recording or no such slice, or it is silent.
@@ -305,7 +303,7 @@ def read_style(
         raise InputError(f"{path}: a style recording has to sound, found silence")
     sounding = np.flatnonzero(loudness).tolist()
     if choice == "random":
-        choice = int(np.random.default_rng(seed).choice(sounding))
+        choice = int(np.random.default_rng().choice(sounding))
     index = int(np.argmax(loudness)) if choice is None else choice
     if index not in sounding:
         raise InputError(f"--style_slice: expected a slice of {path} that sounds, one of {sounding}, found {index}")

@@ -116,7 +116,6 @@ def load_models(
     pairs: Sequence[Pair],
     sample_rate: int,
     settings: Settings | None = None,
-    gpu: int | None = -1,
     style: str | os.PathLike | None = None,
 ) -> list[Model]:
     """The models, ready to convert audio at `sample_rate` as `settings` say.
@@ -133,12 +132,12 @@ def load_models(
 
     def load(name: str, description: weights.Description) -> Model:
         is_multitarget = description.in_channels == 2
-        converter = None if is_multitarget else load_converter(description, settings, gpu)
+        converter = None if is_multitarget else load_converter(description, settings, None)
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
             if is_multitarget:
                 styled = read_style(style or following[pair], description.representation)
-                return convert_audio(audio, load_converter(description, settings, gpu, styled), sample_rate)
+                return convert_audio(audio, load_converter(description, settings, None, styled), sample_rate)
             return convert_audio(audio, converter, sample_rate)
 
         return Model(name, description.path, description.summary, convert)

@@ -128,14 +128,14 @@ TIMGM=$("$PYTHON" -c "import importlib.util, pathlib; \
     keyboard_acoustic="$TIMGM":0,"$WORK/upright" \
     guitar_acoustic=$FLUID:24 string_acoustic=$FLUID:48 synth_lead_synthetic=$FLUID:81
 for target in guitar_acoustic string_acoustic synth_lead_synthetic; do
-    "$PYTHON" evaluate.py --model models/keyboard_acoustic_2_$target models/keyboard_acoustic_2_any --gpu -1 \
+    "$PYTHON" evaluate.py --model models/keyboard_acoustic_2_$target models/keyboard_acoustic_2_any \
         --origin_audio "$WORK/heldout/keyboard_acoustic" --target_audio "$WORK/heldout/$target" \
         --output "$WORK/report_$target"
 done
 "$PYTHON" -m models.results "$WORK"
 "$PYTHON" -m models.hums "$WORK"
-"$PYTHON" evaluate.py --model models/hum2guitar --gpu -1 --origin_audio "$WORK/hums/voice" \
+"$PYTHON" evaluate.py --model models/hum2guitar --origin_audio "$WORK/hums/voice" \
     --target_audio "$WORK/hums/guitar" --output "$WORK/report_hum2guitar"
-"$PYTHON" evaluate.py --model models/$GUITAR --gpu -1 --origin_audio "$WORK/excerpts/keyboard_acoustic" \
+"$PYTHON" evaluate.py --model models/$GUITAR --origin_audio "$WORK/excerpts/keyboard_acoustic" \
     --target_audio "$WORK/excerpts/guitar_acoustic" --output "$WORK/listen"
 cp "$WORK/listen/report.html" docs/results/listen.html

@@ -14,18 +14,25 @@ import doctor
 ROOT = pathlib.Path(doctor.__file__).parent
 
 
-def examine(capsys, models_path):
-    """Exit status, and state and rest of the line by what was checked."""
-    status = doctor.main(["--models_path", str(models_path)])
-    lines = [line for line in capsys.readouterr().out.splitlines() if line]
-    findings = [(line[:8].strip(), *line[8:].split(": ", 1)) for line in lines]
-    return status, {name: (state, detail) for state, name, detail in findings}
+@pytest.fixture
+def examine(tmp_path, capsys, monkeypatch):
+    """A function that runs the command on the models in `tmp_path`: its exit status, and state and rest of the line by
+    what was checked."""
+    monkeypatch.setattr(doctor, "MODELS", tmp_path)
+
+    def run():
+        status = doctor.main([])
+        lines = [line for line in capsys.readouterr().out.splitlines() if line]
+        findings = [(line[:8].strip(), *line[8:].split(": ", 1)) for line in lines]
+        return status, {name: (state, detail) for state, name, detail in findings}
+
+    return run
 
 
-def test_models_are_listed_damaged_ones_are_wrong_and_the_smallest_converts(tmp_path, write_generator, capsys):
+def test_models_are_listed_damaged_ones_are_wrong_and_the_smallest_converts(tmp_path, write_generator, examine):
     small = write_generator(tmp_path / "small/generator.h5", 2, 2, origin="piano", targets=["guitar", "flute"])
     write_generator(tmp_path / "large/generator.h5", base_filters=4)
-    status, findings = examine(capsys, tmp_path)
+    status, findings = examine()
     assert status == 0
     assert {state for state, _ in findings.values()} <= {"ok", "missing"}
     assert findings["numpy"] == ("ok", importlib.metadata.version("numpy"))
@@ -33,20 +40,20 @@ def test_models_are_listed_damaged_ones_are_wrong_and_the_smallest_converts(tmp_
     assert "piano to guitar, flute" in findings[str(small)][1]
     assert str(small) in findings["conversion"][1]
     (tmp_path / "cut.h5").write_bytes(small.read_bytes()[:1000])
-    status, findings = examine(capsys, tmp_path)
+    status, findings = examine()
     assert status == 1
     assert findings[str(tmp_path / "cut.h5")][0] == "wrong"
     assert findings["conversion"][0] == "ok"
 
 
-def test_a_network_that_makes_nan_is_wrong(tmp_path, write_generator, capsys, monkeypatch):
+def test_a_network_that_makes_nan_is_wrong(tmp_path, write_generator, examine, monkeypatch):
     write_generator(tmp_path / "generator.h5", base_filters=2)
     monkeypatch.setattr("conversion.network.OnnxNetwork.__call__", lambda _, x: x[..., :1] * float("nan"))
-    status, findings = examine(capsys, tmp_path)
+    status, findings = examine()
     assert (status, findings["conversion"][0]) == (1, "wrong")
 
 
-def test_packages_and_space_that_are_missing_are_told_with_the_command(tmp_path, capsys, monkeypatch):
+def test_packages_and_space_that_are_missing_are_told_with_the_command(examine, monkeypatch):
     version = importlib.metadata.version
 
     def other_version(name):
@@ -57,7 +64,7 @@ def test_packages_and_space_that_are_missing_are_told_with_the_command(tmp_path,
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(importlib.metadata, "version", other_version)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**10, 10**10, 10**7))
-    status, findings = examine(capsys, tmp_path)
+    status, findings = examine()
     assert status == 1
     assert findings["soxr"][0] == findings["h5py"][0] == findings["disk"][0] == "wrong"
     assert findings["soxr"][1].endswith(f"{sys.executable} -m pip install -r {ROOT / 'conversion/requirements.txt'}")

@@ -1,4 +1,4 @@
-"""docs/method.md: its numbers are those of the code, its diagrams stand alone, its pictures can be made."""
+"""docs/method.md: its numbers are those of the code, and those of its diagram."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import pytest
 from made_weights import published_table
 
 import data
-from docs.method import spectrograms
-from sound.files import write_audio
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "method.md").read_text(encoding="utf-8")
@@ -45,21 +43,6 @@ def test_the_number_of_parameters_is_that_of_the_layout():
     arrays = [shape for _, group in published_table(1, 64) for _, shape in group]
     written = f"{sum(int(np.prod(shape)) for shape in arrays):,}".replace(",", " ")
     assert f"these are {written} numbers" in PAGE.replace("\n", " ")
-
-
-def test_pictures_of_the_phrase_are_drawn(tmp_path, monkeypatch):
-    assert all((DOCS / "method" / f"{name}.png").exists() for name in spectrograms.INSTRUMENTS)
-    monkeypatch.setattr(spectrograms, "INSTRUMENTS", spectrograms.INSTRUMENTS[:1])
-    time = np.arange(22050) / 44100
-    for instrument in spectrograms.INSTRUMENTS:
-        folder = tmp_path / instrument
-        folder.mkdir()
-        write_audio(
-            folder / f"{spectrograms.PIECE}.wav", 0.5 * np.sin(2 * np.pi * 440 * time).astype(np.float32), 44100
-        )
-    pictures = spectrograms.draw_phrase(tmp_path, tmp_path, seconds=0.4)
-    assert [picture.name for picture in pictures] == [f"{name}.png" for name in spectrograms.INSTRUMENTS]
-    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
 
 def read_texts(path: pathlib.Path) -> set[str]:

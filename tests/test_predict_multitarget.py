@@ -27,7 +27,7 @@ def test_the_style_decides_and_its_name_is_in_that_of_the_output(tmp_path, weigh
         (tone, [], "out"),
         (tmp_path / "noise.wav", [], "err"),
         (tmp_path / "noise.wav", ["--style_slice", 1], "err"),
-        (tmp_path / "noise.wav", ["--style_slice", "random", "--seed", 1], "err"),
+        (tmp_path / "noise.wav", ["--style_slice", "random"], "err"),
     ):
         argv = ["--model", weights_path, source, "--style", style, *chosen]
         assert run(*argv, command=predict_multitarget) == 0

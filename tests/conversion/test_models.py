@@ -143,9 +143,8 @@ def test_style_slice_is_the_loudest_by_default_or_the_one_asked_for(tmp_path):
     assert style.shape == (256, 256)
     assert pitch_of(style) == 2
     assert [pitch_of(read_style(path, choice=n)) for n in range(4)] == [0, 1, 2, 3]
-    drawn = [pitch_of(read_style(path, choice="random", seed=seed)) for seed in range(24)]
-    assert set(drawn) == {0, 1, 2, 3}  # never slice 5, which would give -1
-    assert drawn[7] == pitch_of(read_style(path, choice="random", seed=7))
+    drawn = {pitch_of(read_style(path, choice="random")) for _ in range(48)}
+    assert drawn == {0, 1, 2, 3}  # never slice 5, which would give -1
     for choice in (5, 6):
         with pytest.raises(InputError):
             read_style(path, choice=choice)
