@@ -85,8 +85,9 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{process_mark()}"))
         instruments, descriptions = find_instruments(names, voices, arguments.nsynth_path, temporary)
         etudes = write_etudes(temporary, arguments.etudes, arguments.seed, arguments.etudes_texture)
-        pieces, left_out = _find_pieces(arguments.midi_path, etudes)
-        scores = _plan_scores(pieces, playing, arguments.variations, rates, arguments.seed)
+        scores, left_out = _plan_scores(
+            arguments.midi_path, etudes, playing, arguments.variations, rates, arguments.seed
+        )
         parameters = {
             **dataclasses.asdict(playing),
             "duration_rate": rates[0] if len(rates) == 1 else rates,
@@ -118,29 +119,28 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     return cli.report_left_out(sorted(set(left_out)))
 
 
-def _find_pieces(
-    folder: str | None, etudes: Sequence[pathlib.Path]
-) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
-    """The MIDI files of etudes and of a folder by the names of their pieces, and (file, reason) of what is left out."""
+def _plan_scores(
+    folder: str | None,
+    etudes: Sequence[pathlib.Path],
+    playing: Playing,
+    n_variations: int,
+    rates: Sequence[float],
+    seed: int,
+) -> tuple[dict[str, Score], list[tuple[str, str]]]:
+    """What to play, by the names of the recordings, and (file, reason) of the MIDI files that are left out."""
     pieces = {path.stem: path for path in etudes}
     named, left_out = piece_names(find_midi(folder, "--midi_path"), folder) if folder else ({}, [])
     if taken := pieces.keys() & named.keys():
         raise InputError(f"--midi_path: {named[min(taken)]} has the name of an etude; rename it")
-    return {**pieces, **{name: path.resolve() for name, path in named.items()}}, left_out
-
-
-def _plan_scores(
-    pieces: dict[str, pathlib.Path], playing: Playing, n_variations: int, rates: Sequence[float], seed: int
-) -> dict[str, Score]:
-    """What to play, by the names of the recordings."""
-    scores: dict[str, Score] = {}
+    pieces |= {name: path.resolve() for name, path in named.items()}
     checksums = {piece: _checksum(path) for piece, path in pieces.items()}
+    scores: dict[str, Score] = {}
     for number, (piece, path) in itertools.product(range(n_variations), pieces.items()):
         name, varied = vary(playing, rates, seed, piece, number)
         if name in scores:
             raise InputError(f"--variations: {scores[name].midi_path} has the name of variation {number} of {path}")
         scores[name] = Score(str(path), checksums[piece], varied)
-    return scores
+    return scores, left_out
 
 
 def _checksum(path: pathlib.Path) -> str:

@@ -30,17 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=cli.number(int, minimum=0), default=0, help=text)
 
 
-def up_to_date(result: str | os.PathLike, source: str | os.PathLike) -> bool:
-    """Whether `result` exists and is not older than `source`, by the modification times.
-
-    Also false where that cannot be found out: writing the result then tells why.
-    """
-    try:
-        return os.stat(result).st_mtime_ns >= os.stat(source).st_mtime_ns
-    except OSError:
-        return False
-
-
 def run(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: int = 1, label: str = "") -> Iterator[Result]:
     """Call ``work(*job)`` for every job, with a progress bar if stderr is a terminal.
 

@@ -103,7 +103,7 @@ def prepare(
     work = [
         (str(path), str(results[piece]), method, representation)
         for piece, path in pieces.items()
-        if not jobs.up_to_date(results[piece], path)
+        if not _is_current(results[piece], path)
     ]
     for index, _, reason in jobs.run(write_segments, work, 0, "guitar recordings"):
         if reason:
@@ -127,13 +127,14 @@ def prepare(
 
 
 def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> int:
-    """Write the segments of one recording to a feature file; their number.
+    """Write the segments of one recording to a feature file, which gets the recording's time; their number.
 
     Segments that are hardly voiced and a remainder shorter than a segment are dropped.
 
     Raises:
         InputError: not audio.
     """
+    recorded = os.stat(source)
     kept = [np.zeros((0, representation.n_mels + OTHER_ROWS, representation.n_frames))]
     for audio in cut_segments(read_blocks(source, representation.sample_rate), representation.segment_samples):
         f0, energy, spectrum = analyse(audio, representation, method, guitar=True)
@@ -144,7 +145,16 @@ def write_segments(source: str, destination: str, method: str, representation: H
             kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
     segments = np.concatenate(kept).astype(np.float16)
     write_array(destination, segments)  # even if there are none, so that the recording is not analysed again
+    os.utime(destination, ns=(recorded.st_atime_ns, recorded.st_mtime_ns))
     return len(segments)
+
+
+def _is_current(segments: pathlib.Path, recording: pathlib.Path) -> bool:
+    """Whether the segments are those of a recording as it is now. Some file systems keep microseconds."""
+    try:
+        return segments.stat().st_mtime_ns // 1000 == recording.stat().st_mtime_ns // 1000
+    except OSError:  # none there; or writing will tell what is wrong
+        return False
 
 
 def cut_segments(blocks: Iterator[np.ndarray], n_samples: int, keep_remainder: bool = False) -> Iterator[np.ndarray]:

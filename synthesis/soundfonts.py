@@ -153,10 +153,7 @@ def soundfont_programs(path: str | os.PathLike, flag: str = "soundfont") -> set[
 def fingerprint(path: str | os.PathLike) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with open_regular(path, "an .sf2 file") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.ndarray:
