@@ -17,9 +17,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import os
 import pathlib
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -32,11 +30,10 @@ from synthesis.etudes import TEXTURES, write_etudes
 from synthesis.midi import MAX_BYTES, Piece, find_midi, read_midi
 from synthesis.mixing import ENDINGS, Playing, recording_seconds, vary, write_piece
 from synthesis.notes import Instrument
-from synthesis.parameters import keep_parameters, remove_if_alone
+from synthesis.parameters import keep_parameters
 from synthesis.voices import find_instruments, parse_voices
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
-PARAMETERS_NAME = "synthesis.json"
 MAX_VARIATIONS = 100  # two digits in a name
 TEMPORARY = ".synthesis-"  # start of the name of a run's temporary folder
 
@@ -96,9 +93,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             "instruments": descriptions,
             "pieces": {name: score.checksum for name, score in scores.items() if score.checksum},
         }
-        if not os.path.lexists(audios / PARAMETERS_NAME):
-            stack.callback(remove_if_alone, audios / PARAMETERS_NAME)
-        keep_parameters(audios / PARAMETERS_NAME, parameters, arguments.overwrite)
+        stack.enter_context(keep_parameters(audios, parameters, arguments.overwrite))
         work = _find_missing(audios, scores, instruments, arguments.max_minutes, arguments.overwrite)
         read: dict[str, Piece] = {}
         counts = collections.defaultdict(list)
@@ -193,13 +188,6 @@ def _report_midi(pieces: Sequence[Piece]) -> None:
         print(f"{cli.count(len(pieces), 'piece')}: {cli.count(n_notes, 'note')} read, {left_out}")
 
 
-def _instrument(text: str) -> str:
-    """An argparse type: a name that serves as a folder and in NSynth's file names."""
-    if not re.fullmatch(r"\w+", text):
-        raise argparse.ArgumentTypeError(f"expected a name such as guitar_acoustic, found {text!r}")
-    return text
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = cli.Parser(__doc__)
@@ -236,7 +224,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--instruments",
         nargs="+",
-        type=_instrument,
         help=f"NSynth family and source (default: none with --voices, otherwise {' '.join(INSTRUMENTS)})",
     )
     add(

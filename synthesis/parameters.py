@@ -1,4 +1,4 @@
-"""What a folder of recordings was made with, in a JSON file in it."""
+"""What a folder of recordings was made with, in its file synthesis.json."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import glob
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 
 from common.errors import InputError
 from common.files import read_json, remove_files, write_json
@@ -14,17 +15,20 @@ from common.files import read_json, remove_files, write_json
 MERGED = ("instruments", "pieces")  # a later run may add some
 
 
-def keep_parameters(path: pathlib.Path, parameters: dict, overwrite: bool) -> None:
-    """Write `parameters` to `path`, merged with those that are there.
+@contextlib.contextmanager
+def keep_parameters(folder: pathlib.Path, parameters: dict, overwrite: bool) -> Iterator[None]:
+    """Write `parameters` to the folder's file, merged with those there, before recordings are made in the block.
 
     Other instruments and pieces may be added, and parameters that had no effect before (None). Recordings of a piece
     whose checksum is another one now are removed. With `overwrite`, parameters may change: all recordings that were
-    made with the old ones are removed.
+    made with the old ones are removed. The file and the folder are removed again if no recording was made.
 
     Raises:
         InputError: a parameter has changed and `overwrite` is off; or the file is damaged.
     """
-    kept = _read_parameters(path) if os.path.lexists(path) else {}
+    path = folder / "synthesis.json"
+    is_new = not os.path.lexists(path)
+    kept = {} if is_new else _read_parameters(path)
     old = {key: kept.get(key, {}) for key in MERGED}
     differing = {
         key: f"{key} {kept[key]} (now {now})"
@@ -42,14 +46,21 @@ def keep_parameters(path: pathlib.Path, parameters: dict, overwrite: bool) -> No
             f"--audios_path: {path} tells of other parameters: {others}; take another folder or --overwrite"
         )
     if differing or renewed:
-        remove_files(path.parent, "*.wav", old["instruments"] if differing else renewed)
+        remove_files(folder, "*.wav", old["instruments"] if differing else renewed)
     for piece, checksum in parameters["pieces"].items():
         if old["pieces"].get(piece, checksum) != checksum:
-            remove_files(path.parent, f"{glob.escape(piece)}.wav", old["instruments"])
+            remove_files(folder, f"{glob.escape(piece)}.wav", old["instruments"])
     joined = {key: kept.get(key) if now is None else now for key, now in parameters.items()}
     joined |= {key: parameters[key] if differing else {**old[key], **parameters[key]} for key in MERGED}
     if joined != kept:
         write_json(path, joined)
+    try:
+        yield
+    finally:
+        if is_new and not any(folder.rglob("*.wav")):
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _read_parameters(path: pathlib.Path) -> dict:
@@ -65,11 +76,3 @@ def _read_parameters(path: pathlib.Path) -> dict:
         if name in ("", ".", "..") or re.search(r"[/\\:\x00-\x1f\x7f]", name):
             raise InputError(f"{path}: expected the names of folders in it, found {name!r}")
     return kept
-
-
-def remove_if_alone(path: pathlib.Path) -> None:
-    """Remove a file of parameters and its folder if nothing was recorded there, so that mistakes leave nothing."""
-    if not any(path.parent.rglob("*.wav")):
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            path.parent.rmdir()
