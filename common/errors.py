@@ -36,7 +36,7 @@ def find_fault(version: tuple[int, ...] = sys.version_info[:2]) -> str:
 def describe_missing(package: str) -> str:
     """One line that says what to do about a missing package."""
     python = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    remedy = f"{sys.executable} -m pip install -r {ROOT / 'requirements.txt'}"
+    remedy = f"{sys.executable} -m pip install -r {ROOT / 'training' / 'requirements.txt'}"
     if python.exists() and pathlib.Path(sys.prefix).absolute() != ROOT / ".venv":
         remedy = f"run the command with {python}"
     return f"needs the package {package}, which {sys.executable} does not have: {remedy}"

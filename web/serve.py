@@ -192,7 +192,7 @@ def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.
     inverse = mel_pseudo_inverse(HumRepresentation.from_dict(settings)).astype("<f4").tobytes()
     package = importlib.util.find_spec("swift_f0")
     if package is None or package.origin is None:
-        raise InputError("the package swift-f0 is missing: pip install -r requirements.txt installs it")
+        raise InputError("the package swift-f0 is missing: pip install -r conversion/requirements.txt installs it")
     pitch = pathlib.Path(package.origin).with_name("model.onnx").read_bytes()
     files = {"pitch": ("models/swift_f0.onnx", pitch), "inverse": (f"models/{name}.inverse.f32", inverse)}
     for path, content in files.values():
