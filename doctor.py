@@ -99,9 +99,10 @@ def find_version(package: str) -> str | None:
 
 def check_onnxruntime() -> Iterator[Finding]:
     """What ONNX Runtime can run networks on; "Azure" is a remote service, which is not used."""
-    from conversion.network import find_providers
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as conversion/network.py does
+    import onnxruntime
 
-    names = [name.removesuffix("ExecutionProvider") for name in find_providers()]
+    names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     yield OK, "ONNX Runtime", f"runs networks on {', '.join(name for name in names if name != 'Azure')}", ""
 
 

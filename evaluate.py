@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from common import cli
 from common.errors import InputError
 from common.files import writable_folder
-from conversion.phase import PHASES
+from conversion.converter import PHASES
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,9 +68,10 @@ def export(arguments: argparse.Namespace) -> int:
 def compare(path: pathlib.Path, description) -> float:
     """Greatest difference between an exported file and the Keras network of its source, on two random slices."""
     import numpy as np
+    import onnxruntime
 
     from common import weights
-    from conversion.network import run_model
+    from conversion.network import load_network
 
     is_unet = description.network == weights.UNET
     shape = (2, *((256, 256) if is_unet else (64, 32)), description.in_channels)
@@ -80,7 +81,11 @@ def compare(path: pathlib.Path, description) -> float:
     from hum2guitar import networks
 
     network = (model.load_generator if is_unet else networks.load_hum2guitar)(description.path)
-    return float(np.abs(run_model(path, slices) - network(slices, training=False).numpy()).max())
+    if path.suffix.lower() == ".h5":
+        output = load_network(path)(slices)
+    else:
+        output = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"input": slices})[0]
+    return float(np.abs(output - network(slices, training=False).numpy()).max())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from common import cli
 from common.errors import InputError
 from conversion import command, models
 from conversion.converter import load_converter
+from conversion.files import Converter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,15 +46,17 @@ def predict(arguments: argparse.Namespace) -> int:
     if not name and not arguments.model:
         raise InputError("--to INSTRUMENT or --model FILE is required")
     model = models.find_by_name(name) if name else models.find_model(arguments.model)
-    settings = command.read_settings(arguments)
-    command.check_used(settings, model.description)
-    jobs = command.find_jobs(sources, arguments.output, model.instrument)
-    command.check_plot(arguments.plot, jobs.is_many)
-    style = models.load_style(model.style, model.description.representation) if model.style else None
-    if name or os.path.isdir(arguments.model):
-        print(f"Model: {models.introduce(model.description)}")
-    load = functools.cache(lambda: load_converter(model.description, settings, arguments.gpu, style))
-    return command.convert_all(jobs, load, settings, arguments.plot, arguments.overwrite)
+    settings = command.read_settings(arguments, model.description)
+
+    @functools.cache
+    def load() -> Converter:
+        converter = load_converter(model.description, settings, arguments.gpu, model.load_style())
+        if name or os.path.isdir(arguments.model):
+            print(f"Model: {models.introduce(model.description)}")
+        return converter
+
+    outputs = arguments.output, arguments.plot, arguments.overwrite
+    return command.convert_all(sources, model.instrument, load, settings, *outputs)
 
 
 if __name__ == "__main__":

@@ -38,16 +38,15 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
     sources = [*arguments.recordings, *arguments.input]
     if not sources:
         return models.list_models(arguments.model)
-    model = models.find_generator(arguments.model or SHIPPED, n_inputs=2)
+    model = models.find_model(arguments.model or SHIPPED, n_inputs=2).description
     if arguments.style is None:
         raise InputError("--style is required: a recording of the target instrument")
-    settings = command.read_settings(arguments)
-    jobs = command.find_jobs(sources, arguments.output, models.shorten(pathlib.Path(arguments.style).stem))
-    command.check_plot(arguments.plot, jobs.is_many)
+    settings = command.read_settings(arguments, model)
     style = models.read_style(arguments.style, model.representation, arguments.style_slice)
     models.say_nearest(style, model)
     load = functools.cache(lambda: load_converter(model, settings, arguments.gpu, style))
-    return command.convert_all(jobs, load, settings, arguments.plot, arguments.overwrite)
+    outputs = arguments.output, arguments.plot, arguments.overwrite
+    return command.convert_all(sources, models.shorten(pathlib.Path(arguments.style).stem), load, settings, *outputs)
 
 
 if __name__ == "__main__":

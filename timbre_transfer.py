@@ -67,15 +67,12 @@ class Model:
         files.convert_file(source, destination, lambda: self._converter(style), self._settings)
 
     def _load(self, style: str | os.PathLike | None) -> files.Converter:
-        stored, level = self._model.style, None
-        if style is not None and self.description.in_channels != 2:
+        is_multitarget = self.description.in_channels == 2
+        if style is not None and not is_multitarget:
             raise InputError(f"style: only a multitarget model takes one, not {self.description.path}")
-        if style is not None:
-            level = models.read_style(style, self.description.representation)
-        elif stored is not None:
-            level = models.load_style(stored, self.description.representation)
-        elif self.description.in_channels == 2:
+        if style is None and self._model.style is None and is_multitarget:
             raise InputError("style: a multitarget model needs a recording of the target instrument")
+        level = models.read_style(style, self.description.representation) if style else self._model.load_style()
         return load_converter(self.description, self._settings, self._gpu, level)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import glob
+import importlib.util
 import itertools
 import os
 import pathlib
@@ -13,139 +14,80 @@ from collections.abc import Callable, Sequence
 from common import cli, plots, weights
 from common.errors import InputError
 from common.files import concerning_one_file, remove_leftovers, without_converted
-from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, STEREO, Settings
+from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Settings
 from conversion.files import Converter, convert_file
-from conversion.phase import PHASES
 from data import PUBLISHED
-from hum2guitar.converter import HumSettings
 from hum2guitar.pitch import F0_METHODS
 from sound.files import AUDIO_EXTENSIONS, SUBTYPES, find_audio
 from sound.streaming import spectrogram
 
-# --- arguments --------------------------------------------------------------------------------------------------------
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+# Settings that the networks of a system do not use.
+UNUSED = {"pix2pix": ("f0", "transpose"), "hum2guitar": ("phase", "input_level", "high_band")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of both predict commands."""
-    add, default = parser.add_argument, Settings()
+    """Add the arguments of both predict commands; the defaults are those of `Settings`."""
+    add = parser.add_argument
     add("recordings", nargs="*", help="the same as --input")
     add("--model", help="weights file, or a folder with one; without recordings, the models in the folder are listed")
     add("--input", nargs="+", default=[], help="recordings, folders of recordings, or patterns such as takes/*.flac")
-    add(
-        "--output",
-        help="recording to write, whose extension decides the format; for several inputs, a folder (default: beside "
-        "the input, with the instrument in the name)",
-    )
+    text = "recording to write, whose extension decides the format; for several inputs, a folder "
+    add("--output", help=text + "(default: beside the input, with the instrument in the name)")
     cli.add_gpu(parser, default=None)
-    add(
-        "--overlap",
-        type=cli.number(float, minimum=0, maximum=0.5),
-        default=default.overlap,
-        help="share of a slice that is blended with the next slice; 0 as published",
+    text = "share of a slice that is blended with the next slice; 0 as published"
+    add("--overlap", type=cli.number(float, minimum=0, maximum=0.5), help=text)
+    add("--phase", choices=PHASES, help="phase of the input as published, or refined by Griffin-Lim")
+    text = (
+        "peak: bring the recording to full scale for the network, as it was in training, and the output back; "
+        "keep: as published; auto: what the model recommends, keep if it says nothing"
     )
-    add(
-        "--phase",
-        choices=PHASES,
-        default=default.phase,
-        help="phase of the input as published, or refined by Griffin-Lim",
+    add("--input_level", choices=("auto", *INPUT_LEVELS), help=text)
+    add("--high_band", choices=HIGH_BANDS, help="above the network's band: silence, or the input's own sound")
+    text = (
+        "normalize: true peak -1 dB, which no player clips; peak: greatest sample 1, as published; match: the input's "
+        "RMS; none: as the network makes it; the last two are lowered where they would clip"
     )
-    add(
-        "--input_level",
-        choices=("auto", *INPUT_LEVELS),
-        default=default.input_level,
-        help="peak: bring the recording to full scale for the network, as it was in training, and the output back; "
-        "keep: as published; auto: what the model recommends, keep if it says nothing",
-    )
-    add(
-        "--high_band",
-        choices=HIGH_BANDS,
-        default=default.high_band,
-        help="above the network's band: silence, or the input's own sound",
-    )
-    add(
-        "--level",
-        choices=LEVELS,
-        default=default.level,
-        help="normalize: true peak -1 dB, which no player clips; peak: greatest sample 1, as published; match: the "
-        "input's RMS; none: as the network makes it; the last two are lowered where they would clip",
-    )
-    add(
-        "--stereo",
-        choices=STEREO,
-        default=default.stereo,
-        help="joint: one prediction for all channels, which keeps their places; or convert each channel, or the mean",
-    )
-    add(
-        "--mix",
-        type=cli.number(float, minimum=0, maximum=1),
-        default=default.mix,
-        help="share of the input in the output, at equal loudness",
-    )
+    add("--level", choices=LEVELS, help=text)
+    text = "joint: one prediction for all channels, which keeps their places; or convert each channel, or the mean"
+    add("--stereo", choices=STEREO, help=text)
+    text = "share of the input in the output, at equal loudness"
+    add("--mix", type=cli.number(float, minimum=0, maximum=1), help=text)
     add("--subtype", choices=list(SUBTYPES), help="bits of a sample (default: the format's usual, wav 16)")
-    add(
-        "--plot",
-        nargs="?",
-        const="",
-        help="picture to write of the spectrograms of input and output; without a name, beside each output",
-    )
+    text = "picture to write of the spectrograms of input and output; without a name, beside each output"
+    add("--plot", nargs="?", const="", help=text)
     add("--overwrite", action="store_true", help="convert recordings again whose output is already there")
+    parser.set_defaults(**dataclasses.asdict(Settings()))
 
 
 def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for hum2guitar models; with other models they are refused."""
     add = parser.add_argument_group("hum2guitar").add_argument
     add("--f0", choices=F0_METHODS, help="how the pitch is found (default: as in training)")
-    add(
-        "--transpose",
-        type=cli.number(float, minimum=-48, maximum=48, word="auto"),
-        default="auto",
-        help="semitones, or auto: octaves up or down into the range of the training guitars",
-    )
+    kind = cli.number(float, minimum=-48, maximum=48, word="auto")
+    add("--transpose", type=kind, help="semitones, or auto: octaves up or down into the range of the training guitars")
 
 
-def read_settings(arguments: argparse.Namespace) -> Settings:
-    """The settings that the arguments ask for."""
-    values = vars(arguments)
-    hum = {field.name: values[field.name] for field in dataclasses.fields(HumSettings) if field.name in values}
-    hum = {name: None if value == "auto" else value for name, value in hum.items()}
-    names = {field.name for field in dataclasses.fields(Settings)} - {"hum"}
-    return Settings(**{name: values[name] for name in names}, hum=HumSettings(**hum))
-
-
-def check_used(settings: Settings, description: weights.Description) -> None:
-    """Refuse settings that the generator does not use, unless they have their default value.
+def read_settings(arguments: argparse.Namespace, description: weights.Description) -> Settings:
+    """The settings that the arguments ask for.
 
     Raises:
-        InputError: naming the flag.
+        InputError: one of them is not the default, and the generator does not use it; names the flag.
     """
-    used, defaults = dataclasses.asdict(settings), dataclasses.asdict(Settings())
-    hum, hum_defaults = used.pop("hum"), defaults.pop("hum")
-    if description.system == "hum2guitar":
-        unused = [name for name in ("phase", "input_level", "high_band") if used[name] != defaults[name]]
-    else:
-        unused = [name for name in hum if hum[name] != hum_defaults[name]]
-    if unused:
-        raise InputError(f"--{unused[0]}: {description.path} of {description.system} does not use it")
+    settings = Settings(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)})
+    for name in UNUSED[description.system]:
+        if getattr(settings, name) != getattr(Settings(), name):
+            raise InputError(f"--{name}: {description.path} of {description.system} does not use it")
+    return settings
 
 
 # --- recordings -------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Jobs:
-    """Recordings to convert.
-
-    Attributes:
-        pairs: (recording, output) each.
-        is_many: whether folders, patterns or several recordings were asked for, of which some may fail.
-    """
-
-    pairs: list[tuple[pathlib.Path, pathlib.Path]]
-    is_many: bool
-
-
-def find_jobs(sources: Sequence[str], output: str | None, instrument: str) -> Jobs:
-    """The recordings that `sources` name, and where each output goes.
+def find_outputs(
+    sources: Sequence[str], output: str | None, instrument: str, is_many: bool
+) -> dict[pathlib.Path, pathlib.Path]:
+    """The recordings that `sources` name, each with its output.
 
     An output is called ``piano.guitar.wav``, beside ``piano.mp3`` or in the folder `output`. The outputs of a folder
     ``takes`` go to ``takes.guitar`` and mirror its folders. Outputs of earlier runs are left out.
@@ -154,113 +96,107 @@ def find_jobs(sources: Sequence[str], output: str | None, instrument: str) -> Jo
         sources: recordings, folders, and patterns such as ``takes/**/*.flac``.
         output: a folder, or for a single recording the output itself; None for the places above.
         instrument: for the names.
+        is_many: whether a folder, a pattern or several recordings are asked for.
 
     Raises:
         InputError: there are no recordings, or two would be written to one file.
     """
     target = None if output is None else pathlib.Path(output)
-    is_many = len(sources) > 1 or os.path.isdir(sources[0]) or _is_pattern(sources[0])
-    if target and not is_many and not target.is_dir() and not output.endswith(("/", os.sep)):
-        _check_recording(sources[0])
-        return Jobs([(pathlib.Path(sources[0]), target)], False)
-    if target and not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
+    if target and is_many and not target.is_dir() and (target.exists() or target.suffix.lower() in AUDIO_EXTENSIONS):
         raise InputError(f"--output: {target} is the name of a file, but several recordings need a folder")
-    found: dict[pathlib.Path, pathlib.Path] = {}  # recording: folder of its output
+    folders: dict[pathlib.Path, pathlib.Path] = {}  # of the outputs, by recording
     for source in sources:
-        place = base = pathlib.Path(source)
-        if os.path.isdir(source):
-            paths = find_audio(base, "--input")
-            place = base.with_name(f"{base.resolve().name}.{instrument}")
-        elif _is_pattern(source):
-            paths = [pathlib.Path(path) for path in sorted(glob.glob(source, recursive=True)) if os.path.isfile(path)]
-            place = base = pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), base.parts))
-        else:
-            _check_recording(source)
-            paths = [base]
-            place = base = base.parent
+        base, paths = _find_recordings(source)
+        place = target or (base.with_name(f"{base.resolve().name}.{instrument}") if os.path.isdir(source) else base)
         if target and not os.path.isfile(source) and target.resolve() != base.resolve():
             paths = [path for path in paths if target.resolve() not in path.resolve().parents]
         if not paths:
-            raise InputError(f"--input: found no recordings in {source}")
-        found |= {path: (target or place) / path.relative_to(base).parent for path in paths}
+            raise InputError(f"--input: found no recording, folder or pattern {source}")
+        folders |= {path: place / path.relative_to(base).parent for path in paths}
+    if target and not is_many and not target.is_dir() and not output.endswith(("/", os.sep)):
+        return {pathlib.Path(sources[0]): target}
     taken: dict[pathlib.Path, pathlib.Path] = {}  # output: its recording
-    for path in without_converted(found):
-        made = found[path] / f"{path.stem}.{instrument}.wav"
+    for path in without_converted(folders):
+        made = folders[path] / f"{path.stem}.{instrument}.wav"
         made = made if made not in taken else made.with_name(f"{path.name}.{instrument}.wav")
         if taken.setdefault(made, path) != path:
             raise InputError(f"--input: {taken[made]} and {path} would both become {made}")
-    return Jobs([(path, made) for made, path in taken.items()], is_many)
+    return {path: made for made, path in taken.items()}
+
+
+def _find_recordings(source: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """The folder that a source stands for, and the recordings in and below it that it names."""
+    path = pathlib.Path(source)
+    if path.is_dir():
+        return path, find_audio(path, "--input")
+    if path.is_file() and path.suffix.lower() in (".mid", ".midi"):
+        raise InputError(f"{path}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
+    if not _is_pattern(source):
+        return path.parent, [path] if path.is_file() else []
+    found = [pathlib.Path(name) for name in sorted(glob.glob(source, recursive=True)) if os.path.isfile(name)]
+    return pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)), found
 
 
 def _is_pattern(source: str) -> bool:
     return glob.has_magic(source) and not os.path.lexists(source)
 
 
-def _check_recording(path: str) -> None:
-    if not os.path.isfile(path):
-        raise InputError(f"--input: found no recording, folder or pattern {path}")
-    if path.lower().endswith((".mid", ".midi")):
-        raise InputError(f"{path}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
-
-
-# --- conversion -------------------------------------------------------------------------------------------------------
-
-
-def check_plot(name: str | None, is_many: bool) -> None:
-    """Refuse the name of a picture whose format is not offered, or that stands for several recordings."""
-    if name and is_many:
-        raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
-    if name and pathlib.Path(name).suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
-        raise InputError(f"--plot: expected a name that ends in .png, .pdf, .svg or .jpg, found {name}")
-
-
 def convert_all(
-    jobs: Jobs, load: Callable[[], Converter], settings: Settings, plot: str | None, overwrite: bool
+    sources: Sequence[str],
+    instrument: str,
+    load: Callable[[], Converter],
+    settings: Settings,
+    output: str | None,
+    plot: str | None,
+    overwrite: bool,
 ) -> int:
     """Convert recordings one by one; the exit status. Of many, those that cannot be converted are listed at the end.
 
     Args:
-        jobs: from `find_jobs`.
+        sources, instrument, output: as of `find_outputs`.
         load: returns the converter, the same one at each call.
         settings: how to convert.
         plot: name of the picture; "" for one beside each output, None for none.
         overwrite: convert those of many again whose output is there.
 
     Raises:
-        InputError: the weights or the only recording cannot be used.
+        InputError: the weights, the only recording or the name of the picture cannot be used.
     """
-    left_out = []
-    for folder in {output.parent for _, output in jobs.pairs}:
+    is_many = len(sources) > 1 or os.path.isdir(sources[0]) or _is_pattern(sources[0])  # of which some may fail
+    outputs = find_outputs(sources, output, instrument, is_many)
+    if plot and is_many:
+        raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
+    if plot and pathlib.Path(plot).suffix.lower() not in PICTURES:
+        raise InputError(f"--plot: expected a name that ends in one of {' '.join(PICTURES)}, found {plot}")
+    if plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--plot needs the package matplotlib: pip install matplotlib")
+    for folder in {made.parent for made in outputs.values()}:
         remove_leftovers(folder)
-    todo = [pair for pair in jobs.pairs if overwrite or not jobs.is_many or not pair[1].exists()]
-    if n_there := len(jobs.pairs) - len(todo):
-        print(f"{n_there} of {len(jobs.pairs)} already there (--overwrite converts them again)")
-    if todo and jobs.is_many:
+    todo = {path: made for path, made in outputs.items() if overwrite or not is_many or not made.exists()}
+    if len(todo) < len(outputs):
+        n_there = len(outputs) - len(todo)
+        print(f"{n_there} of {len(outputs)} already there (--overwrite converts them again)")
+    if todo and is_many:
         load()  # before the loop, so that bad weights are not blamed on a recording
-    for source, output in todo:
+    left_out = []
+    for source, made in todo.items():
         try:
-            with concerning_one_file(output):
-                convert_file(source, output, load, settings)
-                print(output)
+            with concerning_one_file(made):
+                convert_file(source, made, load, settings)
+                print(made)
                 if plot is not None:
-                    picture = pathlib.Path(plot or output.with_suffix(".png"))
-                    _save_plot(picture, source, output, settings.high_band == "keep")
+                    _save_plot(pathlib.Path(plot or made.with_suffix(".png")), source, made, settings.high_band)
         except InputError as error:
-            if not jobs.is_many:
+            if not is_many:
                 raise
             left_out.append((str(source), str(error)))
     return cli.report_left_out(left_out)
 
 
-def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, all_bins: bool) -> None:
-    """Write the spectrograms of input and output, one above the other.
-
-    Args:
-        all_bins: show all frequencies, not only the network's band.
-    """
-    representation = PUBLISHED
-    if all_bins:
-        representation = dataclasses.replace(PUBLISHED, n_bins=PUBLISHED.n_fft // 2 + 1)
+def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, high_band: str) -> None:
+    """Write the spectrograms of input and output, one above the other, of the frequencies that the output has."""
+    n_bins = PUBLISHED.n_bins if high_band == "zero" else PUBLISHED.n_fft // 2 + 1
+    representation = dataclasses.replace(PUBLISHED, n_bins=n_bins)
     panels, seconds = [], 0.0
     for title, recording in (("input", source), ("output", output)):
         level, seconds = spectrogram(recording, plots.MAX_COLUMNS, representation)

@@ -1,4 +1,4 @@
-"""The converter of the pix2pix networks (slices, overlap, channels), and the settings of a conversion.
+"""The converter of the pix2pix networks (slices, overlap, channels, phase), and the settings of a conversion.
 
 A *converter* turns a stream of audio blocks into another one of the same length. It has
 
@@ -13,36 +13,42 @@ A *converter* turns a stream of audio blocks into another one of the same length
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+import data
 from common import weights
 from common.errors import InputError
 from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
-from conversion.phase import Chunk, apply_phase
-from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, fade_in, from_network, to_network
+from data import PUBLISHED, Representation
 from hum2guitar.converter import HumConverter, HumSettings, make_converter
 from sound.blocks import CountedBlocks, pick_channel, split
 from sound.streaming import istft_blocks, regroup_frames, stft_blocks
 
+PHASES = ("input", "griffinlim")
 HIGH_BANDS = ("zero", "keep")
 LEVELS = ("normalize", "peak", "match", "none")
 STEREO = ("joint", "per_channel", "mono")
 INPUT_LEVELS = ("keep", "peak")
 CROSSOVER_BINS = 16  # at the top of the network's band, over which the output fades into the input (high_band "keep")
+CONTEXT = 8  # frames on both sides of a chunk that are included when its phase is refined
+MOMENTUM = 0.9  # of fast Griffin-Lim
+
+Chunk = tuple[np.ndarray, np.ndarray]  # magnitude or output spectrum, and input spectrum, both (n_bins, n)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How a recording is converted; the defaults are those of the predict commands.
 
-    A hum2guitar network does not use `phase`, `input_level` and `high_band`.
+    A hum2guitar network does not use `phase`, `input_level` and `high_band`, others not `f0` and `transpose`.
 
     Attributes:
         overlap: share of a slice that is blended with the next one, 0 (as published) to 0.5.
-        phase: one of `phase.PHASES`.
+        phase: that of the "input" (as published), or refined by "griffinlim".
         input_level: "keep" the recording's level for the network (as published), bring its "peak" to full scale before
             the network and the output back after it, or "auto" for what the model recommends ("keep" if nothing).
         high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
@@ -53,7 +59,8 @@ class Settings:
             by itself; "mono" converts their mean.
         mix: share of the input in the output, at equal loudness, 0 to 1.
         subtype: sample format, one of `sound.files.SUBTYPES`; None for the usual one of the file format.
-        hum: how a hum2guitar network analyses the hum; other networks do not use it.
+        f0: how the pitch of a hum is found, one of `hum2guitar.pitch.F0_METHODS`; None as in training.
+        transpose: semitones that a hum is moved by, or "auto" for octaves into the range of the training guitars.
     """
 
     overlap: float = 0.25
@@ -64,25 +71,19 @@ class Settings:
     stereo: str = "joint"
     mix: float = 0.0
     subtype: str | None = None
-    hum: HumSettings = dataclasses.field(default_factory=HumSettings)
+    f0: str | None = None
+    transpose: float | str = "auto"
 
     def for_model(self, description: weights.Description) -> Settings:
-        """These settings with the input level that the model recommends where they leave it to the model.
-
-        Raises:
-            InputError: it recommends something unknown.
-        """
+        """These settings with the input level that the model recommends where they leave it to the model."""
         if self.input_level != "auto":
             return self
-        recommended = description.settings.get("input_level", "keep")
-        if recommended not in INPUT_LEVELS:
-            raise InputError(f"{description.path}: recommends the unknown input_level {recommended!r}")
-        return dataclasses.replace(self, input_level=recommended)
+        return dataclasses.replace(self, input_level=description.settings.get("input_level", "keep"))
 
 
 def load_converter(
     description: weights.Description,
-    settings: Settings | None = None,
+    settings: Settings = Settings(),
     gpu: int | None = -1,
     style: np.ndarray | None = None,
 ) -> Pix2PixConverter | HumConverter:
@@ -90,44 +91,41 @@ def load_converter(
 
     Args:
         description: of the file.
-        settings: how to convert; None for the defaults.
+        settings: how to convert.
         gpu: as in `network.load_network`.
         style: style slice of a multitarget network, from `models.read_style`.
 
     Raises:
         InputError: the file is damaged.
     """
-    settings = settings or Settings()
-    if description.system not in ("pix2pix", "hum2guitar"):
-        raise InputError(f"{description.path}: expected pix2pix or hum2guitar, found the system {description.system}")
     chosen, network = settings.for_model(description), load_network(description.path, gpu)
     if description.system == "hum2guitar":
-        return make_converter(description, chosen.hum, chosen.overlap, network)
+        hum = HumSettings(chosen.f0, None if chosen.transpose == "auto" else float(chosen.transpose))
+        return make_converter(description, hum, chosen.overlap, network)
     return Pix2PixConverter(network, description.representation, style, chosen)
 
 
+@dataclasses.dataclass
 class Pix2PixConverter:
     """Converts with a network that maps log-magnitude slices to log-magnitude slices.
 
     Where slices overlap, their log levels are averaged with weights that sum to one: halfway between predictions of -20
     and -40 dB, the result is -30 dB. Slices of digital silence are not given to the network and stay silent.
+
+    Attributes:
+        network: slices ``(n, n_bins, n_frames, channels)`` in [-1, 1] to ``(n, n_bins, n_frames, 1)``.
+        representation: the spectrogram settings that the network was trained with.
+        style: log level [0, 1] ``(n_bins, n_frames)``, the second channel of a multitarget network's input.
+        settings: overlap, phase, input_level, high_band and stereo are used here.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        representation: Representation = PUBLISHED,
-        style: np.ndarray | None = None,
-        settings: Settings | None = None,
-    ) -> None:
-        """
-        Args:
-            network: slices ``(n, n_bins, n_frames, channels)`` in [-1, 1] to ``(n, n_bins, n_frames, 1)``.
-            representation: the spectrogram settings that the network was trained with.
-            style: log level [0, 1] ``(n_bins, n_frames)``, the second channel of a multitarget network's input.
-            settings: all but level, mix, subtype and hum are used here.
-        """
-        settings = settings or Settings()
+    network: Network
+    representation: Representation = PUBLISHED
+    style: np.ndarray | None = None
+    settings: Settings = Settings()
+
+    def __post_init__(self) -> None:
+        settings, representation = self.settings, self.representation
         if not 0 <= settings.overlap <= 0.5:
             raise InputError(f"overlap: expected 0 to 0.5 of a slice, found {settings.overlap}")
         self.sample_rate = representation.sample_rate
@@ -135,11 +133,7 @@ class Pix2PixConverter:
         self.residual = settings.high_band == "keep"
         self.normalizes_input = settings.input_level == "peak"
         self.joint = settings.stereo == "joint"
-        self._network = network
-        self._representation = representation
-        self._style = style
-        self._settings = settings
-        self._n_overlap = round(settings.overlap * representation.n_frames)  # frames that neighbouring slices share
+        self.n_overlap = round(settings.overlap * representation.n_frames)  # frames that neighbouring slices share
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Convert mono float32 blocks ``(n,)`` to mono float32 blocks of the same total length."""
@@ -151,7 +145,7 @@ class Pix2PixConverter:
         The network hears the root mean square of the channels' magnitudes, which no phase between them cancels, and
         each channel gets the share of the prediction that it has of the input.
         """
-        representation = self._representation
+        representation = self.representation
         streams = enumerate(split(blocks, n_channels))
         channels = [CountedBlocks(pick_channel(stream, index)) for index, stream in streams]
         spectra = zip(*(stft_blocks(channel, representation) for channel in channels), strict=True)
@@ -170,9 +164,9 @@ class Pix2PixConverter:
         Yields:
             magnitude, spectrum: the prediction and the input, both ``(n_channels, n_bins, n)``.
         """
-        representation = self._representation
-        n_bins, n_frames, n_overlap = representation.n_bins, representation.n_frames, self._n_overlap
-        hop, rising = n_frames - n_overlap, fade_in(n_overlap)
+        representation = self.representation
+        n_bins, n_frames, n_overlap = representation.n_bins, representation.n_frames, self.n_overlap
+        hop, rising = n_frames - n_overlap, data.fade_in(n_overlap)
         carried = np.zeros((n_bins, n_overlap), np.float32)  # weighted end of the last slice; the next one adds to it
         is_first = True
         batches = self._cut_slices(spectra)
@@ -187,7 +181,7 @@ class Pix2PixConverter:
                     output[:, n_frames - n_overlap :] *= rising[::-1]
                 blended[:, hop * i : hop * i + n_frames] += output
             n_final = spectrum.shape[2] if is_last else n_slices * hop
-            magnitude = db_to_amplitude(blended[:, :n_final], representation.amin) / representation.magnitude_scale
+            magnitude = data.db_to_amplitude(blended[:, :n_final], representation.amin) / representation.magnitude_scale
             yield _share(magnitude, spectrum[..., :n_final]), spectrum[..., :n_final]
             carried = blended[:, n_final:]
             is_first = False
@@ -195,13 +189,13 @@ class Pix2PixConverter:
     def _cut_slices(self, spectra: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
         """Batches of overlapping slices: the spectrum ``(n_channels, n_bins, n)``, its log level
         ``(n_slices, n_bins, n_frames)``, the end filled up with zeros, and whether it is the last batch."""
-        representation, n_overlap = self._representation, self._n_overlap
+        representation, n_overlap = self.representation, self.n_overlap
         n_frames = representation.n_frames
         hop = n_frames - n_overlap
         for frames, is_last in regroup_frames(spectra, BATCH_SIZE * hop, n_overlap):
             spectrum = frames.reshape(-1, representation.n_bins, frames.shape[1])
             magnitude = _root_mean_square(np.abs(spectrum)) * representation.magnitude_scale
-            level = amplitude_to_db(magnitude, representation.amin)
+            level = data.amplitude_to_db(magnitude, representation.amin)
             n_slices = max(1, -(-(level.shape[1] - n_overlap) // hop))
             level = np.pad(level, ((0, 0), (0, (n_slices - 1) * hop + n_frames - level.shape[1])))
             yield spectrum, np.stack([level[:, hop * i : hop * i + n_frames] for i in range(n_slices)]), is_last
@@ -211,22 +205,22 @@ class Pix2PixConverter:
         outputs = np.zeros_like(slices)
         sounding = slices.any(axis=(1, 2))
         if sounding.any():
-            inputs = to_network(slices[sounding])[..., np.newaxis]
-            if self._style is not None:
-                style = to_network(self._style)[..., np.newaxis]
+            inputs = data.to_network(slices[sounding])[..., np.newaxis]
+            if self.style is not None:
+                style = data.to_network(self.style)[..., np.newaxis]
                 inputs = np.concatenate([inputs, np.broadcast_to(style, inputs.shape)], axis=-1)
-            outputs[sounding] = from_network(self._network(inputs))[..., 0]
+            outputs[sounding] = data.from_network(self.network(inputs))[..., 0]
         return outputs
 
     def _resynthesise(self, chunks: Iterable[Chunk], index: int) -> Iterator[np.ndarray]:
         """Audio ``(n,)`` of a channel's predicted magnitudes and input spectra, ``(n_channels, n_bins, n)``."""
         chunks = ((magnitude[index], spectrum[index]) for magnitude, spectrum in chunks)
-        representation = self._representation
-        converted = apply_phase(chunks, self._settings.phase, representation)
+        representation, settings = self.representation, self.settings
+        converted = apply_phase(chunks, settings.phase, representation)
         if self.residual:
             # The weight of the converted sound: 1, falling to 0 at the top of the band.
             crossover = np.ones((representation.n_bins, 1), np.float32)
-            crossover[-CROSSOVER_BINS:, 0] = fade_in(CROSSOVER_BINS)[::-1]
+            crossover[-CROSSOVER_BINS:, 0] = data.fade_in(CROSSOVER_BINS)[::-1]
             spectra = (crossover * (output - original) for output, original in converted)
         else:
             spectra = (output for output, _ in converted)
@@ -244,3 +238,73 @@ def _share(magnitude: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
     own = np.abs(spectrum)
     of_all = np.broadcast_to(_root_mean_square(own), own.shape)
     return magnitude * np.divide(own, of_all, out=np.ones_like(own), where=of_all > 0)
+
+
+# --- phase ------------------------------------------------------------------------------------------------------------
+
+
+def apply_phase(
+    chunks: Iterable[Chunk], phase: str, representation: Representation, iterations: int = 16
+) -> Iterator[Chunk]:
+    """Give predicted magnitudes a phase.
+
+    Args:
+        chunks: (predicted magnitude, input spectrum), both ``(n_bins, n)``.
+        phase: "input" takes the phase of the input, "griffinlim" starts with it and refines it.
+        representation: window and hop.
+        iterations: of Griffin-Lim.
+
+    Yields:
+        output, spectrum: the output's and the input's spectrum of the same frames, both ``(n_bins, n)``.
+    """
+    if phase == "input":
+        for target, spectrum in chunks:
+            yield target * data.unit(spectrum), spectrum
+        return
+    empty = np.zeros((representation.n_bins, 0), np.float32)
+    before = empty.astype(np.complex64)  # the last frames whose phase is final
+    target, spectrum = empty, before
+    end = (empty, before)
+    for following in itertools.chain(chunks, [end]):
+        target = np.concatenate([target, following[0]], axis=1)
+        spectrum = np.concatenate([spectrum, following[1]], axis=1)
+        # The last frames are refined again together with the next chunk.
+        n_final = target.shape[1] - (0 if following is end else CONTEXT)
+        if n_final <= 0:
+            continue
+        refined = target * griffin_lim(target, data.unit(spectrum), before, iterations, representation)
+        yield refined[:, :n_final], spectrum[:, :n_final]
+        before = np.concatenate([before, refined[:, :n_final]], axis=1)[:, -CONTEXT:]
+        target, spectrum = target[:, n_final:], spectrum[:, n_final:]
+
+
+def griffin_lim(
+    target: np.ndarray, start: np.ndarray, before: np.ndarray, iterations: int, representation: Representation
+) -> np.ndarray:
+    """A refined phase for the magnitude `target`, complex ``(n_bins, n_frames)`` of absolute value 1.
+
+    With it, the STFT of the resynthesised audio comes closer to `target`. This is fast Griffin-Lim (Perraudin, Balazs &
+    Sondergaard, 2013), started with a given phase instead of noise: each iteration resynthesises the audio and takes
+    the phase of its STFT, with momentum.
+
+    Args:
+        target: magnitude ``(n_bins, n_frames)``.
+        start: first phase, complex ``(n_bins, n_frames)`` of absolute value 1.
+        before: spectrum ``(n_bins, n)`` of the preceding frames, which is not changed.
+        iterations: number of iterations; 0 returns `start`.
+        representation: window and hop.
+    """
+    n_bins, n_before = len(target), before.shape[1]
+    phase = start
+    full = np.zeros((representation.n_fft // 2 + 1, n_before + target.shape[1]), np.complex64)
+    full[:n_bins, :n_before] = before
+    previous = None
+    for _ in range(iterations):
+        full[:n_bins, n_before:] = target * phase
+        audio, weight = data.overlap_add(full, representation)
+        audio /= np.maximum(weight, np.finfo(np.float32).tiny)
+        spectrum = data.stft(audio, representation, center=False)[:n_bins, n_before:]
+        accelerated = spectrum if previous is None else spectrum + MOMENTUM * (spectrum - previous)
+        previous = spectrum
+        phase = data.unit(accelerated)
+    return phase

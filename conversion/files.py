@@ -6,11 +6,11 @@ The steps of a file: check it and the output, convert block by block into a temp
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -24,6 +24,7 @@ TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
 MAX_INPUT_GAIN = 100.0  # 40 dB: more would convert the noise of an empty recording
 SILENT = 1e-30  # a peak below it is silence, which cannot be raised to full scale in float32
 MAX_CHANNELS = 64  # ambisonics of the seventh order has as many
+FIRST_SECONDS, LONG_MINUTES = 5, 1  # when to tell how long a conversion will take, if it is at least so long
 
 Converter = Pix2PixConverter | HumConverter
 
@@ -56,7 +57,7 @@ def convert_file(
     source: str | os.PathLike,
     destination: str | os.PathLike,
     load: Callable[[], Converter],
-    settings: Settings | None = None,
+    settings: Settings,
 ) -> None:
     """Convert the recording `source` and write the result to `destination`, whole or not at all, in bounded memory.
 
@@ -66,33 +67,30 @@ def convert_file(
     Args:
         source: a recording in any format.
         destination: the output file; its extension decides the format.
-        load: returns the converter; called after the recording and the output have been checked.
+        load: returns the converter; called after the recording has been checked.
         settings: level, stereo, mix and subtype are used here; the rest is up to the converter.
 
     Raises:
         InputError: the recording or the output is not what is expected, or they are the same file.
         OSError: the disk is full.
     """
-    settings, destination = settings or Settings(), pathlib.Path(destination)
-    with contextlib.ExitStack() as stack:
-        recording = sound_files.open_recording(source)
-        if os.path.exists(destination) and os.path.samefile(recording.path, destination):
-            raise InputError(f"{destination}: the output would replace the input")
-        n_channels = 1 if settings.stereo == "mono" else recording.n_channels
-        if n_channels > MAX_CHANNELS:
-            raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
-        subtype = settings.subtype or sound_files.choose_subtype(destination, recording.n_bits)
-        settings = dataclasses.replace(settings, subtype=subtype)
-        sound_files.check_writable(destination, recording.sample_rate, n_channels, settings.subtype)
-        converter = load()
-        sample_rate = max(recording.sample_rate, math.ceil(2 * converter.band))
-        sound_files.check_writable(destination, sample_rate, n_channels, settings.subtype)
+    destination, recording = pathlib.Path(destination), sound_files.open_recording(source)
+    if os.path.exists(destination) and os.path.samefile(recording.path, destination):
+        raise InputError(f"{destination}: the output would replace the input")
+    n_channels = 1 if settings.stereo == "mono" else recording.n_channels
+    if n_channels > MAX_CHANNELS:
+        raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
+    subtype = settings.subtype or sound_files.choose_subtype(destination, recording.n_bits)
+    converter = load()
+    sample_rate = max(recording.sample_rate, math.ceil(2 * converter.band))
+    sound_files.check_writable(destination, sample_rate, n_channels, subtype)
 
-        shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
-        rates = recording.sample_rate, sample_rate
-        name = str(recording.path)
-        blocks = _convert_blocks(_read(recording, n_channels), shape, recording.peak, *rates, converter, name)
-        blocks = _show_progress(blocks, recording, sample_rate)
+    shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
+    rates = recording.sample_rate, sample_rate
+    name = str(recording.path)
+    blocks = _convert_blocks(_read(recording, n_channels), shape, recording.peak, *rates, converter, name)
+    blocks = _show_progress(blocks, recording.path.name, shape[0], sample_rate)
+    with contextlib.ExitStack() as stack:
         rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
         if not np.isfinite(rendering.power):
             raise InputError(f"{destination}: expected finite samples from the network, found NaN (damaged weights?)")
@@ -101,8 +99,11 @@ def convert_file(
             originals = trim_or_pad(resample_blocks(_read(recording, n_channels), *rates, n_channels), *shape)
             blocks = add_streams(rendering.blocks(1 - settings.mix), (gain * block for block in originals))
             rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
-        gain = _output_gain(rendering, recording.power, settings, destination)
-        sound_files.write_rendering(destination, rendering, gain, sample_rate, settings.subtype)
+        gain = _output_gain(rendering, recording.power, settings.level)
+        if (peak := gain * rendering.peak) > 1 and settings.level in ("match", "none") and subtype != "float":
+            print(f"{destination}: lowered by {20 * np.log10(peak):.1f} dB to stay within full scale", file=sys.stderr)
+            gain /= peak
+        sound_files.write_rendering(destination, rendering, gain, sample_rate, subtype)
 
 
 def _read(recording: sound_files.Recording, n_channels: int) -> Iterator[np.ndarray]:
@@ -150,34 +151,35 @@ def _loudness_gain(power: float, of_input: float) -> float:
     return math.sqrt(power / of_input) if min(power, of_input) > SILENT**2 else 1.0
 
 
-def _show_progress(
-    blocks: Iterable[np.ndarray], recording: sound_files.Recording, sample_rate: int
-) -> Iterator[np.ndarray]:
-    """Pass `blocks` on unchanged; show a bar in seconds of audio on stderr if that is a terminal."""
+def _show_progress(blocks: Iterable[np.ndarray], name: str, n_samples: int, rate: int) -> Iterator[np.ndarray]:
+    """Pass `blocks` of `n_samples` in total on unchanged; show a bar in seconds of audio on stderr if it is a terminal.
+
+    If the first `FIRST_SECONDS` show that much time is left, a line says how much.
+    """
     from tqdm import tqdm
 
-    total = round(recording.n_samples / recording.sample_rate * sample_rate)
     bar_format = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
-    shown = {"desc": recording.path.name, "bar_format": bar_format, "unit_scale": 1 / sample_rate}
-    with tqdm(total=total, disable=None, leave=False, **shown) as bar:
+    shown = {"desc": name, "bar_format": bar_format, "unit_scale": 1 / rate}
+    first, n_done, is_said = None, 0, False
+    with tqdm(total=n_samples, disable=None, leave=False, **shown) as bar:
         for block in blocks:
             yield block
-            bar.update(min(len(block), total - bar.n))  # whole samples: tqdm warns of more than the total
+            bar.update(len(block))
+            n_done += len(block)
+            first = first or (n_done, time.monotonic())  # before it, hum2guitar hears the whole recording
+            n_since, seconds = n_done - first[0], time.monotonic() - first[1]
+            if n_since and seconds >= FIRST_SECONDS and not is_said:
+                is_said, minutes = True, seconds / n_since * (n_samples - n_done) / 60
+                if minutes >= LONG_MINUTES:
+                    bar.write(f"{name}: {n_samples / rate / 60:.0f} min of audio, {minutes:.0f} min to go", sys.stderr)
 
 
-def _output_gain(
-    rendering: sound_files.Rendering, input_power: float, settings: Settings, destination: pathlib.Path
-) -> float:
-    """The factor that gives the rendering the level asked for; a line on stderr if it had to be lowered."""
+def _output_gain(rendering: sound_files.Rendering, input_power: float, level: str) -> float:
+    """The factor that gives the rendering the level asked for."""
     if rendering.peak < SILENT:
         return 1.0
-    if settings.level == "normalize":
+    if level == "normalize":
         return TRUE_PEAK / rendering.true_peak
-    if settings.level == "peak":
+    if level == "peak":
         return 1 / rendering.peak
-    gain = math.sqrt(input_power / rendering.power) if settings.level == "match" else 1.0
-    peak = gain * rendering.peak
-    if peak > 1 and settings.subtype != "float":  # float samples do not clip
-        print(f"{destination}: lowered by {20 * np.log10(peak):.1f} dB to stay within full scale", file=sys.stderr)
-        gain /= peak
-    return gain
+    return math.sqrt(input_power / rendering.power) if level == "match" else 1.0

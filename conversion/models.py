@@ -46,6 +46,10 @@ class Model:
     instrument: str
     style: pathlib.Path | None = None
 
+    def load_style(self) -> np.ndarray | None:
+        """The stored style as `load_style` gives it; None without one."""
+        return None if self.style is None else load_style(self.style, self.description.representation)
+
 
 def short_name(description: weights.Description) -> str:
     """The name of what a generator makes: the first target without NSynth's ending.
@@ -101,44 +105,27 @@ def describe_generator(path: str | os.PathLike) -> weights.Description:
         description = min(description, weights.describe(best), key=_validation_mae)
     if description.network in weights.DISCRIMINATORS:
         raise InputError(f"{candidates[0]}: holds a discriminator, not a generator")
-    count_inputs(description)
+    if description.in_channels not in COMMANDS:
+        raise InputError(f"{description.path}: expected 1 or 2 input channels, found {description.in_channels}")
     return description
 
 
 def _validation_mae(description: weights.Description) -> float:
     """The validation MAE that a weights file names; infinite if it names none."""
-    mae = description.settings.get("validation_mae")
-    return mae if isinstance(mae, float) and math.isfinite(mae) else math.inf
+    mae = description.settings.get("validation_mae", math.inf)
+    return mae if math.isfinite(mae) else math.inf
 
 
-def find_model(path: str | os.PathLike) -> Model:
-    """The generator at `path` for predict.py; errors as of `find_generator`."""
-    description = find_generator(path, n_inputs=1)
-    return Model(description, short_name(description))
-
-
-def find_generator(path: str | os.PathLike, n_inputs: int) -> weights.Description:
-    """The description of the generator at `path`, which must have `n_inputs` input channels.
+def find_model(path: str | os.PathLike, n_inputs: int = 1) -> Model:
+    """The generator at `path`, which must have `n_inputs` input channels.
 
     Raises:
         InputError: as `describe_generator`, or the generator is one for the other command.
     """
     description = describe_generator(path)
-    if count_inputs(description) != n_inputs:
+    if description.in_channels != n_inputs:
         raise InputError(f"{description.path}: has {3 - n_inputs} input channels: use {COMMANDS[3 - n_inputs]}")
-    return description
-
-
-def count_inputs(description: weights.Description) -> int:
-    """Number of recordings that a generator takes: 1, or 2 if one of them is the style.
-
-    Raises:
-        InputError: another number of input channels.
-    """
-    n_inputs = 1 if description.in_channels is None else description.in_channels
-    if n_inputs not in COMMANDS:
-        raise InputError(f"{description.path}: expected 1 or 2 input channels, found {n_inputs}")
-    return n_inputs
+    return Model(description, short_name(description))
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------
@@ -154,21 +141,19 @@ def find_by_name(name: str, root: str | os.PathLike | None = None) -> Model:
         InputError: there is none, with the names that there are; or there are several.
     """
     root = MODELS if root is None else root
-    known = list(_name_models(root))
-    for matches in (str.__eq__, str.startswith):
-        for with_style in (False, True):
-            found = {
-                model.description.path: model
-                for names, model in known
-                if bool(model.style) == with_style and any(matches(_plain(own), _plain(name)) for own in names)
-            }
-            if len(found) == 1 or (found and with_style):
-                return next(iter(found.values()))
-            if found:
-                folders = ", ".join(path.parent.name for path in found)
-                raise InputError(f"--to: {name} may be any of {folders}; give the name of one")
-    offered = ", ".join(sorted({model.instrument for _, model in known})) or "no models"
-    raise InputError(f"--to: found no instrument {name!r} in {root} ({offered})")
+    known, wanted = list(_name_models(root)), _plain(name)
+    found: dict[tuple[bool, bool], dict[pathlib.Path, Model]] = {}  # by how well they match; the best is the smallest
+    for names, model in known:
+        if any(own.startswith(wanted) for own in names):
+            rank = wanted not in names, bool(model.style)
+            found.setdefault(rank, {})[model.description.path] = model
+    if not found:
+        offered = ", ".join(sorted({model.instrument for _, model in known})) or "no models"
+        raise InputError(f"--to: found no instrument {name!r} in {root} ({offered})")
+    best = found[min(found)]
+    if len(best) > 1:
+        raise InputError(f"--to: {name} may be any of {', '.join(path.parent.name for path in best)}; name one of them")
+    return next(iter(best.values()))
 
 
 def _plain(name: str) -> str:
@@ -183,12 +168,13 @@ def _name_models(root: str | os.PathLike) -> Iterator[tuple[set[str], Model]]:
         except InputError:
             continue
         for style in stored_styles(description):
-            yield {style.stem, shorten(style.stem)}, Model(description, shorten(style.stem), style)
-        if count_inputs(description) == 1:
+            name = shorten(style.stem)
+            yield {_plain(style.stem), _plain(name)}, Model(description, name, style)
+        if description.in_channels == 1:
             # "guitar" means the guitar of pix2pix, not that of hum2guitar.
             targets = [] if description.system == "hum2guitar" else description.settings.get("targets", [])
-            instrument = short_name(description)
-            yield {instrument, folder.name, *targets}, Model(description, instrument)
+            name = short_name(description)
+            yield {_plain(own) for own in (name, folder.name, *targets)}, Model(description, name)
 
 
 def list_models(root: str | os.PathLike | None = None) -> int:
@@ -202,17 +188,17 @@ def list_models(root: str | os.PathLike | None = None) -> int:
     for path in find_weights(root):
         try:
             description = weights.describe(path)
-            if description.network not in weights.DISCRIMINATORS:
-                one_input = count_inputs(description) == 1
-                names = [shorten(style.stem) for style in stored_styles(description)]
-                names += [short_name(description)] if one_input else []
-                used = f"--to {', '.join(names)}" if names and root == MODELS else str(path)
-                command = "" if one_input else f" ({COMMANDS[2]})"
-                print(f"{used}: {introduce(description)}{command}")
         except InputError as error:
             if path == pathlib.Path(root):
                 raise
             left_out.append((str(path), str(error)))
+            continue
+        if description.network not in weights.DISCRIMINATORS:
+            names = [shorten(style.stem) for style in stored_styles(description)]
+            names += [short_name(description)] if description.in_channels == 1 else []
+            used = f"--to {', '.join(names)}" if names and root == MODELS else str(path)
+            command = f" ({COMMANDS[2]})" if description.in_channels == 2 else ""
+            print(f"{used}: {introduce(description)}{command}")
     return cli.report_left_out(left_out)
 
 
@@ -244,33 +230,26 @@ def load_style(path: pathlib.Path, representation: Representation = PUBLISHED) -
     Raises:
         InputError: the file holds something else.
     """
-    try:
-        return read_array(path).astype(np.float32).reshape(representation.n_bins, representation.n_frames)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def nearest_style(style: np.ndarray, description: weights.Description) -> tuple[str, float] | None:
-    """The name of the stored style whose mean spectrum is nearest to that of `style`, and their distance.
-
-    The distance is the mean absolute difference of the log levels [0, 1] in `N_BANDS` bands, without that of the
-    loudness; it depends on the notes, too. None if no styles are stored.
-    """
-    shape = _spectral_shape(style)
-    distances = {
-        shorten(path.stem): float(np.abs(_spectral_shape(load_style(path, description.representation)) - shape).mean())
-        for path in stored_styles(description)
-    }
-    return min(distances.items(), key=lambda item: item[1]) if distances else None
+    array, shape = read_array(path).astype(np.float32), (representation.n_bins, representation.n_frames)
+    if array.size != math.prod(shape):
+        raise InputError(f"{path}: expected a slice of {shape}, found {array.shape}")
+    return array.reshape(shape)
 
 
 def say_nearest(style: np.ndarray, description: weights.Description) -> None:
-    """Print which stored style a style resembles most, or warn on stderr that it resembles none."""
-    nearest = nearest_style(style, description)
-    if nearest and nearest[1] > FAR:
-        print(f"Warning: the style resembles no stored style (nearest: {nearest[0]})", file=sys.stderr)
+    """Print which stored style a style resembles most, or warn on stderr that it resembles none.
+
+    Styles are compared by the mean absolute difference of their log levels [0, 1] in `N_BANDS` bands, without that of
+    the loudness; it depends on the notes, too. Prints nothing if no styles are stored.
+    """
+    shape = _spectral_shape(style)
+    stored = {path: load_style(path, description.representation) for path in stored_styles(description)}
+    distances = {shorten(path.stem): np.abs(_spectral_shape(other) - shape).mean() for path, other in stored.items()}
+    nearest = min(distances, key=distances.__getitem__, default=None)
+    if nearest and distances[nearest] > FAR:
+        print(f"Warning: the style resembles no stored style (nearest: {nearest})", file=sys.stderr)
     elif nearest:
-        print(f"Nearest stored style: {nearest[0]}")
+        print(f"Nearest stored style: {nearest}")
 
 
 def _spectral_shape(style: np.ndarray) -> np.ndarray:

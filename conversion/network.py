@@ -40,6 +40,7 @@ INPUT, OUTPUT, DESCRIPTION = "input", "output", "description"
 # time than one after the other on all cores.
 N_PARALLEL = {weights.UNET: 1, weights.GLOBAL_GENERATOR: 2, weights.LOCAL_ENHANCER: 2}
 MAX_SLICE = 2**20  # bins times frames
+MAX_INSIDE = 2**22  # bytes of an array that is part of the model while it is loaded
 FOLDER = "weights-"  # start of the name of the temporary folder that a network is loaded from
 
 LEAKY_SLOPE = 0.3
@@ -50,18 +51,11 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxNetwork:
-    """A network that ONNX Runtime runs. Any number of threads may call it; `N_PARALLEL` calls run at the same time.
+    """A network that ONNX Runtime runs; any number of threads may call it, `n_parallel` calls run at the same time."""
 
-    Attributes:
-        description: of the weights file.
-        provider: where it runs: "CPUExecutionProvider" or "CUDAExecutionProvider".
-    """
-
-    def __init__(self, session: onnxruntime.InferenceSession, description: weights.Description) -> None:
-        self.description = description
-        self.provider = session.get_providers()[0]
+    def __init__(self, session: onnxruntime.InferenceSession, n_parallel: int) -> None:
         self._session = session
-        self._slots = threading.Semaphore(N_PARALLEL[description.network])
+        self._slots = threading.Semaphore(n_parallel)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Output ``(batch, bins, frames, 1)`` of ``(batch, bins, frames, channels)``, both float32 in [-1, 1].
@@ -70,13 +64,6 @@ class OnnxNetwork:
         """
         with self._slots:
             return self._session.run([OUTPUT], {INPUT: np.asarray(x, np.float32)})[0]
-
-
-def find_providers() -> list[str]:
-    """What ONNX Runtime can run networks on here, by its names."""
-    import onnxruntime
-
-    return onnxruntime.get_available_providers()
 
 
 def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
@@ -94,32 +81,33 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
     import onnxruntime
 
     graph = _Graph(pathlib.Path(path))
-    description = graph.description
+    description, n_parallel = graph.description, N_PARALLEL[graph.description.network]
     if description.network == weights.UNET:
         bins, frames = description.representation.n_bins, description.representation.n_frames
         if bins % 256 or frames % 256 or bins * frames > MAX_SLICE:
             raise InputError(
                 f"{path}: the network cannot work on slices of {bins} x {frames}, which the file describes"
             )
-    on_gpu = gpu != -1 and CUDA in find_providers()
+    on_gpu = gpu != -1 and CUDA in onnxruntime.get_available_providers()
     providers = [(CUDA, {"device_id": gpu or 0, "use_tf32": 0}), CPU] if on_gpu else [CPU]
     options = onnxruntime.SessionOptions()
     # Only the processors that this process may use, without joblib, whose import takes 15 MB.
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    options.intra_op_num_threads = max(1, n_cores // N_PARALLEL[description.network])
+    options.intra_op_num_threads = max(1, n_cores // n_parallel)
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # which keeps a second block of memory for the maps of each shape
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave others the core
     remove_leftovers(tempfile.gettempdir(), FOLDER)
     with tempfile.TemporaryDirectory(prefix=FOLDER + process_mark(), ignore_cleanup_errors=True) as folder:
-        model = graph.save(pathlib.Path(folder))
+        model = graph.serialize(pathlib.Path(folder))
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines
-            network = OnnxNetwork(onnxruntime.InferenceSession(model, options, providers=providers), description)
-    if gpu not in (None, -1) and network.provider != CUDA:
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
+    if gpu not in (None, -1) and session.get_providers()[0] != CUDA:
         reason = f"ONNX Runtime cannot use CUDA device {gpu}" if on_gpu else "onnxruntime-gpu is not installed"
         print(f"{path}: --gpu {gpu}: {reason}, works on the CPU", file=sys.stderr)
-    return network
+    return OnnxNetwork(session, n_parallel)
 
 
 def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict | None = None) -> onnx.ModelProto:
@@ -153,16 +141,6 @@ def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict |
         described["representation"] = found.representation.to_dict()
     onnx.helper.set_model_props(model, {DESCRIPTION: json.dumps(described)})
     return model
-
-
-def run_model(path: pathlib.Path, x: np.ndarray) -> np.ndarray:
-    """The output of an exported file (.onnx or .h5) for one input, shaped as for `OnnxNetwork`."""
-    import onnxruntime
-
-    if path.suffix.lower() == ".h5":
-        return load_network(path)(x)
-    session = onnxruntime.InferenceSession(path, providers=[CPU])
-    return session.run([OUTPUT], {INPUT: x})[0]
 
 
 class _Graph:
@@ -253,17 +231,17 @@ class _Graph:
         self._constants[f"pads_{size}"] = np.array([0, 0, size, size] * 2, np.int64)
         return self.add("Pad", x, f"pads_{size}", mode="reflect")
 
-    def save(self, folder: pathlib.Path) -> pathlib.Path:
-        """The path of the model in `folder`, with its weights beside it in a file that ONNX Runtime maps.
+    def serialize(self, folder: pathlib.Path) -> bytes:
+        """The model, without its large weights: they are moved to a file in `folder`, which ONNX Runtime maps.
 
-        Given in memory, they would be there twice while a session starts. They are given up here.
+        Given in memory, they would be there twice while a session starts.
         """
         import onnx
 
         tensors = []
         with open(folder / "weights", "wb") as file:
-            while self.weights:
-                name, array = self.weights.popitem()
+            for name in [name for name, array in self.weights.items() if array.nbytes > MAX_INSIDE]:
+                array = self.weights.pop(name)
                 file.write(bytes(-file.tell() % 2**16))  # only what begins at a page can be mapped
                 kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
                 tensor = onnx.TensorProto(name=name, data_type=kind, dims=array.shape)
@@ -272,9 +250,7 @@ class _Graph:
                     tensor.external_data.add(key=key, value=str(value))
                 tensors.append(tensor)
                 file.write(array)
-        path = folder / "model.onnx"
-        path.write_bytes(self.make_model(tensors).SerializeToString())
-        return path
+        return self.make_model(tensors).SerializeToString()
 
     def make_model(self, external: Sequence[onnx.TensorProto] = ()) -> onnx.ModelProto:
         """The model, without a description; its weights are in it unless they are `external`."""

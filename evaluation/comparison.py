@@ -20,10 +20,9 @@ import numpy as np
 from common import weights
 from common.errors import InputError
 from common.files import concerning_one_file
-from conversion.converter import Settings, load_converter
+from conversion.converter import Chunk, Settings, apply_phase, load_converter
 from conversion.files import convert_audio
 from conversion.models import describe_generator, read_style
-from conversion.phase import Chunk, apply_phase
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from evaluation.selection import Pair

@@ -7,10 +7,9 @@ import soundfile
 from made_conversions import RATE, decibels, make_converter, make_music, make_sine
 
 from common.errors import InputError
-from conversion.converter import HIGH_BANDS, LEVELS, STEREO, Settings
+from conversion.converter import HIGH_BANDS, LEVELS, PHASES, STEREO, Settings
 from conversion.files import blend, convert_audio, convert_file
 from conversion.network import load_network
-from conversion.phase import PHASES
 
 
 @pytest.fixture
@@ -167,3 +166,12 @@ def test_damaged_networks_and_recordings_leave_nothing(tmp_path, convert):
     with pytest.raises(InputError):
         convert(audio, rate=48000)
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_a_line_says_how_long_a_long_conversion_will_take(convert, monkeypatch, capsys):
+    convert(make_music(20))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("conversion.files.FIRST_SECONDS", 0)
+    monkeypatch.setattr("conversion.files.LONG_MINUTES", 0)
+    convert(make_music(20))
+    assert capsys.readouterr().err.count("\n") == 1

@@ -94,12 +94,12 @@ def test_a_graph_stands_for_itself_and_says_what_it_is(tmp_path, write_generator
 
 
 def test_a_missing_gpu_is_named_in_one_line(tmp_path, write_generator, monkeypatch, capsys):
-    monkeypatch.setattr(network, "find_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     path = write_generator(tmp_path / "generator.h5")
     for gpu in (-1, None):
         network.load_network(path, gpu)
     assert capsys.readouterr().err == ""
-    assert network.load_network(path, 1).provider == "CPUExecutionProvider"
+    network.load_network(path, 1)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "--gpu 1" in said

@@ -110,7 +110,7 @@ def read_midi(path: pathlib.Path) -> None:
 
 
 def read_audio(path: pathlib.Path) -> None:
-    from conversion.converter import Pix2PixConverter
+    from conversion.converter import Pix2PixConverter, Settings
     from conversion.files import convert_file
     from sound import files
 
@@ -120,7 +120,7 @@ def read_audio(path: pathlib.Path) -> None:
     recording = files.open_recording(path)
     if recording.n_samples * recording.n_channels > 2**20:
         return  # a long recording takes its time
-    convert_file(path, path.with_name("out.wav"), lambda: Pix2PixConverter(lambda slices: slices[..., :1]))
+    convert_file(path, path.with_name("out.wav"), lambda: Pix2PixConverter(lambda slices: slices[..., :1]), Settings())
 
 
 def read_network(path: pathlib.Path) -> None:
@@ -297,11 +297,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     # What takes long to import is imported once, not in every case.
     import h5py  # noqa: F401
+    import onnxruntime  # noqa: F401
     import scipy.signal  # noqa: F401
 
-    from conversion import network
-
-    network.find_providers()
     cases = arguments.first, arguments.cases, arguments.seconds / len(arguments.kinds), arguments.keep
     return int(not all([fuzz(kind, *cases) for kind in arguments.kinds]))
 
