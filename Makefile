@@ -126,9 +126,9 @@ $(PYTHON):
 	echo "$$python -m venv $(VENV)"; $$python -m venv $(VENV)
 
 # --no-compile: compiling every module of the packages takes longer than compiling the used ones when they are imported.
-$(VENV)/installed: training/requirements.txt conversion/requirements.txt | $(PYTHON)
+$(VENV)/installed: requirements.txt conversion/requirements.txt | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --upgrade pip
-	$(PYTHON) -m pip install --quiet --no-compile -r training/requirements.txt
+	$(PYTHON) -m pip install --quiet --no-compile -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-dev: tests/requirements.txt $(VENV)/installed

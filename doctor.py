@@ -73,10 +73,10 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """The version of each package in conversion/requirements.txt, which have to be there, and in training/requirements.txt."""
+    """The version of each package in conversion/requirements.txt, which have to be there, and in requirements.txt."""
     from packaging.requirements import Requirement  # comes with ONNX Runtime
 
-    for file, state in (("conversion/requirements.txt", WRONG), ("training/requirements.txt", MISSING)):
+    for file, state in (("conversion/requirements.txt", WRONG), ("requirements.txt", MISSING)):
         lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
         for required in (Requirement(line) for line in lines if line and not line.startswith("-")):
             version = find_version(required.name)

@@ -44,7 +44,7 @@ def export(arguments: argparse.Namespace) -> int:
     if output.suffix.lower() not in (".onnx", ".h5"):
         raise InputError(f"--output: the name has to end in .onnx or .h5, not {output.name}")
     if arguments.check and importlib.util.find_spec("tensorflow") is None:
-        raise InputError("--check needs TensorFlow: pip install -r training/requirements.txt")
+        raise InputError("--check needs TensorFlow: pip install -r requirements.txt")
     from common import weights
     from conversion.network import build_graph
 

@@ -227,7 +227,7 @@ def test_the_table_names_what_imports_tensorflow():
 
 
 def test_every_import_from_outside_is_a_requirement():
-    lines = (read("training/requirements.txt") + read("conversion/requirements.txt")).splitlines()
+    lines = (read("requirements.txt") + read("conversion/requirements.txt")).splitlines()
     required = {re.split(r"[<>=]", line)[0].lower() for line in lines if line[:1] != "#"}
     modules = find_modules(ROOT)
     imported = {name.split(".")[0] for path in modules.values() for name in imported_names(path)}
