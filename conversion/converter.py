@@ -83,7 +83,7 @@ class Settings:
 
 def load_converter(
     description: weights.Description,
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
     gpu: int | None = -1,
     style: np.ndarray | None = None,
 ) -> Pix2PixConverter | HumConverter:
@@ -91,14 +91,14 @@ def load_converter(
 
     Args:
         description: of the file.
-        settings: how to convert.
+        settings: how to convert; None for the defaults.
         gpu: as in `network.load_network`.
         style: style slice of a multitarget network, from `models.read_style`.
 
     Raises:
         InputError: the file is damaged.
     """
-    chosen, network = settings.for_model(description), load_network(description.path, gpu)
+    chosen, network = (settings or Settings()).for_model(description), load_network(description.path, gpu)
     if description.system == "hum2guitar":
         hum = HumSettings(chosen.f0, None if chosen.transpose == "auto" else float(chosen.transpose))
         return make_converter(description, hum, chosen.overlap, network)
