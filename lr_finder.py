@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import math
 import pathlib
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import numpy as np
 from common.errors import InputError
 from common.files import write_json
 from training.checkpoints import LR_FINDER
-from training.dataset import iterate_batches, stream_batches
+from training.dataset import ByStep, iterate_batches, stream_batches
 from training.outputs import Status, write_csv
 
 if TYPE_CHECKING:
@@ -36,30 +35,11 @@ DIVERGED = 100.0  # a test stops when the loss is this many times the lowest so 
 SKIPPED_FIRST, SKIPPED_LAST = 10, 5  # points left out of the plots, as published
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """What one test has measured.
-
-    Attributes:
-        rates: (n,), one for each step that was done.
-        losses: (n,) for each loss by name.
-    """
-
-    rates: np.ndarray
-    losses: dict[str, np.ndarray]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the train scripts that ask for a range test."""
-    parser.add_argument(
-        "--findlr",
-        type=_parse_bool,
-        nargs="?",
-        const=True,
-        default=False,
-        help=f"find learning rates instead of training, in --max_steps steps of each network (by default one pass over "
-        f"the data, at least {DEFAULT_MIN_STEPS})",
-    )
+    text = "find learning rates instead of training, in --max_steps steps of each network (by default one pass over "
+    text += f"the data, at least {DEFAULT_MIN_STEPS})"
+    parser.add_argument("--findlr", type=_parse_bool, nargs="?", const=True, default=False, help=text)
 
 
 def _parse_bool(text: str) -> bool:
@@ -87,15 +67,11 @@ def find(run: Run) -> dict:
     n_steps = run.settings.max_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
     if n_steps < MIN_STEPS:
         raise InputError(f"--findlr cannot tell in --max_steps {n_steps}; it needs {MIN_STEPS}")
-    curves = run_tests(run, n_steps)
-    rows = [
-        {"test": test, "rate": rate, **{name: values[i] for name, values in curve.losses.items()}}
-        for test, curve in curves.items()
-        for i, rate in enumerate(curve.rates)
-    ]
-    write_csv(folder / f"{LR_FINDER}.csv", rows)  # first, so that a long test is kept if no rate can be suggested
-    print(f"Curves: {folder / f'{LR_FINDER}.csv'}")
-    suggestions = suggest_rates(curves, folder)
+    tests = run_tests(run, n_steps)
+    path = folder / f"{LR_FINDER}.csv"
+    write_csv(path, [{"test": test, **row} for test, rows in tests.items() for row in rows])
+    print(f"Curves: {path}")  # written first, so that a long test is kept if no rate can be suggested
+    suggestions = suggest_rates(tests, folder)
     described = {"divisor": DIVISOR, "steps": n_steps, "batch_size": run.training_batches.batch_size}
     write_json(folder / f"{LR_FINDER}.json", suggestions | described)
     flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if "disc_lr" in suggestions else {"gen_lr": "--lr"}
@@ -107,32 +83,32 @@ def find(run: Run) -> dict:
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 
-def run_tests(run: Run, n_steps: int) -> dict[str, Curve]:
-    """The curves of the tests "generator" and, with a discriminator, "discriminator".
+def run_tests(run: Run, n_steps: int) -> dict[str, list[dict[str, float]]]:
+    """The rows of the tests "generator" and, with a discriminator, "discriminator", as `range_test` returns them.
 
     Each begins with the present weights of the networks, which are restored at the end.
     """
     from training.step import make_step
 
     networks = run.networks
-    tests = {"generator": ((1.0, 0.0), "generator_loss")}
+    factors = {"generator": (1.0, 0.0)}  # of the rates of generator and discriminator
     if networks.discriminator is not None:
-        tests["discriminator"] = ((0.0, 1.0), "discriminator_loss")
+        factors["discriminator"] = (0.0, 1.0)
     networks.build()
     before = [variable.numpy() for _, variable in networks.variables()]
     step = make_step(networks, run.settings.seed)
-    curves, rates = {}, np.geomspace(MIN_RATE, MAX_RATE, n_steps)
-    for test, (factors, watched) in tests.items():
-        curves[test] = _run_test(test, step, run.training_batches, rates, factors, watched)
+    tests, rates = {}, np.geomspace(MIN_RATE, MAX_RATE, n_steps)
+    for test, of_both in factors.items():
+        tests[test] = _run_test(test, step, run.training_batches, rates, of_both)
         for (_, variable), array in zip(networks.variables(), before, strict=True):
             variable.assign(array)
-    return curves
+    return tests
 
 
 def _run_test(
-    test: str, step: Callable, batches, rates: np.ndarray, factors: tuple[float, float], watched: str
-) -> Curve:
-    """The curve of one test; `factors` multiply the rates of generator and discriminator."""
+    test: str, step: Callable, batches: ByStep, rates: np.ndarray, factors: tuple[float, float]
+) -> list[dict[str, float]]:
+    """The rows of one test; `factors` multiply the rates of generator and discriminator."""
     import tensorflow as tf
 
     stream = iterate_batches(stream_batches(batches, 0, len(rates)), batches)
@@ -147,62 +123,60 @@ def _run_test(
             status.advance(1, {"rate": rate, "loss": losses["generator_loss"]})
             return losses
 
-        return range_test(update, rates, watched)
+        return range_test(update, rates, f"{test}_loss")
 
 
-def range_test(update: Callable[[int, float], dict[str, float]], rates: np.ndarray, watched: str) -> Curve:
-    """Call `update(step, rate)` for each rate until the loss `watched` diverges, or is infinite or NaN.
+def range_test(
+    update: Callable[[int, float], dict[str, float]], rates: np.ndarray, watched: str
+) -> list[dict[str, float]]:
+    """Rate and losses of each step: `update(step, rate)` for each rate, until the loss `watched` diverges or is NaN.
 
-    A step's losses are computed before its update, as in training. The last point is the one that diverged, if it is a
+    A step's losses are computed before its update, as in training. The last row is the one that diverged, if it is a
     finite number.
     """
     rows, lowest = [], math.inf
-    for number, rate in enumerate(rates):
-        losses = update(number, float(rate))
-        loss = losses[watched]
-        if not math.isfinite(loss):
+    for number, rate in enumerate(rates.tolist()):
+        losses = update(number, rate)
+        if not math.isfinite(losses[watched]):
             break
-        rows.append(losses)
-        lowest = min(lowest, loss)
-        if loss > DIVERGED * abs(lowest):
+        rows.append({"rate": rate, **losses})
+        lowest = min(lowest, losses[watched])
+        if losses[watched] > DIVERGED * abs(lowest):
             break
-    names = rows[0] if rows else ()
-    return Curve(rates[: len(rows)], {name: np.array([row[name] for row in rows]) for name in names})
+    return rows
 
 
 # --- suggestions ------------------------------------------------------------------------------------------------------
 
 
-def suggest_rates(curves: dict[str, Curve], folder: pathlib.Path) -> dict[str, float]:
-    """The rates that `curves` suggest: gen_lr and, with a discriminator, disc_lr; their plots in `folder`.
+def suggest_rates(tests: dict[str, list[dict[str, float]]], folder: pathlib.Path) -> dict[str, float]:
+    """The rates that `tests` suggest: gen_lr and, with a discriminator, disc_lr; their plots in `folder`.
 
     Each is the rate of the steepest fall divided by `DIVISOR`. The MAE is only plotted, if it falls.
 
     Raises:
         InputError: as `suggest`, if the loss of generator or discriminator never falls.
     """
-    wanted = {"gen_lr": ("generator", "generator_loss"), "disc_lr": ("discriminator", "discriminator_loss")}
-    suggestions = {}
-    for key, (test, loss) in wanted.items():
-        if test in curves:
-            steepest = _suggest_and_plot(curves[test], loss, folder, loss)
-            suggestions[key] = steepest / DIVISOR
-    if "discriminator" in curves:  # a generator alone is trained on the MAE itself
-        with contextlib.suppress(InputError):
-            _suggest_and_plot(curves["generator"], "mae", folder, "generator_mae")
+    suggestions = {"gen_lr": _suggest_and_plot(tests["generator"], "generator_loss", folder, "generator_loss")}
+    if "discriminator" in tests:
+        name = "discriminator_loss"
+        suggestions["disc_lr"] = _suggest_and_plot(tests["discriminator"], name, folder, name)
+        with contextlib.suppress(InputError):  # a generator alone is trained on the MAE itself
+            _suggest_and_plot(tests["generator"], "mae", folder, "generator_mae")
     return suggestions
 
 
-def _suggest_and_plot(curve: Curve, loss: str, folder: pathlib.Path, title: str) -> float:
-    """The rate at which a loss falls most steeply; its plot in `folder`."""
+def _suggest_and_plot(rows: list[dict[str, float]], loss: str, folder: pathlib.Path, title: str) -> float:
+    """The suggestion for a loss, with a plot in `folder`."""
     from common import plots
 
-    rates, losses = curve.rates, curve.losses[loss]
+    rates, losses = (np.array([row[name] for row in rows]) for name in ("rate", loss))
     steepest, smoothed = suggest(rates, losses)
+    suggestion = steepest / DIVISOR
     shown = slice(SKIPPED_FIRST, -SKIPPED_LAST) if len(rates) > 2 * (SKIPPED_FIRST + SKIPPED_LAST) else slice(None)
     path = folder / f"{LR_FINDER}_{title}.png"
-    plots.save_lr_curve(path, rates[shown], losses[shown], smoothed[shown], steepest / DIVISOR, title)
-    return steepest
+    plots.save_lr_curve(path, rates[shown], losses[shown], smoothed[shown], suggestion, title)
+    return suggestion
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:

@@ -19,7 +19,6 @@ from data import PUBLISHED
 COLOUR_MAP = "magma"  # perceptually uniform, readable in grey and by the colour-blind
 DPI = 300  # of the files for people; what is shown on a screen or animated has SCREEN_DPI
 SCREEN_DPI = 100
-FORMATS = ("png", "pdf", "svg")
 MAX_COLUMNS = 14 * DPI  # more than the widest picture has; no picture shows the 310 000 frames of an hour
 MARKS = (10000, 5000, 2000, 1000, 500, 200)  # Hz, on frequency axes
 
@@ -28,21 +27,17 @@ Panels = Sequence[tuple[str, np.ndarray]]
 # --- spectrograms -----------------------------------------------------------------------------------------------------
 
 
-def save_spectrograms(
-    path: str | os.PathLike, panels: Panels, seconds_per_frame: float, hz_per_bin: float | None = None, **appearance
-) -> None:
+def save_spectrograms(path: str | os.PathLike, panels: Panels, seconds_per_frame: float, *bins, **appearance) -> None:
     """Write `spectrogram_figure`, whose arguments it takes, to `path`; the extension determines the format."""
-    _save(spectrogram_figure(panels, seconds_per_frame, hz_per_bin, **appearance), path)
+    _save(spectrogram_figure(panels, seconds_per_frame, *bins, **appearance), path)
 
 
-def spectrogram_frame(
-    panels: Panels, seconds_per_frame: float, hz_per_bin: float | None = None, **appearance
-) -> np.ndarray:
+def spectrogram_frame(panels: Panels, seconds_per_frame: float, *bins, **appearance) -> np.ndarray:
     """`spectrogram_figure` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
 
     An inch has 100 pixels. Panels are placed side by side. Panels of the same shapes give pictures of the same size.
     """
-    figure = spectrogram_figure(panels, seconds_per_frame, hz_per_bin, beside=True, dpi=SCREEN_DPI, **appearance)
+    figure = spectrogram_figure(panels, seconds_per_frame, *bins, beside=True, dpi=SCREEN_DPI, **appearance)
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
 
@@ -85,9 +80,7 @@ def spectrogram_figure(
     hz_per_bin: float | None = None,
     frequencies: np.ndarray | None = None,
     title: str | None = None,
-    decibels: bool = False,
-    vmin: float = -100,
-    vmax: float = 0,
+    scale_db: tuple[float, float] | None = None,
     beside: bool = False,
     size: tuple[float, float] | None = None,
     dpi: int = DPI,
@@ -103,26 +96,21 @@ def spectrogram_figure(
         hz_per_bin: distance of evenly spaced bins (`Representation.bin_hz`). Give either this or `frequencies`.
         frequencies: centre of each bin in Hz, ``(n_bins,)``, ascending, for example of mel bands.
         title: of the whole figure.
-        decibels: the levels are in dB; otherwise they are log levels in [0, 1], as from `data.amplitude_to_db`.
-        vmin, vmax: with `decibels`, ends of the colour scale; otherwise it is the whole log scale (-96 to 0 dB of full
-            scale).
+        scale_db: ends of the colour scale for levels in dB. None takes log levels in [0, 1], as from
+            `data.amplitude_to_db`, on their whole scale (-96 to 0 dB of full scale).
         beside: place the panels side by side instead.
         size: width and height in inches; by default as the number of panels and their length need it.
         dpi: pixels an inch, also of the spectrograms in a PDF or SVG file.
     """
     levels = [np.asarray(level, np.float32) for _, level in panels]
-    if not decibels:
+    if scale_db is None:
         # The log1p scale covers 20*log10(1 + 1/amin) dB below full scale; near its floor it deviates from decibels.
-        whole = 20 * np.log10(1 + 1 / PUBLISHED.amin)
-        levels = [(level - 1) * whole for level in levels]
-        vmin, vmax = -whole, 0.0
+        scale_db = (-20 * np.log10(1 + 1 / PUBLISHED.amin), 0.0)
+        levels = [(1 - level) * scale_db[0] for level in levels]
     seconds, n = max(level.shape[1] for level in levels) * seconds_per_frame, len(panels)
-    if beside:
-        figure = _figure(*(size or (1 + 3.2 * n, 3.6)), title, dpi)
-        axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
-    else:
-        figure = _figure(*(size or (float(np.clip(4 + seconds / 2, 4.5, 14)), 0.6 + 2.3 * n)), title, dpi)
-        axes = figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0]
+    needed = (1 + 3.2 * n, 3.6) if beside else (float(np.clip(4 + seconds / 2, 4.5, 14)), 0.6 + 2.3 * n)
+    figure = _figure(*(size or needed), title, dpi)
+    axes = figure.subplots(*((1, n) if beside else (n, 1)), sharex=not beside, sharey=beside, squeeze=False).ravel()
     images = []
     half_frame = seconds_per_frame / 2
     for axis, (name, _), level in zip(axes, panels, levels, strict=True):
@@ -132,7 +120,7 @@ def spectrogram_figure(
         images.append(
             axis.imshow(
                 np.full((1, 1), np.nan), origin="lower", aspect="auto", interpolation="nearest",
-                extent=(*times, low, high), vmin=vmin, vmax=vmax, cmap=COLOUR_MAP,
+                extent=(*times, low, high), vmin=scale_db[0], vmax=scale_db[1], cmap=COLOUR_MAP,
             )
         )  # fmt: skip
         axis.set_title(name, fontsize="medium", parse_math=False)
@@ -200,8 +188,7 @@ def _hz_to_mel(frequencies: float | np.ndarray):
 def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_frame: float) -> None:
     """Write `frames`, uint8 ``(height, width, 3)`` as from `spectrogram_frame`, as a GIF that repeats for ever.
 
-    Each frame is shown for `seconds_per_frame`, and the last one four times as long, so that the end can be seen. There
-    is at least one, and all have the same size.
+    There is at least one frame, and all have the same size. The last one is shown four times as long.
     """
     from matplotlib import colormaps
     from PIL import Image
@@ -214,21 +201,17 @@ def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = [max(20, round(1000 * seconds_per_frame))] * len(images)
     milliseconds[-1] *= 4
+    options = {"save_all": True, "append_images": images[1:], "duration": milliseconds, "loop": 0, "optimize": False}
     with replacing(path) as beside:
-        images[0].save(
-            beside, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False
-        )
+        images[0].save(beside, format="GIF", **options)
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
 
-COLUMN_LABELS = {
-    "mae": "mean absolute error\n(level from -1 to 1)",
-    "generator_mae": "mean absolute error\n(level from -1 to 1)",
-    "generator_loss": "generator's loss",
-    "discriminator_loss": "discriminator's loss",
-    "feature_matching": "feature matching",
-}
+
+def _label(name: str) -> str:
+    """The axis label of a column of history.csv."""
+    return "mean absolute error\n(level from -1 to 1)" if name.endswith("mae") else name.replace("_", " ")
 
 
 def save_history(
@@ -236,12 +219,10 @@ def save_history(
 ) -> None:
     """Write the plot of a training history over the epochs: a panel for each column, with training and validation.
 
-    The panel of the MAE also shows that of copying the input, and the epoch with the lowest validation MAE. The value
-    axis is that of the later epochs.
+    The panel of the MAE also shows that of copying the input, and the epoch with the lowest validation MAE.
 
     Args:
-        rows: of history.csv, as `csv.DictReader` or the training loop gives them; a missing, empty or infinite value
-            leaves a gap.
+        rows: of history.csv; a missing, empty or infinite value leaves a gap.
         columns: names without ``val_``; a column ``val_<name>`` is drawn in the panel of ``<name>``.
     """
     from matplotlib.ticker import MaxNLocator
@@ -262,14 +243,11 @@ def save_history(
         high = max((np.nanmax(line.get_ydata()[1:], initial=-np.inf) for line in axis.lines), default=0)
         if len(epochs) > 3 and low < high:
             axis.set_ylim(low - 0.1 * (high - low), high + 0.2 * (high - low))
-        axis.set_ylabel(COLUMN_LABELS.get(name, name.replace("_", " ")))
+        axis.set_ylabel(_label(name))
         axis.grid(alpha=0.3)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(loc="upper right", fontsize="small")
+        axis.legend(loc="upper right", fontsize="small")
     axes[-1].set_xlabel("epoch")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    if len(epochs) == 1:
-        axes[-1].set_xlim(epochs[0] - 1, epochs[0] + 1)
     _save(figure, path)
 
 
@@ -294,36 +272,24 @@ def _mark_copying_and_best(axis, epochs: np.ndarray, rows: Sequence[Mapping[str,
 
 
 def save_lr_curve(
-    path: str | os.PathLike,
-    rates: Sequence[float],
-    losses: Sequence[float],
-    smoothed: Sequence[float],
-    suggestion: float | None,
-    name: str,
+    path: str | os.PathLike, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float, name: str
 ) -> None:
     """Write the plot of a learning-rate range test: the loss over the rate, with the suggested rate marked.
 
-    Args:
-        rates, losses, smoothed: ``(n,)`` each; values that are NaN or infinite leave gaps.
-        suggestion: the rate to mark, or None if the test found none.
-        name: of the loss, a column of history.csv, for the axis.
+    `rates`, `losses` and `smoothed` are ``(n,)`` each, `name` is that of the loss in history.csv.
     """
-    label = COLUMN_LABELS.get(name, name.replace("_", " "))
-    figure = _figure(7, 4.2, f"Learning-rate range test: {label.splitlines()[0]}")
+    figure = _figure(7, 4.2, f"Learning-rate range test: {_label(name).splitlines()[0]}")
     axis = figure.subplots()
-    losses, smoothed = (np.where(np.isfinite(v), v, np.nan) for v in (np.asarray(losses), np.asarray(smoothed)))
     axis.plot(rates, losses, color="0.7", linewidth=0.8, label="each batch")
     axis.plot(rates, smoothed, color="C0", linewidth=1.8, label="smoothed")
-    if suggestion is not None:
-        axis.axvline(suggestion, color="C3", linestyle="--", label=f"suggested {suggestion:.1e}")
+    axis.axvline(suggestion, color="C3", linestyle="--", label=f"suggested {suggestion:.1e}")
     # Limit the axis to the range in which the smoothed curve falls: the divergence at the end would flatten the rest.
-    known = smoothed[np.isfinite(smoothed)]
-    if len(known) and known[0] > known.min():
-        fall = known[0] - known.min()
-        axis.set_ylim(known.min() - 0.2 * fall, min(known.max(), known[0] + 1.5 * fall) + 0.2 * fall)
+    fall = smoothed[0] - smoothed.min()
+    if fall > 0:
+        axis.set_ylim(smoothed.min() - 0.2 * fall, min(smoothed.max(), smoothed[0] + 1.5 * fall) + 0.2 * fall)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
-    axis.set_ylabel(label)
+    axis.set_ylabel(_label(name))
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize="small")
     _save(figure, path)

@@ -324,9 +324,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
                 r.hop_length / r.sample_rate,
                 frequencies=frequencies,
                 title=f"{example.title}, {stage.name}, {time}",
-                decibels=True,
-                vmin=r.mel_ref_db - r.mel_top_db,
-                vmax=r.mel_ref_db,
+                scale_db=(r.mel_ref_db - r.mel_top_db, r.mel_ref_db),
             )
             audio = mel_to_audio(harmonics.mel_power(output, r), r.segment_samples, r, SAMPLE_ITERATIONS)
             audio /= max(1.0, np.abs(audio).max())

@@ -31,8 +31,8 @@ def bowl(curvature, rates, start=1.0):
 @pytest.mark.parametrize("curvature", [0.1, 10.0, 1000.0])
 def test_a_quadratic_bowl_is_steepest_where_the_formula_says(curvature):
     rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 400)
-    curve = bowl(curvature, rates)
-    rate, _ = lr_finder.suggest(curve.rates, curve.losses["loss"])
+    rows = bowl(curvature, rates)
+    rate, _ = lr_finder.suggest(rates[: len(rows)], np.array([row["loss"] for row in rows]))
     # For small rates the loss is L0 exp(-2 a rate / ln r) with growth factor r: steepest over ln(rate) at ln r / 2a.
     analytic = math.log(rates[1] / rates[0]) / (2 * curvature)
     assert analytic / 3 < rate < analytic * 3
@@ -40,9 +40,8 @@ def test_a_quadratic_bowl_is_steepest_where_the_formula_says(curvature):
 
 def test_the_test_stops_when_the_loss_diverges():
     rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 400)
-    curve = bowl(1e4, rates)
-    assert len(curve.rates) < 400
-    losses = curve.losses["loss"]
+    losses = np.array([row["loss"] for row in bowl(1e4, rates)])
+    assert len(losses) < 400
     assert losses[-1] > 100 * losses.min()
     assert (losses[:-1] <= 100 * np.minimum.accumulate(losses)[:-1]).all()
 
@@ -125,31 +124,28 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(
 
 
 FALLING, RISING = np.linspace(2, 1, 40) ** 3, np.linspace(1, 2, 40)
+RATES = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 40)
 
 
-def curves_of(**losses):
-    """Curves of 40 steps: these losses by test, and an MAE that only rises."""
-    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 40)
+def rows_of(**losses):
+    """Rows of 40 steps: these losses by test, and an MAE that only rises."""
     return {
-        test: lr_finder.Curve(rates, {"generator_loss": loss, "discriminator_loss": loss, "mae": RISING})
-        for test, loss in losses.items()
+        test: [
+            {"rate": rate, "generator_loss": loss, "discriminator_loss": loss, "mae": mae}
+            for rate, loss, mae in zip(RATES, of_test, RISING, strict=True)
+        ]
+        for test, of_test in losses.items()
     }
 
 
-def test_each_rate_has_a_plot_and_a_loss_that_falls(tmp_path):
-    both = curves_of(generator=FALLING, discriminator=FALLING)
-    assert sorted(lr_finder.suggest_rates(both, tmp_path)) == ["disc_lr", "gen_lr"]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "lr_finder_generator_loss.png", "lr_finder_discriminator_loss.png",
-    }  # fmt: skip
+def test_a_third_of_the_steepest_rate_is_suggested_and_each_loss_that_falls_has_a_plot(tmp_path):
+    third = pytest.approx(lr_finder.suggest(RATES, FALLING)[0] / 3)
+    both = rows_of(generator=FALLING, discriminator=FALLING)
+    assert lr_finder.suggest_rates(both, tmp_path) == {"gen_lr": third, "disc_lr": third}
+    names = ["lr_finder_discriminator_loss.png", "lr_finder_generator_loss.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     with pytest.raises(InputError):
-        lr_finder.suggest_rates(curves_of(generator=FALLING, discriminator=RISING), tmp_path)
-
-
-def test_a_third_of_the_steepest_rate_is_suggested(tmp_path):
-    curves = curves_of(generator=FALLING)
-    steepest, _ = lr_finder.suggest(curves["generator"].rates, FALLING)
-    assert lr_finder.suggest_rates(curves, tmp_path) == {"gen_lr": pytest.approx(steepest / 3)}
+        lr_finder.suggest_rates(rows_of(generator=FALLING, discriminator=RISING), tmp_path)
 
 
 def test_the_smoothed_loss_stays_within_the_losses_where_they_diverge():
@@ -162,8 +158,8 @@ def test_the_smoothed_loss_stays_within_the_losses_where_they_diverge():
 
 
 def test_the_curves_are_kept_if_nothing_can_be_suggested(tmp_path, monkeypatch, capsys):
-    curves = curves_of(generator=RISING, discriminator=FALLING)
-    monkeypatch.setattr(lr_finder, "run_tests", lambda *_: curves)
+    tests = rows_of(generator=RISING, discriminator=FALLING)
+    monkeypatch.setattr(lr_finder, "run_tests", lambda *_: tests)
     settings = types.SimpleNamespace(folder=tmp_path, max_steps=None)
     prepared = types.SimpleNamespace(settings=settings, steps_per_epoch=40)
     with pytest.raises(InputError):

@@ -54,11 +54,9 @@ def test_initial_weights_that_are_no_generator(refused, tmp_path, write_hum2guit
     ([], False), (["--findlr"], True), (["--findlr", "True"], True), (["--findlr", "False"], False),
     (["--findlr=false"], False), (["--findlr", "1"], True), (["--findlr", "--epochs", "3"], True),
 ])  # fmt: skip
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_findlr_means_what_it_says(monkeypatch, script, words, expected):
+def test_findlr_means_what_it_says(monkeypatch, words, expected):
     seen = []
-    monkeypatch.setattr(f"{script}.{script}", lambda arguments: seen.append(arguments) or 0)
-    argv = ["--dataset_path", "d", "--origin", "a", "--target", "b", *words]
-    assert SCRIPTS[script].main(argv) == 0
+    monkeypatch.setattr("train.train", lambda arguments: seen.append(arguments) or 0)
+    assert train.main(["--dataset_path", "d", "--origin", "a", "--target", "b", *words]) == 0
     assert seen[0].findlr is expected
     assert (seen[0].batch_size, seen[0].models_path) == (8, "trained")

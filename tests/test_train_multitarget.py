@@ -8,24 +8,17 @@ from PIL import Image
 
 import train_multitarget
 from common import weights
+from common.errors import InputError
 from data import PUBLISHED
 from sound.files import read_audio
 
 
-@pytest.mark.parametrize("words", [
-    "[]", "", "['guitar_acoustic'", "guitar_acoustic;string_acoustic", "['guitar_acoustic',,'string_acoustic']",
-    "__import__('os').system('true')", "{'guitar_acoustic'}",
-])  # fmt: skip
-def test_malformed_lists(refused, words):
-    assert "--target" in refused("train_multitarget", target=words)
-
-
-@pytest.mark.parametrize("words", [
-    ["a_b", "c-2"], ["a_b,c-2"], ["a_b,", "c-2"], ["['a_b','c-2']"], ["['a_b', 'c-2']"], ['["a_b", "c-2"]'],
-    ["[a_b,c-2]"], ["['a_b',", "'c-2']"],
-])  # fmt: skip
-def test_lists_of_targets(words):
-    assert train_multitarget.parse_instruments(words, "--target") == ["a_b", "c-2"]
+def test_lists_of_targets():
+    for words in (["a_b", "c-2"], ["a_b,", "c-2"], ["['a_b', 'c-2']"], ['["a_b", "c-2"]'], ["['a_b',", "'c-2']"]):
+        assert train_multitarget.parse_instruments(words, "--target") == ["a_b", "c-2"]
+    for text in ("[]", "", "['a_b'", "a_b;c-2", "['a_b',,'c-2']", "__import__('os').system('true')", "a_b,a_b"):
+        with pytest.raises(InputError):
+            train_multitarget.parse_instruments([text], "--target")
 
 
 @pytest.mark.slow

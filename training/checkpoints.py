@@ -14,7 +14,6 @@ import math
 import os
 import pathlib
 import re
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -60,12 +59,9 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """A state that was found undamaged.
+    """An undamaged state in the file `path`: flags and progress of its run, and where its arrays are.
 
     Attributes:
-        path: its file.
-        flags: the flags of the run that wrote it.
-        progress: of that run.
         layout: type and shape of each array by name, in the file's order.
         damaged: one line for each newer state that is damaged.
     """
@@ -111,11 +107,11 @@ def save(
         file.write(checksum.to_bytes(4, "little"))
         file.flush()
         os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
-    for later in states(folder):
-        if _step(later) > step:  # damaged or of another batch size: this run has gone on from an earlier state
-            later.unlink()
-    for old in states(folder)[:-N_KEPT]:
-        old.unlink()
+    written = states(folder)
+    # Later ones are damaged or of another batch size: this run has gone on from an earlier state.
+    kept = written[: written.index(path) + 1][-N_KEPT:]
+    for other in set(written) - set(kept):
+        other.unlink()
     return path
 
 
@@ -146,11 +142,7 @@ def load(folder: pathlib.Path) -> State | None:
 
 
 def _read(path: pathlib.Path) -> State:
-    """The state in a file.
-
-    Raises:
-        OSError, InputError, ValueError and others: it is damaged.
-    """
+    """The state in a file; any error of reading and parsing says that it is damaged."""
     with open_regular(path, "a training state") as file:
         size = os.fstat(file.fileno()).st_size
         checksum, left = 0, size - 4
@@ -169,12 +161,7 @@ def _read(path: pathlib.Path) -> State:
 def resume(folder: pathlib.Path, variables: Mapping, flags: dict) -> Progress | None:
     """Set all variables from the newest state below `folder`, and print what has changed since; its progress.
 
-    Args:
-        variables: Keras variables by name.
-        flags: of the run that goes on.
-
-    Returns:
-        None if there is no state.
+    None if there is no state. `variables` are Keras variables by name, `flags` those of the run that goes on.
 
     Raises:
         InputError: as `load`, or the state belongs to another network.
@@ -185,9 +172,8 @@ def resume(folder: pathlib.Path, variables: Mapping, flags: dict) -> Progress | 
     for line in state.damaged:
         print(line)
     changed = {flag: value for flag, value in flags.items() if state.flags.get(flag, value) != value}
-    if {name: tuple(variable.shape) for name, variable in variables.items()} != {
-        name: shape for name, (_, shape) in state.layout.items()
-    }:
+    shapes = {name: shape for name, (_, shape) in state.layout.items()}
+    if {name: tuple(variable.shape) for name, variable in variables.items()} != shapes:
         other = ", ".join(f"--{flag} {state.flags[flag]}" for flag in changed)
         raise InputError(f"{state.path} is of another network{f' ({other})' if other else ''}; --fresh starts over")
     for name, array in state.arrays():
@@ -209,8 +195,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     The folder is made if it is missing. Unfinished files of a process that was killed are deleted.
 
     Raises:
-        InputError: another process holds the lock; or the folder has links in it, through which a run would write
-            elsewhere.
+        InputError: another process holds the lock, or a run would write elsewhere through a link in the folder.
     """
     from filelock import FileLock, Timeout
 
@@ -247,5 +232,5 @@ def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
         number += 1
     aside.mkdir()
     for entry in moved:
-        shutil.move(entry, aside / entry.name)
+        entry.rename(aside / entry.name)
     return aside

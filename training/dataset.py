@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from common import cli
 from common.errors import InputError
 from common.files import existing_folder, read_array, read_json
 from data import PUBLISHED, Representation
@@ -40,8 +41,8 @@ class Pairs:
         pieces: (n_names,) the piece of each name as an index into `piece_names`.
         piece_names: sorted; the variations of a score count as one piece.
         samples: int (n_samples, 3): every pair as (name, target, origin), all indices; ordered by target, origin, name.
-        unpaired: for each folder, how many of its slices have no counterpart, and the first of them.
-        unfinished: the same for slices of pieces that compute_features.py has not finished.
+        left_out: one line for the slices of each folder that have no counterpart, or are of pieces that
+            compute_features.py has not finished.
     """
 
     folder: pathlib.Path
@@ -51,13 +52,8 @@ class Pairs:
     pieces: np.ndarray
     piece_names: tuple[str, ...]
     samples: np.ndarray
-    unpaired: dict[str, tuple[int, str]]
-    unfinished: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    left_out: tuple[str, ...]
     representation: Representation = PUBLISHED
-
-    def path(self, folder: str, name: int) -> pathlib.Path:
-        """The file of slice `name` in the folder of one instrument or voice."""
-        return self.folder / folder / str(self.names[name])
 
 
 def instrument_of(folder: str) -> str:
@@ -85,22 +81,18 @@ def find_pairs(
     )
     origin_folders = _voices(folder, present, origins, "--origin")
     target_folders = _voices(folder, present, targets, "--target")
-    # The original program and its users also make sets of any slices; ours writes a piece's slice 0 last.
     described = folder / FEATURES_FILE
-    is_ours = described.exists()
-    names_of, unfinished = {}, {}
+    names_of, left_out = {}, []
     for instrument in sorted({*origin_folders, *target_folders}):
-        entries = os.listdir(folder / instrument)
-        found = {name for name in entries if SLICE_NAME.match(name) and not name.startswith(".")}
-        finished = {name for name in found if f"{SLICE_NAME.match(name)[1]}_000.npy" in found}
-        names_of[instrument] = finished if is_ours else found
-        rest = found - names_of[instrument]
-        if rest:
-            unfinished[instrument] = (len(rest), min(rest))
-        if not names_of[instrument]:
-            only = "those of unfinished pieces alone: run compute_features.py again" if rest else "none"
-            only = _advice_on_recordings(folder, folder / instrument) or only
-            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {only}")
+        names = {name for name in os.listdir(folder / instrument) if SLICE_NAME.match(name) and name[0] != "."}
+        if described.exists():  # by compute_features.py, which writes a piece's slice 0 last; others make any slices
+            unfinished = {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" not in names}
+            left_out += _line(unfinished, instrument, "of pieces unfinished by compute_features.py")
+            names -= unfinished
+        if not names:
+            found = _advice_on_recordings(folder, folder / instrument) or "none of finished pieces"
+            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {found}")
+        names_of[instrument] = names
     paired = {
         (t, o): names_of[target] & names_of[origin]
         for t, target in enumerate(target_folders)
@@ -111,6 +103,9 @@ def find_pairs(
     if not names:
         shown = f"{', '.join(origin_folders)} and {', '.join(target_folders)}"
         raise InputError(f"{folder}: expected slices of {shown} with the same names, found none")
+    for instrument, found in names_of.items():
+        of_pairs = (both for (t, o), both in paired.items() if instrument in (target_folders[t], origin_folders[o]))
+        left_out += _line(found.difference(*of_pairs), instrument, "without a counterpart")
     samples = [
         np.column_stack([indices, np.full_like(indices, t), np.full_like(indices, o)])
         for (t, o), common in paired.items()
@@ -119,13 +114,17 @@ def find_pairs(
     piece_of = [VARIATION.sub("", SLICE_NAME.match(name)[1]) for name in names]
     piece_names, pieces = np.unique(piece_of, return_inverse=True)
     representation = PUBLISHED
-    if is_ours:
+    if described.exists():
         representation = Representation.from_dict(read_json(described), str(described))
     return Pairs(
         folder, tuple(origin_folders), tuple(target_folders), np.array(names), pieces, tuple(piece_names.tolist()),
-        np.concatenate(samples), _unpaired(names_of, origin_folders, target_folders, paired), unfinished,
-        representation,
+        np.concatenate(samples), tuple(left_out), representation,
     )  # fmt: skip
+
+
+def _line(names: set[str], instrument: str, why: str) -> list[str]:
+    """One line for slices that are left out; none if there are no `names`."""
+    return [f"{cli.count(len(names), 'slice')} of {instrument} {why}, such as {min(names)}"] if names else []
 
 
 def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[str], flag: str) -> list[str]:
@@ -136,20 +135,13 @@ def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[
     """
     found: list[str] = []
     for instrument in instruments:
-        if instrument == ANY:
-            voices = list(present)
-        else:
-            voices = [name for name in present if instrument in (name, instrument_of(name))]
+        voices = [name for name in present if instrument in (ANY, name, instrument_of(name))]
         if not voices:
-            listed = ", ".join(present) or "no folders at all"
-            deeper = sorted(name for name in present if (folder / name / instrument).is_dir())
-            if deeper:
-                raise InputError(
-                    f"{flag}: expected the folder {instrument} in {folder}, found it in {folder / deeper[0]}: one "
-                    f"folder too high? Try --dataset_path {folder / deeper[0]}"
-                )
+            if deeper := [folder / name for name in present if (folder / name / instrument).is_dir()]:
+                raise InputError(f"{flag}: {folder} has no folder {instrument}; try --dataset_path {deeper[0]}")
             if advice := _advice_on_recordings(folder, folder):
                 raise InputError(f"--dataset_path: expected features, found {advice}")
+            listed = ", ".join(present) or "no folders at all"
             raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
         found += voices
     return list(dict.fromkeys(found))
@@ -161,17 +153,6 @@ def _advice_on_recordings(dataset_path: pathlib.Path, folder: pathlib.Path) -> s
         return ""
     audios = dataset_path if folder != dataset_path else dataset_path.resolve().parent
     return f"recordings: compute_features.py --audios_path {audios} --features_path features makes features of them"
-
-
-def _unpaired(
-    names_of: dict[str, set[str]], origins: Sequence[str], targets: Sequence[str], paired: dict
-) -> dict[str, tuple[int, str]]:
-    """For each folder, how many of its slices are in no pair, and the first of them; only where there are any."""
-    rest = dict(names_of)
-    for (t, o), names in paired.items():
-        for folder in (targets[t], origins[o]):
-            rest[folder] = rest[folder] - names
-    return {folder: (len(names), min(names)) for folder, names in rest.items() if names}
 
 
 def _natural(name: str) -> tuple[str, int, str]:
@@ -197,12 +178,12 @@ def split_by_piece(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Rows of ``pairs.samples`` for training and for validation, and one line that says how they were split.
 
-    Whole pieces are held out, with all their voices and variations, drawn with `seed` from the sorted names, as near to
-    the share `validation_split` of all slices as pieces allow. Of a single piece the last slices are held out. A text
-    file `holdout` names the pieces instead, one a line.
+    Whole pieces are held out, with all their voices and variations: those that the text file `holdout` names, one a
+    line; without it as `hold_out` draws them.
     """
-    held_out, summary = hold_out(pairs.pieces, validation_split, seed)
-    if holdout is not None:
+    if holdout is None:
+        held_out, summary = hold_out(pairs.pieces, validation_split, seed)
+    else:
         pieces = read_pieces(holdout, set(pairs.piece_names))
         held_out = np.isin(np.array(pairs.piece_names)[pairs.pieces], list(pieces))
         summary = f"{len(pieces)} pieces are held out by {holdout} ({held_out.sum()} of {len(held_out)} slices)"
@@ -211,9 +192,10 @@ def split_by_piece(
 
 
 def hold_out(pieces: np.ndarray, validation_split: float, seed: int) -> tuple[np.ndarray, str]:
-    """Which slices are held out, bool ``(n_slices,)``, where ``pieces[i]``, from 0 on, is the piece of slice i.
+    """Which slices are held out, bool ``(n_slices,)``, and one line that says how many.
 
-    The second value is the line that `split_by_piece` returns.
+    Whole pieces are drawn with `seed`, as near to the share `validation_split` of all slices as they allow. Of a single
+    piece the last slices are held out. ``pieces[i]``, counted from 0, is the piece of slice i.
     """
     n_names, sizes = len(pieces), np.bincount(pieces)
     wanted = validation_split * n_names
@@ -324,15 +306,11 @@ class Batches(ByStep):
         self.pairs, self.samples, self.seed = pairs, samples, seed
         self.style, self.shuffle, self.augmentation = style, shuffle, augmentation
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
-        self._styles = [self._style_names(t) for t in range(len(pairs.targets))]
+        # The slices that may show what each target sounds like: their names as indices, ascending.
+        sources = (samples, pairs.samples)
+        names = [[np.unique(rows[rows[:, 1] == t, 0]) for rows in sources] for t in range(len(pairs.targets))]
+        self._styles = [own if len(own) > 1 else of_all for own, of_all in names]
         self._epoch = (-1, None, None)
-
-    def _style_names(self, target: int) -> np.ndarray:
-        """The slices that may show what target `target` sounds like: their names as indices, ascending."""
-        names = np.unique(self.samples[self.samples[:, 1] == target, 0])
-        if len(names) > 1:
-            return names
-        return np.unique(self.pairs.samples[self.pairs.samples[:, 1] == target, 0])
 
     @property
     def in_channels(self) -> int:
@@ -364,19 +342,20 @@ class Batches(ByStep):
         target = np.empty((len(inputs), *self.shape), np.float32)
         for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):
             name, t, o = self.samples[sample]
-            target_folder = self.pairs.targets[t]
-            origin = read_level(self.pairs.path(self.pairs.origins[o], name), self.shape)
+            inputs[i, ..., :1] = self._read(self.pairs.origins[o], name)
             if self.augmentation is not None:
                 rng = rng_for(self.seed, epoch, int(sample))
-                origin = self.augmentation(origin[..., 0], rng)[..., np.newaxis]
-            inputs[i, ..., :1] = origin
-            target[i] = read_level(self.pairs.path(target_folder, name), self.shape)
+                inputs[i, ..., 0] = self.augmentation(inputs[i, ..., 0], rng)
+            target[i] = self._read(self.pairs.targets[t], name)
             if self.style:
-                inputs[i, ..., 1:] = read_level(self.pairs.path(target_folder, style), self.shape)
+                inputs[i, ..., 1:] = self._read(self.pairs.targets[t], style)
         for levels in (inputs, target):  # `data.to_network` in place: new arrays of this size cost more than the sums
             np.multiply(levels, 2, out=levels)
             np.subtract(levels, 1, out=levels)
         return inputs, target
+
+    def _read(self, folder: str, name: int) -> np.ndarray:
+        return read_level(self.pairs.folder / folder / str(self.pairs.names[name]), self.shape)
 
 
 def stream_batches(

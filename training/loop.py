@@ -210,10 +210,9 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
     progress = run.progress
     first, first_of_epoch, last = run.next_step, progress.epoch * run.steps_per_epoch, run.first_step + run.n_steps
     stop = min(first_of_epoch + run.steps_per_epoch, last)
-    ends = run.end_seconds * (1 + math.ceil((last - stop) / run.steps_per_epoch))
-    status = outputs.Status(
-        f"epoch {progress.epoch + 1}/{run.last_epoch}", stop - first_of_epoch, progress.step, last - stop, ends
-    )
+    later = (last - stop, run.end_seconds * (1 + math.ceil((last - stop) / run.steps_per_epoch)))
+    label = f"epoch {progress.epoch + 1}/{run.last_epoch}"
+    status = outputs.Status(label, stop - first_of_epoch, progress.step, later)
     saved = clock = time.monotonic()
     pending: list[tuple[int, dict]] = []
     with contextlib.closing(status):

@@ -35,15 +35,11 @@ class Status:
         label: what the line begins with.
         n_steps: steps of the whole epoch.
         step: steps that were done before.
-        later_steps: steps of the run after this epoch.
-        later_seconds: what the ends of this epoch and of the later ones take together, in seconds.
+        later: steps of the run after this epoch, and the seconds that the ends of this epoch and of later ones take.
     """
 
-    def __init__(
-        self, label: str, n_steps: int, step: int = 0, later_steps: int = 0, later_seconds: float = 0.0
-    ) -> None:
-        self.label, self.n_steps, self.step = label, n_steps, step
-        self.later_steps, self.later_seconds = later_steps, later_seconds
+    def __init__(self, label: str, n_steps: int, step: int = 0, later: tuple[int, float] = (0, 0.0)) -> None:
+        self.label, self.n_steps, self.step, self.later = label, n_steps, step, later
         self.printed, self.started = time.monotonic(), None
         self.bar = None
         if sys.stdout.isatty():
@@ -58,8 +54,8 @@ class Status:
         if self.started is None:  # no estimate rests on the first steps, which include the compilation
             self.started, self.first = now, self.step
         elif self.step > self.first:
-            steps = self.n_steps - self.step + self.later_steps
-            left = (now - self.started) / (self.step - self.first) * steps + self.later_seconds
+            steps = self.n_steps - self.step + self.later[0]
+            left = (now - self.started) / (self.step - self.first) * steps + self.later[1]
             text += f"  {duration(left)} left"
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
@@ -115,10 +111,13 @@ def write_epoch(
 
     What cannot be drawn is a warning (`attempt`), because it must not cost the epoch.
     """
+    from common import plots
+
     row = rows[-1]
     write_csv(folder / "history.csv", rows)
     samples = attempt("samples", lambda: save_samples(folder / "samples" / f"{row['epoch']:03d}"), [])
-    attempt("the history", lambda: _draw_history(folder, rows), None)
+    columns = ["mae", "generator_loss", "discriminator_loss"] if "discriminator_loss" in row else ["mae"]
+    attempt("the history", lambda: plots.save_history(folder / "history.png", rows, columns, title=folder.name), None)
     if tensorboard:
         _write_tensorboard(folder / "tensorboard", row, samples)
     print(summary(row, last_epoch), flush=True)
@@ -139,15 +138,6 @@ def attempt(what: str, work: Callable[[], T], otherwise: T) -> T:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         print(f"Warning: {what} could not be drawn, training goes on without: {reason}", flush=True)
         return otherwise
-
-
-def _draw_history(folder: pathlib.Path, rows: list[dict]) -> None:
-    from common import plots
-
-    columns = ["mae"]  # which is the loss of a generator alone
-    if "discriminator_loss" in rows[-1]:
-        columns += ["generator_loss", "discriminator_loss"]
-    plots.save_history(folder / "history.png", rows, columns, title=folder.name)
 
 
 def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -> None:
@@ -173,12 +163,10 @@ def write_animations(folder: pathlib.Path) -> None:
     """Write one GIF for each kind of sample, from the pictures of all epochs or of evenly chosen ones."""
     from common import plots
 
-    epochs = [path for path in (folder / "samples").glob("*") if path.name.isascii() and path.name.isdigit()]
-    by_name: dict[str, list[pathlib.Path]] = {}
-    for epoch in sorted(epochs, key=lambda path: int(path.name)):
-        for path in sorted(epoch.glob("*.png")):
-            by_name.setdefault(path.stem, []).append(path)
-    for name, paths in by_name.items():
+    found = [path for path in (folder / "samples").glob("*") if path.name.isascii() and path.name.isdigit()]
+    epochs = sorted(found, key=lambda path: int(path.name))
+    for name in sorted({path.stem for epoch in epochs for path in epoch.glob("*.png")}):
+        paths = [path for epoch in epochs if (path := epoch / f"{name}.png").exists()]
         chosen = np.linspace(0, len(paths) - 1, min(len(paths), MAX_FRAMES)).round().astype(int)
         frames = _read_frames([paths[index] for index in chosen])
         attempt(f"{name}.gif", lambda n=name, f=frames: plots.save_gif(folder / f"{n}.gif", f, 0.5), None)
@@ -294,32 +282,20 @@ def advise(rows: list[dict]) -> str:
 
 
 def warnings(rows: list[dict]) -> list[str]:
-    """Warnings that apply after the last of `rows` and did not before it; docs/training.md explains each."""
-    before = _find_problems(rows[:-1])
-    return [text for text in _find_problems(rows) if text not in before]
+    """Warnings that apply after the last of `rows` and did not before it; docs/training.md says what to do."""
+    before = _problems(rows[:-1])
+    return [f"{text} (docs/training.md)" for text in _problems(rows) if text not in before]
 
 
-def _find_problems(rows: list[dict]) -> list[str]:
-    """Everything that looks wrong after the last of `rows`."""
-    if not rows:
-        return []
-    problems, last = [], rows[-1]
-    is_worse = last.get("val_mae", math.nan) >= last.get("val_copy_mae", math.nan)  # than copying; False for NaN
-    if last.get("discriminator_loss", math.nan) < 0.01:
-        problems.append(
-            "the discriminator's loss was near 0 for the whole epoch: it recognises every output as generated and "
-            "teaches the generator nothing; try a smaller --disc_lr (docs/training.md)"
-        )
+def _problems(rows: list[dict]) -> list[str]:
+    """Everything that looks wrong after the last of `rows`; a value that is missing or NaN is never wrong."""
+    problems = []
+    if any(row.get("discriminator_loss", math.nan) < 0.01 for row in rows[-1:]):
+        problems.append("the discriminator's loss was near 0 for the whole epoch")
     if len(rows) > 1 and all(abs(row.get("adversarial", math.nan) - math.log(2)) < 0.005 for row in rows[-2:]):
-        remedy = "the learning rates may be too low, both" if is_worse else "try a larger --disc_lr"
-        problems.append(
-            f"the generator's adversarial loss stays near log 2: the discriminator is guessing; {remedy} "
-            "(docs/training.md)"
-        )
+        problems.append("the generator's adversarial loss stays near log 2")
     errors = [row.get("val_mae", math.nan) for row in rows[-N_RISING_EPOCHS - 1 :]]
-    if len(errors) > N_RISING_EPOCHS and all(a < b for a, b in itertools.pairwise(errors)) and not is_worse:
-        problems.append(
-            f"the validation MAE has risen for {N_RISING_EPOCHS} epochs: the network memorises the training "
-            "pieces; generator_best.h5 keeps the best epoch, --patience stops in time (docs/training.md)"
-        )
+    is_rising = len(errors) > N_RISING_EPOCHS and all(a < b for a, b in itertools.pairwise(errors))
+    if is_rising and not errors[-1] >= rows[-1].get("val_copy_mae", math.nan):  # nothing was learnt that is memorised
+        problems.append(f"the validation MAE has risen for {N_RISING_EPOCHS} epochs")
     return problems

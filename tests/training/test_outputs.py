@@ -1,6 +1,5 @@
 """What a run shows: history.csv, the status line, the warnings, animations and TensorBoard."""
 
-import csv
 import io
 import math
 
@@ -10,23 +9,14 @@ import soundfile
 from PIL import Image
 
 from training import outputs
-from training.outputs import Status, advise, warnings, write_csv
-
-
-def test_csv_is_read_back_to_the_bit(tmp_path):
-    rows = [{"epoch": 1, "mae": 1 / 3}, {"epoch": 2, "mae": 0.1, "val_mae": 2e-17}]
-    write_csv(tmp_path / "history.csv", rows)
-    with (tmp_path / "history.csv").open(newline="") as file:
-        found = list(csv.DictReader(file))
-    assert list(found[0]) == ["epoch", "mae", "val_mae"]
-    assert (float(found[0]["mae"]), found[0]["val_mae"], float(found[1]["val_mae"])) == (1 / 3, "", 2e-17)
+from training.outputs import Status, advise, warnings
 
 
 def test_status_line_in_a_log_file(monkeypatch, capsys):
     """One line in 30 s without control characters; the first steps, which include the compilation, do not count."""
     now = [0.0]
     monkeypatch.setattr(outputs.time, "monotonic", lambda: now[0])
-    status = Status("epoch 1/2", 100, step=20, later_steps=100, later_seconds=280)
+    status = Status("epoch 1/2", 100, step=20, later=(100, 280))
     for at in (100.0, 120.0, 140.0):
         now[0] = at
         status.advance(10, {"generator_loss": 12.5, "mae": 0.125})
