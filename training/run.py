@@ -98,11 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that all train commands share: those of the run, not of the data."""
     add, positive = parser.add_argument, cli.positive_int
-    gpu, text = (
-        cli.number(int, minimum=-1, word="all"),
-        "CUDA device to train on, all of this machine, or -1 for the CPU",
-    )
-    add("--gpu", type=gpu, default=0, help=text)
+    text = "CUDA device to train on, all of this machine, or -1 for the CPU"
+    add("--gpu", type=cli.number(int, minimum=-1, word="all"), default=0, help=text)
     text = "filters of the first layer; 64 as published, 16 for a laptop"
     add("--base_filters", type=positive, default=64, help=text)
     add("--models_path", default="trained", help="folder in which the model's folder is made")
