@@ -108,7 +108,7 @@ def step(gpu: int, base_filters: int, batch_size: int, precision: str, plain: st
     networks = Networks(
         model.build_generator(1, base_filters, precision, SEED, batch_norm),
         model.build_discriminator(base_filters, precision, SEED + 1, batch_norm),
-        losses.PIX2PIX,
+        losses.pix2pix(),
         *(tf.keras.optimizers.Adam() if plain else Adam() for _ in range(2)),
     )
     networks.build()

@@ -96,15 +96,19 @@ def band_energy(outcome: Outcome, representation: Representation) -> tf.Tensor:
     A sum over a band forgives a partial that is drawn a bin too high and sees a note that is too soft, where `l1`
     weighs every bin alike. Levels are in dB above a floor of -80, in the network's unit (see `band_levels`).
     """
-    pairs = zip(*(band_levels(x, representation) for x in (outcome.target, outcome.output)), strict=True)
-    return tf.add_n([tf.reduce_mean(tf.abs(target - output)) for target, output in pairs]) / len(BANDS)
+    return _distance(*(band_levels(x, representation) for x in (outcome.target, outcome.output)))
 
 
 def onset(outcome: Outcome, representation: Representation) -> tf.Tensor:
     """As `band_energy`, of the change of the levels from frame to frame, which is large where a note begins."""
-    pairs = zip(*(band_levels(x, representation) for x in (outcome.target, outcome.output)), strict=True)
-    changes = [(target[..., 1:] - target[..., :-1], output[..., 1:] - output[..., :-1]) for target, output in pairs]
-    return tf.add_n([tf.reduce_mean(tf.abs(target - output)) for target, output in changes]) / len(BANDS)
+    levels = (band_levels(x, representation) for x in (outcome.target, outcome.output))
+    return _distance(*([bands[..., 1:] - bands[..., :-1] for bands in of_one] for of_one in levels))
+
+
+def _distance(target: list[tf.Tensor], output: list[tf.Tensor]) -> tf.Tensor:
+    """Mean absolute difference, averaged over the sets of bands."""
+    pairs = zip(target, output, strict=True)
+    return tf.add_n([tf.reduce_mean(tf.abs(a - b)) for a, b in pairs]) / len(BANDS)
 
 
 def band_levels(spectrogram: tf.Tensor, representation: Representation) -> list[tf.Tensor]:
@@ -145,15 +149,8 @@ def _float(tensor: tf.Tensor) -> tf.Tensor:
     return tf.cast(tensor, tf.float32)
 
 
-PIX2PIX = Objective(
-    generator={"adversarial": (1.0, adversarial_bce), "mae": (100.0, l1)},
-    discriminator={"classification": (1.0, discriminator_bce)},
-)
-GENERATOR_ONLY = Objective(generator={"mae": (1.0, l1)})
-
-
-def pix2pix(adversarial: bool, l1_weight: float = 100.0, perceptual: Representation | None = None) -> Objective:
-    """`PIX2PIX` or, without a discriminator, `GENERATOR_ONLY`, with another weight of L1 or the perceptual losses.
+def pix2pix(adversarial: bool = True, l1_weight: float = 100.0, perceptual: Representation | None = None) -> Objective:
+    """The published objective: adversarial + 100 L1 or, without a discriminator, L1 alone.
 
     Args:
         adversarial: with a discriminator; `l1_weight` has no effect without.
@@ -167,22 +164,17 @@ def pix2pix(adversarial: bool, l1_weight: float = 100.0, perceptual: Representat
         terms["onset"] = (weight, functools.partial(onset, representation=perceptual))
     if not adversarial:
         return Objective(terms)
-    return Objective({"adversarial": PIX2PIX.generator["adversarial"], **terms}, PIX2PIX.discriminator)
-
-
-HUM2GUITAR = Objective(
-    generator={"adversarial": (1.0, adversarial_least_squares), "feature_matching": (10.0, feature_matching)},
-    discriminator={"classification": (1.0, discriminator_least_squares)},
-)
+    return Objective({"adversarial": (1.0, adversarial_bce), **terms}, {"classification": (1.0, discriminator_bce)})
 
 
 def hum2guitar(l1_weight: float) -> Objective:
-    """`HUM2GUITAR` with `l1_weight` times the mean absolute error added to the generator's loss.
+    """The published objective of pix2pixHD, with `l1_weight` times the mean absolute error added.
 
     Instance normalisation makes the discriminators blind to a constant added to a spectrogram. The published system
     does not need this term, because it scales each spectrogram to the full range of tanh. Here the range is fixed, so
     that no other loss tells the generator how loud a guitar is.
     """
-    if not l1_weight:
-        return HUM2GUITAR
-    return Objective({**HUM2GUITAR.generator, "mae": (l1_weight, l1)}, HUM2GUITAR.discriminator)
+    terms = {"adversarial": (1.0, adversarial_least_squares), "feature_matching": (10.0, feature_matching)}
+    if l1_weight:
+        terms["mae"] = (l1_weight, l1)
+    return Objective(terms, {"classification": (1.0, discriminator_least_squares)})

@@ -23,7 +23,7 @@ def make_networks(base_filters=2, in_channels=1, precision="float32", seed=1):
     return step.Networks(
         model.build_generator(in_channels, base_filters, precision, seed, model.training_batch_norm()),
         model.build_discriminator(base_filters, precision, seed + 1, model.training_batch_norm()),
-        losses.PIX2PIX,
+        losses.pix2pix(),
         step.Adam(beta_1=0.5),
         step.Adam(beta_1=0.5),
     )

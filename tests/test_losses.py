@@ -47,17 +47,10 @@ def test_binary_cross_entropy_by_hand():
 
 
 def test_pix2pix_weighs_l1_a_hundredfold():
-    total, terms = losses.evaluate(losses.PIX2PIX.generator, outcome((0.5,), (0.25,), [scale(1.0)], [scale(0.0)]))
+    total, terms = losses.evaluate(losses.pix2pix().generator, outcome((0.5,), (0.25,), [scale(1.0)], [scale(0.0)]))
     assert float(terms["mae"]) == pytest.approx(0.25)
     assert float(terms["adversarial"]) == pytest.approx(math.log(2))
     assert float(total) == pytest.approx(math.log(2) + 100 * 0.25)
-
-
-def test_generator_only_is_l1_alone():
-    total, terms = losses.evaluate(losses.GENERATOR_ONLY.generator, outcome((0.5,), (0.25,)))
-    assert float(total) == pytest.approx(0.25)
-    assert set(terms) == {"mae"}
-    assert not losses.GENERATOR_ONLY.discriminator
 
 
 def test_low_precision_is_added_up_in_float32():
@@ -159,8 +152,9 @@ def test_the_weights_of_the_objectives():
     def weights(objective):
         return {name: weight for name, (weight, _) in objective.generator.items()}
 
-    assert weights(losses.pix2pix(True)) == weights(losses.PIX2PIX)
-    assert weights(losses.pix2pix(False)) == weights(losses.GENERATOR_ONLY)
+    assert weights(losses.pix2pix()) == {"adversarial": 1.0, "mae": 100.0}
+    assert weights(losses.pix2pix(adversarial=False)) == {"mae": 1.0}
+    assert not losses.pix2pix(adversarial=False).discriminator
     assert weights(losses.pix2pix(True, 10.0, REPRESENTATION)) == {
         "adversarial": 1.0,
         "mae": 10.0,

@@ -1,8 +1,6 @@
 """Pictures: they open, have sensible sizes, and the same level has the same colour everywhere."""
 
 import io
-import subprocess
-import sys
 
 import matplotlib
 import numpy as np
@@ -198,12 +196,3 @@ def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
     assert marked[0].get_xdata()[0] == 1e-4
     # The blow-up, 80 times the first loss, does not flatten the fall.
     assert 1.0 < axis.get_ylim()[1] < 4.0
-
-
-def test_nothing_heavy_at_import_and_no_pyplot(tmp_path):
-    code = (
-        "import sys; from common import plots; assert 'matplotlib' not in sys.modules;"
-        f"plots.save_history({str(tmp_path / 'a.png')!r}, [{{'epoch': 1, 'mae': 1}}], ['mae']);"
-        "assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
