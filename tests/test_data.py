@@ -101,12 +101,6 @@ def test_features_keep_the_level_to_a_twentieth_of_a_decibel():
     assert np.abs(20 * np.log10(found[loud] / magnitude[loud])).max() < 0.05
 
 
-def test_a_fade_and_its_mirror_image_sum_to_one():
-    assert data.fade_in(0).shape == (0,)
-    np.testing.assert_allclose(data.fade_in(2), [np.sin(np.pi / 8) ** 2, np.cos(np.pi / 8) ** 2], rtol=1e-6)
-    np.testing.assert_allclose(data.fade_in(65) + data.fade_in(65)[::-1], 1, atol=1e-6)
-
-
 def test_the_phase_of_subnormal_numbers_is_finite():
     """A reverb in floating point ends in them; their reciprocal may be infinite."""
     spectrum = np.array([1e-45, 1e-40 + 1e-41j, 3e-39j, 1e-38, 2e-38j, -1e-30, 0], np.complex64)

@@ -3,7 +3,6 @@
 import csv
 import math
 import os
-import types
 
 import numpy as np
 import pytest
@@ -44,16 +43,6 @@ def test_the_test_stops_when_the_loss_diverges():
     assert len(losses) < 400
     assert losses[-1] > 100 * losses.min()
     assert (losses[:-1] <= 100 * np.minimum.accumulate(losses)[:-1]).all()
-
-
-def test_noise_does_not_move_the_steepest_point():
-    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 300)
-    position = np.log10(rates)
-    clean = 1 / (1 + np.exp(4 * (position + 4)))  # a step down, steepest at 1e-4
-    noisy = clean + np.random.default_rng(0).normal(0, 0.03, len(rates))
-    rate, smoothed = lr_finder.suggest(rates, noisy)
-    assert abs(math.log10(rate) + 4) < 0.5
-    assert np.abs(smoothed - clean)[20:-20].mean() < np.abs(noisy - clean)[20:-20].mean()
 
 
 def test_falling_back_from_a_divergence_is_not_taken_for_learning():
@@ -155,15 +144,3 @@ def test_the_smoothed_loss_stays_within_the_losses_where_they_diverge():
     _, smoothed = lr_finder.suggest(rates, losses)
     assert smoothed.min() >= losses.min() > 0
     assert np.abs(smoothed - losses)[:100].max() < 0.02  # where the loss is smooth, it is followed
-
-
-def test_the_curves_are_kept_if_nothing_can_be_suggested(tmp_path, monkeypatch, capsys):
-    tests = rows_of(generator=RISING, discriminator=FALLING)
-    monkeypatch.setattr(lr_finder, "run_tests", lambda *_: tests)
-    settings = types.SimpleNamespace(folder=tmp_path, max_steps=None)
-    prepared = types.SimpleNamespace(settings=settings, steps_per_epoch=40)
-    with pytest.raises(InputError):
-        lr_finder.find(prepared)
-    assert len((tmp_path / "lr_finder.csv").read_text().splitlines()) == 1 + 2 * 40
-    assert str(tmp_path / "lr_finder.csv") in capsys.readouterr().out
-    assert not (tmp_path / "lr_finder.json").exists()

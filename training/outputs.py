@@ -188,8 +188,6 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[S
 
     Features hold no phase, so the audio has one that Griffin-Lim finds for the input, the same in every epoch.
     """
-    import tensorflow as tf
-
     from common import plots
 
     pairs, representation = batches.pairs, batches.pairs.representation
@@ -201,13 +199,12 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[S
             chosen = batches.samples[rows][:SAMPLE_SLICES]
             shown = Batches(pairs, chosen, len(chosen), batches.seed, batches.style, shuffle=False)
             examples.append((pairs.origins[chosen[0, 2]], target, *shown.load(0)))
-    predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
     phases: dict[str, np.ndarray] = {}
 
     def sample(folder: pathlib.Path) -> list[Sample]:
         samples = []
         for origin, target, inputs, truth in examples:
-            levels = {"input": inputs[..., :1], "prediction": predict(inputs).numpy(), "target": truth}
+            levels = {"input": inputs[..., :1], "prediction": generator(inputs, training=False), "target": truth}
             joined = {title: data.join_slices(data.from_network(slices)) for title, slices in levels.items()}
             if target not in phases:
                 phases[target] = _griffin_lim_phase(joined["input"], representation)
