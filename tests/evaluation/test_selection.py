@@ -13,11 +13,6 @@ from evaluation import comparison, selection
 from training import dataset
 
 
-def test_two_recordings_are_one_pair(tmp_path):
-    origin, target = write(tmp_path / "o.wav"), write(tmp_path / "t.wav")
-    assert selection.find_pairs(origin, str(target)) == ([selection.Pair("o", origin, target)], [])
-
-
 def test_folders_are_paired_by_name_whatever_the_extension(tmp_path):
     for name in ("a/1.wav", "a/2.wav", "a/sub/3.wav", "b/1.flac", "b/sub/3.wav", "b/4.wav"):
         write(tmp_path / name)
@@ -26,14 +21,15 @@ def test_folders_are_paired_by_name_whatever_the_extension(tmp_path):
         ("1", "1.wav", "1.flac"), ("sub_3", "3.wav", "3.wav"),
     ]  # fmt: skip
     assert sorted(name[-5:] for name, _ in left_out) == ["2.wav", "4.wav"]
-    assert all("no counterpart" in reason for _, reason in left_out)
+    single = tmp_path / "a" / "1.wav", tmp_path / "b" / "4.wav"
+    assert selection.find_pairs(*single) == ([selection.Pair("1", *single)], [])
 
 
 def test_what_cannot_be_paired_is_refused(tmp_path):
     file = write(tmp_path / "a" / "1.wav")
     write(tmp_path / "b" / "2.wav")
     for origin, target in (("none", file), (file, "none"), (file, "b"), ("a", "b")):
-        with pytest.raises(InputError, match="_audio"):
+        with pytest.raises(InputError):
             selection.find_pairs(tmp_path / origin, tmp_path / target)
 
 
@@ -69,40 +65,30 @@ def test_validation_pairs_are_whole_held_out_pieces_with_their_recordings(tmp_pa
     assert held_out[0].isdisjoint(str(found.names[n])[:-8] for n, _, _ in trained)
     assert names_of(paths) == {f"piece {i}" for i in range(10)}  # no model has been trained on any
 
-    (first, *rest) = sorted(held_out[0])
+    first, *rest = sorted(held_out[0])
     (tmp_path / "audios" / "guitar" / f"{first}.wav").unlink()
     pairs, left_out, _ = selection.find_validation_pairs(*paths, [model(tmp_path, 0, 0.5)])
     assert [(p.piece, p.origin.parent.name, p.target.parent.name) for p in pairs] == [
         (name, "piano", "guitar") for name in rest
     ]
-    assert left_out[0][0] == first
+    assert [name for name, _ in left_out] == [first]
 
 
-def test_every_piece_is_new_to_a_model_of_other_data(tmp_path):
+def test_other_pieces_are_held_out_by_a_file_or_because_a_model_knows_other_data(tmp_path):
     """A shipped model beside one's own on a small data set: the pieces are those that one's own has held out."""
     paths = make_dataset(tmp_path, list("abcdefg"))
     own, shipped = model(tmp_path, 0, 0.1), model(tmp_path, 1, 0.1, origins=["piano@FluidR3-0"])
     assert len(names_of(paths, own)) == 1
     assert names_of(paths, shipped) == set("abcdefg")
     assert names_of(paths, own, shipped) == names_of(paths, own)
-
-
-def test_a_file_names_what_is_held_out(tmp_path):
-    paths = make_dataset(tmp_path, list("abc"))
     file = tmp_path / "holdout.txt"
     file.write_text("a\n\nc\n")
-    assert names_of(paths, model(tmp_path, 0), model(tmp_path, 1), holdout=file) == {"a", "c"}
-    for content in ("a\nd\n", "", None):
-        file.write_bytes(b"\xff\xfe") if content is None else file.write_text(content)
-        with pytest.raises(InputError, match="--holdout"):
-            names_of(paths, holdout=file)
-
-
-def test_a_data_set_without_a_held_out_piece_is_refused(tmp_path):
-    for name, pieces, splits in (("two", "ab", [0.0]), ("one", "a", [0.5]), ("ten", "abcdefghij", [0.1, 0.1])):
-        paths = make_dataset(tmp_path / name, pieces)
-        with pytest.raises(InputError, match="--holdout"):
-            names_of(paths, *(model(tmp_path, seed, share) for seed, share in enumerate(splits)))
+    assert names_of(paths, own, holdout=file) == {"a", "c"}
+    file.write_text("a\nx\n")
+    with pytest.raises(InputError):
+        names_of(paths, holdout=file)
+    with pytest.raises(InputError):  # no piece is held out by both
+        names_of(paths, *(model(tmp_path, seed, 0.1) for seed in (0, 1)))
 
 
 def test_a_multitarget_models_pieces_are_those_that_its_own_training_has_held_out(tmp_path):
@@ -137,8 +123,8 @@ def test_instruments_are_those_given_or_those_that_the_model_says(tmp_path):
         (of_one, ("a@1", None), ("a@1", "b@1")),
     ):
         assert selection.choose_instruments(models, *given) == expected
-    for models, flag in ((several, "--target"), ([], "--origin"), (of_one, "--origin")):
-        with pytest.raises(InputError, match=flag):
+    for models in (several, [], of_one):
+        with pytest.raises(InputError):
             selection.choose_instruments(models, None, None)
 
 

@@ -71,14 +71,7 @@ def test_the_true_peak_lies_between_the_samples():
         whole, parts = TruePeak(), TruePeak()
         stream = np.stack(channels, axis=1) * np.hanning(4000).astype(np.float32)[:, np.newaxis]
         whole.add(stream)
-        for part in np.split(stream, [1, 5, 30, 1999, 2001]):
+        for part in np.split(stream, [0, 1, 5, 30, 1999, 2001]):
             parts.add(part)
         assert whole.value == pytest.approx(expected, rel=0.01)
         assert parts.value == pytest.approx(whole.value, rel=1e-6)
-
-
-def test_the_true_peak_of_short_streams_is_at_least_that_of_the_samples():
-    for n in (0, 1, 23, 24, 25):
-        meter = TruePeak()
-        meter.add(np.full((n, 2), -0.5, np.float32))
-        assert (0.5 if n else 0) <= meter.value < 0.75

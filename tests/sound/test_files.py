@@ -107,26 +107,16 @@ def test_lossy_formats_begin_with_the_first_sample(tmp_path, form, codec, delay)
     assert abs(np.argmax(fits) - delay) <= 1
 
 
-@pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff"])
-@pytest.mark.parametrize("n_channels", [1, 2])
-def test_reading_and_writing_changes_no_sample_of_16_bits(tmp_path, extension, n_channels):
-    every = np.random.default_rng(0).permutation(np.arange(-(2**15), 2**15).astype(np.int16)).reshape(-1, n_channels)
-    source, copy, blocks = (tmp_path / f"{name}{extension}" for name in ("source", "copy", "blocks"))
-    soundfile.write(source, every, RATE)
-    write_audio(copy, read_audio(source, None, mono=False))
-    copy_in_blocks(source, blocks)
-    for path in (copy, blocks):
-        np.testing.assert_array_equal(soundfile.read(path, dtype="int16", always_2d=True)[0], every)
-
-
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff", ".w64"])
-def test_samples_of_24_bits_stay_what_they_are(tmp_path, extension):
-    drawn = np.random.default_rng(0).integers(-(2**23), 2**23, 100_000)
-    samples = np.concatenate([[-(2**23), 1 - 2**23, -1, 0, 1, 2**23 - 1], drawn]).astype(np.int32)
-    source, copy = tmp_path / f"source{extension}", tmp_path / f"copy{extension}"
-    soundfile.write(source, samples << 8, RATE, subtype="PCM_24")
+@pytest.mark.parametrize("bits", [16, 24])
+def test_reading_and_writing_changes_no_sample(tmp_path, extension, bits):
+    top, drawn = 2 ** (bits - 1), np.random.default_rng(0)
+    samples = np.concatenate([[-top, 1 - top, -1, 0, 1, top - 1], drawn.integers(-top, top, 100_000)])
+    source, copy = tmp_path / f"source{extension}", tmp_path / os.fsdecode(b"caf\xe9" + extension.encode())
+    soundfile.write(source, (samples << 32 - bits).astype(np.int32).reshape(-1, 2), RATE, subtype=f"PCM_{bits}")
     copy_in_blocks(source, copy, choose_subtype(copy, open_recording(source).n_bits))
-    np.testing.assert_array_equal(soundfile.read(copy, dtype="int32")[0] >> 8, samples)
+    assert soundfile.info(os.fsencode(copy)).subtype == f"PCM_{bits}"
+    np.testing.assert_array_equal(soundfile.read(os.fsencode(copy), dtype="int32")[0].ravel() >> 32 - bits, samples)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +153,6 @@ def test_all_parts_of_a_chain_are_read_whatever_their_rate_and_channels(tmp_path
     path.write_bytes(b"".join(file.read_bytes() for file in files))
     recording = open_recording(path)
     assert (recording.sample_rate, recording.n_channels) == (rate, n_channels)
-    assert recording.power == pytest.approx((8000 / 2**15) ** 2 / 2, rel=0.15)
     assert 4 * rate - 600 <= recording.n_samples <= 4 * rate + 5000
     audio = read_audio(path, None)
     for seconds in (0.5, 1.5, 2.5, 3.5):  # the tone goes on at its pitch and level
@@ -172,34 +161,26 @@ def test_all_parts_of_a_chain_are_read_whatever_their_rate_and_channels(tmp_path
         assert np.sqrt(2 * np.mean(part**2)) == pytest.approx(8000 / 2**15, rel=0.1)
 
 
-@pytest.mark.parametrize("announced", [0, 10])
-def test_a_flac_is_read_to_its_end_whatever_it_announces(tmp_path, announced):
-    samples = noise(RATE)
-    soundfile.write(tmp_path / "a.flac", samples, RATE)
-    edit(tmp_path / "a.flac", 22, announced.to_bytes(4, "big"))  # the low bits of STREAMINFO's number of samples
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.flac", None) * 2**15, samples[:, 0])
-
-
-@pytest.mark.parametrize("size", [0, 2**32 - 1, 2**31 - 1])
-def test_a_wav_whose_length_was_not_known_is_read_to_its_end_without_a_warning(tmp_path, capfd, size):
+@pytest.mark.parametrize(
+    ("name", "places", "announced"),
+    [("a.flac", [22], n.to_bytes(4, "big")) for n in (0, 10)]  # the low bits of STREAMINFO's number of samples
+    + [("a.wav", [4, 40], n.to_bytes(4, "little")) for n in (0, 2**32 - 1, 2**31 - 1)],
+)
+def test_a_length_that_was_not_known_is_found_without_a_warning(tmp_path, capfd, name, places, announced):
     samples = noise(10_000, 2)
-    soundfile.write(tmp_path / "a.wav", samples, RATE)
-    for start in (4, 40):
-        edit(tmp_path / "a.wav", start, size.to_bytes(4, "little"))
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", None, mono=False) * 2**15, samples.T)
+    soundfile.write(tmp_path / name, samples, RATE)
+    for place in places:
+        edit(tmp_path / name, place, announced)
+    np.testing.assert_array_equal(read_audio(tmp_path / name, None, mono=False) * 2**15, samples.T)
     assert capfd.readouterr().err == ""
 
 
-def test_damaged_parts_are_skipped_and_counted_once(tmp_path, capfd):
-    path = encode(tmp_path / "a.mp3", "mp3", "libmp3lame", noise(4 * RATE))
-    edit(path, 15_000, bytes(5000))
+def test_damaged_parts_are_skipped_and_never_silent(tmp_path, capfd):
+    path = edit(encode(tmp_path / "a.mp3", "mp3", "libmp3lame", noise(4 * RATE)), 15_000, bytes(5000))
     recording = open_recording(path)
     assert 3.3 * RATE < recording.n_samples < 4 * RATE
     assert sum(map(len, read_recording(recording))) == recording.n_samples
     assert capfd.readouterr().err.count("damaged packet") == 1
-
-
-def test_a_damaged_page_of_an_ogg_file_is_never_silent(tmp_path, capfd):
     path = encode(tmp_path / "a.ogg", "ogg", "libopus", noise(4 * 48000), 48000)
     edit(path, path.stat().st_size // 2, b"damaged")
     assert open_recording(path).n_samples < 3.5 * 48000
@@ -219,15 +200,12 @@ def test_sound_that_begins_after_the_picture_keeps_its_place(tmp_path, start, n_
     ("name", "form"), [("a.wav", "WAV"), ("a.wav", "WAVEX"), ("a.aiff", "AIFF"), ("a.flac", "FLAC")]
 )
 def test_a_recording_that_was_cut_off_is_read_with_one_warning(tmp_path, capfd, name, form):
-    path = tmp_path / name
-    soundfile.write(path, noise(4 * RATE, 2), RATE, format=form)
-    whole = read_audio(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert capfd.readouterr().err == ""
-    recording = open_recording(path)
-    cut = np.concatenate([block.mean(axis=1) for block in read_recording(recording)])
+    path, samples = tmp_path / name, noise(4 * RATE, 2)
+    soundfile.write(path, samples, RATE, format=form)
+    os.truncate(path, path.stat().st_size // 2)
+    cut = np.concatenate(list(read_recording(open_recording(path))))
     assert 0 <= 2 * RATE - len(cut) < 5000
-    np.testing.assert_allclose(cut, whole[: len(cut)], atol=1e-6)
+    np.testing.assert_array_equal(cut * 2**15, samples[: len(cut)])
     assert capfd.readouterr().err.count("damaged or cut off?") == 1
 
 
@@ -283,19 +261,6 @@ def test_recordings_are_found_by_their_extension_and_others_counted(tmp_path, ca
         (tmp_path / "none").mkdir(exist_ok=True)
         with pytest.raises(InputError):
             find_audio(folder)
-
-
-@pytest.mark.parametrize("name", [b"caf\xe9.wav", b"12:30.m4a", b"-v.m4a", b"a" * 251 + b".wav"])
-def test_a_recording_may_have_any_name(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    try:
-        open(os.fsdecode(name), "w").close()
-    except OSError:
-        pytest.skip("the file system has no such names")
-    samples = noise(1000)
-    write_audio("a.wav", samples[:, 0] / 2**15)
-    os.replace("a.wav", os.fsdecode(name))
-    np.testing.assert_array_equal(read_audio(os.fsdecode(name)) * 2**15, samples[:, 0])
 
 
 def test_what_cannot_be_written_says_why(tmp_path):
