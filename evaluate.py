@@ -106,8 +106,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         written.add(result)
     if not written.results:
         raise InputError(f"no pair can be read: {left_out[-1][1]}")
-    print("\n".join([title, *written.remarks, "", report.as_text(written), ""]))
-    for path in report.write(written, arguments.output):
+    content = report.as_json(written)
+    print(report.as_text(content), end="\n\n")
+    for path in report.write(written, content, arguments.output):
         print(path)
     return cli.report_left_out(left_out)
 

@@ -1,4 +1,4 @@
-"""The results of an evaluation as a table for the terminal, report.json, report.csv and the page report.html.
+"""The results of an evaluation as report.json, a table for the terminal, report.csv and the page report.html.
 
 The page is one file without links: report.html of this folder renders the JSON that is written into it, sounds and
 pictures are data URLs, and its content security policy forbids all requests. So it opens from disk, offline, on any
@@ -36,7 +36,7 @@ TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
 @dataclasses.dataclass
 class Report:
-    """Everything an evaluation has found."""
+    """What an evaluation finds, pair by pair."""
 
     title: str
     models: Sequence[comparison.Model]
@@ -48,11 +48,6 @@ class Report:
     results: list[comparison.Result] = dataclasses.field(default_factory=list)  # without their audios
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (file, reason)
     page: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)  # pair: of `make_sounds`
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """Titles for people of the references and models, by name."""
-        return {**comparison.REFERENCES, **{model.name: model.name for model in self.models}}
 
     def add(self, result: comparison.Result) -> None:
         """Add a result: always its numbers, its sounds only while it is among the worst `PAGE_PAIRS`."""
@@ -75,23 +70,6 @@ class Report:
         results = [result for result in self.results if voice in ("", result.pair.voice)]
         pieces = [dataset.VARIATION.sub("", result.pair.piece) for result in results]
         return comparison.summarise([result.values for result in results], pieces)
-
-    def means(self) -> dict[str, dict[str, float]]:
-        """The means of all pairs: column: {metric: mean}."""
-        return {column: {n: s["mean"] for n, s in metrics.items()} for column, metrics in self.summary().items()}
-
-    def target(self) -> dict[str, float]:
-        """Mean attack in ms and flutter in dB of the targets themselves."""
-        known = {n: [r.target[n] for r in self.results if np.isfinite(r.target[n])] for n in ("attack", "flutter")}
-        return {name: float(np.mean(values)) if values else float("nan") for name, values in known.items()}
-
-    def spread(self) -> dict[str, dict[str, float]]:
-        """Mean and standard deviation of each metric's mean over the models of `seeds`; empty without them."""
-        if not self.seeds:
-            return {}
-        means = self.means()
-        table = {m.name: [means[model][m.name] for model in self.seeds] for m in METRICS}
-        return {name: {"mean": float(np.mean(v)), "sd": float(np.std(v, ddof=1))} for name, v in table.items()}
 
 
 def make_sounds(result: comparison.Result, titles: Mapping[str, str], r: Representation = PUBLISHED) -> list[dict]:
@@ -122,20 +100,20 @@ def _data_url(media_type: str, content: bytes) -> str:
 # --- the verdict ------------------------------------------------------------------------------------------------------
 
 
-def verdict(report: Report) -> tuple[str, bool]:
+def verdict(summary: Mapping, models: Sequence[str], instruments: tuple[str, str]) -> tuple[str, bool]:
     """What a musician would say of the best model, then its MAE beside copying; and whether that is better."""
-    means = report.means()
+    means = {column: {n: of_metric["mean"] for n, of_metric in summary[column].items()} for column in summary}
     copying = means["copy"]
-    if not report.models:
+    if not models:
         return f"No model was given: copying the input has a mean absolute error (MAE) of {copying['mae']:.3f}.", True
-    best = min((model.name for model in report.models), key=lambda name: means[name]["mae"])
+    best = min(models, key=lambda name: means[name]["mae"])
     values = means[best]
     compared = [m for m in METRICS if np.isfinite(values[m.name]) and np.isfinite(copying[m.name])]
     n_better = sum(m.is_better(values[m.name], copying[m.name]) for m in compared)
     is_good = values["mae"] < copying["mae"]
-    of_several = f", the best of {len(report.models)}" if len(report.models) > 1 else ""
+    of_several = f", the best of {len(models)}" if len(models) > 1 else ""
     return (
-        f"{best}{of_several}: {', '.join(_describe(values, copying, *report.instruments))}. "
+        f"{best}{of_several}: {', '.join(_describe(values, copying, *instruments))}. "
         f"It is {'' if is_good else 'no '}nearer to the target than copying the input: MAE {values['mae']:.3f}, "
         f"copying {copying['mae']:.3f} (better in {n_better} of {len(compared)} metrics).",
         is_good,
@@ -170,72 +148,29 @@ def _describe(values: Mapping[str, float], copying: Mapping[str, float], origin:
     return said
 
 
-# --- text, JSON and CSV -----------------------------------------------------------------------------------------------
-
-
-def as_text(report: Report) -> str:
-    """The table for the terminal: a row for each metric, a column for each way of making the output.
-
-    Numbers are means over all pairs. With several pairs, the second line of a metric holds the 95 % bootstrap interval
-    of each mean.
-    """
-    summary, n_pairs = report.summary(), len(report.results)
-    margin, width = 41, 15 if n_pairs > 1 else 9
-
-    def row(label: str, cells: Sequence[str]) -> str:
-        return label.ljust(margin) + "".join(cell.rjust(width) for cell in cells)
-
-    lines = [*textwrap.wrap(verdict(report)[0], 98), ""]
-    lines += [f"[{i}] {title}" for i, title in enumerate(report.columns.values(), 1)]
-    lines += ["", row("", [f"[{i}]" for i in range(1, len(report.columns) + 1)])]
-    for metric in METRICS:
-        unit = f" ({metric.unit})" if metric.unit else ""
-        of_metric = [of_column[metric.name] for of_column in summary.values()]
-        lines.append(row(f"{metric.label}{unit}, {metric.better}", [_number(s["mean"]) for s in of_metric]))
-        if n_pairs > 1:
-            lines.append(row("", [f"{_number(s['low'])}..{_number(s['high'])}" for s in of_metric]))
-    own = report.target()
-    lines += ["", f"Rise and flutter are differences; the target has {own['attack']:.1f} ms, {own['flutter']:.2f} dB."]
-    if n_pairs > 1:
-        lines.append(f"Means of {n_pairs} pairs; below each its 95 % bootstrap interval.")
-        lines += [f"Greatest MAE of {name}: {', '.join(pairs)}" for name, pairs in _find_worst(report).items()]
-    if report.seeds:
-        lines.append(f"Mean and standard deviation over the {len(report.seeds)} seeds {', '.join(report.seeds)}:")
-        lines += [f"  {name}: {_number(s['mean'])} +- {_number(s['sd'])}" for name, s in report.spread().items()]
-    lines += [f"{result.pair.name}: {note}" for result in report.results for note in result.notes]
-    return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    """A number with about three significant digits, or "-"."""
-    if not np.isfinite(value):
-        return "-"
-    text = f"{value:.{1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3}f}"
-    return text.lstrip("-") if not float(text) else text  # not -0.000
-
-
-def _find_worst(report: Report) -> dict[str, list[str]]:
-    return {name: report.find_worst(name) for name in [model.name for model in report.models] or ["copy"]}
+# --- JSON, text and CSV -----------------------------------------------------------------------------------------------
 
 
 def as_json(report: Report) -> dict:
     """The content of report.json: everything except sounds and pictures. What is not a finite number is None."""
-    text, is_good = verdict(report)
+    summary, models = report.summary(), [model.name for model in report.models]
+    text, is_good = verdict(summary, models, report.instruments)
     voices = [result.pair.voice for result in report.results if result.pair.voice]
+    means = {m.name: [summary[model][m.name]["mean"] for model in report.seeds] for m in METRICS}
     content = {
         "title": report.title,
         "verdict": text,
         "is_good": is_good,
         "remarks": report.remarks,
         "keep_level": report.keep_level,
-        "columns": report.columns,
+        "columns": {**comparison.REFERENCES, **{model: model for model in models}},
         "models": {model.name: {"path": str(model.path), "summary": model.summary} for model in report.models},
         "metrics": [{key: getattr(m, key) for key in ("name", "label", "unit", "better", "best")} for m in METRICS],
-        "summary": report.summary(),
-        "target": report.target(),
-        "seeds": report.spread(),
+        "summary": summary,
+        "target": {name: _mean([r.target[name] for r in report.results]) for name in ("attack", "flutter")},
+        "seeds": {n: {"mean": np.mean(v), "sd": np.std(v, ddof=1)} for n, v in means.items() if report.seeds},
         "voices": {v: {"pairs": voices.count(v), "summary": report.summary(v)} for v in dict.fromkeys(voices)},
-        "worst": _find_worst(report),
+        "worst": {column: report.find_worst(column) for column in models or ["copy"]},
         "pairs": [
             {
                 "name": result.pair.name,
@@ -254,6 +189,12 @@ def as_json(report: Report) -> dict:
     return _finite_or_none(content)
 
 
+def _mean(values: Sequence[float]) -> float:
+    """The mean of what is known, NaN if nothing is."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def _finite_or_none(content):
     """A JSON value without NaN, which JSON does not have."""
     if isinstance(content, dict):
@@ -263,39 +204,73 @@ def _finite_or_none(content):
     return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
-def as_rows(report: Report) -> list[list]:
-    """The rows of report.csv, the header first: one for each pair and column; what is not a finite number is empty."""
+def as_text(content: dict) -> str:
+    """The content of report.json for the terminal: a row for each metric, a column for each way to make the output.
+
+    Numbers are means over all pairs. With several pairs, the second line of a metric holds the 95 % bootstrap interval
+    of each mean.
+    """
+    columns, n_pairs = content["columns"], len(content["pairs"])
+    margin, width = 41, 15 if n_pairs > 1 else 9
+
+    def row(label: str, cells: Sequence[str]) -> str:
+        return label.ljust(margin) + "".join(cell.rjust(width) for cell in cells)
+
+    lines = [content["title"], *content["remarks"], "", *textwrap.wrap(content["verdict"], 98), ""]
+    lines += [f"[{i}] {title}" for i, title in enumerate(columns.values(), 1)]
+    lines += ["", row("", [f"[{i}]" for i in range(1, len(columns) + 1)])]
+    for metric in content["metrics"]:
+        unit = f" ({metric['unit']})" if metric["unit"] else ""
+        of_metric = [content["summary"][column][metric["name"]] for column in columns]
+        lines.append(row(f"{metric['label']}{unit}, {metric['better']}", [_number(s["mean"]) for s in of_metric]))
+        if n_pairs > 1:
+            lines.append(row("", [f"{_number(s['low'])}..{_number(s['high'])}" for s in of_metric]))
+    attack, flutter = (_number(content["target"][name]) for name in ("attack", "flutter"))
+    lines += ["", f"Rise and flutter are differences; the target has {attack} ms, {flutter} dB."]
+    if n_pairs > 1:
+        lines.append(f"Means of {n_pairs} pairs; below each its 95 % bootstrap interval.")
+        lines += [f"Greatest MAE of {name}: {', '.join(pairs)}" for name, pairs in content["worst"].items()]
+    if content["seeds"]:
+        lines.append("Mean and standard deviation over the seeds of one model:")
+        lines += [f"  {name}: {_number(s['mean'])} +- {_number(s['sd'])}" for name, s in content["seeds"].items()]
+    lines += [f"{pair['name']}: {note}" for pair in content["pairs"] for note in pair["notes"]]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    """A number with about three significant digits, or "-"."""
+    if value is None:
+        return "-"
+    text = f"{value:.{1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3}f}"
+    return text.lstrip("-") if not float(text) else text  # not -0.000
+
+
+def write(report: Report, content: dict, folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Write report.json with `content`, report.csv with a row for each pair and column, and report.html into `folder`;
+    their paths."""
+    paths = [pathlib.Path(folder, f"report.{extension}") for extension in ("json", "csv", "html")]
+    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # file names need not be valid text
+    write_json(paths[0], content)
     names = [metric.name for metric in METRICS]
-    rows: list[list] = [["voice", "pair", "column", *names]]
-    for result in report.results:
-        for column, values in result.values.items():
-            cells = [values[name] if np.isfinite(values[name]) else "" for name in names]
-            rows.append([*map(_plain_cell, (result.pair.voice, result.pair.piece, column)), *cells])
-    return rows
+    with replacing(paths[1]) as beside, open(beside, "w", newline="", **text) as file:
+        table = csv.writer(file)
+        table.writerow(["voice", "pair", "column", *names])
+        for result in report.results:
+            for column, values in result.values.items():
+                cells = [values[name] if np.isfinite(values[name]) else "" for name in names]
+                table.writerow([*map(_plain_cell, (result.pair.voice, result.pair.piece, column)), *cells])
+    shown = {
+        "excerpt_seconds": EXCERPT,
+        "frequency_marks": plots.frequency_marks(report.representation.n_bins, report.representation.bin_hz),
+        "page": [{"name": name, "sounds": sounds} for name, sounds in report.page.items()],
+    }
+    rendered = json.dumps({**content, **shown}).replace("<", "\\u003c")  # "</script>" in a name would end the element
+    with replacing(paths[2]) as beside:
+        beside.write_text(TEMPLATE.read_text(encoding="utf-8").replace("{{report}}", rendered), **text)
+    return paths
 
 
 def _plain_cell(text: str) -> str:
     """A name with an apostrophe in front where a spreadsheet would take it, also in full-width signs, for a formula."""
     is_formula = unicodedata.normalize("NFKC", text).startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{text}" if is_formula else text
-
-
-def write(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Write report.json, report.csv and report.html into `folder`; their paths."""
-    json_path, csv_path, html_path = (
-        pathlib.Path(folder, f"report.{extension}") for extension in ("json", "csv", "html")
-    )
-    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # file names need not be valid text
-    content = as_json(report)
-    write_json(json_path, content)
-    with replacing(csv_path) as beside, open(beside, "w", newline="", **text) as file:
-        csv.writer(file).writerows(as_rows(report))
-    content |= {
-        "excerpt_seconds": EXCERPT,
-        "frequency_marks": plots.frequency_marks(report.representation.n_bins, report.representation.bin_hz),
-        "page": [{"name": name, "sounds": sounds} for name, sounds in report.page.items()],
-    }
-    rendered = json.dumps(content).replace("<", "\\u003c")  # "</script>" in a name would end the element
-    with replacing(html_path) as beside:
-        beside.write_text(TEMPLATE.read_text(encoding="utf-8").replace("{{report}}", rendered), **text)
-    return [json_path, csv_path, html_path]

@@ -57,10 +57,22 @@ def decode(url):
     return media_type, io.BytesIO(base64.b64decode(content))
 
 
+def write(made, folder):
+    return report.write(made, report.as_json(made), folder)
+
+
+def lines_of(made):
+    return report.as_text(report.as_json(made)).splitlines()
+
+
+def verdict(made):
+    return report.as_json(made)["verdict"]
+
+
 def cells_of(made, label):
     """The numbers of a row of the table for the terminal."""
-    (line,) = [line for line in report.as_text(made).splitlines() if line.startswith(label)]
-    return line.split()[-len(made.columns) :]
+    (line,) = [line for line in lines_of(made) if line.startswith(label)]
+    return line.split()[-len(comparison.REFERENCES) - len(made.models) :]
 
 
 # --- sounds -----------------------------------------------------------------------------------------------------------
@@ -97,18 +109,18 @@ def test_the_table_holds_means_intervals_and_the_worst(no_pictures, monkeypatch)
     made = made_report((0.25, 0.375))
     assert list(made.page) == ["piece 1"]  # whose sounds are kept
     assert not any(result.audios for result in made.results)
-    lines = report.as_text(made).splitlines()
+    lines = lines_of(made)
     assert cells_of(made, "MAE") == [*["0.500"] * 4, "0.312"]
     at = next(i for i, line in enumerate(lines) if line.startswith("MAE"))
     assert lines[at + 1].split() == [*["0.500..0.500"] * 4, "0.250..0.375"]
     assert "Greatest MAE of model one: piece 1, piece 0" in lines
-    assert ".." not in report.as_text(made_report((0.25,)))  # a single pair has no interval
+    assert not any(".." in line for line in lines_of(made_report((0.25,))))  # a single pair has no interval
 
 
 def test_the_seeds_of_one_model_have_a_mean_and_a_standard_deviation(no_pictures):
     made = made_report([(0.2, 0.3, 0.9), (0.4, 0.5, 0.9)], ("a", "b", "other"), seeds=["a", "b"])
     assert report.as_json(made)["seeds"]["mae"] == pytest.approx({"mean": 0.35, "sd": 0.1 / 2**0.5})  # of 0.3 and 0.4
-    assert any(line.split() == ["mae:", "0.350", "+-", "0.071"] for line in report.as_text(made).splitlines())
+    assert any(line.split() == ["mae:", "0.350", "+-", "0.071"] for line in lines_of(made))
     assert report.as_json(made_report())["seeds"] == {}
 
 
@@ -116,7 +128,7 @@ def test_json_and_csv_hold_every_value_and_voices_have_means_of_their_own(tmp_pa
     maes, names, voices = (0.2, 0.4, 0.6), ["a", "b", "a"], ["piano@grand", "piano@grand", "piano@<upright>"]
     made = made_report(maes, names=names, voices=voices)
     made.left_out.append(("x.wav", "no audio"))
-    paths = report.write(made, tmp_path / "new" / "folder")
+    paths = write(made, tmp_path / "new" / "folder")
     assert sorted(path.name for path in paths[0].parent.iterdir()) == ["report.csv", "report.html", "report.json"]
     content = json.loads(paths[0].read_text())
     assert content["summary"]["model one"]["mae"]["mean"] == pytest.approx(0.4)
@@ -138,7 +150,7 @@ def test_json_and_csv_hold_every_value_and_voices_have_means_of_their_own(tmp_pa
 
 def test_names_that_are_formulas_or_no_text_are_harmless(tmp_path, no_pictures):
     names = {"=1+1": "'=1+1", "-a": "'-a", "\uff1d1+1": "'\uff1d1+1", "a=b": "a=b", "caf\udce9": "caf\\udce9"}
-    _, path, _ = report.write(made_report([0.25] * len(names), names=list(names)), tmp_path)
+    _, path, _ = write(made_report([0.25] * len(names), names=list(names)), tmp_path)
     with open(path, newline="", encoding="utf-8") as file:
         assert [row["pair"] for row in csv.DictReader(file) if row["column"] == "copy"] == list(names.values())
 
@@ -147,14 +159,14 @@ def test_the_verdict_says_what_a_musician_would(no_pictures):
     made = made_report((0.25, 0.25), instruments=("piano", "guitar"))
     for result in made.results:
         result.values["model one"] |= {"attack": 9.0, "brightness": -3.0}
-    sentence, is_good = report.verdict(made)
-    assert is_good
+    sentence = verdict(made)
+    assert report.as_json(made)["is_good"]
     assert "attacks 9 ms softer than the guitar's, spectrum twice as near as the piano's" in sentence
     assert "3 dB duller" in sentence
     assert "waver" not in sentence  # nothing to hear there
     assert "0.250" in sentence
-    assert not report.verdict(made_report((0.6,)))[1]
-    assert report.verdict(made_report([(0.6, 0.4)], ("bad", "better")))[0].startswith("better")
+    assert not report.as_json(made_report((0.6,)))["is_good"]
+    assert verdict(made_report([(0.6, 0.4)], ("bad", "better"))).startswith("better")
     assert report.name_instruments("keyboard_acoustic@upright", "synth_lead_synthetic") == ("keyboard", "synth lead")
 
 
@@ -176,9 +188,7 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.support.ui import WebDriverWait
 
-    *_, page = report.write(
-        made_report(names=[NASTY, "b"], models=("model, one",), seconds=6), tmp_path / "a folder #1"
-    )
+    *_, page = write(made_report(names=[NASTY, "b"], models=("model, one",), seconds=6), tmp_path / "a folder #1")
     browser = start_browser(1200, 900)
     find, until = functools.partial(browser.find_element, "css selector"), WebDriverWait(browser, 20).until
     browser.execute_cdp_cmd(
@@ -252,7 +262,7 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
 def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
     made = made_report(names=["a_piece_with_a_very_long_name_" * 4, "b"], models=("a_model_with_a_long_name_" * 4,))
     made.remarks = ["/a/very/long/path/without/any/space" * 4]
-    *_, page = report.write(made, tmp_path)
+    *_, page = write(made, tmp_path)
     browser = start_browser(500, 800)
     metrics_of_phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics_of_phone)
@@ -275,7 +285,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(start_browser, tmp_path):
 def test_the_page_marks_models_against_copying_and_asks_for_nothing(start_browser, tmp_path, no_pictures):
     """Two models, of two pairs: one is better than copying on average and equal to it once, the other one is worse."""
     made = made_report([(0.5, 0.75), (0.25, 0.75)], ("good", "bad"), names=["a", NASTY])
-    *_, page = report.write(made, tmp_path)
+    *_, page = write(made, tmp_path)
     assert "http" not in page.read_text().partition("<body>")[2]
     browser = start_browser(800, 800)
     browser.get(page.as_uri())
@@ -292,7 +302,7 @@ def test_the_page_marks_models_against_copying_and_asks_for_nothing(start_browse
     assert (marked(worst, "best"), marked(other, "best")) == ([], ["0.250", "2.500"])
     assert browser.get_log("browser") == []
 
-    *_, page = report.write(made_report((0.1,), models=()), tmp_path)  # nothing to vote on
+    *_, page = write(made_report((0.1,), models=()), tmp_path)  # nothing to vote on
     browser.get(page.as_uri())
     assert not browser.find_element("css selector", "#trials").is_displayed()
     assert browser.get_log("browser") == []
