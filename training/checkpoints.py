@@ -61,16 +61,13 @@ class Progress:
 class State:
     """An undamaged state in the file `path`: flags and progress of its run, and where its arrays are.
 
-    Attributes:
-        layout: type and shape of each array by name, in the file's order.
-        damaged: one line for each newer state that is damaged.
+    `layout` holds the type and shape of each array by name, in the file's order.
     """
 
     path: pathlib.Path
     flags: dict
     progress: Progress
     layout: dict[str, tuple[np.dtype, tuple[int, ...]]]
-    damaged: list[str] = dataclasses.field(default_factory=list)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Names and arrays, one at a time."""
@@ -125,18 +122,18 @@ def _step(path: pathlib.Path) -> int:
 
 
 def load(folder: pathlib.Path) -> State | None:
-    """The newest undamaged state below `folder`; None if there are no states at all.
+    """The newest undamaged state below `folder`; None if there are no states at all. Prints which are damaged.
 
     Raises:
         InputError: there are states, but none that can be read.
     """
-    damaged = []
-    for path in reversed(states(folder)):
+    paths = states(folder)
+    for path in reversed(paths):
         try:
-            return dataclasses.replace(_read(path), damaged=damaged)
+            return _read(path)
         except (OSError, InputError, ValueError, TypeError, LookupError, OverflowError) as error:
-            damaged.append(f"{path}: damaged training state ({error}), falling back to the one before")
-    if damaged:
+            print(f"{path}: damaged training state ({error}), falling back to the one before")
+    if paths:
         raise InputError(f"{folder / FOLDER}: no training state in it is undamaged; --fresh starts over")
     return None
 
@@ -169,8 +166,6 @@ def resume(folder: pathlib.Path, variables: Mapping, flags: dict) -> Progress | 
     state = load(folder)
     if state is None:
         return None
-    for line in state.damaged:
-        print(line)
     changed = {flag: value for flag, value in flags.items() if state.flags.get(flag, value) != value}
     shapes = {name: shape for name, (_, shape) in state.layout.items()}
     if {name: tuple(variable.shape) for name, variable in variables.items()} != shapes:

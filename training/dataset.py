@@ -90,7 +90,7 @@ def find_pairs(
             left_out += _line(unfinished, instrument, "of pieces unfinished by compute_features.py")
             names -= unfinished
         if not names:
-            found = _advice_on_recordings(folder, folder / instrument) or "none of finished pieces"
+            found = _advice_on_recordings(folder, folder / instrument) or "none of a finished piece"
             raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {found}")
         names_of[instrument] = names
     paired = {

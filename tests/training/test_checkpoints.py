@@ -36,7 +36,7 @@ def save(folder, step):
 def test_what_was_saved_comes_back_to_the_bit(tmp_path):
     path = save(tmp_path, 12)
     state = checkpoints.load(tmp_path)
-    assert (state.path, state.damaged, state.flags) == (path, [], FLAGS)
+    assert (state.path, state.flags) == (path, FLAGS)
     assert (state.progress.step, state.progress.rows, state.progress.sums) == (
         12, [{"epoch": 1, "mae": 1 / 3}], {"mae": 1e-308},
     )  # fmt: skip
@@ -58,7 +58,7 @@ def test_the_last_two_are_kept_and_other_files_left_alone(tmp_path):
     assert copy.exists()
 
 
-def test_a_damaged_byte_is_found_wherever_it_is(tmp_path):
+def test_a_damaged_byte_is_found_wherever_it_is(tmp_path, capsys):
     older, newest = save(tmp_path, 10), save(tmp_path, 20)
     content = newest.read_bytes()
     damaged = [content[:n] for n in (0, 1, 50, len(content) - 1)]
@@ -66,9 +66,8 @@ def test_a_damaged_byte_is_found_wherever_it_is(tmp_path):
         damaged.append(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
     for version in damaged:
         newest.write_bytes(version)
-        state = checkpoints.load(tmp_path)
-        assert state.path == older
-        assert [str(newest) in line for line in state.damaged] == [True]
+        assert checkpoints.load(tmp_path).path == older
+        assert str(newest) in capsys.readouterr().out
     older.unlink()
     with pytest.raises(InputError):
         checkpoints.load(tmp_path)
