@@ -3,8 +3,7 @@
 1. Pitch and energy of the whole hum are tracked, ten seconds at a time; they take little memory.
 2. The melody is moved into the guitar's range by octaves, and its notes are plucked.
 3. Its harmonics go through the network in overlapping windows, which are blended.
-4. The mel spectrogram becomes audio in chunks, each of which continues the phase of the one before.
-5. One multiplication makes the attacks and the rests.
+4. The mel spectrogram becomes audio note by note; one multiplication makes the attack and the end of each.
 """
 
 from __future__ import annotations
@@ -22,13 +21,12 @@ from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.mel_inverse import mel_to_audio
 from hum2guitar.pitch import F0_METHODS, MARGIN, analyse, octaves_into_range
-from hum2guitar.plucks import begin_early, describe_melody, find_notes, gate, pluck, to_decibels
+from hum2guitar.plucks import ONSET_FRAMES, RINGING_FRAMES, describe_melody, envelope, find_notes, pluck, to_decibels
+from sound.blocks import mix_sounds
 
 ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
 CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)
-LEAD_FRAMES = 8  # of silence before the sound, so that a note at its very start has its attack
-SYNTHESIS_FRAMES = 432  # that become audio at a time
-SHARED_FRAMES = 8  # of a chunk of audio that it shares with the next one, on each side (0.2 s)
+EDGE_FRAMES = 4  # in which a note is continued on both sides, so that all windows within it are full
 MIN_FRAMES = 16  # of the network's input; a shorter one is padded
 MAX_GAIN_DB = 40.0  # of the correction of a frame's loudness
 
@@ -127,15 +125,9 @@ class HumConverter:
         for line in describe_melody(f0, energy, purity, octaves, r.f0_low / MARGIN, r.f0_high * MARGIN):
             print(f"{name}: {line}" if name else line, file=sys.stderr)
 
-        f0, energy = np.pad(f0, (LEAD_FRAMES, 0)), np.pad(energy, (LEAD_FRAMES, 0))
         notes = find_notes(f0, to_decibels(energy))
         seen, heard = (pluck(f0, energy, r, heard) if self.plucks else energy for heard in (False, True))
-        f0, seen, heard = begin_early(notes, f0, seen, heard)
-        position = -LEAD_FRAMES * r.hop_length  # of the next block in the output
-        for block in self._synthesise(self._predict(f0, seen, heard)):
-            shaped = block * gate(notes, position + LEAD_FRAMES * r.hop_length, len(block), r)
-            yield shaped[max(0, -position) : max(0, n_samples - position)]
-            position += len(block)
+        yield from mix_sounds(self._play(notes, self._predict(f0, seen, heard)), n_samples)
 
     def _listen(self, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """F0 in Hz, energy and purity ``(n_frames,)`` of the joined blocks, and their number of samples."""
@@ -203,42 +195,23 @@ class HumConverter:
         gain = np.clip(np.interp(np.arange(n), voiced, gain[voiced]), -MAX_GAIN_DB, MAX_GAIN_DB)
         return harmonics.to_level(power * 10 ** (gain / 10), r.mel_ref_db, r.mel_top_db)
 
-    def _synthesise(self, levels: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Audio of mel levels, from sample 0 on, one hop for each frame.
+    def _play(self, notes: np.ndarray, levels: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """First sample and audio of each note, from the mel levels ``(n_mels, n)`` of the melody in pieces.
 
-        Each chunk is made `SHARED_FRAMES` longer on both sides. It continues the phase of the chunk before, and the two
-        are crossfaded in the middle of the frames that they share.
+        A mel frame is four times as long as an attack. So a note begins with copies of its second frame, as if it had
+        sounded before, and `plucks.envelope` makes its attack and its end.
         """
-        hop = self._representation.hop_length
-        waiting, n_shared = None, 0  # levels; how many of their first frames belong to the chunk before, too
-        tail = None  # audio of the chunk before, from the first of these frames on
-        for level in levels:
-            waiting = level if waiting is None else np.concatenate([waiting, level], axis=1)
-            while waiting.shape[1] > n_shared // 2 + SYNTHESIS_FRAMES + SHARED_FRAMES:
-                n = n_shared // 2 + SYNTHESIS_FRAMES + SHARED_FRAMES
-                joined = _crossfade(tail, self._chunk(waiting[:, :n], tail, n_shared))
-                n_given = (n - SHARED_FRAMES - SHARED_FRAMES // 2) * hop
-                start = 0 if tail is None else SHARED_FRAMES // 2 * hop
-                yield joined[start:n_given]
-                n_shared = 2 * SHARED_FRAMES
-                waiting, tail = waiting[:, n - n_shared :], joined[(n - n_shared) * hop :]
-        joined = _crossfade(tail, self._chunk(waiting, tail, n_shared))
-        yield joined[0 if tail is None else SHARED_FRAMES // 2 * hop :]
-
-    def _chunk(self, level: np.ndarray, tail: np.ndarray | None, n_shared: int) -> np.ndarray:
-        """Audio of one chunk, whose phase continues that of `tail`, the audio of its first `n_shared` frames."""
         r = self._representation
-        before = None if tail is None else data.stft(tail, r)[:, : n_shared // 2]
-        power = harmonics.mel_power(level, r)
-        return mel_to_audio(power, level.shape[1] * r.hop_length, r, self._n_iterations, before)
-
-
-def _crossfade(tail: np.ndarray | None, audio: np.ndarray) -> np.ndarray:
-    """`audio` with its start crossfaded from `tail`, the same sound, over the middle half of what they share."""
-    if tail is None:
-        return audio
-    n = min(len(tail), len(audio))
-    rising = np.interp(np.arange(n), [n // 4, n - n // 4], [0, 1]).astype(np.float32)
-    joined = audio.copy()
-    joined[:n] = rising * audio[:n] + (1 - rising) * tail[:n]
-    return joined
+        hop, levels = r.hop_length, iter(levels)
+        waiting, first = np.zeros((r.n_mels, 0), np.float32), 0  # `first`: frame at the start of `waiting`
+        for (start, stop), following in zip(notes, [*notes[1:, 0], sys.maxsize], strict=False):
+            while first + waiting.shape[1] < stop:
+                n_done = min(start - first, waiting.shape[1])
+                waiting, first = np.concatenate([waiting[:, n_done:], next(levels)], axis=1), first + n_done
+            end = following if following - stop <= RINGING_FRAMES else stop
+            level = waiting[:, start - first + 1 : stop - first]
+            level = np.pad(level, ((0, 0), (EDGE_FRAMES + 1, EDGE_FRAMES + end - stop)), mode="edge")
+            audio = mel_to_audio(harmonics.mel_power(level, r), level.shape[1] * hop, r, self._n_iterations)
+            gain = envelope((end - start) * hop, r.sample_rate)
+            audio = audio[round((EDGE_FRAMES - ONSET_FRAMES) * hop) :][: len(gain)]
+            yield max(0, round((start - ONSET_FRAMES) * hop)), gain * audio

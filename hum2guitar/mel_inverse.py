@@ -20,7 +20,6 @@ def mel_to_audio(
     length: int,
     representation: HumRepresentation = harmonics.PUBLISHED,
     n_iterations: int = 32,
-    before: np.ndarray | None = None,
 ) -> np.ndarray:
     """Audio float32 ``(length,)`` whose mel power is close to `power`.
 
@@ -35,14 +34,12 @@ def mel_to_audio(
         length: in samples; after the last frame there is silence.
         representation: of the mel power.
         n_iterations: of step 3.
-        before: `data.stft` of the audio that already exists for the first n frames, complex ``(n_bins, n)``, whose
-            phase is continued.
     """
     r = representation
     covered = r.hop_length * power.shape[1] - 1  # samples that have as many centred frames as `power`
     power = np.asarray(power, np.float32) * r.magnitude_scale**-2
     guess = np.sqrt(np.maximum(mel_pseudo_inverse(r) @ power, 0))
-    coefficients = guess * np.exp(1j * peak_phase(guess, r, before)).astype(np.complex64)
+    coefficients = guess * np.exp(1j * peak_phase(guess, r)).astype(np.complex64)
     bands, spread = _mel_bands(r)
     tiny, previous = np.float32(1e-12), None
     for _ in range(n_iterations):
@@ -56,11 +53,7 @@ def mel_to_audio(
     return np.pad(audio, (0, length - len(audio)))
 
 
-def peak_phase(
-    spectrum: np.ndarray,
-    representation: HumRepresentation = harmonics.PUBLISHED,
-    before: np.ndarray | None = None,
-) -> np.ndarray:
+def peak_phase(spectrum: np.ndarray, representation: HumRepresentation = harmonics.PUBLISHED) -> np.ndarray:
     """Phase in radians ``(n_bins, n_frames)`` for a magnitude, from the frequencies of its peaks.
 
     Single-pass spectrogram inversion (Beauregard et al., 2015). Every bin belongs to the nearest peak. The frequency of
@@ -73,7 +66,6 @@ def peak_phase(
     Args:
         spectrum: magnitude ``(n_bins, n_frames)`` in any scale.
         representation: sample rate, window and hop.
-        before: as in `mel_to_audio`.
     """
     from scipy import ndimage
 
@@ -87,10 +79,7 @@ def peak_phase(
     owner = _nearest_marked(is_peak)  # the peak that each bin belongs to; itself in frames without peaks
     advance = 2 * np.pi * r.hop_length / r.n_fft * (bins[:, np.newaxis] + offset)  # radians in one hop
     phase = np.zeros((n_bins, n_frames))
-    n_before = 0 if before is None else min(before.shape[1], n_frames)
-    if n_before:
-        phase[:, :n_before] = np.angle(before[:, :n_before])
-    for t in range(n_before, n_frames):
+    for t in range(n_frames):
         is_old = t > 0 and np.abs(owner[:, t - 1] - bins) <= SAME_PEAK_BINS
         of_peak = np.where(is_old, phase[:, t - 1], 0) + advance[:, t]
         phase[:, t] = of_peak[owner[:, t]] + np.pi * (bins - owner[:, t])

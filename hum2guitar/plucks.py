@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from hum2guitar import harmonics
@@ -16,15 +18,14 @@ SWELL_FRAMES = 12  # in which a voice has reached the loudness of its note (0.28
 ATTACK_FRAMES = 8  # of a pluck, which are loud however softly the voice begins (0.19 s)
 SILENCE = 1e-12  # energy that counts as none
 SEEN_DECAY = 10.0  # dB per second of the notes that networks are trained with and see
-# The fall of a plucked string, measured on the notes of the guitar trained on (FluidR3, program 24): fast at first and
-# slow from the knee on, faster for high notes. In dB per second at `DECAY_HZ`.
-FIRST_DECAY, LATE_DECAY, DECAY_HZ, DECAY_EXPONENT, KNEE_SECONDS = 20.0, 5.0, 261.6, 2 / 3, 0.8
-# A network's attack takes a mel frame. So each note begins `EARLY_FRAMES` too early in what the network sees,
-# and what is heard before the onset is faded out.
-EARLY_FRAMES = 1
-FADE_SECONDS, GAP_SECONDS = 0.01, 0.006  # of a note that the next one ends: its fade, and the silence after it
-RISE_SECONDS = 0.003  # of an attack
-RELEASE_DB_PER_SECOND, RELEASE_DB = 200.0, 80.0  # fall of a note that ends in a rest, and where it becomes silence
+# The fall of a plucked string, measured on the notes of the guitar trained on (FluidR3, program 24): in proportion to
+# the frequency, by `FIRST_DECAY` dB a second at `DECAY_HZ`, until it meets a line of `LATE_FALL` and `LATE_DECAY`.
+FIRST_DECAY, DECAY_HZ, LATE_FALL, LATE_DECAY = 20.0, 261.6, 18.0, 6.0
+ONSET_FRAMES = 1.5  # by which a note begins and ends before the frames in which its pitch is found
+RINGING_FRAMES = 2  # of silence at most between two notes, in which the first one rings on
+RISE_SECONDS, FADE_SECONDS = 0.003, 0.02  # of an attack, and of a string that is damped
+PLUCK_DB, PLUCK_SECONDS = 3.0, 0.03  # of an attack above the note after it, and the time constant of its fall
+LONGEST_NOTE = 432  # frames (10 s), after which a string is plucked again
 # What is no melody: `describe_melody`
 LOUD_PERCENTILE, LOUD_DB = 95, 20.0  # frames count that are so far below the loudest ones at most
 MIN_PURITY, MIN_NOTE_FRAMES = 0.7, 6
@@ -36,7 +37,8 @@ def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
 
     A note begins where voicing begins, where the pitch jumps, and where the energy begins to rise suddenly. It ends
     where the next one begins or voicing ends. What is shorter than `SHORTEST_NOTE`, such as the way from one pitch to
-    the next, belongs to the note before, or to the next one if there is none right before.
+    the next, belongs to the note before, or to the next one if there is none right before. A note longer than
+    `LONGEST_NOTE` is plucked again.
     """
     voiced = np.concatenate([[False], np.asarray(f0) > 0, [False]])
     pitch = np.log2(np.where(voiced, np.pad(f0, 1), 1.0)) * 12
@@ -56,7 +58,8 @@ def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
             notes[-1][1] = stop
         else:
             notes.append([start, stop])
-    return np.array([note for note in notes if note[1] - note[0] >= SHORTEST_NOTE], int).reshape(-1, 2)
+    edges = [np.linspace(a, b, 1 - (a - b) // LONGEST_NOTE).astype(int) for a, b in notes if b - a >= SHORTEST_NOTE]
+    return np.array([pair for note in edges for pair in itertools.pairwise(note)], int).reshape(-1, 2)
 
 
 def pluck(
@@ -89,36 +92,17 @@ def pluck(
 
 def string_fall(f0: float, seconds: np.ndarray) -> np.ndarray:
     """By how many dB a plucked string of `f0` Hz has fallen so many seconds after its onset."""
-    fall = FIRST_DECAY * np.minimum(seconds, KNEE_SECONDS) + LATE_DECAY * np.maximum(seconds - KNEE_SECONDS, 0)
-    return fall * (f0 / DECAY_HZ) ** DECAY_EXPONENT
+    return np.minimum(FIRST_DECAY * f0 / DECAY_HZ * seconds, LATE_FALL + LATE_DECAY * seconds)
 
 
-def begin_early(notes: np.ndarray, *rows: np.ndarray) -> list[np.ndarray]:
-    """`rows` ``(n_frames,)`` with the first value of each note also in the `EARLY_FRAMES` frames before it."""
-    rows = [np.array(row) for row in rows]
-    for start, _ in notes:
-        for row in rows:
-            row[max(0, start - EARLY_FRAMES) : start] = row[start]
-    return rows
-
-
-def gate(notes: np.ndarray, first: int, n_samples: int, representation: HumRepresentation) -> np.ndarray:
-    """Gain float32 ``(n_samples,)`` that makes the attacks and the rests of audio from sample `first` on.
-
-    It rises steeply at each onset, and falls to 0 just before the next one. In a rest it falls until it is 0.
-    """
-    r = representation
-    if not len(notes):
-        return np.zeros(n_samples, np.float32)
-    seconds = np.arange(first, first + n_samples) / r.sample_rate
-    onsets, ends = (notes * (r.hop_length / r.sample_rate)).T
-    note = np.searchsorted(onsets, seconds, side="right") - 1  # that has begun last; -1 before the first one
-    rise = np.clip((seconds - onsets[note]) / RISE_SECONDS, 0, 1)
-    cuts = np.append(onsets[1:], np.inf) - GAP_SECONDS
-    fade = np.clip((cuts[note] - seconds) / FADE_SECONDS, 0, 1)
-    fall = RELEASE_DB_PER_SECOND * np.maximum(seconds - ends[note], 0)
-    release = np.where(fall < RELEASE_DB, 10 ** (-fall / 20), 0)
-    return np.where(note >= 0, np.minimum(rise, fade) * release, 0).astype(np.float32)
+def envelope(n_samples: int, sample_rate: int) -> np.ndarray:
+    """Gain of a plucked note, float32: it rises steeply, falls a little, and is damped after `n_samples`."""
+    n_rise, n_fade = round(RISE_SECONDS * sample_rate), round(FADE_SECONDS * sample_rate)
+    seconds = np.arange(n_samples + n_fade) / sample_rate
+    gain = 10 ** (PLUCK_DB / 20 * np.exp(-seconds / PLUCK_SECONDS))
+    gain[:n_rise] *= np.arange(n_rise) / n_rise
+    gain[n_samples:] *= 1 - np.arange(n_fade) / n_fade
+    return gain.astype(np.float32)
 
 
 def describe_melody(

@@ -11,6 +11,7 @@ import numpy as np
 T = TypeVar("T")
 
 MAX_RESAMPLED = 2**20  # values that are resampled to at a time
+MIX_BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
 
 
 def mean_of_channels(audio: np.ndarray) -> np.ndarray:
@@ -148,6 +149,26 @@ class CountedBlocks:
             if len(kept):
                 n_given += len(kept)
                 yield kept
+
+
+def mix_sounds(sounds: Iterator[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
+    """The sum of sounds, which are in order of their first sample, up to `n_samples`, in blocks of `MIX_BLOCK`."""
+    ringing: list[tuple[int, np.ndarray]] = []  # sounds that continue in the next block
+    following = next(sounds, None)
+    for begin in range(0, n_samples, MIX_BLOCK):
+        mix = np.zeros(min(MIX_BLOCK, n_samples - begin), np.float32)
+        for first, sound in ringing:
+            part = sound[begin - first :][: len(mix)]
+            mix[: len(part)] += part
+        ringing = [(first, sound) for first, sound in ringing if first + len(sound) > begin + MIX_BLOCK]
+        while following and following[0] < begin + MIX_BLOCK:
+            first, sound = following
+            part = mix[first - begin :][: len(sound)]
+            part += sound[: len(part)]
+            if first + len(sound) > begin + MIX_BLOCK:
+                ringing.append(following)
+            following = next(sounds, None)
+        yield mix
 
 
 def to_pcm(audio: np.ndarray, bits: int) -> np.ndarray:

@@ -13,13 +13,12 @@ import numpy as np
 
 from common.errors import InputError
 from data import PUBLISHED
-from sound.blocks import resample_blocks
+from sound.blocks import mix_sounds, resample_blocks
 from sound.files import render_to_disk, write_rendering
 from synthesis.midi import Piece
 from synthesis.notes import NOTE_SECONDS, Instrument, release_envelope
 
 PEAK = 32000 / 32768  # of every recording
-BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
 ENDINGS = ("ring", "cut")
 TRANSPOSITIONS = range(-5, 7)  # semitones of a variation: every key once
 TEMPI, VELOCITY_FACTORS = (0.8, 1.25), (0.7, 1.3)  # limits of a variation's factors
@@ -134,7 +133,7 @@ def _mix_piece(
 ) -> Iterator[np.ndarray]:
     """The mix at `sample_rate`, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
     seconds = recording_seconds(piece, playing)
-    mix = _mix_sounds(_cut_notes(piece, instrument, playing, counts), max(1, round(seconds * instrument.sample_rate)))
+    mix = mix_sounds(_cut_notes(piece, instrument, playing, counts), max(1, round(seconds * instrument.sample_rate)))
     n_left = max(1, round(seconds * sample_rate))  # the same for instruments of any sample rate
     for block in resample_blocks(mix, instrument.sample_rate, sample_rate):
         part = block[:n_left]
@@ -161,23 +160,3 @@ def _cut_notes(
         n_release = len(sound) // 10
         sound[len(sound) - n_release :] *= envelope[:n_release]
         yield round(start / playing.playback_speed * rate), sound
-
-
-def _mix_sounds(sounds: Iterator[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
-    """The sum of sounds, which are in order of their first sample, up to `n_samples`, in blocks of `BLOCK`."""
-    ringing: list[tuple[int, np.ndarray]] = []  # sounds that continue in the next block
-    following = next(sounds, None)
-    for begin in range(0, n_samples, BLOCK):
-        mix = np.zeros(min(BLOCK, n_samples - begin), np.float32)
-        for first, sound in ringing:
-            part = sound[begin - first :][: len(mix)]
-            mix[: len(part)] += part
-        ringing = [(first, sound) for first, sound in ringing if first + len(sound) > begin + BLOCK]
-        while following and following[0] < begin + BLOCK:
-            first, sound = following
-            part = mix[first - begin :][: len(sound)]
-            part += sound[: len(part)]
-            if first + len(sound) > begin + BLOCK:
-                ringing.append(following)
-            following = next(sounds, None)
-        yield mix
