@@ -27,17 +27,17 @@ Panels = Sequence[tuple[str, np.ndarray]]
 # --- spectrograms -----------------------------------------------------------------------------------------------------
 
 
-def save_spectrograms(path: str | os.PathLike, panels: Panels, seconds_per_frame: float, *bins, **appearance) -> None:
+def save_spectrograms(path: str | os.PathLike, *arguments, **appearance) -> None:
     """Write `spectrogram_figure`, whose arguments it takes, to `path`; the extension determines the format."""
-    _save(spectrogram_figure(panels, seconds_per_frame, *bins, **appearance), path)
+    _save(spectrogram_figure(*arguments, **appearance), path)
 
 
-def spectrogram_frame(panels: Panels, seconds_per_frame: float, *bins, **appearance) -> np.ndarray:
+def spectrogram_frame(*arguments, **appearance) -> np.ndarray:
     """`spectrogram_figure` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
 
     An inch has 100 pixels. Panels are placed side by side. Panels of the same shapes give pictures of the same size.
     """
-    figure = spectrogram_figure(panels, seconds_per_frame, *bins, beside=True, dpi=SCREEN_DPI, **appearance)
+    figure = spectrogram_figure(*arguments, beside=True, dpi=SCREEN_DPI, **appearance)
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3]
 
@@ -58,7 +58,7 @@ def spectrogram_png(level: np.ndarray, hz_per_bin: float, size: tuple[int, int] 
     from matplotlib import colormaps
     from PIL import Image
 
-    shown = _thin_bins(_thin_frames(level, size[0]), _bin_edges(len(level), hz_per_bin, None), size[1])
+    shown = _thin_bins(_thin_frames(level, size[0]), _bin_edges(len(level), hz_per_bin), size[1])
     indices = np.clip(np.nan_to_num(shown) * 255, 0, 255).round().astype(np.uint8)[::-1]
     image = Image.fromarray(indices, "P")
     image.putpalette(colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3].tobytes())
@@ -69,7 +69,7 @@ def spectrogram_png(level: np.ndarray, hz_per_bin: float, size: tuple[int, int] 
 
 def frequency_marks(n_bins: int, hz_per_bin: float) -> dict[int, float]:
     """Round frequencies in Hz and their heights in a picture of `spectrogram_png`, 0 at the bottom to 1 at the top."""
-    low, high = _shown_mels(_bin_edges(n_bins, hz_per_bin, None))
+    low, high = _shown_mels(_bin_edges(n_bins, hz_per_bin))
     heights = {mark: float((_hz_to_mel(mark) - low) / (high - low)) for mark in MARKS}
     return {mark: height for mark, height in heights.items() if 0 <= height <= 1}
 
@@ -77,8 +77,7 @@ def frequency_marks(n_bins: int, hz_per_bin: float) -> dict[int, float]:
 def spectrogram_figure(
     panels: Panels,
     seconds_per_frame: float,
-    hz_per_bin: float | None = None,
-    frequencies: np.ndarray | None = None,
+    bins_hz: float | np.ndarray,
     title: str | None = None,
     scale_db: tuple[float, float] | None = None,
     beside: bool = False,
@@ -93,8 +92,7 @@ def spectrogram_figure(
     Args:
         panels: (title, level ``(n_bins, n_frames)``) each; lengths and bins may differ.
         seconds_per_frame: hop length over sample rate.
-        hz_per_bin: distance of evenly spaced bins (`Representation.bin_hz`). Give either this or `frequencies`.
-        frequencies: centre of each bin in Hz, ``(n_bins,)``, ascending, for example of mel bands.
+        bins_hz: distance of evenly spaced bins (`Representation.bin_hz`), or the centre of each, ``(n_bins,)``.
         title: of the whole figure.
         scale_db: ends of the colour scale for levels in dB. None takes log levels in [0, 1], as from
             `data.amplitude_to_db`, on their whole scale (-96 to 0 dB of full scale).
@@ -114,7 +112,7 @@ def spectrogram_figure(
     images = []
     half_frame = seconds_per_frame / 2
     for axis, (name, _), level in zip(axes, panels, levels, strict=True):
-        low, high = _shown_mels(_bin_edges(len(level), hz_per_bin, frequencies))
+        low, high = _shown_mels(_bin_edges(len(level), bins_hz))
         # Frame t is centred on its time, so the image begins half a step earlier.
         times = (-half_frame, level.shape[1] * seconds_per_frame - half_frame)
         images.append(
@@ -140,7 +138,7 @@ def spectrogram_figure(
         # As many values as whole pixels, so that each is at least one pixel wide and high.
         box = axis.get_window_extent()
         n_columns = max(1, int(box.width * level.shape[1] * seconds_per_frame / seconds))
-        edges = _bin_edges(len(level), hz_per_bin, frequencies)
+        edges = _bin_edges(len(level), bins_hz)
         image.set_data(_thin_bins(_thin_frames(level, n_columns), edges, max(1, int(box.height))))
     return figure
 
@@ -165,9 +163,9 @@ def _thin_bins(level: np.ndarray, edges: np.ndarray, n_rows: int) -> np.ndarray:
     return np.fmax.reduceat(padded, np.stack([first, end], axis=1).ravel(), axis=0)[::2]
 
 
-def _bin_edges(n_bins: int, hz_per_bin: float | None, frequencies: np.ndarray | None) -> np.ndarray:
+def _bin_edges(n_bins: int, bins_hz: float | np.ndarray) -> np.ndarray:
     """Where bins begin and end in Hz, ``(n_bins + 1,)``: halfway between their centres."""
-    centres = np.arange(n_bins) * hz_per_bin if frequencies is None else np.asarray(frequencies, float)
+    centres = np.arange(n_bins) * bins_hz if np.isscalar(bins_hz) else np.asarray(bins_hz, float)
     between = (centres[:-1] + centres[1:]) / 2
     return np.concatenate([2 * centres[:1] - between[:1], between, 2 * centres[-1:] - between[-1:]])
 

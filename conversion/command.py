@@ -202,4 +202,4 @@ def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, h
         level, seconds = spectrogram(recording, plots.MAX_COLUMNS, representation)
         name = recording.name.encode("utf-8", "backslashreplace").decode()  # file names may hold any bytes
         panels.append((f"{title}: {name}", level))
-    plots.save_spectrograms(path, panels, seconds, hz_per_bin=representation.bin_hz)
+    plots.save_spectrograms(path, panels, seconds, representation.bin_hz)

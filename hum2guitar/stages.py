@@ -322,7 +322,7 @@ def make_sampler(generator, stage: Stage, representation, examples: dict[str, Ex
             picture = plots.spectrogram_frame(
                 [(title, (level - 1) / 2 * top + ref) for title, (level, top, ref) in levels.items()],
                 r.hop_length / r.sample_rate,
-                frequencies=frequencies,
+                frequencies,
                 title=f"{example.title}, {stage.name}, {time}",
                 scale_db=(r.mel_ref_db - r.mel_top_db, r.mel_ref_db),
             )

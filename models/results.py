@@ -103,9 +103,7 @@ def write_picture(path: pathlib.Path, panels: list[tuple[str, np.ndarray]]) -> N
         (title, data.amplitude_to_db(data.forward_transform(sound / np.abs(sound).max(), r)[0], r.amin))
         for title, sound in panels
     ]
-    plots.save_spectrograms(
-        path, levels, r.hop_length / r.sample_rate, hz_per_bin=r.bin_hz, size=(9, 6), dpi=plots.SCREEN_DPI
-    )
+    plots.save_spectrograms(path, levels, r.hop_length / r.sample_rate, r.bin_hz, size=(9, 6), dpi=plots.SCREEN_DPI)
 
 
 if __name__ == "__main__":

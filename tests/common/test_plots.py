@@ -98,7 +98,7 @@ def test_mel_bands_stand_at_their_frequencies():
     level = np.full((512, 8), -80.0)
     level[np.argmin(np.abs(frequencies - 1000))] = 0
     figure = plots.spectrogram_figure(
-        [("", level)], 0.01, frequencies=frequencies, scale_db=(-100, 0), size=(4, 3), dpi=plots.SCREEN_DPI
+        [("", level)], 0.01, frequencies, scale_db=(-100, 0), size=(4, 3), dpi=plots.SCREEN_DPI
     )
     shown = np.asarray(figure.axes[0].images[0].get_array())
     low, high = (np.log(1 + hertz / 700) for hertz in (20, 10000))
