@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import pathlib
 import re
 import subprocess
@@ -15,6 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = sorted(
     path.stem for path in ROOT.glob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 )
+MAX_BOXES = 24
 ROW = re.compile(r"^\| (?P<floor>[\w ]+) \| `(?P<path>[\w/]+\.py)` \|.*\| (?P<tensorflow>yes)? ?\|$", re.M)
 
 # Runs a command with everything heavy forbidden.
@@ -77,9 +77,11 @@ def read_floors(document: str) -> dict[str, int]:
 
 
 def box(path: str) -> str:
-    """The box of a file in a drawing of the project: the top-level file or folder. What imports nothing, and everything
-    may import, is a box of its own."""
-    return path if path in ("common/errors.py", "common/representation.py") else path.partition("/")[0]
+    """The box of a file in a drawing of the project: the commands, or the top-level file or folder. What imports
+    nothing, and everything may import, is a box of its own."""
+    if path in ("common/errors.py", "common/representation.py"):
+        return path
+    return "commands" if path.removesuffix(".py") in COMMANDS else path.partition("/")[0]
 
 
 def find_cycle(graph: dict[str, set[str]]) -> set[str]:
@@ -102,6 +104,7 @@ def find_faults(root: pathlib.Path, document: str) -> list[str]:
     files = {path for path in paths.values() if not path.endswith("__init__.py")}
     faults = [f"{path}: no row in the table" for path in sorted(files - floors.keys())]
     faults += [f"{path}: a row in the table, no such file" for path in sorted(floors.keys() - files)]
+    faults += [f"{path}: several rows" for path in floors if document.count(f"| `{path}` |") > 1]
     boxes: dict[str, set[str]] = {}
     graph = imported_modules(modules)
     for module, others in graph.items():
@@ -114,6 +117,7 @@ def find_faults(root: pathlib.Path, document: str) -> list[str]:
                 faults.append(f"{path} imports {paths[other]}, which is above it")
             elif paths[other].removesuffix(".py") in COMMANDS:
                 faults.append(f"{path} imports the command {paths[other]}")
+    faults += [f"{len(boxes)} boxes are too many for a drawing"] * (len(boxes) > MAX_BOXES)
     for kind, edges in (("modules", graph), ("boxes", boxes)):
         if cycle := find_cycle(edges):
             faults.append(f"{kind} that import each other in a circle: {', '.join(sorted(cycle))}")
@@ -124,22 +128,9 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-@functools.cache
-def run_light(command: str, *argv: str) -> subprocess.CompletedProcess:
-    """The outcome of a command that may import nothing heavy."""
-    return subprocess.run(
-        [sys.executable, "-c", LIGHT, f"{command}.py", *argv], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
 def test_imports_follow_the_table():
     faults = find_faults(ROOT, read("docs/architecture.md"))
     assert not faults, "\n" + "\n".join(faults)
-
-
-def test_no_file_stands_in_the_table_twice():
-    paths = [path for _, path, _ in ROW.findall(read("docs/architecture.md"))]
-    assert len(paths) == len(set(paths))
 
 
 # A small project in order: commands above training above data; tests add one line that breaks it.
@@ -171,28 +162,25 @@ def write_project(folder: pathlib.Path, path: str = "train.py", line: str = "") 
     return folder
 
 
-def test_a_project_in_order_has_no_faults(tmp_path):
-    assert find_faults(write_project(tmp_path), TABLE) == []
-
-
 @pytest.mark.parametrize(
     ("path", "line", "fault"),
     [
-        ("data.py", "from common import cli\n", "data.py imports common/cli.py, which is above it"),
-        ("common/cli.py", "import training.loop\n", "common/cli.py imports training/loop.py, which is above it"),
-        ("common/cli.py", "import training.loop as loop\n", "common/cli.py imports training/loop.py, which is above"),
+        (
+            "common/cli.py",
+            "import training.loop as loop\n",
+            "common/cli.py imports training/loop.py, which is above it",
+        ),
         ("common/cli.py", "from training.loop import fit\n", "common/cli.py imports training/loop.py, which is above"),
         ("data.py", "def f():\n    from common import cli\n", "data.py imports common/cli.py, which is above it"),
-        ("common/errors.py", "import data\n", "common/errors.py imports data.py, which is above it"),
         ("common/__init__.py", "import train\n", "common/__init__.py imports the command train.py"),
         ("training/step.py", "from training.loop import fit\n", "modules that import each other in a circle: training"),
-        ("common/cli.py", "from training.step import step\n", "common/cli.py imports training/step.py, which is above"),
         ("training/step.py", "from . import loop\n", "training/step.py: relative import of ..loop"),
+        ("data.py", "", None),
     ],
 )
 def test_what_breaks_the_order_is_reported(tmp_path, path, line, fault):
     faults = find_faults(write_project(tmp_path, path, line), TABLE)
-    assert [found for found in faults if found.startswith(fault)], faults
+    assert [found for found in faults if found.startswith(fault)] if fault else not faults, faults
 
 
 def test_a_circle_between_folders_is_reported_though_no_module_is_in_one(tmp_path):
@@ -237,15 +225,10 @@ def test_every_import_from_outside_is_a_requirement():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_imports_nothing_heavy(command):
-    done = run_light(command, "--help")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: {command}.py")
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_an_argument_error_is_one_line_and_imports_nothing_heavy(command):
-    done = run_light(command, "--no_such_flag")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{command}.py: error: ")
-    assert done.stderr.count("\n") == 1
+def test_help_and_an_argument_error_import_nothing_heavy(command):
+    for flag, status in (("--help", 0), ("--no_such_flag", 2)):
+        argv = [sys.executable, "-c", LIGHT, f"{command}.py", flag]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert (done.stdout or done.stderr).startswith(f"{command}.py: error: " if status else f"usage: {command}.py")
+        assert done.stderr.count("\n") == (status == 2)
