@@ -10,13 +10,14 @@ import contextlib
 import errno
 import io
 import math
+import operator
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-from common.errors import InputError, describe_missing, one_line
+from common.errors import OF_ONE_FILE, InputError, describe_missing, one_line
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
 SOME_LEFT_OUT = 1
@@ -25,10 +26,7 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 
 # System errors that the user can fix, reported in one line; any other keeps its traceback.
-_FIXABLE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG, errno.ENOENT, errno.EFBIG, errno.ELOOP, errno.EILSEQ,
-}  # fmt: skip
+_FIXABLE = OF_ONE_FILE | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -66,7 +64,7 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
     try:
         try:
             arguments = parser.parse_args(argv)
-            with _quiet_libraries(), _caches():
+            with _quiet_libraries():
                 return work(arguments)
         finally:
             sys.stdout.flush()  # so that a closed pipe raises here and not at exit
@@ -95,24 +93,19 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
 
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Do not show the warnings of libraries, which no user can act on; ``python -W default`` shows them."""
+    """Do not show the warnings of libraries, which no user can act on; ``python -W default`` shows them.
+
+    Where the user has no home, as in a container, the caches of Numba and Matplotlib go to a temporary folder.
+    """
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
             os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes of --jobs
-        yield
-
-
-@contextlib.contextmanager
-def _caches() -> Iterator[None]:
-    """A temporary folder for the caches of Numba and Matplotlib where the user has no home, as in a container."""
-    if os.access(os.path.expanduser("~"), os.W_OK):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="caches-") as folder:
-        os.environ.setdefault("MPLCONFIGDIR", folder)
-        os.environ.setdefault("NUMBA_CACHE_DIR", folder)
+        if not os.access(os.path.expanduser("~"), os.W_OK):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="caches-"))
+            os.environ.setdefault("MPLCONFIGDIR", folder)
+            os.environ.setdefault("NUMBA_CACHE_DIR", folder)
         yield
 
 
@@ -149,14 +142,10 @@ def number(
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}") from None
-        inside = math.isfinite(value)
-        inside &= minimum is None or value >= minimum
-        inside &= maximum is None or value <= maximum
-        inside &= above is None or value > above
-        if not inside:
-            bounds = {"at least": minimum, "above": above, "at most": maximum}
-            limits = " and ".join(f"{name} {bound}" for name, bound in bounds.items() if bound is not None)
-            raise argparse.ArgumentTypeError(f"expected {expected} {limits}, found {text}")
+        checks = {"at least": (minimum, operator.ge), "above": (above, operator.gt), "at most": (maximum, operator.le)}
+        limits = {f"{name} {b}": is_within(value, b) for name, (b, is_within) in checks.items() if b is not None}
+        if not (math.isfinite(value) and all(limits.values())):
+            raise argparse.ArgumentTypeError(f"expected {expected} {' and '.join(limits)}, found {text}")
         return value
 
     return convert

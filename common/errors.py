@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import pathlib
@@ -9,6 +10,11 @@ import sys
 
 ROOT = pathlib.Path(__file__).absolute().parents[1]
 FIRST_VERSION = (3, 10)
+# System errors that concern one file; after any other, such as a full disk, the next file would fail as well.
+OF_ONE_FILE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+    errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EILSEQ,
+}  # fmt: skip
 
 
 class InputError(ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import math
@@ -20,7 +19,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common.errors import InputError
+from common.errors import OF_ONE_FILE, InputError
 
 MAX_STEM = 100  # bytes of a name that its temporary name begins with
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
@@ -28,11 +27,6 @@ MAX_ARRAY_BYTES = 2**28  # of an array that is read whole
 _NPY_HEADER = re.compile(
     rb"\{'descr': '(<f2|<f4|<f8)', 'fortran_order': False, 'shape': \((\d{1,9}(?:, \d{1,9}){1,3})\), \} *\n"
 )
-# System errors that concern one file; after any other, such as a full disk, the next file would fail as well.
-_OF_ONE_FILE = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
-    errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EILSEQ,
-}  # fmt: skip
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -105,7 +99,7 @@ def concerning_one_file(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _OF_ONE_FILE:
+        if error.errno not in OF_ONE_FILE:
             raise
         raise InputError(f"{error.filename or path}: {error.strerror}") from None
 
