@@ -27,6 +27,7 @@ from common.files import replacing, write_json
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison
 from evaluation.metrics import METRICS
+from evaluation.selection import score_of
 from training import dataset
 
 EXCERPT = 30.0  # seconds of a recording on the page
@@ -68,7 +69,7 @@ class Report:
     def summary(self, voice: str = "") -> dict[str, dict[str, dict[str, float]]]:
         """`comparison.summarise` of all pairs, or of those of one voice."""
         results = [result for result in self.results if voice in ("", result.pair.voice)]
-        pieces = [dataset.VARIATION.sub("", result.pair.piece) for result in results]
+        pieces = [score_of(result.pair.piece) for result in results]
         return comparison.summarise([result.values for result in results], pieces)
 
 

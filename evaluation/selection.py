@@ -30,10 +30,18 @@ class Pair:
         return f"{self.voice}/{self.piece}" if self.voice else self.piece
 
 
-def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[list[Pair], list[tuple[str, str]]]:
+def find_pairs(
+    origin: str | os.PathLike,
+    target: str | os.PathLike,
+    flags: tuple[str, str] = ("--origin_audio", "--target_audio"),
+) -> tuple[list[Pair], list[tuple[str, str]]]:
     """The pairs of two recordings, or of two folders by the recordings' names (below the folder, without extension).
 
     A folder stands for all voices of its instrument: ``audios/piano`` for ``audios/piano`` and ``audios/piano@*``.
+
+    Args:
+        origin, target: files or folders.
+        flags: of both, for errors.
 
     Returns:
         pairs: sorted by voice and name; the pair of two files has the origin's name.
@@ -44,20 +52,25 @@ def find_pairs(origin: str | os.PathLike, target: str | os.PathLike) -> tuple[li
     """
     origin, target = pathlib.Path(origin), pathlib.Path(target)
     folders = [_voice_folders(origin), _voice_folders(target)]
-    for flag, path, of_path in zip(("--origin_audio", "--target_audio"), (origin, target), folders, strict=True):
+    for flag, path, of_path in zip(flags, (origin, target), folders, strict=True):
         if not of_path and not path.exists():
             raise InputError(f"{flag}: there is no recording or folder {path}")
     if not any(folders):
         return [Pair(origin.stem, origin, target)], []
     if not all(folders):
-        raise InputError(f"--origin_audio, --target_audio: give two recordings or two folders, not {origin}, {target}")
-    origins, left_out = find_recordings(folders[0], "--origin_audio")
-    targets, left_out_targets = find_recordings(folders[1], "--target_audio")
+        raise InputError(f"{', '.join(flags)}: give two recordings or two folders, not {origin}, {target}")
+    origins, left_out = find_recordings(folders[0], flags[0])
+    targets, left_out_targets = find_recordings(folders[1], flags[1])
     left_out += left_out_targets
     common = {(o, t): sorted(origins[o].keys() & targets[t].keys()) for o, t in itertools.product(origins, targets)}
-    pairs = _make_pairs({voices: names for voices, names in common.items() if names}, origins, targets)
-    if not pairs:
-        raise InputError(f"--target_audio: no recording in {target} has the name of one in {origin}")
+    common = {voices: names for voices, names in common.items() if names}
+    if not common:
+        raise InputError(f"{flags[1]}: no recording in {target} has the name of one in {origin}")
+    several_targets = len({t for _, t in common}) > 1
+    pairs = []
+    for (o, t), names in common.items():
+        voice = "" if len(common) == 1 else f"{o} to {t}" if several_targets else o
+        pairs += [Pair(name, origins[o][name], targets[t][name], voice) for name in names]
     paired = {path for pair in pairs for path in (pair.origin, pair.target)}
     for recordings, other in ((origins, target), (targets, origin)):
         paths = [path for of_voice in recordings.values() for path in of_voice.values()]
@@ -72,6 +85,17 @@ def _voice_folders(path: pathlib.Path) -> list[pathlib.Path]:
         prefix = path.name + dataset.VOICE_MARK
         folders += sorted(f for f in path.parent.iterdir() if f.name.startswith(prefix) and f.is_dir())
     return folders
+
+
+def find_recordings(
+    folders: Iterable[pathlib.Path], flag: str
+) -> tuple[dict[str, dict[str, pathlib.Path]], list[tuple[str, str]]]:
+    """The recordings of each folder by the folder's name and their own, and (file, reason) of ambiguous names."""
+    recordings, left_out = {}, []
+    for folder in folders:
+        recordings[folder.name], ambiguous = piece_names(find_audio(folder, flag), folder)
+        left_out += ambiguous
+    return recordings, left_out
 
 
 # --- the validation pieces of a data set -----------------------------------------------------------------------------
@@ -133,22 +157,19 @@ def find_validation_pairs(
             remarks.append(f"{name}: {remark}")
     if not pieces:
         raise InputError("--dataset has no piece that all models have held out; name such pieces with --holdout")
-    origins, _ = find_recordings([pathlib.Path(audios, voice) for voice in evaluated.origins], "--audios_path")
-    targets, _ = find_recordings([pathlib.Path(audios, voice) for voice in evaluated.targets], "--audios_path")
-    names: dict[tuple[str, str], set[str]] = {}
-    for slice_number, t, o in evaluated.samples:
-        if evaluated.piece_names[evaluated.pieces[slice_number]] in pieces:
-            name = dataset.SLICE_NAME.match(evaluated.names[slice_number])[1]
-            names.setdefault((evaluated.origins[o], evaluated.targets[t]), set()).add(name)
-    left_out, complete = [], {}
-    for (o, t), of_voices in sorted(names.items()):
-        complete[o, t] = sorted(of_voices & origins[o].keys() & targets[t].keys())
-        missing = of_voices.difference(complete[o, t])
-        left_out += [(name, f"{audios} has no recording of it for {o} or {t}") for name in sorted(missing)]
-    pairs = _make_pairs(complete, origins, targets)
+    pairs, alone = find_pairs(pathlib.Path(audios, origin), pathlib.Path(audios, target), ("--audios_path",) * 2)
+    pairs = [pair for pair in pairs if score_of(pair.piece) in pieces]
     if not pairs:
         raise InputError(f"--audios_path: {audios} has no recordings of the {len(pieces)} held-out pieces")
+    missing = pieces - {score_of(pair.piece) for pair in pairs}
+    left_out = [(file, reason) for file, reason in alone if score_of(pathlib.Path(file).stem) in pieces - missing]
+    left_out += [(piece, f"{audios} has no recordings of it for {origin} and {target}") for piece in sorted(missing)]
     return pairs, left_out, remarks
+
+
+def score_of(name: str) -> str:
+    """The piece that a recording plays, perhaps as a variation: "waltz" of "waltz_v02"."""
+    return dataset.VARIATION.sub("", name)
 
 
 def _held_out_pieces(
@@ -175,28 +196,3 @@ def _held_out_pieces(
     if not {"validation_split", "seed"} <= settings.keys():
         summary += f"; the weights do not say how their data was split: taken for {split} with seed {seed}"
     return {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}, summary
-
-
-def find_recordings(
-    folders: Iterable[pathlib.Path], flag: str
-) -> tuple[dict[str, dict[str, pathlib.Path]], list[tuple[str, str]]]:
-    """The recordings of each folder by the folder's name and their own, and (file, reason) of ambiguous names."""
-    recordings, left_out = {}, []
-    for folder in folders:
-        recordings[folder.name], ambiguous = piece_names(find_audio(folder, flag), folder)
-        left_out += ambiguous
-    return recordings, left_out
-
-
-def _make_pairs(
-    names: dict[tuple[str, str], list[str]],
-    origins: dict[str, dict[str, pathlib.Path]],
-    targets: dict[str, dict[str, pathlib.Path]],
-) -> list[Pair]:
-    """Pairs of the recordings in `names`, by (origin, target); they get a voice where there are several of these."""
-    several_targets = len({target for _, target in names}) > 1
-    pairs = []
-    for (origin, target), recordings in names.items():
-        voice = "" if len(names) == 1 else f"{origin} to {target}" if several_targets else origin
-        pairs += [Pair(name, origins[origin][name], targets[target][name], voice) for name in recordings]
-    return pairs
