@@ -78,15 +78,15 @@ def write_features(path: str, folder: str, piece: str) -> int:
 
 def is_complete(folder: str, piece: str, path: pathlib.Path) -> bool:
     """Whether all slices of the recording at `path`, as it is now, are there: none empty, the last of its time."""
-    last = None
-    for index in itertools.count():
-        try:
-            found = os.stat(slice_path(folder, piece, index))
-        except OSError:  # no more slices; or writing will tell what is wrong
-            return last is not None and last.st_mtime_ns // 1000 == os.stat(path).st_mtime_ns // 1000
-        if found.st_size <= MIN_BYTES:
-            return False
-        last = found
+    found = [os.stat(existing) for existing in existing_slices(folder, piece)]
+    if not found or min(each.st_size for each in found) <= MIN_BYTES:
+        return False
+    return found[-1].st_mtime_ns // 1000 == os.stat(path).st_mtime_ns // 1000
+
+
+def existing_slices(folder: str, piece: str, index: int = 0) -> list[pathlib.Path]:
+    """The slices of a piece from `index` to the first gap."""
+    return list(itertools.takewhile(os.path.exists, (slice_path(folder, piece, i) for i in itertools.count(index))))
 
 
 def slice_path(folder: str, piece: str, index: int) -> pathlib.Path:
@@ -95,8 +95,7 @@ def slice_path(folder: str, piece: str, index: int) -> pathlib.Path:
 
 def _remove_from(folder: str, piece: str, index: int) -> None:
     """Remove the slices of a piece from `index` on, the last one first, so that an interruption leaves no gap."""
-    paths = itertools.takewhile(pathlib.Path.exists, (slice_path(folder, piece, i) for i in itertools.count(index)))
-    for path in reversed(list(paths)):
+    for path in reversed(existing_slices(folder, piece, index)):
         path.unlink()
 
 

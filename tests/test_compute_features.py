@@ -176,13 +176,19 @@ def test_bad_recordings_are_left_out_and_the_rest_goes_on(run, tmp_path, audios)
     soundfile.write(audios / "piano/piece.flac", made_audio(1), 44100)
     soundfile.write(audios / "astray.wav", made_audio(1), 44100)
     soundfile.write(audios / "piano/piece.guitar.wav", made_audio(1), 44100)  # an output of predict.py
+    # Outputs that cannot be written: no room for a slice's number in the name, a file in an instrument's place.
+    soundfile.write(audios / "piano" / f"{'a' * 248}.wav", np.zeros(2000), 44100)
+    (audios / "zither").mkdir()
+    soundfile.write(audios / "zither/b.wav", np.zeros(2000), 44100)
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features/zither").touch()
     status, out, err = run()
     assert status == 1
     assert "2 recordings" in out
     lines = err.splitlines()
-    assert lines[0] == "5 left out:"
-    assert len(lines) == 6
-    for name in ("text.wav", "empty.wav", "nan.wav", "piece.wav: ", "astray.wav"):
+    assert lines[0] == "7 left out:"
+    assert len(lines) == 8
+    for name in ("text.wav", "empty.wav", "nan.wav", "piece.wav: ", "astray.wav", "aaa.wav", "zither"):
         assert any(name in line for line in lines[1:])
     names = {name.rsplit("_", 1)[0] for name in written(tmp_path / "features")}
     assert names == {"guitar/piece", "piano/piece"}
