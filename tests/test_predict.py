@@ -29,15 +29,6 @@ def run_python(code, *argv):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_the_output_goes_where_it_is_wanted_at_the_level_of_players(tmp_path, pair, capsys):
-    source, output = write_tone(tmp_path / "in.wav"), tmp_path / "new/folder/out.wav"
-    assert run("--model", pair, "--input", source, "--output", output) == 0
-    assert capsys.readouterr().out.split() == [str(output)]
-    audio, _ = soundfile.read(output)
-    assert len(audio) == round(0.5 * RATE)
-    assert 0.85 < np.abs(audio).max() < 0.892
-
-
 @pytest.mark.parametrize(
     ("extension", "subtype", "expected"),
     [

@@ -9,7 +9,6 @@ import soundfile
 from made_conversions import RATE, decibels, make_converter, make_music, make_sine
 
 from common import weights
-from common.errors import InputError
 from conversion.converter import Pix2PixConverter, Settings, apply_phase, griffin_lim, load_converter
 from conversion.files import convert_audio, convert_file
 from conversion.network import load_network
@@ -137,11 +136,6 @@ def test_a_model_may_ask_for_recordings_at_full_scale(tmp_path, write_generator)
         made = load_converter(weights.describe(tmp_path / f"{name}.h5"))
         error = np.abs(10 * convert_audio(loud / 10, made) - convert_audio(loud, made)).max()
         assert (error < 1e-3 * np.abs(loud).max()) == (name == "peak")
-
-
-def test_an_overlap_of_more_than_half_is_refused():
-    with pytest.raises(InputError):
-        make_converter(overlap=0.7)
 
 
 # --- phase ------------------------------------------------------------------------------------------------------------

@@ -77,13 +77,6 @@ def test_the_ways_to_convert_stereo(convert, stereo):
     assert short.shape == ((2,) if stereo == "mono" else (2, 2))
 
 
-def test_an_array_is_converted_as_a_file(tmp_path, convert, write_generator):
-    network = load_network(write_generator(tmp_path / "generator.h5"))
-    audio = np.stack([make_music(1.5, seed, 48000) for seed in range(2)])
-    expected = convert_audio(audio, make_converter(network), 48000)
-    np.testing.assert_allclose(convert(audio, network, 48000)[0], expected, atol=1e-5)
-
-
 def test_high_band_keep_crosses_over_to_the_input(convert):
     """If the network gives silence, only the input's own sound above the band is left, at any sample rate."""
     rate = 96000

@@ -6,11 +6,10 @@ import soundfile
 from made_conversions import RATE, make_sine, read_refusal, run, write_discriminator, write_tone
 
 import predict_multitarget
-from common import weights
 from common.errors import InputError
 from common.files import write_array
 from conversion import models
-from conversion.models import describe_generator, find_by_name, load_style, read_style, say_nearest, short_name
+from conversion.models import describe_generator, find_by_name, load_style, read_style, say_nearest
 from data import PUBLISHED, compute_features
 
 
@@ -71,12 +70,6 @@ def test_unknown_and_ambiguous_names_are_refused_with_all_that_are_known(folder)
         find_by_name("keyboard", folder)
     with pytest.raises(InputError):
         find_by_name("guitar", folder / "none")
-
-
-def test_short_names(tmp_path, write_generator):
-    for target, name in (("guitar_acoustic", "guitar"), ("a/b c", "a_b_c"), ("_acoustic", "converted")):
-        write_generator(tmp_path / "g.h5", targets=[target])
-        assert short_name(weights.describe(tmp_path / "g.h5")) == name
 
 
 def test_models_are_listed_and_damaged_ones_reported(folder, capsys):
