@@ -38,8 +38,7 @@ demo: $(VENV)/installed
 	  --instruments keyboard_acoustic guitar_acoustic
 	$(PYTHON) compute_features.py --audios_path demo/audios --features_path demo/features
 	$(PYTHON) train.py --dataset_path demo/features --origin keyboard_acoustic --target guitar_acoustic \
-	  --models_path demo/models --validation_split 0.15 --base_filters 8 --batch_size 1 --epochs 20 \
-	  --gen_lr 1e-3 --disc_lr 1e-4 --preset small --gpu -1
+	  --models_path demo/models --validation_split 0.15 --base_filters 8 --batch_size 1 --epochs 20 --gpu -1
 	$(PYTHON) predict.py --model demo/models/keyboard_acoustic_2_guitar_acoustic --gpu -1 \
 	  --input demo/audios/keyboard_acoustic/$(PIECE).wav --output demo/guitar.wav --plot demo/guitar.png
 	$(PYTHON) evaluate.py --model demo/models/keyboard_acoustic_2_guitar_acoustic \
@@ -50,12 +49,8 @@ demo: $(VENV)/installed
 	@echo "Output:   demo/guitar.wav"
 	@echo "Target:   demo/audios/guitar_acoustic/$(PIECE).wav"
 	@echo "Pictures: demo/guitar.png; with the target: $$(ls -d demo/models/*/samples/* | tail -n 1)/spectrogram.png"
-	@echo "Weights:  demo/models/keyboard_acoustic_2_guitar_acoustic/generator.h5"
+	@echo "Model:    demo/models/keyboard_acoustic_2_guitar_acoustic; its history.png shows how it learned"
 	@echo "Page:     demo/report/report.html, to listen and compare"
-	@$(PYTHON) -c "import csv; \
-	  row = list(csv.DictReader(open('demo/models/keyboard_acoustic_2_guitar_acoustic/history.csv')))[-1]; \
-	  print('Quality:  validation MAE {:.4f}; copying the input gives {:.4f}'.format( \
-	  float(row['val_mae']), float(row['val_copy_mae'])))"
 	@echo "Yours:    $(PYTHON) predict.py --to guitar --input RECORDING converts with the large model"
 
 demo-hum: $(VENV)/installed

@@ -42,12 +42,13 @@ def run_python(code, *argv):
 )
 def test_formats_in_and_out(tmp_path, pair, extension, subtype, expected):
     """Each format is read and written; sample rate, channels and length are those of the input."""
-    source, output = tmp_path / f"in{extension}", tmp_path / f"out{extension}"
+    source, output = tmp_path / f"in{extension}", tmp_path / f"new/folder/out{extension}"
     write_tone(source, rate=48000, n_channels=2, format=expected[0])
     assert run("--model", pair, source, "--output", output, *(["--subtype", subtype] if subtype else [])) == 0
     info = soundfile.info(output)
     assert (info.format, info.subtype, info.samplerate, info.channels) == (*expected, 48000, 2)
     assert info.frames == open_recording(source).n_samples
+    assert 0.8 < np.abs(soundfile.read(output)[0]).max() < 1  # a true peak of -1 dB
 
 
 @pytest.mark.slow
