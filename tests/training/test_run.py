@@ -9,7 +9,6 @@ import train
 import train_generator
 import train_hum2guitar
 import train_multitarget
-from common.errors import InputError
 from common.files import read_json, write_json
 from training import checkpoints, run
 
@@ -36,50 +35,33 @@ def test_an_unusable_folder_is_told_before_anything_is_read(command, tmp_path, m
 # --- learning rates ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def choose(tmp_path):
-    """The rates of a run: ``choose(gen_lr=0.1, base_filters=8)``."""
-
-    def choose(gen_lr=None, disc_lr=None, preset=None, base_filters=64, target="guitar_acoustic", n_slices=20000):
-        rates = {"gen_lr": gen_lr, "disc_lr": disc_lr}
-        return run.choose_rates(rates, preset, base_filters, target, tmp_path, n_slices)
-
-    return choose
+PUBLISHED, SMALL = (0.9, "constant"), (0.5, "linear")
+LITTLE = {"base_filters": 8, "n_slices": 60}
 
 
-@pytest.mark.parametrize(("target", "expected"), [
-    ("guitar_acoustic", (5e-5, 5e-6)), ("string_acoustic", (1e-5, 1e-5)), ("synth_lead_synthetic", (1e-4, 1e-5)),
-    ("any", (1e-5, 5e-6)), ("harp", (5e-5, 5e-6)),
+@pytest.mark.parametrize(("options", "rates", "how"), [
+    ({"target": "guitar_acoustic"}, (5e-5, 5e-6), PUBLISHED),
+    ({"target": "string_acoustic"}, (1e-5, 1e-5), PUBLISHED),
+    ({"target": "synth_lead_synthetic"}, (1e-4, 1e-5), PUBLISHED),
+    ({"target": "any"}, (1e-5, 5e-6), PUBLISHED),
+    ({"target": "harp"}, (5e-5, 5e-6), PUBLISHED),
+    ({**LITTLE, "preset": "published"}, (5e-5, 5e-6), PUBLISHED),
+    ({"preset": "small"}, (2e-4, 2e-5), SMALL),
+    ({"n_slices": 60}, (2e-4, 2e-5), SMALL),
+    ({"base_filters": 32}, (4e-4, 4e-5), SMALL),
+    ({"base_filters": 16}, (8e-4, 8e-5), SMALL),
+    ({"base_filters": 4}, (1e-3, 1e-4), SMALL),
+    ({**LITTLE, "gen_lr": 0.25}, (0.25, 5e-6), PUBLISHED),  # a number leaves everything else as published
+    ({"gen_lr": 0.25, "preset": "small"}, (0.25, 2e-5), SMALL),
+    ({**LITTLE, "gen_lr": "auto", "disc_lr": "auto"}, (0.125, 0.5), SMALL),
 ])  # fmt: skip
-def test_published_rates_at_the_published_size_and_by_a_flag(choose, target, expected):
-    for options in ({}, {"preset": "published", "base_filters": 8, "n_slices": 60}):
-        chosen = choose(target=target, **options)
-        assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (*expected, 0.9, "constant")
-
-
-def test_small_networks_and_little_data_get_higher_rates(choose):
-    of_filters = {n: choose(base_filters=n) for n in (4, 16, 32)}
-    assert [chosen.gen_lr for chosen in of_filters.values()] == pytest.approx([1e-3, 8e-4, 4e-4])
-    little = choose(n_slices=60)
-    assert (little.gen_lr, little.disc_lr) == pytest.approx((2e-4, 2e-5))
-    for chosen in (*of_filters.values(), little, choose(preset="small")):
-        assert (chosen.beta_1, chosen.lr_schedule) == (0.5, "linear")
-
-
-def test_what_is_given_goes_before_the_preset(choose):
-    chosen = choose(0.25, base_filters=8, n_slices=60)  # a number leaves everything else as published
-    assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 5e-6, 0.9, "constant")
-    chosen = choose(0.25, preset="small")
-    assert (chosen.gen_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 0.5, "linear")
-    assert chosen.disc_lr == pytest.approx(2e-5)
-
-
-def test_auto_reads_the_suggestion(choose, tmp_path):
-    with pytest.raises(InputError):
-        choose("auto", "auto")
-    write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.25, "disc_lr": 0.5})
-    chosen = choose("auto", "auto", base_filters=8)
-    assert (chosen.gen_lr, chosen.disc_lr, chosen.beta_1, chosen.lr_schedule) == (0.25, 0.5, 0.5, "linear")
+def test_rates_by_target_size_preset_and_suggestion(tmp_path, options, rates, how):
+    write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.125, "disc_lr": 0.5})
+    options = {"gen_lr": None, "disc_lr": None, "preset": None, "base_filters": 64, "target": "harp"} | options
+    given = {name: options.pop(name) for name in ("gen_lr", "disc_lr")}
+    chosen = run.choose_rates(given, folder=tmp_path, **{"n_slices": 20000, **options})
+    assert (chosen.gen_lr, chosen.disc_lr) == pytest.approx(rates)
+    assert (chosen.beta_1, chosen.lr_schedule) == how
 
 
 # --- the start of a run -----------------------------------------------------------------------------------------------
