@@ -14,7 +14,6 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import itertools
 import pathlib
@@ -46,11 +45,6 @@ class Score(NamedTuple):
     playing: Playing
 
 
-@functools.lru_cache(1)  # the recordings of a piece follow each other
-def _read_piece(midi_path: str, checksum: str, sustain_pedal: bool) -> Piece:
-    return read_midi(midi_path, sustain_pedal)
-
-
 def synthesize_piece(
     path: str, score: Score, instrument: Instrument, max_minutes: float
 ) -> tuple[Piece, collections.Counter]:
@@ -59,7 +53,7 @@ def synthesize_piece(
     Raises:
         InputError: the MIDI file cannot be read, lasts longer than `max_minutes`, or has no note that can be played.
     """
-    piece = _read_piece(score.midi_path, score.checksum, score.playing.sustain_pedal)
+    piece = read_midi(score.midi_path, score.playing.sustain_pedal)
     minutes = recording_seconds(piece, score.playing) / 60
     if minutes > max_minutes:
         raise InputError(f"{score.midi_path}: lasts {minutes:.0f} minutes; --max_minutes allows {max_minutes:g}")
@@ -153,17 +147,17 @@ def _find_missing(
     max_minutes: float,
     overwrite: bool,
 ) -> list[tuple[str, Score, Instrument, float]]:
-    """The recordings to write, as arguments of `synthesize_piece`."""
+    """The recordings to write, as arguments of `synthesize_piece`; by instrument, so that its notes stay in memory."""
+    missing = []
     for instrument in instruments:
         remove_leftovers(audios / instrument.name)
-    missing = []
-    for (name, score), instrument in itertools.product(scores.items(), instruments):
-        path = audios / instrument.name / f"{name}.wav"
-        if overwrite:  # remove now, so that an interrupted run leaves only recordings of its own
-            with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
-                path.unlink(missing_ok=True)
-        if not path.exists():
-            missing.append((str(path), score, instrument, max_minutes))
+        for name, score in scores.items():
+            path = audios / instrument.name / f"{name}.wav"
+            if overwrite:  # remove now, so that an interrupted run leaves only recordings of its own
+                with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
+                    path.unlink(missing_ok=True)
+            if not path.exists():
+                missing.append((str(path), score, instrument, max_minutes))
     return missing
 
 
