@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from common import cli
 from common.errors import InputError
 from conversion import command, models
-from conversion.converter import load_converter
+from conversion.converter import Pix2PixConverter, load_converter
 
 SHIPPED = models.MODELS / "keyboard_acoustic_2_any"  # without --model
 
@@ -43,8 +43,13 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
         raise InputError("--style is required: a recording of the target instrument")
     settings = command.read_settings(arguments, model)
     style = models.read_style(arguments.style, model.representation, arguments.style_slice)
-    models.say_nearest(style, model)
-    load = functools.cache(lambda: load_converter(model, settings, arguments.gpu, style))
+
+    @functools.cache
+    def load() -> Pix2PixConverter:
+        converter = load_converter(model, settings, arguments.gpu, style)
+        models.say_nearest(style, model, converter.network)
+        return converter
+
     outputs = arguments.output, arguments.plot, arguments.overwrite
     return command.convert_all(sources, models.shorten(pathlib.Path(arguments.style).stem), load, settings, *outputs)
 

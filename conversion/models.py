@@ -13,14 +13,14 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from common import cli, weights
 from common.errors import InputError
 from common.files import find_files, read_array
-from data import PUBLISHED, Representation, amplitude_to_db
+from data import PUBLISHED, Representation, amplitude_to_db, to_network
 from sound.files import Recording, open_recording
 from sound.streaming import mono_spectra, regroup_frames
 
@@ -28,8 +28,7 @@ MODELS = pathlib.Path(__file__).resolve().parents[1] / "models"  # those that co
 EXTENSIONS = (".h5",)
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the number of channels of the network's input
 SOURCES = ("_acoustic", "_electronic", "_synthetic")  # NSynth's endings of an instrument's name
-N_BANDS = 24  # of the mean spectra that tell styles apart
-FAR = 0.085  # distance from the nearest stored style above which a style resembles none of them
+FAR = 0.1  # difference of outputs from that of the nearest stored style above which a style resembles none of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,28 +235,23 @@ def load_style(path: pathlib.Path, representation: Representation = PUBLISHED) -
     return array.reshape(shape)
 
 
-def say_nearest(style: np.ndarray, description: weights.Description) -> None:
-    """Print which stored style a style resembles most, or warn on stderr that it resembles none.
+def say_nearest(style: np.ndarray, description: weights.Description, network: Callable) -> None:
+    """Print as which stored style the network of a multitarget generator hears a style, or warn on stderr: as none.
 
-    Styles are compared by the mean absolute difference of their log levels [0, 1] in `N_BANDS` bands, without that of
-    the loudness; it depends on the notes, too. Prints nothing if no styles are stored.
+    It hears two styles as alike if they make nearly the same of one slice. That is measured by the mean absolute
+    difference of the outputs, in [-1, 1]. Prints nothing if no styles are stored.
     """
-    shape = _spectral_shape(style)
-    stored = {path: load_style(path, description.representation) for path in stored_styles(description)}
-    distances = {shorten(path.stem): np.abs(_spectral_shape(other) - shape).mean() for path, other in stored.items()}
-    nearest = min(distances, key=distances.__getitem__, default=None)
-    if nearest and distances[nearest] > FAR:
-        print(f"Warning: the style resembles no stored style (nearest: {nearest})", file=sys.stderr)
-    elif nearest:
-        print(f"Nearest stored style: {nearest}")
-
-
-def _spectral_shape(style: np.ndarray) -> np.ndarray:
-    """The mean level of the frames that sound in `N_BANDS` bands of equal ratio, without its mean, ``(N_BANDS,)``."""
-    sounding = style[:, style.mean(axis=0) > 0.1 * style.mean(axis=0).max()]
-    edges = np.unique(np.geomspace(2, len(style), N_BANDS + 1).round().astype(int))
-    bands = np.array([sounding[low:high].mean() for low, high in itertools.pairwise(edges)])
-    return bands - bands.mean()
+    stored = {shorten(path.stem): load_style(path, description.representation) for path in stored_styles(description)}
+    if not stored:
+        return
+    probe, *_ = stored.values()
+    outputs = [network(to_network(np.stack([probe, heard], -1)[np.newaxis])) for heard in (style, *stored.values())]
+    distances = {name: np.abs(output - outputs[0]).mean() for name, output in zip(stored, outputs[1:], strict=True)}
+    nearest = min(distances, key=distances.__getitem__)
+    if distances[nearest] > FAR:
+        print(f"Warning: the style resembles nothing that the model knows (nearest: {nearest})", file=sys.stderr)
+    else:
+        print(f"Nearest stored style, as the model hears it: {nearest}")
 
 
 def read_style(
