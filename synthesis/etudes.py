@@ -169,19 +169,6 @@ def melody(plan: Plan, rng: np.random.Generator, above: float = 0, density: floa
     return notes
 
 
-def runs(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
-    """Even notes up and down the scale."""
-    unit, span = even_length(plan, plan.notes_per_second * 1.8), int(rng.integers(2, 7))
-    middle = degree = plan.nearest_degree(plan.centre)
-    direction, notes = int(rng.choice([-1, 1])), []
-    for index in range(round(plan.beats / unit)):
-        notes += strike(index * unit, unit, [plan.pitch(degree)])
-        if abs(degree + direction - middle) > span or rng.random() < 0.06:
-            direction = -direction
-        degree += direction
-    return notes
-
-
 def repeated_notes(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
     """A note, an octave or a chord, repeated evenly three to twelve times a second, over held bass notes."""
     unit, kind, notes = even_length(plan, rng.uniform(3, 12)), rng.integers(3), []
@@ -242,9 +229,8 @@ def accompanied_melody(plan: Plan, rng: np.random.Generator) -> list[ScoreNote]:
 
 # Each texture with its weight in a mixed etude and in a melody, where only the highest note of each onset is kept.
 SECTION_TEXTURES: dict[str, tuple[Callable[[Plan, np.random.Generator], list[ScoreNote]], float, float]] = {
-    "melody": (melody, 2, 7),
-    "runs": (runs, 1.5, 1.5),
-    "repeated notes": (repeated_notes, 1.5, 1),
+    "melody": (melody, 3, 8),
+    "repeated notes": (repeated_notes, 2, 1),
     "arpeggios": (arpeggios, 3, 1),
     "chords": (chords, 5, 0),
     "two voices": (two_voices, 2.5, 0),

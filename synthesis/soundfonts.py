@@ -129,10 +129,8 @@ def soundfont_programs(path: str | os.PathLike, flag: str = "soundfont") -> set[
     """The programs in bank 0 of a SoundFont 2 file (its ``phdr`` chunk; SoundFont 2.04 specification, section 7.2).
 
     Raises:
-        InputError: naming `flag`, if there is no such file or it is not a SoundFont.
+        InputError: there is no such file; or naming `flag`, if it is not a SoundFont.
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{flag}: expected an .sf2 file, found none at {path}")
     with open_regular(path, "an .sf2 file") as file:
         header = file.read(12)
         end = os.path.getsize(path)

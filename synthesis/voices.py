@@ -32,7 +32,6 @@ from synthesis.notes import (
     release_envelope,
 )
 
-SYNTAX = "INSTRUMENT=SOURCE[,SOURCE...] with FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes as SOURCE"
 VELOCITY_EXPONENT = 2
 
 _NOTE = re.compile(r"(?:^|.*[^a-z0-9])([a-g])([#♯sb♭]?)(-?\d)(?:[ _-]?v(\d{1,3}))?", re.IGNORECASE)
@@ -71,10 +70,10 @@ class Voice:
 
 
 def parse_voices(text: str) -> list[Voice]:
-    """An argparse type: the voices of one instrument, as `SYNTAX` says."""
+    """An argparse type: the voices of one instrument, INSTRUMENT=SOURCE[,SOURCE...]."""
     match = re.fullmatch(r"(\w+)=(.+)", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"expected {SYNTAX}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected INSTRUMENT=SOURCE[,SOURCE...], found {text!r}")
     return [_parse_source(match[1], source, text) for source in match[2].split(",")]
 
 

@@ -227,7 +227,7 @@ def test_what_synthesis_json_says_deletes_nothing_elsewhere(run, tmp_path, conte
     [
         ("--midi_path nowhere", "--midi_path"),
         ("--midi_path MIDI --nsynth_path nowhere", "--nsynth_path"),
-        ("--midi_path MIDI --voices piano=none.sf2:0", "--voices"),
+        ("--midi_path MIDI --voices piano=none.sf2:0", "none.sf2"),
         ("--midi_path MIDI --instruments kazoo_acoustic", "--instruments"),
         ("--midi_path MIDI --instruments ../guitar_acoustic", "--instruments"),
         ("--nsynth_path NOTES", "--midi_path or --etudes"),
