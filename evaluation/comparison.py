@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import pathlib
 import warnings
@@ -119,15 +118,9 @@ def load_models(
 ) -> list[Model]:
     """The models, ready to convert audio at `sample_rate` as `settings` say.
 
-    A multitarget model takes its style from the recording `style`; without, from the target of the voice's next pair,
-    so that it does not hear the answer (a voice's only pair has to give its own target).
+    A multitarget model takes its style from the recording `style`; without, from the target of the next pair, so that
+    it does not hear the answer (an only pair has to give its own target).
     """
-    following = {
-        pair: of_voice[(i + 1) % len(of_voice)].target
-        for _, group in itertools.groupby(pairs, lambda pair: pair.voice)
-        for of_voice in [list(group)]
-        for i, pair in enumerate(of_voice)
-    }
 
     def load(name: str, description: weights.Description) -> Model:
         is_multitarget = description.in_channels == 2
@@ -135,7 +128,8 @@ def load_models(
 
         def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
             if is_multitarget:
-                styled = read_style(style or following[pair], description.representation)
+                following = pairs[(pairs.index(pair) + 1) % len(pairs)].target
+                styled = read_style(style or following, description.representation)
                 return convert_audio(audio, load_converter(description, settings, None, styled), sample_rate)
             return convert_audio(audio, converter, sample_rate)
 

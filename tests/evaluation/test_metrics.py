@@ -227,7 +227,6 @@ def test_frames_near_onsets_do_not_count_as_held():
     held = np.array([[0.5, 0.97, 1.03, 1.5], [1.0, 9.0, 9.0, 2.0]])
     features = dataclasses.replace(metrics.analyse(np.zeros(1)), held=held)
     np.testing.assert_array_equal(metrics.flutter_differences(features, np.array([1.0])), [1, 2])
-    np.testing.assert_array_equal(metrics.flutter_differences(features, np.zeros(0)), [1, 9, 9, 2])
 
 
 def test_brightness_is_the_power_above_4_khz(target, analysed):
@@ -242,9 +241,7 @@ def test_brightness_is_the_power_above_4_khz(target, analysed):
 
 
 def test_chroma_of_a_tone_is_its_pitch_class():
-    chroma = metrics.analyse(tone(69, decay=0)).chroma[:, 10]
-    assert np.argmax(chroma) == 9  # A, counted from C
-    assert chroma[9] > 0.5 * chroma.sum()
+    assert np.argmax(metrics.analyse(tone(69, decay=0)).chroma[:, 10]) == 9  # A, counted from C
 
 
 def test_onsets_are_where_the_notes_begin():
