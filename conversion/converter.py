@@ -74,12 +74,6 @@ class Settings:
     f0: str | None = None
     transpose: float | str = "auto"
 
-    def for_model(self, description: weights.Description) -> Settings:
-        """These settings with the input level that the model recommends where they leave it to the model."""
-        if self.input_level != "auto":
-            return self
-        return dataclasses.replace(self, input_level=description.settings.get("input_level", "keep"))
-
 
 def load_converter(
     description: weights.Description,
@@ -98,11 +92,13 @@ def load_converter(
     Raises:
         InputError: the file is damaged.
     """
-    chosen, network = (settings or Settings()).for_model(description), load_network(description.path, gpu)
+    settings, network = settings or Settings(), load_network(description.path, gpu)
     if description.system == "hum2guitar":
-        hum = HumSettings(chosen.f0, None if chosen.transpose == "auto" else float(chosen.transpose))
-        return make_converter(description, hum, chosen.overlap, network)
-    return Pix2PixConverter(network, description.representation, style, chosen)
+        hum = HumSettings(settings.f0, None if settings.transpose == "auto" else float(settings.transpose))
+        return make_converter(description, hum, settings.overlap, network)
+    if settings.input_level == "auto":
+        settings = dataclasses.replace(settings, input_level=description.settings.get("input_level", "keep"))
+    return Pix2PixConverter(network, description.representation, style, settings)
 
 
 @dataclasses.dataclass

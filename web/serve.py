@@ -160,7 +160,6 @@ def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description
 
 def _export(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
     """Write the .onnx file of a model as ``export.py --float16`` does; the model's entry in models.json."""
-    from conversion.converter import Settings
     from conversion.network import build_graph
 
     content = build_graph(description.path, float16=description.network == weights.UNET).SerializeToString()
@@ -179,7 +178,7 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
     return entry | {
         "origin": make_title(description.settings.get("origin") or origin),
         "title": "any instrument" if is_multitarget else make_title(target or name),
-        "input_level": Settings().for_model(description).input_level,
+        "input_level": description.settings.get("input_level", "keep"),
         "representation": description.representation.to_dict(),
     }
 

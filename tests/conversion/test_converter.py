@@ -119,23 +119,14 @@ def test_the_style_reaches_the_network_as_second_channel():
         np.testing.assert_allclose(item[..., 1], 2 * style - 1, atol=1e-6)
 
 
-def test_the_input_level_that_a_model_recommends_is_used_unless_a_setting_says_otherwise(tmp_path):
-    def chosen(settings, **recommended):
-        return settings.for_model(weights.Description(tmp_path / "g.h5", "unet", 1, 4, recommended)).input_level
-
-    assert chosen(Settings()) == "keep"
-    assert chosen(Settings(), input_level="peak", phase="hybrid") == "peak"  # earlier models recommend a phase
-    assert chosen(Settings(input_level="keep"), input_level="peak") == "keep"
-
-
 def test_a_model_may_ask_for_recordings_at_full_scale(tmp_path, write_generator):
     """Then a quiet recording gives the output of a loud one, quieter by the same factor."""
     loud = make_music(2)
-    for name, recommended in (("keep", {}), ("peak", {"input_level": "peak"})):
-        write_generator(tmp_path / f"{name}.h5", **recommended)
-        made = load_converter(weights.describe(tmp_path / f"{name}.h5"))
+    for recommended, chosen, is_normalized in ((None, "auto", False), ("peak", "auto", True), ("peak", "keep", False)):
+        write_generator(tmp_path / "g.h5", **({"input_level": recommended} if recommended else {}))
+        made = load_converter(weights.describe(tmp_path / "g.h5"), Settings(input_level=chosen))
         error = np.abs(10 * convert_audio(loud / 10, made) - convert_audio(loud, made)).max()
-        assert (error < 1e-3 * np.abs(loud).max()) == (name == "peak")
+        assert (error < 1e-3 * np.abs(loud).max()) == is_normalized
 
 
 # --- phase ------------------------------------------------------------------------------------------------------------
