@@ -80,16 +80,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if pairwise:
         pairs, left_out = selection.find_pairs(arguments.origin_audio, arguments.target_audio)
         paths = [pathlib.Path(path).resolve() for path in (arguments.origin_audio, arguments.target_audio)]
-        names = (
-            [path.stem for path in paths] if paths[0].stem != paths[1].stem else [path.parent.name for path in paths]
-        )
-        title = " to ".join(names) + (f", {paths[0].stem}" if paths[0].stem == paths[1].stem else "")
+        is_one_name = paths[0].stem == paths[1].stem
+        origin, target = (path.parent.name if is_one_name else path.stem for path in paths)
+        title = f"{origin} to {target}" + (f", {paths[0].stem}" if is_one_name else "")
     else:
-        names = selection.choose_instruments(described, arguments.origin, arguments.target)
+        origin, target = selection.choose_instruments(described, arguments.origin, arguments.target)
         pairs, left_out, remarks = selection.find_validation_pairs(
-            arguments.dataset, arguments.audios_path, *names, described, arguments.holdout
+            arguments.dataset, arguments.audios_path, origin, target, described, arguments.holdout
         )
-        title = " to ".join(names) + ", validation pieces"
+        title = f"{origin} to {target}, validation pieces"
     settings = Settings(phase=arguments.phase)
     models = comparison.load_models(described, pairs, representation.sample_rate, settings, arguments.style)
     written = report.Report(
@@ -97,7 +96,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         models,
         remarks=[*remarks, *(f"{model.name}: {model.summary} ({model.path})" for model in models)],
         seeds=comparison.find_seeds(described),
-        instruments=report.name_instruments(*names),
+        instruments=report.name_instruments(origin, target),
         keep_level=arguments.keep_level,
         representation=representation,
         left_out=left_out,

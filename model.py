@@ -44,7 +44,8 @@ def build_generator(
     """
     blocks, f = _Blocks(precision, seed, batch_norm), base_filters
     inputs = layers.Input((None, None, in_channels), name="input_1")
-    x, skips = inputs, []
+    x = inputs
+    skips: list = []
     for filters in (f, 2 * f, 4 * f, 8 * f, 8 * f, 8 * f, 8 * f, 8 * f):
         x = blocks.down(filters, is_normalised=bool(skips))(x)
         skips.append(x)
@@ -87,7 +88,8 @@ class _Blocks:
 
     def __init__(self, precision: str, seed: int | None, batch_norm: BatchNorm) -> None:
         self.policy = layer_policy(precision)
-        self._seeds, self._batch_norm, self._counts = draw_seeds(seed), batch_norm, collections.Counter()
+        self._seeds, self._batch_norm = draw_seeds(seed), batch_norm
+        self._counts: collections.Counter = collections.Counter()
 
     def down(self, filters: int, is_normalised: bool) -> keras.Sequential:
         """Halves bins and frames: convolution, batch normalisation, leaky ReLU."""

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from common import cli
 from common.errors import InputError
 from conversion import command, models
-from conversion.converter import Pix2PixConverter, load_converter
+from conversion.converter import load_converter
+from conversion.files import Converter
 
 SHIPPED = models.MODELS / "keyboard_acoustic_2_any"  # without --model
 
@@ -45,7 +46,7 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
     style = models.read_style(arguments.style, model.representation, arguments.style_slice)
 
     @functools.cache
-    def load() -> Pix2PixConverter:
+    def load() -> Converter:
         converter = load_converter(model, settings, arguments.gpu, style)
         models.say_nearest(style, model, converter.network)
         return converter

@@ -283,7 +283,8 @@ def piece_names(
             systems ignore it.
     """
     names: dict[str, pathlib.Path] = {}
-    left_out, taken = [], {}
+    left_out: list[tuple[str, str]] = []
+    taken: dict[str, pathlib.Path] = {}
     for path in paths:
         name = re.sub("[\ud800-\udfff]", "_", "_".join(path.relative_to(folder).with_suffix("").parts))
         other = taken.setdefault(name.casefold(), path)

@@ -131,7 +131,7 @@ def map_ahead(function: Callable[[Any], Any], items: Iterable[Any], n_ahead: int
     """
     pool = concurrent.futures.ThreadPoolExecutor(n_threads)
     try:
-        waiting = collections.deque()
+        waiting: collections.deque = collections.deque()
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > n_ahead:

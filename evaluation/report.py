@@ -123,8 +123,11 @@ def verdict(summary: Mapping, models: Sequence[str], instruments: tuple[str, str
 
 def name_instruments(origin: str, target: str) -> tuple[str, str]:
     """What two instruments are called in a sentence: "keyboard" of ``keyboard_acoustic@upright``."""
-    words = [dataset.instrument_of(name).replace("_", " ") for name in (origin, target)]
-    return tuple(re.sub(" (acoustic|electronic|synthetic)$", "", word) for word in words)
+
+    def name(voice: str) -> str:
+        return re.sub(" (acoustic|electronic|synthetic)$", "", dataset.instrument_of(voice).replace("_", " "))
+
+    return name(origin), name(target)
 
 
 def _describe(values: Mapping[str, float], copying: Mapping[str, float], origin: str, target: str) -> list[str]:

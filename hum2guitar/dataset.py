@@ -234,7 +234,8 @@ class HumBatches(ByStep):
         pairs = []
         for row in order[place]:
             rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment else None
-            pairs.append(self.pair(*self.segments[row], rng))
+            file, number = self.segments[row]
+            pairs.append(self.pair(file, number, rng))
         inputs, target = (np.stack(levels)[..., np.newaxis] for levels in zip(*pairs, strict=True))
         return inputs, target
 

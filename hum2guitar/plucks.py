@@ -57,7 +57,7 @@ def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
         if follows and min(stop - start, notes[-1][1] - notes[-1][0]) < SHORTEST_NOTE:
             notes[-1][1] = stop
         else:
-            notes.append([start, stop])
+            notes.append([int(start), int(stop)])
     edges = [np.linspace(a, b, 1 - (a - b) // LONGEST_NOTE).astype(int) for a, b in notes if b - a >= SHORTEST_NOTE]
     return np.array([pair for note in edges for pair in itertools.pairwise(note)], int).reshape(-1, 2)
 

@@ -27,7 +27,7 @@ def split(items: Iterable[T], n_streams: int) -> list[Iterator[T]]:
     They hold only what one is ahead of the others; those of `itertools.tee` would keep some fifty items.
     """
     items = iter(items)
-    waiting = [collections.deque() for _ in range(n_streams)]
+    waiting: list[collections.deque] = [collections.deque() for _ in range(n_streams)]
 
     def stream(own: collections.deque) -> Iterator[T]:
         while True:

@@ -113,11 +113,12 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
 
 def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> list[Note]:
     """The notes of a channel, held by its pedal, whose changes are (seconds, whether it is down then)."""
-    times = []  # down, up, down ...
+    times: list[float] = []  # down, up, down ...
     for at, down in pedal:
         if down != len(times) % 2:
             times.append(at)
-    held, struck_next = [], {}
+    held: list[Note] = []
+    struck_next: dict[int, float] = {}
     for start, released, pitch, velocity in reversed(notes):
         index, until = bisect.bisect_left(times, released), released
         if index % 2:  # down when the key is released

@@ -310,7 +310,7 @@ class Batches(ByStep):
         sources = (samples, pairs.samples)
         names = [[np.unique(rows[rows[:, 1] == t, 0]) for rows in sources] for t in range(len(pairs.targets))]
         self._styles = [own if len(own) > 1 else of_all for own, of_all in names]
-        self._epoch = (-1, None, None)
+        self._epoch = (-1, np.empty(0, np.int64), np.empty(0, np.int64))
 
     @property
     def in_channels(self) -> int:

@@ -270,7 +270,8 @@ def _validate(batches: ByStep | None, evaluation: Callable) -> dict[str, float]:
     """Mean of the values of `evaluation` over the slices that are held out; empty if there are none."""
     if batches is None:
         return {}
-    sums, n_slices = {}, 0
+    sums: dict[str, float] = {}
+    n_slices = 0
     for inputs, target in iterate_batches(stream_batches(batches, 0, batches.steps_per_epoch), batches):
         size = int(inputs.shape[0])
         n_slices += size

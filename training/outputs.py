@@ -115,7 +115,7 @@ def write_epoch(
 
     row = rows[-1]
     write_csv(folder / "history.csv", rows)
-    samples = attempt("samples", lambda: save_samples(folder / "samples" / f"{row['epoch']:03d}"), [])
+    samples: list[Sample] = attempt("samples", lambda: save_samples(folder / "samples" / f"{row['epoch']:03d}"), [])
     columns = ["mae", "generator_loss", "discriminator_loss"] if "discriminator_loss" in row else ["mae"]
     attempt("the history", lambda: plots.save_history(folder / "history.png", rows, columns, title=folder.name), None)
     if tensorboard:
