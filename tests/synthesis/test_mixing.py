@@ -100,7 +100,7 @@ def test_blocks_leave_no_seam(bank, tmp_path, monkeypatch, block):
     starts = np.sort(rng.uniform(0, 5, 40))
     piece = piece_of(*((s, s + rng.uniform(0.01, 1), int(rng.integers(48, 73)), 100) for s in starts))
     whole, counts = synthesize(piece, bank)
-    monkeypatch.setattr("synthesis.mixing.BLOCK", block)
+    monkeypatch.setattr("sound.blocks.MIX_BLOCK", block)
     in_blocks, counts_in_blocks = synthesize(piece, bank)
     # What rings on is added before what begins, so that sums of floats may differ in their last bits.
     np.testing.assert_allclose(in_blocks, whole, atol=1e-6)
