@@ -144,7 +144,7 @@ def test_memory_stays_below_its_limit(tmp_path, write_generator, write_hum2guita
     noise = write_noise(tmp_path / "noise.wav", 15)
     for network, source, limit_mb in (
         (write_generator(tmp_path / "16.h5", base_filters=16), noise, 300),
-        (write_generator(tmp_path / "64.h5", base_filters=64), noise, 800),
+        (write_generator(tmp_path / "64.h5", base_filters=64), noise, 650),
         (write_hum2guitar(tmp_path / "hum.h5", base_filters=8), tmp_path / "hum.wav", 450),
     ):
         assert peak_memory(network, source) < limit_mb * 1000
