@@ -83,7 +83,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             **dataclasses.asdict(playing),
             "duration_rate": rates[0] if len(rates) == 1 else rates,
             "seed": arguments.seed if etudes or arguments.variations > 1 or len(rates) > 1 else None,
-            "etudes_texture": arguments.etudes_texture if etudes else None,
+            "etudes": arguments.etudes_texture if etudes else None,  # earlier versions, with other etudes: their number
             "instruments": descriptions,
             "pieces": {name: score.checksum for name, score in scores.items() if score.checksum},
         }
