@@ -18,8 +18,7 @@ import data
 from common import weights
 from common.jobs import map_ahead
 from hum2guitar import harmonics
-from hum2guitar.harmonics import HumRepresentation
-from hum2guitar.mel_inverse import mel_to_audio
+from hum2guitar.harmonics import HumRepresentation, mel_to_audio
 from hum2guitar.pitch import F0_METHODS, MARGIN, analyse, octaves_into_range
 from hum2guitar.plucks import ONSET_FRAMES, RINGING_FRAMES, describe_melody, envelope, find_notes, pluck, to_decibels
 from sound.blocks import mix_sounds

@@ -8,12 +8,13 @@ float16, which matters at the higher harmonics. Harmonics are computed from thes
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from common.errors import InputError
 from common.files import piece_names, read_array, write_array, write_json
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
-from hum2guitar.pitch import analyse
+from hum2guitar.pitch import analyse, octaves_into_range
 from hum2guitar.plucks import find_notes, pluck
 from sound.files import find_audio, read_blocks
 from training import dataset
@@ -109,7 +110,7 @@ def prepare(
         if reason:
             left_out.append((work[index][0], reason))
     failed = {path for path, _ in left_out}
-    counts = {p: len(_open(results[p])) for p in sorted(pieces) if str(pieces[p]) not in failed}
+    counts = {p: len(read_array(results[p], mapped=True)) for p in sorted(pieces) if str(pieces[p]) not in failed}
     left_out += [(str(pieces[p]), f"{pieces[p]}: {NO_SEGMENT}") for p, count in counts.items() if not count]
     files = tuple(results[p] for p, count in counts.items() if count)
     segments = [(file, number) for file, count in enumerate(filter(None, counts.values())) for number in range(count)]
@@ -118,7 +119,7 @@ def prepare(
         raise InputError(
             f"--guitar_dir: expected recordings of at least 5 s with a pitch, found none in {folder}{reasons}"
         )
-    f0 = np.concatenate([_open(file)[:, representation.n_mels + 1].reshape(-1) for file in files])
+    f0 = np.concatenate([read_array(file, mapped=True)[:, representation.n_mels + 1].reshape(-1) for file in files])
     voiced = f0[f0 > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
     write_json(cache / "features.json", settings)
@@ -157,28 +158,14 @@ def _is_current(segments: pathlib.Path, recording: pathlib.Path) -> bool:
         return False
 
 
-def cut_segments(blocks: Iterator[np.ndarray], n_samples: int, keep_remainder: bool = False) -> Iterator[np.ndarray]:
-    """The joined blocks cut into pieces of `n_samples`; a shorter remainder is dropped, or padded with zeros."""
+def cut_segments(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
+    """The joined blocks cut into pieces of `n_samples`; a shorter remainder is dropped."""
     remainder = np.zeros(0, np.float32)
     for block in blocks:
         remainder = np.concatenate([remainder, block])
         while len(remainder) >= n_samples:
             yield remainder[:n_samples]
             remainder = remainder[n_samples:]
-    if keep_remainder and len(remainder):
-        yield np.pad(remainder, (0, n_samples - len(remainder)))
-
-
-def _open(path: pathlib.Path) -> np.ndarray:
-    """A feature file as a memory map.
-
-    Raises:
-        InputError: damaged.
-    """
-    try:
-        return read_array(path, mapped=True)
-    except InputError as error:
-        raise InputError(f"{error}; delete the file, and it will be computed again") from None
 
 
 class HumBatches(ByStep):
@@ -248,7 +235,7 @@ class HumBatches(ByStep):
             InputError: the file is damaged.
         """
         r = self.representation
-        features = _open(self.files[file])[number].astype(np.float32)
+        features = read_array(self.files[file], mapped=True)[number].astype(np.float32)
         level, (decibels, rounded, error) = features[: r.n_mels], features[r.n_mels :]
         f0 = rounded + error
         if rng is not None:
@@ -287,21 +274,14 @@ def as_voice(
     vibrato_cents = rng.uniform(0, VIBRATO_CENTS)
     vibrato_hz, phase = rng.uniform(*VIBRATO_HZ), rng.uniform(0, 2 * np.pi)
     for start, stop in find_notes(f0, decibels):
-        n = stop - start
-        decibels[start:stop] = _held_level(decibels[start:stop], rng)
-        time = np.arange(n)
+        time = np.arange(stop - start)
+        swell = rng.uniform(*ATTACK_DB) * np.maximum(0, 1 - time / rng.uniform(*ATTACK_FRAMES))
+        drift = rng.normal(0, DRIFT_DB) * time / max(1, len(time) - 1)
+        decibels[start:stop] = decibels[start:stop].max() - swell + drift
         scoop = rng.uniform(0, SCOOP_SEMITONES) * np.exp(-time / rng.uniform(0.5, 2.0))
         vibrato = vibrato_cents / 100 * np.sin(2 * np.pi * vibrato_hz * (start + time) / frame_rate + phase)
         f0[start:stop] *= 2 ** ((vibrato * np.minimum(1, time / 8) - scoop) / 12)
     return f0, decibels + np.float32(gain)
-
-
-def _held_level(decibels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Level in dB ``(n,)`` of a note that is held: it swells to the peak of the plucked one and drifts from there."""
-    n = len(decibels)
-    time = np.arange(n)
-    swell = rng.uniform(*ATTACK_DB) * np.maximum(0, 1 - time / rng.uniform(*ATTACK_FRAMES))
-    return decibels.max() - swell + rng.normal(0, DRIFT_DB) * time / max(1, n - 1)
 
 
 def split_by_recording(features: Segments, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
@@ -311,20 +291,29 @@ def split_by_recording(features: Segments, validation_split: float, seed: int) -
     return features.segments[~held_out], features.segments[held_out], summary
 
 
-def read_sample(
-    paths: Sequence[pathlib.Path], representation: HumRepresentation, method: str
-) -> tuple[str, np.ndarray, np.ndarray, np.ndarray] | None:
-    """The first segment of `paths` that has a pitch: name, F0, energy and mel level; None if there is none.
+def read_examples(
+    features: Segments, segment: np.ndarray, hums: Sequence[pathlib.Path], method: str, plucked: bool
+) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
+    """What samples during training are made of: title, harmonics and mel level ``(n_mels, n_frames)``.
 
-    Recordings that cannot be read are skipped. A last, shorter segment is padded with silence.
+    "guitar" is one row of ``features.segments``. "humming" is the first segment of `hums` that has a pitch, moved into
+    the guitar's range by octaves; a last, shorter segment is padded with silence, and what cannot be read is skipped.
+
+    Raises:
+        InputError: there are hums, but none has a pitch.
     """
-    n = representation.segment_samples
-    for path in paths:
-        try:
-            for audio in cut_segments(read_blocks(path, representation.sample_rate), n, keep_remainder=True):
-                f0, energy, spectrum = analyse(audio, representation, method)
+    r = features.representation
+    guitar = HumBatches(features, segment[np.newaxis], 1, 0, shuffle=False, plucked=plucked).pair(*segment)
+    examples = {"guitar": (f"guitar: {features.files[segment[0]].stem}", *guitar)}
+    for path in hums:
+        with contextlib.suppress(InputError):
+            padding = np.zeros(r.segment_samples - 1, np.float32)
+            for audio in cut_segments([*read_blocks(path, r.sample_rate), padding], r.segment_samples):
+                f0, energy, spectrum = analyse(audio, r, method)
                 if f0.any():
-                    return path.stem, f0, energy, harmonics.mel_level(spectrum, representation)
-        except InputError:
-            continue
-    return None
+                    f0 = f0 * 2.0 ** octaves_into_range(f0, energy, r.f0_low, r.f0_high)
+                    inputs = harmonics.harmonics_level(f0, pluck(f0, energy, r) if plucked else energy, r)
+                    return {**examples, "humming": (f"humming: {path.stem}", inputs, harmonics.mel_level(spectrum, r))}
+    if hums:
+        raise InputError(f"--humming_dir: expected a recording with a pitch, found none in {hums[0].parent}")
+    return examples

@@ -74,10 +74,10 @@ def build_global_generator(base_filters: int = 64, precision: str = "float32", s
     17 257 985 parameters with 64 base filters. Published on 256 bins, half of those of the representation. Any number
     of bins and frames from 8 on is valid.
     """
-    seeds = model.draw_seeds(seed)
+    blocks = _Blocks(precision, seed)
     inputs = layers.Input((None, None, 1))
-    x = _global_features(inputs, base_filters, precision, seeds)
-    outputs = _conv(x, 1, 3, "float32", seeds, "global_last", padding="same", activation="tanh")
+    x = blocks.global_features(inputs, base_filters)
+    outputs = blocks.conv(x, 1, 3, "global_last", padding="same", activation="tanh", dtype="float32")
     return keras.Model(inputs, outputs, name=weights.GLOBAL_GENERATOR)
 
 
@@ -87,20 +87,19 @@ def build_local_enhancer(base_filters: int = 64, precision: str = "float32", see
     17 517 569 parameters with 64 base filters, including the global part (without its last convolution). Published on
     512 bins. Any even number of bins from 16 on and any number of frames from 8 on is valid.
     """
-    seeds = model.draw_seeds(seed)
+    blocks, few = _Blocks(precision, seed), max(1, base_filters // 2)
     inputs = layers.Input((None, None, 1))
-    global_part = _global_features(HalveBins(name="global_halve")(inputs), base_filters, precision, seeds)
-    few = max(1, base_filters // 2)
+    global_part = blocks.global_features(HalveBins(name="global_halve")(inputs), base_filters)
     x = ReflectPad(2, name="local_pad")(inputs)
-    x = _norm_relu(_conv(x, few, 5, precision, seeds, "local_down", strides=(2, 1)), precision, "local_down")
-    x = _norm_relu(_conv(x, base_filters, 3, precision, seeds, "local_1", padding="same"), precision, "local_1")
-    x = layers.Add(name="local_add", dtype=model.layer_policy(precision))([x, global_part])
+    x = blocks.conv_relu(x, few, 5, "local_down", strides=(2, 1))
+    x = blocks.conv_relu(x, base_filters, 3, "local_1", padding="same")
+    x = layers.Add(name="local_add", dtype=blocks.policy)([x, global_part])
     for index in range(3):
-        x = _residual(x, base_filters, precision, seeds, f"local_residual_{index}")
+        x = blocks.residual(x, base_filters, f"local_residual_{index}")
     up = {"strides": (2, 1), "output_padding": (1, 0)}  # 256 rows to 514
-    x = _norm_relu(_conv(x, few, 3, precision, seeds, "local_up", transposed=True, **up), precision, "local_up")
+    x = blocks.conv_relu(x, few, 3, "local_up", kind=layers.Conv2DTranspose, **up)
     x = ReflectPad(1, name="local_last_pad")(x)
-    outputs = _conv(x, 1, 5, "float32", seeds, "local_last", activation="tanh")
+    outputs = blocks.conv(x, 1, 5, "local_last", activation="tanh", dtype="float32")
     return keras.Model(inputs, outputs, name=weights.LOCAL_ENHANCER)
 
 
@@ -112,23 +111,62 @@ def build_multiscale_discriminator(
     Maps [condition, spectrogram], each (batch, bins, frames, 1), to three lists of five feature maps, of which the last
     are the logits.
     """
-    seeds = model.draw_seeds(seed)
+    blocks = _Blocks(precision, seed)
     condition, spectrogram = layers.Input((None, None, 1)), layers.Input((None, None, 1))
-    joined = layers.Concatenate(dtype=model.layer_policy(precision))([spectrogram, condition])
+    joined = layers.Concatenate(dtype=blocks.policy)([spectrogram, condition])
     scales = []
     for scale in range(N_SCALES):
-        joined = HalveBins(name=f"halve_{scale}", dtype=model.layer_policy(precision))(joined) if scale else joined
+        joined = HalveBins(name=f"halve_{scale}", dtype=blocks.policy)(joined) if scale else joined
         x, maps = joined, []
         for index in range(4):
             name = f"scale_{scale}_{index}"
-            x = _conv(x, base_filters * 2**index, 4, precision, seeds, name, strides=2)
-            x = _instance_norm(x, precision, name)
-            x = layers.LeakyReLU(negative_slope=0.2, dtype=model.layer_policy(precision))(x)
+            x = blocks.norm(blocks.conv(x, base_filters * 2**index, 4, name, strides=2), name)
+            x = layers.LeakyReLU(negative_slope=0.2, dtype=blocks.policy)(x)
             maps.append(x)
-        x = layers.ZeroPadding2D(2, dtype=model.layer_policy(precision))(x)
-        maps.append(_conv(x, 1, 4, "float32", seeds, f"scale_{scale}_logits"))
+        x = layers.ZeroPadding2D(2, dtype=blocks.policy)(x)
+        maps.append(blocks.conv(x, 1, 4, f"scale_{scale}_logits", dtype="float32"))
         scales.append(maps)
     return keras.Model([condition, spectrogram], scales, name=weights.MULTISCALE_DISCRIMINATOR)
+
+
+class _Blocks:
+    """The blocks of a network of one precision, whose kernels are drawn from one seed in the order of the calls."""
+
+    def __init__(self, precision: str, seed: int | None) -> None:
+        self.policy, self._seeds = model.layer_policy(precision), model.draw_seeds(seed)
+
+    def global_features(self, x, base_filters: int):
+        """The global generator without its last convolution: (batch, bins, frames, base_filters)."""
+        x = self.conv_relu(x, base_filters, 3, "global_0", padding="same")
+        for index in (1, 2, 3):  # each removes two bins and two frames, which the transposed ones restore
+            x = self.conv_relu(x, base_filters * 2**index, 3, f"global_{index}")
+        for index in range(3):
+            x = self.residual(x, 8 * base_filters, f"global_residual_{index}")
+        for index in (2, 1, 0):
+            x = self.conv_relu(x, base_filters * 2**index, 3, f"global_up_{index}", kind=layers.Conv2DTranspose)
+        return x
+
+    def residual(self, x, filters: int, name: str):
+        """`x` plus two 3x3 convolutions with reflect padding and a ReLU between them."""
+        y = ReflectPad(1, name=f"{name}_pad_1", dtype=self.policy)(x)
+        y = self.conv_relu(y, filters, 3, f"{name}_1")
+        y = ReflectPad(1, name=f"{name}_pad_2", dtype=self.policy)(y)
+        y = self.norm(self.conv(y, filters, 3, f"{name}_2"), f"{name}_2")
+        return layers.Add(name=f"{name}_add", dtype=self.policy)([x, y])
+
+    def conv(self, x, filters: int, size: int, name: str, kind=layers.Conv2D, dtype=None, **kwargs):
+        """A convolution with Kaiming-normal kernel and bias 0.01, without padding unless `kwargs` ask for it."""
+        kaiming = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal", seed=next(self._seeds))
+        given = {"kernel_initializer": kaiming, "bias_initializer": keras.initializers.Constant(0.01), "name": name}
+        return kind(filters, size, dtype=dtype or self.policy, **given, **kwargs)(x)
+
+    def conv_relu(self, x, filters: int, size: int, name: str, **kwargs):
+        """Convolution, instance normalisation and ReLU."""
+        x = self.norm(self.conv(x, filters, size, name, **kwargs), name)
+        return layers.ReLU(name=f"{name}_relu", dtype=self.policy)(x)
+
+    def norm(self, x, name: str):
+        return InstanceNorm(name=f"{name}_norm", dtype=self.policy)(x)
 
 
 def global_layers(network: keras.Model) -> list[keras.layers.Layer]:
@@ -159,44 +197,3 @@ def load_hum2guitar(path: str | os.PathLike, precision: str = "float32") -> kera
     generator = builders[description.network](description.base_filters, precision)
     model.load_into(generator, path)
     return generator
-
-
-def _global_features(x, base_filters: int, precision: str, seeds):
-    """The global generator without its last convolution: (batch, bins, frames, base_filters)."""
-    x = _norm_relu(_conv(x, base_filters, 3, precision, seeds, "global_0", padding="same"), precision, "global_0")
-    for index in (1, 2, 3):  # each removes two bins and two frames, which the transposed ones restore
-        filters, name = base_filters * 2**index, f"global_{index}"
-        x = _norm_relu(_conv(x, filters, 3, precision, seeds, name), precision, name)
-    for index in range(3):
-        x = _residual(x, 8 * base_filters, precision, seeds, f"global_residual_{index}")
-    for index in (2, 1, 0):
-        filters, name = base_filters * 2**index, f"global_up_{index}"
-        x = _norm_relu(_conv(x, filters, 3, precision, seeds, name, transposed=True), precision, name)
-    return x
-
-
-def _residual(x, filters: int, precision: str, seeds, name: str):
-    """Residual block: `x` plus two 3x3 convolutions with reflect padding and a ReLU between them."""
-    y = ReflectPad(1, name=f"{name}_pad_1", dtype=model.layer_policy(precision))(x)
-    y = _norm_relu(_conv(y, filters, 3, precision, seeds, f"{name}_1"), precision, f"{name}_1")
-    y = ReflectPad(1, name=f"{name}_pad_2", dtype=model.layer_policy(precision))(y)
-    y = _instance_norm(_conv(y, filters, 3, precision, seeds, f"{name}_2"), precision, f"{name}_2")
-    return layers.Add(name=f"{name}_add", dtype=model.layer_policy(precision))([x, y])
-
-
-def _conv(x, filters: int, size: int, precision: str, seeds, name: str, transposed: bool = False, **kwargs):
-    """A convolution with Kaiming-normal kernel and bias 0.01, without padding unless `kwargs` ask for it."""
-    kind = layers.Conv2DTranspose if transposed else layers.Conv2D
-    kaiming = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal", seed=next(seeds))
-    bias = keras.initializers.Constant(0.01)
-    dtype = model.layer_policy(precision)
-    layer = kind(filters, size, kernel_initializer=kaiming, bias_initializer=bias, name=name, dtype=dtype, **kwargs)
-    return layer(x)
-
-
-def _instance_norm(x, precision: str, name: str):
-    return InstanceNorm(name=f"{name}_norm", dtype=model.layer_policy(precision))(x)
-
-
-def _norm_relu(x, precision: str, name: str):
-    return layers.ReLU(name=f"{name}_relu", dtype=model.layer_policy(precision))(_instance_norm(x, precision, name))

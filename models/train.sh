@@ -106,14 +106,17 @@ hums=(--guitar_dir "$WORK/melodies" --features_path "$WORK/hum2guitar" --out_dir
     --lr 1e-3 --validation_split 0.05 --gpu -1)
 "$PYTHON" train_hum2guitar.py "${hums[@]}" --models_path "$WORK/first" \
     --n_global_epochs 5 --n_fixed_global_epochs 1 --n_joint_epochs 3
-"$PYTHON" train_hum2guitar.py "${hums[@]}" --models_path "$WORK/models" \
+"$PYTHON" train_hum2guitar.py "${hums[@]}" --models_path "$WORK/second" \
     --pretrained_local "$WORK/first/hum2guitar/3_joint/generator_best.h5" --n_joint_epochs 3
+"$PYTHON" train_hum2guitar.py "${hums[@]}" --lr 5e-4 --models_path "$WORK/models" \
+    --pretrained_local "$WORK/second/hum2guitar/3_joint/generator.h5" --n_joint_epochs 1
 mkdir -p models/hum2guitar
 "$PYTHON" export.py --model "$WORK/models/hum2guitar/3_joint" --output models/hum2guitar/generator.h5 --float16
 for kind in csv png; do
     for stage in 1_global 2_local 3_joint; do
         cp "$WORK/first/hum2guitar/$stage/history.$kind" "models/hum2guitar/history_$stage.$kind"
     done
+    cp "$WORK/second/hum2guitar/3_joint/history.$kind" models/hum2guitar/history_4_joint.$kind
     cp "$WORK/models/hum2guitar/3_joint/history.$kind" models/hum2guitar/history.$kind
 done
 

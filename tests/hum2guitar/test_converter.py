@@ -14,7 +14,7 @@ from hum2guitar.converter import HumConverter, HumSettings
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import analyse
 from hum2guitar.plucks import string_fall
-from hum2guitar.singing import synthesize_voice
+from models.hums import synthesize_voice
 from sound.blocks import resample
 from sound.files import read_audio, write_audio
 

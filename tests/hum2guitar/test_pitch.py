@@ -3,11 +3,11 @@
 import mir_eval
 import numpy as np
 import pytest
-from made_sounds import sine
+from made_sounds import plucks, sine
 
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.pitch import analyse, octaves_into_range
-from hum2guitar.singing import synthesize_voice
+from models.hums import sing_again, synthesize_voice
 
 RATE = PUBLISHED.sample_rate
 
@@ -69,3 +69,23 @@ def test_a_quiet_hum_in_the_rests_does_not_move_the_octave():
     f0, energy = np.repeat([50.0, 196.0, 294.0], [70, 20, 10]), np.repeat([1e-6, 1e-2, 1e-2], [70, 20, 10])
     assert octaves_into_range(f0, energy, 116.7, 880.0) == 0
     assert octaves_into_range(f0, np.ones(100), 116.7, 880.0) == 1
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_plucked_melody_sung_again_has_its_notes_and_holds_them(closed):
+    notes = np.array([220.0, 330.0, 262.0])
+    melody = plucks(*notes, seconds=1.0)
+    voice = sing_again(melody, np.random.default_rng(0), closed)
+    assert voice.shape == melody.shape
+    assert np.abs(voice).max() == pytest.approx(0.5)
+    f0 = analyse(voice)[0]
+    frames = RATE / PUBLISHED.hop_length
+    for i, note in enumerate(notes):
+        late = slice(round((i + 0.3) * frames), round((i + 0.8) * frames))
+        assert np.abs(1200 * np.log2(np.median(f0[late]) / note)) < 15
+
+        def rms(audio, second, i=i):
+            return np.sqrt(np.mean(audio[int((i + second) * RATE) :][: RATE // 10] ** 2))
+
+        assert rms(melody, 0.8) < 0.3 * rms(melody, 0.1)  # plucked
+        assert rms(voice, 0.6) > 0.8 * rms(voice, 0.1)  # held
