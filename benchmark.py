@@ -31,7 +31,7 @@ SEED = 0
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
-    cli.add_gpu(parser)
+    parser.add_argument("--gpu", type=cli.number(int, minimum=-1), default=0, help="CUDA device to use, -1 for the CPU")
     return cli.run(parser, run, argv)
 
 

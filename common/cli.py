@@ -156,11 +156,3 @@ _NAMES = {int: "a whole number", float: "a number"}
 positive_int = number(int, minimum=1)
 positive_float = number(float, above=0)
 seed = number(int, minimum=0, maximum=2**32 - 1)  # the range that NumPy and TensorFlow accept
-
-
-def add_gpu(parser: argparse.ArgumentParser, default: int | None = 0) -> None:
-    """The ``--gpu`` argument of every command that runs a network; a `default` of None means 0 if there is a GPU."""
-    text = "CUDA device to use, -1 for the CPU"
-    if default is None:
-        text += " (default: 0 if there is one)"
-    parser.add_argument("--gpu", type=number(int, minimum=-1), default=default, help=text)

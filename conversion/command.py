@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--input", nargs="+", default=[], help="recordings, folders of recordings, or patterns such as takes/*.flac")
     text = "recording to write, whose extension decides the format; for several inputs, a folder "
     add("--output", help=text + "(default: beside the input, with the instrument in the name)")
-    cli.add_gpu(parser, default=None)
+    text = "CUDA device to use, -1 for the CPU (default: 0 if there is one)"
+    add("--gpu", type=cli.number(int, minimum=-1), help=text)
     text = "share of a slice that is blended with the next slice; 0 as published"
     add("--overlap", type=cli.number(float, minimum=0, maximum=0.5), help=text)
     add("--phase", choices=PHASES, help="phase of the input as published, or refined by Griffin-Lim")
