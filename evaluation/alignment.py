@@ -120,9 +120,9 @@ def check_piece(recordings: dict[str, pathlib.Path], aligned: pathlib.Path | Non
     reference = read_audio(path, SAMPLE_RATE)
     checks = {instrument: check_pair(reference, read_audio(path, SAMPLE_RATE)) for instrument, path in others}
     if aligned is not None:
-        copied = {instrument: check for instrument, check in checks.items() if check.is_aligned_by_a_shift}
-        checks = {i: dataclasses.replace(check, problems=()) if i in copied else check for i, check in checks.items()}
-        write_aligned({first: 0.0, **{i: check.lag for i, check in copied.items()}}, recordings, aligned)
+        lags = {instrument: check.lag for instrument, check in checks.items() if check.is_aligned_by_a_shift}
+        checks |= {instrument: dataclasses.replace(checks[instrument], problems=()) for instrument in lags}
+        write_aligned({first: 0.0, **lags}, recordings, aligned)
     return checks
 
 
@@ -145,9 +145,7 @@ def write_aligned(lags: dict[str, float], recordings: dict[str, pathlib.Path], f
         copies[instrument] = audio[:, round((lag - earliest) * rate) :], rate
     seconds = min(audio.shape[1] / rate for audio, rate in copies.values())
     for instrument, (audio, rate) in copies.items():
-        path = folder / instrument / f"{recordings[instrument].stem}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_audio(path, audio[:, : int(seconds * rate)], rate)
+        write_audio(folder / instrument / f"{recordings[instrument].stem}.wav", audio[:, : int(seconds * rate)], rate)
 
 
 def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
@@ -200,9 +198,7 @@ def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:
     searched = np.abs(lags) <= SEARCHED_LAG * SAMPLE_RATE / HOP
     correlation, lags = correlation[searched], lags[searched]
     best = int(correlation.argmax())
-    shift = 0.0
-    if 0 < best < len(lags) - 1:
-        shift = peak_offset(*correlation[best - 1 : best + 2])
+    shift = peak_offset(*correlation[best - 1 : best + 2]) if 0 < best < len(lags) - 1 else 0.0
     return float((lags[best] + shift) * HOP / SAMPLE_RATE), float(correlation[best])
 
 

@@ -65,16 +65,6 @@ def lines_of(made):
     return report.as_text(report.as_json(made)).splitlines()
 
 
-def verdict(made):
-    return report.as_json(made)["verdict"]
-
-
-def cells_of(made, label):
-    """The numbers of a row of the table for the terminal."""
-    (line,) = [line for line in lines_of(made) if line.startswith(label)]
-    return line.split()[-len(comparison.REFERENCES) - len(made.models) :]
-
-
 # --- sounds -----------------------------------------------------------------------------------------------------------
 
 
@@ -110,8 +100,8 @@ def test_the_table_holds_means_intervals_and_the_worst(no_pictures, monkeypatch)
     assert list(made.page) == ["piece 1"]  # whose sounds are kept
     assert not any(result.audios for result in made.results)
     lines = lines_of(made)
-    assert cells_of(made, "MAE") == [*["0.500"] * 4, "0.312"]
     at = next(i for i, line in enumerate(lines) if line.startswith("MAE"))
+    assert lines[at].split()[-5:] == [*["0.500"] * 4, "0.312"]
     assert lines[at + 1].split() == [*["0.500..0.500"] * 4, "0.250..0.375"]
     assert "Greatest MAE of model one: piece 1, piece 0" in lines
     assert not any(".." in line for line in lines_of(made_report((0.25,))))  # a single pair has no interval
@@ -150,14 +140,15 @@ def test_the_verdict_says_what_a_musician_would(no_pictures):
     made = made_report((0.25, 0.25), instruments=("piano", "guitar"))
     for result in made.results:
         result.values["model one"] |= {"attack": 9.0, "brightness": -3.0}
-    sentence = verdict(made)
-    assert report.as_json(made)["is_good"]
+    content = report.as_json(made)
+    sentence = content["verdict"]
+    assert content["is_good"]
     assert "attacks 9 ms softer than the guitar's, spectrum twice as near as the piano's" in sentence
     assert "3 dB duller" in sentence
     assert "waver" not in sentence  # nothing to hear there
     assert "0.250" in sentence
     assert not report.as_json(made_report((0.6,)))["is_good"]
-    assert verdict(made_report([(0.6, 0.4)], ("bad", "better"))).startswith("better")
+    assert report.as_json(made_report([(0.6, 0.4)], ("bad", "better")))["verdict"].startswith("better")
     assert report.name_instruments("keyboard_acoustic@upright", "synth_lead_synthetic") == ("keyboard", "synth lead")
 
 
@@ -237,9 +228,9 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
     until(lambda _: (tmp_path / "downloads" / "votes.csv").is_file())
     with open(tmp_path / "downloads" / "votes.csv", newline="") as file:
         votes = list(csv.DictReader(file))
-    assert sorted(vote["pair"] for vote in votes) == [NASTY, "b"]
-    assert {vote["model"] for vote in votes} == {"model, one"}
-    assert {vote["vote"] for vote in votes} == {"A"}
+    assert sorted((vote["pair"], vote["model"], vote["vote"]) for vote in votes) == [
+        (name, "model, one", "A") for name in (NASTY, "b")
+    ]
     assert sum(vote["correct"] == "true" for vote in votes) == right
     assert all((vote["correct"] == "true") == (vote["a"] == "target") for vote in votes)
     assert all(vote["preferred"] == vote["b"] for vote in votes)
