@@ -28,7 +28,7 @@ MODELS = pathlib.Path(__file__).resolve().parents[1] / "models"  # those that co
 EXTENSIONS = (".h5",)
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the number of channels of the network's input
 SOURCES = ("_acoustic", "_electronic", "_synthetic")  # NSynth's endings of an instrument's name
-FAR = 0.1  # difference of outputs from that of the nearest stored style above which a style resembles none of them
+FAR = 0.12  # difference of outputs from that of the nearest stored style above which a style resembles none of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +244,7 @@ def say_nearest(style: np.ndarray, description: weights.Description, network: Ca
     stored = {shorten(path.stem): load_style(path, description.representation) for path in stored_styles(description)}
     if not stored:
         return
-    probe, *_ = stored.values()
+    probe = np.mean(list(stored.values()), axis=0)
     outputs = [network(to_network(np.stack([probe, heard], -1)[np.newaxis])) for heard in (style, *stored.values())]
     distances = {name: np.abs(output - outputs[0]).mean() for name, output in zip(stored, outputs[1:], strict=True)}
     nearest = min(distances, key=distances.__getitem__)

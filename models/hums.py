@@ -12,14 +12,25 @@ import sys
 
 import numpy as np
 
+from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation
 from hum2guitar.pitch import analyse
 from hum2guitar.plucks import find_notes
-from models.results import RATE, RESULTS, ROOT, convert, read_excerpt, write_epochs, write_mp3, write_picture
+from models.results import (
+    RATE,
+    RESULTS,
+    ROOT,
+    convert,
+    read_excerpt,
+    write_epochs,
+    write_mp3,
+    write_page,
+    write_picture,
+)
 from sound.blocks import resample
 from sound.files import read_audio, write_audio
 
-MODEL = ROOT / "models" / "hum2guitar"
+MODEL = describe_generator(ROOT / "models" / "hum2guitar")
 HUM_SECONDS = 40
 KINDS = {"hum": True, "sing": False}  # whether the mouth is closed
 SHOWN = "etude_002"
@@ -156,3 +167,4 @@ def sing_again(
 
 if __name__ == "__main__":
     main(pathlib.Path(sys.argv[1]))
+    write_page()
