@@ -97,11 +97,8 @@ def test_every_stage_leaves_history_samples_and_log(trained):
             (row,) = csv.DictReader(file)
         for column in ("generator_loss", "discriminator_loss", "adversarial", "feature_matching", "mae", "val_mae"):
             assert np.isfinite(float(row[column]))
-        for folder in (
-            run / stage.name / "samples" / "001",
-            trained / "output" / "hum2guitar" / stage.name / "step_0000002",
-        ):
-            names = {f"{sound}.{kind}" for sound in ("guitar", "humming") for kind in ("png", "wav")}
+        for folder in (run / stage.name / "samples/001", trained / "output/hum2guitar" / stage.name / "step_0000002"):
+            names = {f"{name}.{kind}" for name in ("guitar", "humming") for kind in ("png", "wav")}
             assert {path.name for path in folder.iterdir()} == names
             assert len(read_audio(folder / "humming.wav", None)) == SMALL.segment_samples
     log = (trained / "output" / "log.txt").read_text().splitlines()

@@ -63,9 +63,11 @@ def test_how_the_sound_is_cut_into_blocks_makes_no_difference():
 
 def test_silence_stays_silent_and_rests_stay_rests():
     assert not convert(np.zeros(3 * RATE, np.float32)).any()
-    found = convert(np.concatenate([voice(200), np.zeros(8 * RATE, np.float32)]))
+    found = convert(
+        np.concatenate([voice(200), np.zeros(8 * RATE, np.float32)]), lambda level: np.full_like(level, 0.6)
+    )
     assert np.abs(found[: RATE // 2]).max() > 0.01
-    assert np.abs(found[2 * RATE :]).max() < 1e-4
+    assert not found[2 * RATE :].any()  # whatever the network says
 
 
 @pytest.mark.parametrize("halves", [False, True])
@@ -84,15 +86,6 @@ def test_the_pitch_is_moved_as_asked_or_by_octaves_into_the_guitars_range(hummed
     found = convert(voice(hummed, seconds=2), settings=settings, n_iterations=8, representation=representation)
     f0 = analyse(found)[0]
     assert np.median(f0[f0 > 0]) == pytest.approx(heard, rel=0.01)
-
-
-def test_the_guitar_is_damped_where_the_hum_rests_whatever_the_network_says():
-    def droning(level):
-        return np.full_like(level, 0.6)
-
-    found = convert(voice(200, 0, 200, seconds=1.5), droning)
-    sounding, resting = found[RATE // 2 : RATE], found[int(2.5 * RATE) : int(2.8 * RATE)]
-    assert level_db(sounding) - level_db(resting + 1e-9) > 60
 
 
 def test_loudness_follows_the_hum_even_where_the_network_has_no_sense_of_it():

@@ -95,20 +95,6 @@ def test_what_is_there_is_not_computed_again_unless_the_recording_changed(tmp_pa
     assert other != file  # another method's segments lie elsewhere
 
 
-def test_a_recording_without_a_segment_is_analysed_once(guitar, tmp_path, monkeypatch):
-    first = dataset.prepare(guitar, tmp_path, METHOD)
-    monkeypatch.setattr("hum2guitar.dataset.analyse", None)
-    again = dataset.prepare(guitar, tmp_path, METHOD)
-    assert again.left_out == first.left_out
-    np.testing.assert_array_equal(again.segments, first.segments)
-
-
-def test_nothing_to_train_on_is_refused(tmp_path):
-    write_audio(tmp_path / "guitar" / "short.wav", melody(2), RATE)
-    with pytest.raises(InputError):
-        dataset.prepare(tmp_path / "guitar", tmp_path / "cache", METHOD)
-
-
 def test_recordings_are_held_out_whole(features):
     for seed in range(4):
         training, validation, said = dataset.split_by_recording(features, 0.3, seed)
