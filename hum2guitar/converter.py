@@ -25,6 +25,7 @@ from sound.blocks import mix_sounds
 
 ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
 CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)
+PITCH_STEPS = 1024  # of an octave; without steps, rounding errors grow, and the page makes another sound
 EDGE_FRAMES = 4  # in which a note is continued on both sides, so that all windows within it are full
 MIN_FRAMES = 16  # of the network's input; a shorter one is padded
 MAX_GAIN_DB = 40.0  # of the correction of a frame's loudness
@@ -120,7 +121,8 @@ class HumConverter:
         if not n_samples:
             return
         octaves = 0 if self._settings.transpose is not None else octaves_into_range(f0, energy, r.f0_low, r.f0_high)
-        f0 = f0 * 2 ** (octaves + (self._settings.transpose or 0) / 12)
+        octave = np.log2(np.maximum(f0, 1)) + octaves + (self._settings.transpose or 0) / 12
+        f0 = np.where(f0 > 0, np.exp2(np.round(octave * PITCH_STEPS) / PITCH_STEPS), 0).astype(np.float32)
         for line in describe_melody(f0, energy, purity, octaves, r.f0_low / MARGIN, r.f0_high * MARGIN):
             print(f"{name}: {line}" if name else line, file=sys.stderr)
 

@@ -1,14 +1,13 @@
 /* The page: recordings in, the work handed to worker.js, pictures and players out. */
 
-import {canEncodeAac, encodeAac} from "./aac.js";
-import {MARGIN, colour, draw} from "./picture.js";
+import {canEncodeAac, encodeAac, encodeWav} from "./encoders.js";
+import {MARGIN, draw} from "./picture.js";
 import {Player} from "./player.js";
 import {truePeak} from "./signal.js";
-import {encodeWav, readHeader} from "./wav.js";
 
 const RATE = 44100; // of everything in the page, as of the networks; other recordings are resampled by the browser
 const MAX_MINUTES = 10;
-const MAX_BYTES = 1e9; // of memory
+const MAX_BYTES = 2.5e8; // of a file: a longer or finer recording would take more than 1 GB when it is decoded
 const TRUE_PEAK = 10 ** (-1 / 20); // of a file as loud as possible: -1 dB of full scale
 const MAX_INPUT_GAIN = 100; // 40 dB: more would convert the noise of an empty recording
 const SILENCE = 1e-5; // peak below which a recording counts as silent
@@ -16,12 +15,12 @@ const SILENCE = 1e-5; // peak below which a recording counts as silent
 const PICTURE = {sample_rate: RATE, n_fft: 1024, hop_length: 512}; // the spectrogram that is shown
 
 const EMPTY = { // what the cards say while there is nothing on them
-  input: ["Drop recordings here", `Any audio file up to ${MAX_MINUTES} minutes`],
-  style: ["Drop the instrument here", "A few seconds of its sound"],
+  input: ["Hum, or drop a recording", `Any audio file up to ${MAX_MINUTES} minutes`],
+  style: ["The sound to imitate", "A few seconds of the instrument"],
 };
 
-const FORMATS = { // that browsers decode; wav is read by the page
-  flac: "audio/flac", mp3: "audio/mpeg", "m4a (AAC)": 'audio/mp4; codecs="mp4a.40.2"',
+const FORMATS = { // that browsers decode
+  wav: "audio/wav", flac: "audio/flac", mp3: "audio/mpeg", "m4a (AAC)": 'audio/mp4; codecs="mp4a.40.2"',
   "ogg (Vorbis)": 'audio/ogg; codecs="vorbis"', opus: 'audio/ogg; codecs="opus"', webm: 'audio/webm; codecs="opus"',
 };
 
@@ -45,51 +44,31 @@ const state = {
   note: {text: "", isBad: false}, // how the last conversion ended
   recorder: null,
   loading: {input: 0, style: 0}, // number of the last recording whose loading began
+  frame: 0, // of the animation of the playheads
 };
 const player = new Player(() => showTransport());
 
 // --- start -----------------------------------------------------------------------------------------------------------
 
-// A WebAssembly module with a single SIMD instruction.
-const SIMD = Uint8Array.of(
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-);
-
 start();
 
 async function start() {
-  try {
-    if (typeof WebAssembly !== "object") {
-      throw new InputError("This browser has no WebAssembly, or it is switched off.");
-    }
-    if (!WebAssembly.validate(SIMD)) throw new InputError("This browser is too old: its WebAssembly has no SIMD.");
-    const response = await fetch("models.json");
-    if (!response.ok) throw new InputError("The list of models is missing: build the page with “make web”.");
-    state.manifest = await response.json();
-  } catch (error) {
-    const reason = "The list of models could not be loaded. Is the server running?";
-    fail(error instanceof InputError ? error.message : reason);
+  const response = await fetch("models.json").catch(() => null);
+  if (typeof WebAssembly !== "object" || !response?.ok) {
+    find("starting").className = "fatal";
+    find("starting").textContent = response?.ok ? "This browser has no WebAssembly, or it is switched off."
+      : "The list of models is missing. Is the server running, and was the page built by “make web”?";
     return;
   }
+  state.manifest = await response.json();
   listTargets();
   listen();
   find("format").hidden = !(await canEncodeAac());
   for (const kind of ["input", "style"]) showCard(kind);
   find("starting").hidden = true;
   find("main").hidden = false;
-  drawScale();
-  drawPlots();
-  showState();
+  showSounds();
   navigator.serviceWorker?.register("offline.js").catch(() => {}); // without it the page works, but only online
-}
-
-/** Show why the page cannot be used. */
-function fail(message) {
-  const note = document.createElement("p");
-  note.className = "fatal";
-  note.setAttribute("role", "alert");
-  note.textContent = message;
-  find("starting").replaceWith(note);
 }
 
 function listTargets() {
@@ -119,9 +98,13 @@ function chooseHum() {
 }
 
 function listen() {
-  for (const [prefix, kind] of [["", "input"], ["style-", "style"]]) {
-    const field = find(`${prefix}file`);
-    find(`${prefix}choose`).addEventListener("click", () => field.click());
+  for (const kind of ["input", "style"]) {
+    const field = find(`${kind}-file`);
+    find(`${kind}-choose`).addEventListener("click", () => field.click());
+    find(`${kind}-close`).addEventListener("click", () => {
+      showError(kind);
+      find(`${kind}-choose`).focus();
+    });
     field.addEventListener("change", () => {
       if (field.files.length) take(kind, [...field.files]);
       field.value = "";
@@ -140,7 +123,6 @@ function listen() {
   find("level").addEventListener("change", drawPlots);
   find("mix").addEventListener("input", () => {
     find("mix-value").textContent = `${find("mix").value} %`;
-    fillSlider(find("mix"));
   });
   find("mix").addEventListener("change", mixAgain);
   find("convert").addEventListener("click", convertAll);
@@ -157,23 +139,20 @@ function listen() {
 }
 
 function listenToDrops() {
-  const areas = [["input", find("drop")], ["style", find("style")]];
-  const areaOf = (target) => areas.find(([, element]) => element.contains(target)) || areas[0];
-  const isFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
-  const mark = (target) => areas.forEach(([, element]) => element.classList.toggle("over", element === target));
+  const kindAt = (event) => (find("style").contains(event.target) ? "style" : "input");
+  const mark = (kind) => {
+    find("input").classList.toggle("over", kind === "input");
+    find("style").classList.toggle("over", kind === "style");
+  };
   document.addEventListener("dragover", (event) => {
-    if (!isFile(event)) return;
     event.preventDefault();
-    mark(areaOf(event.target)[1]);
+    mark(kindAt(event));
   });
-  document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) mark(null);
-  });
+  document.addEventListener("dragleave", () => mark(null));
   document.addEventListener("drop", (event) => {
-    if (!isFile(event)) return;
     event.preventDefault();
     mark(null);
-    if (event.dataTransfer.files.length) take(areaOf(event.target)[0], [...event.dataTransfer.files]);
+    if (event.dataTransfer.files.length) take(kindAt(event), [...event.dataTransfer.files]);
   });
 }
 
@@ -187,25 +166,20 @@ function take(kind, [file, ...others]) {
 
 async function loadExample(kind, {file, title}) {
   if (kind === "input") state.queue = [];
-  try {
-    const response = await fetch(file);
-    if (!response.ok) throw new InputError(`The example is missing on the server (${response.status}).`);
-    await load(kind, await response.blob(), capitalize(title));
-  } catch (error) {
-    const reason = "The example could not be loaded. Is the server running?";
-    showError(kind, error instanceof InputError ? error.message : reason);
-  }
+  const response = await fetch(file).catch(() => null);
+  if (response?.ok) await load(kind, await response.blob(), capitalize(title));
+  else showError(kind, "The example could not be loaded. Is the server running?");
 }
 
 /** Take a file as the recording or as the style: decode it, check it, draw it. Whether it is there in the end. */
-async function load(kind, file, name) {
+async function load(kind, file, name, maxChannels = 2) {
   const number = ++state.loading[kind];
   const isCurrent = () => number === state.loading[kind];
   cancel(kind, "output");
   showError(kind);
   showCard(kind, name, "Reading …");
   try {
-    const buffer = await decode(kind, file, () => isCurrent() && forget(kind));
+    const buffer = await decode(kind, file, maxChannels, () => isCurrent() && forget(kind));
     if (!isCurrent()) return false;
     const sound = {buffer, name, ...measure(buffer), picture: null};
     if (!Number.isFinite(sound.power)) throw new InputError(`“${name}” has samples that are no finite numbers.`);
@@ -213,7 +187,6 @@ async function load(kind, file, name) {
     forget(kind);
     state[kind] = sound;
     showSounds();
-    announce(`${name} is ready`);
     if (kind === "input") await drawPicture(sound, "input");
     return isCurrent();
   } catch (error) {
@@ -232,46 +205,54 @@ function forget(kind) {
   showSounds();
 }
 
-/** Decode a file to an AudioBuffer at RATE with one or two channels.
+/** Decode a file to an AudioBuffer at RATE.
  *
+ * @param {number} maxChannels of more channels the mean is taken.
  * @param {() => void} makeRoom called when the file looks good, before it takes memory.
  * @throws {InputError} it is no audio, too long or too large.
  */
-async function decode(kind, file, makeRoom) {
+async function decode(kind, file, maxChannels, makeRoom) {
   if (!file.size) throw new InputError("This file is empty.");
-  const header = await readHeader(file);
-  if (header) {
-    if (!header.nSamples) throw new InputError("This file holds no sound.");
-    checkDuration(header.nSamples / header.sampleRate);
-    makeRoom();
-    return decodeWav(kind, file, header);
+  if (file.size > MAX_BYTES) {
+    throw new InputError(`The page takes files up to ${MAX_BYTES / 1e6} MB. predict.py has no such limit.`);
   }
   const seconds = await readDuration(file);
   checkDuration(seconds);
-  await checkMemory(file, seconds);
   if (!Number.isNaN(seconds)) makeRoom();
+  const rate = await readRate(file);
   let buffer;
   try {
-    buffer = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
+    buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await file.arrayBuffer());
   } catch {
     throw new InputError(`This is not audio that this browser can decode. It knows ${listFormats()}.`);
   }
   checkDuration(buffer.duration);
-  return buffer.numberOfChannels > 2 ? mixDown(buffer) : buffer;
+  if (buffer.numberOfChannels > maxChannels) buffer = mixDown(buffer);
+  return rate === RATE ? buffer : resample(kind, buffer);
 }
 
 function listFormats() {
   const audio = document.createElement("audio");
   const known = Object.keys(FORMATS).filter((name) => audio.canPlayType(FORMATS[name]));
-  return `wav${known.map((name, i) => `${i < known.length - 1 ? "," : " and"} ${name}`).join("")}`;
+  return `${known.slice(0, -1).join(", ")} and ${known.at(-1)}`;
 }
 
-/** Have the worker read a wav file. */
-async function decodeWav(kind, file, header) {
-  const nChannels = header.nChannels > 2 ? 1 : header.nChannels;
-  const length = Math.max(1, Math.round((header.nSamples * RATE) / header.sampleRate));
+/** The sample rate of a wav file, which is then resampled as by predict.py; RATE, to which the browser resamples all
+ * other files. */
+async function readRate(file) {
+  const start = new DataView(await file.slice(0, 28).arrayBuffer());
+  const isWav = start.byteLength === 28 && start.getUint32(0) === 0x52494646 && start.getUint32(12) === 0x666d7420;
+  const rate = isWav ? start.getUint32(24, true) : RATE; // after "RIFF" and "fmt "
+  return rate >= 8000 && rate <= 96_000 ? rate : RATE; // the rates that all browsers have
+}
+
+/** Have the worker resample a recording to RATE. */
+async function resample(kind, recording) {
+  const {length: nSamples, numberOfChannels: nChannels, sampleRate: fromRate} = recording;
+  const length = Math.max(1, Math.round((nSamples * RATE) / fromRate));
   const buffer = new AudioBuffer({length, numberOfChannels: nChannels, sampleRate: RATE});
-  await ask(kind, {type: "decode", file, header, nChannels, sampleRate: RATE}, {}, ({channel, start, samples}) => {
+  const order = {type: "resample", source: kind, nSamples, nChannels, fromRate, toRate: RATE};
+  await ask(kind, order, {[kind]: recording}, ({channel, start, samples}) => {
     buffer.copyToChannel(samples, channel, start);
   });
   return buffer;
@@ -284,37 +265,15 @@ function checkDuration(seconds) {
   }
 }
 
-/** Refuse a file that the browser would need more than MAX_BYTES for, to decode it.
- *
- * It has all samples twice at the file's own sample rate, then once at RATE. Only flac files may have a high rate.
- */
-async function checkMemory(file, seconds) {
-  const start = new DataView(await file.slice(0, 42).arrayBuffer());
-  const isFlac = start.byteLength === 42 && start.getUint32(0) === 0x664c6143; // "fLaC"
-  const sampleRate = isFlac ? start.getUint32(18) >>> 12 : 48_000;
-  const nChannels = isFlac ? ((start.getUint8(20) >> 1) & 7) + 1 : 2;
-  const decoded = Number.isFinite(seconds) ? 4 * nChannels * seconds * (2 * sampleRate + RATE) : 0;
-  if (file.size + decoded > MAX_BYTES) {
-    const gigabytes = ((file.size + decoded) / 1e9).toFixed(1);
-    throw new InputError(`This file would take ${gigabytes} GB of memory, and the page takes up to 1 GB. ` +
-      "Save it as wav, which takes less, or use predict.py.");
-  }
-}
-
 /** The duration in seconds that a media file announces, before it is decoded; NaN where it announces none. */
 function readDuration(file) {
   return new Promise((resolve) => {
-    const audio = document.createElement("audio");
-    const url = URL.createObjectURL(file);
-    const finish = () => {
-      resolve(audio.duration);
-      URL.revokeObjectURL(url);
-      audio.removeAttribute("src");
-    };
-    audio.addEventListener("loadedmetadata", finish, {once: true});
-    audio.addEventListener("error", finish, {once: true});
+    const audio = new Audio(URL.createObjectURL(file));
     audio.preload = "metadata";
-    audio.src = url;
+    audio.onloadedmetadata = audio.onerror = () => {
+      resolve(audio.duration);
+      URL.revokeObjectURL(audio.src);
+    };
   });
 }
 
@@ -322,11 +281,7 @@ function readDuration(file) {
 function mixDown(buffer) {
   const mixed = new AudioBuffer({length: buffer.length, sampleRate: buffer.sampleRate});
   const sum = mixed.getChannelData(0);
-  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
-    buffer.getChannelData(channel).forEach((value, i) => {
-      sum[i] += value / buffer.numberOfChannels;
-    });
-  }
+  for (const samples of getChannels(buffer)) samples.forEach((value, i) => (sum[i] += value / buffer.numberOfChannels));
   return mixed;
 }
 
@@ -334,11 +289,9 @@ function mixDown(buffer) {
 function measure(buffer) {
   let peak = 0;
   let square = 0;
-  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
-    const samples = buffer.getChannelData(channel);
-    for (let i = 0; i < samples.length; i++) {
-      const value = Math.abs(samples[i]);
-      if (value > peak) peak = value;
+  for (const samples of getChannels(buffer)) {
+    for (const value of samples) {
+      if (Math.abs(value) > peak) peak = Math.abs(value);
       square += value * value;
     }
   }
@@ -375,15 +328,15 @@ async function record() {
     state.recorder = null;
     find("record").classList.remove("on");
     find("record").textContent = "Record";
-    chooseHum();
     state.queue = [];
-    load("input", new Blob(chunks, {type: recorder.mimeType}), "Recording from the microphone");
+    load("input", new Blob(chunks, {type: recorder.mimeType}), "Recording from the microphone", 1);
   });
   state.recorder = recorder;
   recorder.start();
   find("record").classList.add("on");
   showSeconds();
-  announce("Recording");
+  showCard("input", "Recording …", "A melody: one note at a time");
+  chooseHum();
 }
 
 // --- the worker ------------------------------------------------------------------------------------------------------
@@ -417,33 +370,18 @@ function ask(about, order, sources, onMessage = () => {}) {
 function receive(message) {
   const task = state.pending[message.task];
   if (!task) return;
-  const end = (settle, value) => {
-    delete state.pending[message.task];
-    settle(value);
-  };
+  if (["done", "cancelled", "failed"].includes(message.type)) delete state.pending[message.task];
   if (message.type === "read") {
-    const samples = readSamples(task.sources[message.source], message);
-    state.worker.postMessage({type: "samples", task: message.task, samples}, [samples.buffer]);
+    const {source, start, n} = message;
+    const channels = getChannels(task.sources[source]).map((samples) => samples.slice(start, start + n));
+    state.worker.postMessage({type: "samples", channels}, channels.map((samples) => samples.buffer));
   } else if (message.type === "failed") {
-    end(task.reject, new Error(message.message));
-  } else if (message.type === "cancelled") {
-    end(task.resolve, null);
-  } else if (message.type === "done" || message.type === "spectrogram") {
-    end(task.resolve, message);
+    task.reject(new Error(message.message));
+  } else if (message.type === "done" || message.type === "cancelled") {
+    task.resolve(message.type === "done" ? message : null);
   } else {
     task.onMessage(message);
   }
-}
-
-/** Samples of a channel, or with channel null of the mean of all channels. */
-function readSamples(buffer, {channel, start, n}) {
-  if (channel !== null) return buffer.getChannelData(channel).slice(start, start + n);
-  const mean = buffer.getChannelData(0).slice(start, start + n);
-  for (let other = 1; other < buffer.numberOfChannels; other++) {
-    const samples = buffer.getChannelData(other);
-    for (let i = 0; i < mean.length; i++) mean[i] += samples[start + i];
-  }
-  return buffer.numberOfChannels > 1 ? mean.map((value) => value / buffer.numberOfChannels) : mean;
 }
 
 /** Compute the spectrogram of a sound and draw it. */
@@ -482,7 +420,7 @@ async function convertAll() {
     showNote(`${nFiles - leftOut.length} of ${nFiles} recordings converted and downloaded.${list}`, leftOut.length > 0);
   }
   showState();
-  if (state.output && matchMedia("(max-width: 62rem)").matches) find("listen").scrollIntoView();
+  if (state.output && matchMedia("(max-width: 62rem)").matches) find("convert-note").scrollIntoView();
 }
 
 /** Convert the recording; whether there is a result, null if the conversion was cancelled. */
@@ -500,9 +438,9 @@ async function convert() {
   const sources = {input: input.buffer, style: style?.buffer};
   showNote("");
   showProgress(0, "Loading the network");
-  announce(`Converting to ${model.title}`);
   const started = performance.now();
-  const warnings = [];
+  const warnings = new Set();
+  let nMade = 0; // samples
   let isCancelled = false;
   try {
     const answer = await ask("output", order, sources, (message) => {
@@ -513,14 +451,13 @@ async function convert() {
         keepOffline(model);
         showProgress(0, `0 of ${duration.toFixed(0)} s`);
       } else if (message.type === "warning") {
-        warnings.push(message.text);
+        warnings.add(` ${capitalize(message.text)}.`);
       } else {
         const {channel, start, samples} = message;
         made.copyToChannel(samples, channel, start);
-        const nBefore = isHum(model) ? channel * length : 0; // a hum's channels are converted one after the other
-        const share = (nBefore + start + samples.length) / (isHum(model) ? length * numberOfChannels : length);
-        const seconds = share * duration;
-        showProgress(seconds / duration, `${seconds.toFixed(0)} of ${duration.toFixed(0)} s`);
+        nMade += samples.length;
+        const share = nMade / (length * numberOfChannels);
+        showProgress(share, `${(share * duration).toFixed(0)} of ${duration.toFixed(0)} s`);
       }
     });
     isCancelled = !answer;
@@ -529,17 +466,12 @@ async function convert() {
       if (!Number.isFinite(power)) throw new Error("it made no finite samples");
       state.output = mix({made, madePower: power, model});
       const seconds = (performance.now() - started) / 1000;
-      showNote(`Done in ${seconds.toFixed(1)} s.${warnings.map((text) => ` ${text}`).join("")}`);
-      announce(`Done: ${formatTime(duration)} of ${model.title}`);
+      showNote(`Done in ${seconds.toFixed(1)} s.${[...warnings].join("")}`);
     }
   } catch (error) {
     showNote(`The conversion failed: ${error.message}`, true);
-    announce(state.note.text);
   }
-  if (isCancelled) {
-    showNote("Cancelled.");
-    announce("Cancelled");
-  }
+  if (isCancelled) showNote("Cancelled.");
   showSounds();
   if (state.output && !state.output.picture) await drawPicture(state.output, "output");
   return isCancelled ? null : Boolean(state.output);
@@ -579,16 +511,10 @@ function getChannels(buffer) {
   return Array.from({length: buffer.numberOfChannels}, (_, channel) => buffer.getChannelData(channel));
 }
 
-/** Have the model among the files that the service worker keeps. */
-async function keepOffline(model) {
-  try {
-    const cache = await caches.open("timbre-transfer");
-    for (const file of [model.file, model.pitch?.file, model.inverse?.file].filter(Boolean)) {
-      if (!(await cache.match(file))) await cache.add(file);
-    }
-  } catch {
-    // The browser keeps no files for this page, which then works online only.
-  }
+/** Have the model among the files that the service worker keeps; browsers may keep none. */
+function keepOffline(model) {
+  const files = [model, model.pitch, model.inverse].filter(Boolean).map(({file}) => file);
+  self.caches?.open("timbre-transfer").then((cache) => cache.addAll(files)).catch(() => {});
 }
 
 /** The factor that gives the result the level asked for, as conversion/files.py has it. */
@@ -622,30 +548,26 @@ function showState() {
   find("style").hidden = !isMultitarget;
   find("convert").hidden = Boolean(state.converting);
   find("work").hidden = !state.converting;
-  const what = state.queue.length ? `${state.queue.length + 1} recordings` : "";
-  find("convert").textContent = `Convert ${what ? `${what} ` : ""}to ${isMultitarget ? "this instrument" : model.title}`;
+  const what = state.queue.length ? `${state.queue.length + 1} recordings ` : "";
+  find("convert").textContent = `Convert ${what}to ${isMultitarget ? "this instrument" : model.title}`;
   find("convert").disabled = !state.input || (isMultitarget && !state.style);
-  const hint = !state.input ? `The network expects ${withArticle(model.origin)}.`
+  const article = /^[aeiou]/.test(model.origin) ? "an" : "a";
+  const hint = !state.input ? `The network expects a recording of ${article} ${model.origin}.`
     : find("convert").disabled ? "Add a recording of the instrument first." : "";
   find("convert-note").textContent = state.converting ? "" : hint || state.note.text;
   find("convert-note").classList.toggle("bad", !hint && state.note.isBad);
 }
 
-function withArticle(instrument) {
-  return `a recording of ${/^[aeiou]/.test(instrument) ? "an" : "a"} ${instrument}`;
-}
-
 /** Show on the card of the recording or of the style what is there, or `name` and `facts`. */
 function showCard(kind, name, facts) {
-  const prefix = kind === "input" ? "sound" : "style";
   const sound = state[kind];
+  let texts = name ? [name, facts] : EMPTY[kind];
   if (!name && sound) {
-    name = sound.name;
-    facts = `${formatTime(sound.buffer.duration)} · ${sound.buffer.numberOfChannels === 1 ? "mono" : "stereo"}`;
+    const channels = sound.buffer.numberOfChannels === 1 ? "mono" : "stereo";
+    texts = [sound.name, `${formatTime(sound.buffer.duration)} · ${channels}`];
   }
-  const texts = name ? [name, facts] : EMPTY[kind];
-  [find(`${prefix}-name`).textContent, find(`${prefix}-facts`).textContent] = texts;
-  find(`${prefix}-name`).title = texts[0];
+  [find(`${kind}-name`).textContent, find(`${kind}-facts`).textContent] = texts;
+  find(`${kind}-name`).title = texts[0];
 }
 
 /** Give the player and the pictures the sounds there are. */
@@ -660,36 +582,20 @@ function showSounds() {
   const title = output ? capitalize(output.model.title) : "Result";
   find("hear-title").textContent = find("output-caption").textContent = title;
   if (output) player.choose(1);
-  find("plots").classList.toggle("ready", Boolean(input));
   showState();
   drawPlots();
 }
 
 function drawPlots() {
-  const {input, output} = state;
   const maxHertz = 11025; // above it the networks make nothing
-  const seconds = input ? input.buffer.duration : 10;
-  const plots = [["plot-input", input, 0], ["plot-output", output, 20 * Math.log10(levelGain())]];
-  for (const [id, sound, offset] of plots) {
-    const canvas = find(id).querySelector("canvas");
+  const seconds = state.input ? state.input.buffer.duration : 10;
+  for (const [kind, offset] of [["input", 0], ["output", 20 * Math.log10(levelGain())]]) {
+    const canvas = find(`plot-${kind}`).querySelector("canvas");
     if (!canvas.clientWidth) return;
-    draw(canvas, sound?.picture, {seconds, maxHertz, offset});
-    find(id).classList.toggle("filled", Boolean(sound?.picture));
-    const what = id === "plot-input" ? "the recording" : "the result";
-    const extent = `0 to ${seconds.toFixed(0)} seconds, 0 to ${Math.round(maxHertz / 1000)} kHz`;
-    canvas.setAttribute("aria-label", `Spectrogram of ${what}: ${sound?.picture ? extent : "none yet"}`);
+    draw(canvas, state[kind]?.picture, {seconds, maxHertz, offset});
+    find(`plot-${kind}`).classList.toggle("filled", Boolean(state[kind]?.picture));
   }
-  placePlayheads();
-}
-
-function drawScale() {
-  const canvas = find("scale");
-  Object.assign(canvas, {width: 256, height: 1});
-  const context = canvas.getContext("2d");
-  for (let x = 0; x < 256; x++) {
-    context.fillStyle = `rgb(${colour(x / 255).map(Math.round).join(" ")})`;
-    context.fillRect(x, 0, 1, 1);
-  }
+  showPosition();
 }
 
 function showTransport() {
@@ -697,27 +603,16 @@ function showTransport() {
   find("play").classList.toggle("playing", Boolean(playing));
   find("play").setAttribute("aria-label", playing ? "Pause" : "Play");
   find(chosen ? "hear-output" : "hear-input").checked = true;
-  find("plot-input").classList.toggle("heard", Boolean(state.input) && chosen === 0);
-  find("plot-output").classList.toggle("heard", Boolean(state.output) && chosen === 1);
-  placePlayheads();
-  if (playing) followPlaying(playing);
+  ["input", "output"].forEach((kind, i) => find(`plot-${kind}`).classList.toggle("heard", chosen === i));
+  showPosition();
 }
 
-function followPlaying(playing) {
-  const step = () => {
-    if (player.playing !== playing) return;
-    placePlayheads();
-    requestAnimationFrame(step);
-  };
-  requestAnimationFrame(step);
-}
-
-function placePlayheads() {
+function showPosition() {
+  cancelAnimationFrame(state.frame);
+  if (player.playing) state.frame = requestAnimationFrame(showPosition);
   const {position, duration} = player;
-  const text = `${formatTime(position)} / ${formatTime(duration)}`;
-  if (find("time").textContent !== text) find("time").textContent = text;
+  find("time").textContent = `${formatTime(position)} / ${formatTime(duration)}`;
   find("position").value = position;
-  fillSlider(find("position"));
   find("position").setAttribute("aria-valuetext", `${formatTime(position)} of ${formatTime(duration)}`);
   for (const element of find("plots").querySelectorAll(".playhead")) {
     element.hidden = !position && !player.playing;
@@ -732,11 +627,6 @@ function seekInPicture(event) {
   player.seek(share * player.duration);
 }
 
-/** Colour a slider from its start to its value. */
-function fillSlider(slider) {
-  slider.style.setProperty("--share", `${(100 * slider.value) / slider.max}%`);
-}
-
 function showProgress(share, text) {
   find("progress").value = share;
   find("work-text").textContent = text;
@@ -744,28 +634,13 @@ function showProgress(share, text) {
 
 /** Show a message over the card of the recording or of the style, so that nothing moves; without one, take it away. */
 function showError(kind, message = "") {
-  const area = find(kind === "input" ? "sound-error" : "style-error");
-  area.replaceChildren();
-  if (!message) return;
-  const text = document.createElement("p");
-  text.textContent = message;
-  const button = document.createElement("button");
-  Object.assign(button, {type: "button", textContent: "Close"});
-  button.addEventListener("click", () => {
-    area.replaceChildren();
-    find(kind === "input" ? "choose" : "style-choose").focus();
-  });
-  area.append(text, button);
+  find(`${kind}-error`).hidden = !message;
+  find(`${kind}-reason`).textContent = message;
 }
 
 function showNote(text, isBad = false) {
   state.note = {text, isBad};
   showState();
-}
-
-/** Have a screen reader say something. */
-function announce(message) {
-  find("announcement").textContent = message;
 }
 
 function formatTime(seconds) {

@@ -1,12 +1,11 @@
 /* A recording to a new recording: a port of sound/streaming.py and of conversion/.
  *
  * Everything is a stream: each function takes an asynchronous iterable of pieces and yields pieces, so that memory does
- * not grow with the length of the recording. Spectra and levels are those of signal.js.
+ * not grow with the length of the recording. A piece is an array with one element for each channel: samples, or a
+ * spectrum of signal.js.
  */
 
-import {
-  amplitudeToLevel, fadeIn, levelToAmplitude, magnitudes, normalizeOverlap, overlapAdd, stft, unit,
-} from "./signal.js";
+import {amplitudeToLevel, fadeIn, levelToAmplitude, magnitudes, normalizeOverlap, overlapAdd, stft} from "./signal.js";
 
 const BATCH_SIZE = 2; // slices that are predicted before audio is made of them
 const OVERLAP = 0.25; // share of a slice that is blended with the next one, the default of predict.py
@@ -16,64 +15,27 @@ const OVERLAP = 0.25; // share of a slice that is blended with the next one, the
  * The network hears the root mean square of the channels' magnitudes, and each channel gets the share of the prediction
  * that it has of the input.
  *
- * @param {AsyncIterable<Float32Array>[]} channels audio in blocks, the same for all.
+ * @param {AsyncIterable<Float32Array[]>} blocks audio of all channels.
  * @param {(slice: Float32Array) => Promise<Float32Array>} network log levels [0, 1] of a slice to those of the target;
  *     both are nBins * nFrames values, all frames of the lowest bin first, as the network has them.
  * @param {object} representation from `makeRepresentation`.
  * @yields {Float32Array[]} the converted channels.
  */
-export async function* convert(channels, network, representation) {
+export async function* convert(blocks, network, representation) {
   let nSamples = 0;
-  async function* count(blocks) {
+  async function* count() {
     for await (const block of blocks) {
-      nSamples += block.length;
+      nSamples += block[0].length;
       yield block;
     }
   }
-  const [first, ...others] = channels;
-  const spectra = [count(first), ...others].map((blocks) => stftBlocks(blocks, representation));
-  const predicted = tee(predict(spectra, network, representation), channels.length);
-  const outputs = predicted.map((stream, i) => istftBlocks(pick(stream, i), representation));
+  const predicted = predict(stftBlocks(count(), representation), network, representation);
   let nGiven = 0;
-  for await (const made of zip(outputs)) {
+  for await (const made of istftBlocks(predicted, representation)) {
     const kept = made.map((audio) => audio.subarray(0, nSamples - nGiven));
     nGiven += kept[0].length;
     if (kept[0].length) yield kept;
   }
-}
-
-// --- streams ---------------------------------------------------------------------------------------------------------
-
-/** What several streams of the same length give, side by side. */
-async function* zip(streams) {
-  for (;;) {
-    const values = [];
-    for (const stream of streams) { // one after the other, as the worker reads one block at a time
-      const {value, done} = await stream.next();
-      if (done) return;
-      values.push(value);
-    }
-    yield values;
-  }
-}
-
-/** `n` streams of what one gives. */
-function tee(stream, n) {
-  const queues = Array.from({length: n}, () => []);
-  return queues.map(async function* take(queue) {
-    for (;;) {
-      if (!queue.length) {
-        const {value, done} = await stream.next();
-        if (done) return;
-        for (const other of queues) other.push(value);
-      }
-      yield queue.shift();
-    }
-  });
-}
-
-async function* pick(stream, index) {
-  for await (const values of stream) yield values[index];
 }
 
 // --- STFT and inverse ------------------------------------------------------------------------------------------------
@@ -82,17 +44,18 @@ async function* pick(stream, index) {
  * window is almost zero, because the inverse divides by the window. */
 export async function* stftBlocks(blocks, representation, nBins = representation.nBins) {
   const {nFft, hopLength, window} = representation;
-  let pending = new Float64Array(nFft / 2);
+  let pending = null;
   let nSamples = 0;
   let nMade = 0;
   for await (const block of blocks) {
-    nSamples += block.length;
-    pending = concatenate([pending, block], Float64Array);
-    const spectrum = stft(pending, representation, nBins);
-    if (spectrum.n) {
-      yield spectrum;
-      pending = pending.slice(spectrum.n * hopLength);
-      nMade += spectrum.n;
+    pending ??= block.map(() => new Float64Array(nFft / 2));
+    nSamples += block[0].length;
+    pending = pending.map((samples, i) => concatenate([samples, block[i]], Float64Array));
+    const spectra = pending.map((samples) => stft(samples, representation, nBins));
+    if (spectra[0].n) {
+      yield spectra;
+      pending = pending.map((samples) => samples.slice(spectra[0].n * hopLength));
+      nMade += spectra[0].n;
     }
   }
   if (!nSamples) return;
@@ -102,67 +65,64 @@ export async function* stftBlocks(blocks, representation, nBins = representation
   for (let i = nFft / 2 + nSamples - 1 - (nFrames - 1) * hopLength; i < nFft; i += hopLength) weight += window[i] ** 2;
   if (weight < 1 / 16) nFrames += 1;
   if (nFrames > nMade) {
-    const padded = new Float64Array((nFrames - nMade - 1) * hopLength + nFft);
-    padded.set(pending.subarray(0, padded.length));
-    yield stft(padded, representation, nBins);
+    const length = (nFrames - nMade - 1) * hopLength + nFft;
+    yield pending.map((samples) => {
+      const padded = new Float64Array(length);
+      padded.set(samples.subarray(0, length));
+      return stft(padded, representation, nBins);
+    });
   }
 }
 
 /** The inverse of the centred STFT of a stream: audio from sample 0 on. */
-export async function* istftBlocks(spectra, representation) {
+export async function* istftBlocks(pieces, representation) {
   const {nFft, hopLength} = representation;
-  let audioTail = new Float32Array(nFft - hopLength);
-  let weightTail = new Float32Array(nFft - hopLength);
+  let tails = null; // {audio, weight} of each channel, to which the next frames add
   let nSkipped = nFft / 2; // before sample 0
-  for await (const spectrum of spectra) {
-    if (!spectrum.n) continue;
-    const {audio, weight} = overlapAdd(spectrum, representation);
-    for (let i = 0; i < nFft - hopLength; i++) {
-      audio[i] += audioTail[i];
-      weight[i] += weightTail[i];
-    }
-    const nReady = spectrum.n * hopLength;
-    audioTail = audio.slice(nReady);
-    weightTail = weight.slice(nReady);
+  for await (const spectra of pieces) {
+    const nReady = spectra[0].n * hopLength;
     const skipped = Math.min(nSkipped, nReady);
     nSkipped -= skipped;
-    yield normalizeOverlap(audio.subarray(skipped, nReady), weight.subarray(skipped, nReady));
+    const made = spectra.map((spectrum) => overlapAdd(spectrum, representation));
+    made.forEach(({audio, weight}, channel) => {
+      for (let i = 0; tails && i < nFft - hopLength; i++) {
+        audio[i] += tails[channel].audio[i];
+        weight[i] += tails[channel].weight[i];
+      }
+    });
+    tails = made.map(({audio, weight}) => ({audio: audio.slice(nReady), weight: weight.slice(nReady)}));
+    yield made.map(({audio, weight}) => {
+      return normalizeOverlap(audio.subarray(skipped, nReady), weight.subarray(skipped, nReady));
+    });
   }
-  yield normalizeOverlap(audioTail, weightTail).subarray(nSkipped);
+  if (tails) yield tails.map(({audio, weight}) => normalizeOverlap(audio, weight).subarray(nSkipped));
 }
 
 /** Regroup a stream of frames into overlapping pieces of `advance + nShared` frames; the last one may be shorter.
  *
- * @yields {[object, boolean]} the spectrum, and whether it is the last piece.
+ * @yields {[object[], boolean]} the spectra, and whether they are the last piece.
  */
-export async function* regroupFrames(spectra, advance, nShared) {
+async function* regroupFrames(pieces, advance, nShared) {
   let waiting = null;
-  for await (const spectrum of spectra) {
-    waiting = waiting ? joinFrames([waiting, spectrum]) : spectrum;
-    while (waiting.n > advance + nShared) { // more frames than one piece, so this is not the last piece
-      yield [cutFrames(waiting, 0, advance + nShared), false];
-      waiting = cutFrames(waiting, advance, waiting.n);
+  for await (const spectra of pieces) {
+    waiting = waiting ? waiting.map((spectrum, i) => joinFrames(spectrum, spectra[i])) : spectra;
+    while (waiting[0].n > advance + nShared) { // more frames than one piece, so this is not the last piece
+      yield [waiting.map((spectrum) => cutFrames(spectrum, 0, advance + nShared)), false];
+      waiting = waiting.map((spectrum) => cutFrames(spectrum, advance, spectrum.n));
     }
   }
   if (waiting) yield [waiting, true];
 }
 
 /** Frames `start` to `end` of a spectrum, not copied. */
-function cutFrames(spectrum, start, end) {
-  const {nBins, re, im} = spectrum;
-  end = Math.min(end, spectrum.n);
-  start = Math.min(Math.max(start, 0), end);
+function cutFrames({nBins, re, im}, start, end) {
   const [from, to] = [start * nBins, end * nBins];
   return {n: end - start, nBins, re: re.subarray(from, to), im: im.subarray(from, to)};
 }
 
-function joinFrames(spectra) {
-  return {
-    n: spectra.reduce((n, spectrum) => n + spectrum.n, 0),
-    nBins: spectra[0].nBins,
-    re: concatenate(spectra.map((spectrum) => spectrum.re), Float32Array),
-    im: concatenate(spectra.map((spectrum) => spectrum.im), Float32Array),
-  };
+function joinFrames(a, b) {
+  const join = (part) => concatenate([a[part], b[part]], Float32Array);
+  return {n: a.n + b.n, nBins: a.nBins, re: join("re"), im: join("im")};
 }
 
 function concatenate(arrays, Type) {
@@ -177,31 +137,24 @@ function concatenate(arrays, Type) {
 
 // --- the network -----------------------------------------------------------------------------------------------------
 
-/** Predict the spectra of the target in overlapping slices, whose log levels are blended; the phase is the input's.
- *
- * @yields {object[]} the spectrum of each channel.
- */
-async function* predict(spectra, network, representation) {
+/** Predict the spectra of the target in overlapping slices, whose log levels are blended; the phase is the input's. */
+async function* predict(pieces, network, representation) {
   const {nBins, nFrames, amin, magnitudeScale} = representation;
   const nOverlap = OVERLAP * nFrames;
   const hop = nFrames - nOverlap;
   const rising = fadeIn(nOverlap);
-  let carried = new Float32Array(nOverlap * nBins); // weighted end of the last slice; the next one adds to it
-  let isFirst = true;
-  for await (const pieces of zip(spectra.map((stream) => regroupFrames(stream, BATCH_SIZE * hop, nOverlap)))) {
-    const isLast = pieces[0][1];
-    const channels = pieces.map(([spectrum]) => spectrum);
-    const {n} = channels[0];
-    const own = channels.map((spectrum) => magnitudes(spectrum, magnitudeScale));
-    const heard = rootMeanSquare(own);
+  let carried = null; // weighted end of the last slice; the next one adds to it
+  for await (const [spectra, isLast] of regroupFrames(pieces, BATCH_SIZE * hop, nOverlap)) {
+    const {n} = spectra[0];
+    const heard = rootMeanSquare(spectra.map((spectrum) => magnitudes(spectrum, magnitudeScale)));
     const level = amplitudeToLevel(heard, amin);
     const nSlices = Math.max(1, Math.ceil((n - nOverlap) / hop));
     const blended = new Float32Array(((nSlices - 1) * hop + nFrames) * nBins);
-    blended.set(carried);
+    if (carried) blended.set(carried);
     for (let i = 0; i < nSlices; i++) {
       const output = await runSlice(level, i * hop, network, representation);
-      const fadesIn = !(isFirst && i === 0);
-      const fadesOut = !(isLast && i === nSlices - 1);
+      const fadesIn = carried || i > 0;
+      const fadesOut = !isLast || i < nSlices - 1;
       for (let t = 0; t < nFrames; t++) {
         let weight = 1;
         if (fadesIn && t < nOverlap) weight *= rising[t];
@@ -212,18 +165,12 @@ async function* predict(spectra, network, representation) {
     }
     const nFinal = isLast ? n : nSlices * hop;
     const magnitude = levelToAmplitude(blended.subarray(0, nFinal * nBins), amin);
-    yield channels.map((spectrum, channel) => {
-      const {re, im} = unit(cutFrames(spectrum, 0, nFinal));
-      const shares = own[channel];
-      for (let i = 0; i < re.length; i++) {
-        const factor = (magnitude[i] / magnitudeScale) * (heard[i] > 0 ? shares[i] / heard[i] : 1);
-        re[i] *= factor;
-        im[i] *= factor;
-      }
-      return {n: nFinal, nBins, re, im};
-    });
+    yield spectra.map(({re, im}) => ({
+      n: nFinal, nBins,
+      re: magnitude.map((value, i) => (heard[i] > 0 ? (re[i] * value) / heard[i] : value / magnitudeScale)),
+      im: magnitude.map((value, i) => (heard[i] > 0 ? (im[i] * value) / heard[i] : 0)),
+    }));
     carried = blended.slice(nFinal * nBins, (nFinal + nOverlap) * nBins);
-    isFirst = false;
   }
 }
 
@@ -256,10 +203,10 @@ export async function chooseStyle(blocks, representation) {
   const {nBins, nFrames, amin, magnitudeScale} = representation;
   let loudest = 0;
   let style = null;
-  let isFirst = true;
-  for await (const [spectrum] of regroupFrames(stftBlocks(blocks, representation), nFrames, 0)) {
-    if (spectrum.n < nFrames && !isFirst) break;
-    isFirst = false;
+  let nSlices = 0;
+  for await (const [[spectrum]] of regroupFrames(stftBlocks(blocks, representation), nFrames, 0)) {
+    if (spectrum.n < nFrames && nSlices) break;
+    nSlices += 1;
     const level = amplitudeToLevel(magnitudes(spectrum, magnitudeScale), amin);
     const slice = new Float32Array(nBins * nFrames);
     for (let t = 0; t < nFrames; t++) {
@@ -271,7 +218,7 @@ export async function chooseStyle(blocks, representation) {
   return style;
 }
 
-/** Spectrogram of audio of any length, reduced to about `nColumns` columns.
+/** Spectrogram of one channel of any length, reduced to about `nColumns` columns.
  *
  * Each column is the maximum of neighbouring frames, so that short onsets stay visible.
  *
@@ -284,7 +231,7 @@ export async function spectrogram(blocks, nSamples, nColumns, representation) {
   const nBins = nFft / 2 + 1;
   const step = Math.max(1, Math.round(nSamples / hopLength / nColumns));
   const columns = [];
-  for await (const [spectrum] of regroupFrames(stftBlocks(blocks, representation, nBins), step, 0)) {
+  for await (const [[spectrum]] of regroupFrames(stftBlocks(blocks, representation, nBins), step, 0)) {
     const magnitude = magnitudes(spectrum, magnitudeScale);
     const column = new Float32Array(nBins);
     magnitude.forEach((value, i) => {

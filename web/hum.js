@@ -1,66 +1,33 @@
-/* A hum to a guitar: a port of hum2guitar/ (converter.py, pitch.py, plucks.py, harmonics.py and mel_inverse.py).
+/* A hum to a guitar: a port of hum2guitar/ (converter.py, pitch.py, plucks.py, harmonics.py and mel_inverse.py), whose
+ * constants are in the representation under their names there.
  *
  * f0 is the pitch of each frame in Hz, 0 where unvoiced; level and power have nMels values for each frame; a note is
  * [first frame, frame after the last].
  */
 
-import {resample} from "./resample.js";
+import {collect, resample} from "./resample.js";
 import {emptySpectrum, fadeIn, magnitudes, makeRepresentation, normalizeOverlap, overlapAdd, stft} from "./signal.js";
 
-const ANALYSIS_FRAMES = 432; // in which the pitch is tracked at a time (10 s)
-const CONTEXT_FRAMES = 22; // analysed in addition on both sides
-const LEAD_FRAMES = 8; // of silence before the sound, so that a note at its very start has its attack
-const SYNTHESIS_FRAMES = 432; // that become audio at a time
-const SHARED_FRAMES = 8; // of a chunk of audio that it shares with the next one, on each side
 const OVERLAP = 0.25; // share of a window that is blended with the next one
-const MIN_FRAMES = 16; // of the network's input
-const MAX_GAIN_DB = 40; // of the correction of a frame's loudness
 const ITERATIONS = 16; // of Griffin-Lim
 const MOMENTUM = 0.99;
-const [PEAK_BINS, PEAK_SHARE, SAME_PEAK_BINS] = [3, 0.01, 2]; // of mel_inverse.py
-
-const SILENCE_DB = -60; // energy below which a frame is unvoiced
-const [SWIFT_RATE, SWIFT_HOP, SWIFT_RANGE, SWIFT_SILENCE] = [16000, 256, [60, 2093], 1e-3]; // of SwiftF0
-const SWIFT_NOISE = 1e-5; // amplitude of a steady noise that fills empty bands
-const [BEGIN_CONFIDENCE, STAY_CONFIDENCE] = [0.5, 0.2]; // of SwiftF0, where a note begins, and after that
-const STAY_OCTAVES = 1 / 12; // by which the pitch may change from one to the next of the less confident frames
-const [OCTAVE_ERROR, OCTAVE_ERROR_HZ] = [0.1, 200];
-const MAX_OCTAVES = 5; // that a melody is moved by
-const MARGIN = 2 ** 0.5; // by which the range of the guitar is wider than that of nine tenths of the training
-
-const NEW_NOTE_SEMITONES = 0.7; // change of pitch from one frame to the next that begins a note
-const NEW_NOTE_DB = 6; // rise within two frames that begins a note
-const [SWELL_FRAMES, ATTACK_FRAMES] = [12, 8];
-const SEEN_DECAY = 10; // dB per second of the notes that the network sees
-const [FIRST_DECAY, LATE_DECAY, DECAY_HZ, DECAY_EXPONENT, KNEE_SECONDS] = [20, 5, 261.6, 2 / 3, 0.8];
-const EARLY_FRAMES = 1; // by which a note begins too early in what the network sees
-const GAP_SECONDS = 0.006; // of silence before a note
-const [FADE_SECONDS, RISE_SECONDS, RELEASE_DB_PER_SECOND, RELEASE_DB] = [0.01, 0.003, 200, 80];
+const SWIFT_SILENCE = 1e-3; // sample below which SwiftF0 is not sure of anything
 
 const clip = (value, low, high) => Math.min(high, Math.max(low, value));
 const toDecibels = (energy) => 10 * Math.log10(Math.max(energy, 1e-12));
 const greatest = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
-const median = (values) => {
+/** Interpolated as by NumPy. */
+const percentile = (values, percent) => {
   const sorted = Array.from(values).sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  const place = (percent / 100) * (sorted.length - 1);
+  const [left, share] = [Math.floor(place), place % 1];
+  return share ? (1 - share) * sorted[left] + share * sorted[left + 1] : sorted[left];
 };
 
 const round = (value) => { // Python's: halves go to the even number
   const rounded = Math.round(value);
   return Math.abs(value % 1) === 0.5 && rounded % 2 ? rounded - 1 : rounded;
 };
-
-/** The samples of a stream in one array of `length`, cut off or followed by silence. */
-export async function collect(blocks, length) {
-  const joined = new Float32Array(length);
-  let at = 0;
-  for await (const block of blocks) {
-    joined.set(block.subarray(0, Math.max(0, length - at)), Math.min(at, length));
-    at += block.length;
-  }
-  return joined;
-}
 
 /** Convert a hum to a guitar of the same length, both at `representation.sampleRate`.
  *
@@ -72,80 +39,59 @@ export async function collect(blocks, length) {
  * @yields {Float32Array}
  */
 export async function* convertHum(audio, networks, representation, say) {
-  const {hopLength, f0Low, f0High, plucks} = representation;
+  const {hopLength, nMels, plucks, ONSET_FRAMES, RINGING_FRAMES, PITCH_STEPS} = representation;
   const melody = await listen(audio, networks.pitch, representation);
-  const octaves = octavesIntoRange(melody, f0Low, f0High);
-  let f0 = melody.f0.map((value) => value * 2 ** octaves);
-  if (octaves) {
-    const count = `${Math.abs(octaves)} octave${Math.abs(octaves) > 1 ? "s" : ""}`;
-    say(`Moved ${octaves > 0 ? "up" : "down"} by ${count} into the range of the guitar.`);
-  }
-  const lead = (values) => [...new Array(LEAD_FRAMES).fill(0), ...values];
-  f0 = lead(f0);
-  const energy = lead(melody.energy);
-  const notes = findNotes(f0, energy.map(toDecibels));
+  const octaves = octavesIntoRange(melody, representation);
+  const step = (hertz) => round((Math.log2(hertz) + octaves) * PITCH_STEPS) / PITCH_STEPS;
+  const f0 = melody.f0.map((hertz) => (hertz > 0 ? Math.fround(2 ** step(hertz)) : 0));
+  describeMelody({...melody, f0}, octaves, representation).forEach(say);
+  const notes = findNotes(f0, melody.energy.map(toDecibels), representation);
   const [seen, heard] = [false, true].map((isHeard) => (
-    plucks ? pluck(notes, f0, energy, representation, isHeard) : [...energy]));
-  for (const [start] of notes) {
-    for (const row of [f0, seen, heard]) row.fill(row[start], Math.max(0, start - EARLY_FRAMES), start);
+    plucks ? pluck(notes, f0, melody.energy, representation, isHeard) : melody.energy));
+  const level = new Float32Array(f0.length * nMels);
+  const windows = predict(level, f0, seen, heard, networks.guitar, representation);
+  const mix = new Float32Array(audio.length);
+  let nReady = 0; // frames of `level`
+  let nGiven = 0; // samples
+  for (const [i, [start, stop]] of notes.entries()) {
+    while (nReady < stop) nReady = (await windows.next()).value;
+    const first = Math.max(0, round((start - ONSET_FRAMES) * hopLength));
+    yield mix.subarray(nGiven, first);
+    nGiven = Math.min(first, mix.length);
+    const following = i + 1 < notes.length ? notes[i + 1][0] : Infinity;
+    const end = following - stop <= RINGING_FRAMES ? following : stop;
+    const note = playNote(level.subarray((start + 1) * nMels, stop * nMels), end - start, representation);
+    note.subarray(0, mix.length - nGiven).forEach((value, k) => (mix[nGiven + k] += value));
   }
-  let position = -LEAD_FRAMES * hopLength; // of the next block in the output
-  for await (const block of synthesise(predict(f0, seen, heard, networks.guitar, representation), representation)) {
-    const gain = gate(notes, position + LEAD_FRAMES * hopLength, block.length, representation);
-    const shaped = block.map((value, i) => value * gain[i]);
-    const kept = shaped.subarray(Math.max(0, -position), Math.max(0, audio.length - position));
-    position += block.length;
-    if (kept.length) yield kept;
-  }
+  yield mix.subarray(nGiven);
 }
 
 /** The settings of a hum2guitar network with what is computed from them.
  *
- * @param {object} settings as hum2guitar.harmonics.HumRepresentation has them.
+ * @param {object} model its entry in models.json.
  * @param {Float32Array} inverse pseudo-inverse of the mel bands, nBins * nMels values.
- * @param {boolean} plucks whether the network was trained on plucked notes.
  */
-export function makeHumRepresentation(settings, inverse, plucks) {
+export function makeHumRepresentation({representation: settings, constants, plucks, bands}, inverse) {
   const nBins = settings.n_fft / 2 + 1;
-  const nMels = settings.n_mels;
-  const representation = {
-    ...makeRepresentation({...settings, n_bins: nBins}), nMels, inverse, plucks,
+  const share = new Float32Array(nBins); // sum of the bands' weights
+  for (const [first, ...weights] of bands) weights.forEach((weight, i) => (share[first + i] += weight));
+  return {
+    ...constants, ...makeRepresentation({...settings, n_bins: nBins}), nMels: settings.n_mels, inverse, plucks, share,
+    bands: bands.map(([first, ...weights]) => ({first, weights: Float32Array.from(weights)})),
     binHz: settings.sample_rate / settings.n_fft, f0Low: settings.f0_low, f0High: settings.f0_high,
     mel: [settings.mel_ref_db, settings.mel_top_db],
     harmonics: [settings.harmonics_ref_db, settings.harmonics_top_db],
   };
-  const bands = melBands(settings, nBins, representation.binHz);
-  const share = new Float32Array(nBins);
-  for (const {first, weights} of bands) weights.forEach((weight, i) => (share[first + i] += weight));
-  return {...representation, bands, share};
 }
 
-/** The mel bands that are not 0: triangles of height 1 on Slaney's mel scale. */
-function melBands({n_mels: nMels, f_min: low, f_max: high}, nBins, binHz) {
-  const toMel = (hertz) => (hertz < 1000 ? 0.015 * hertz : 15 + (27 * Math.log(hertz / 1000)) / Math.log(6.4));
-  const edges = Array.from({length: nMels + 2}, (_, i) => {
-    const mel = toMel(low) + ((toMel(high) - toMel(low)) * i) / (nMels + 1);
-    return mel < 15 ? (200 / 3) * mel : 1000 * 6.4 ** ((mel - 15) / 27);
-  });
-  return Array.from({length: nMels}, (_, band) => {
-    const [left, middle, right] = edges.slice(band, band + 3);
-    const first = Math.ceil(left / binHz);
-    const last = Math.min(nBins - 1, Math.floor(right / binHz));
-    const weights = Float32Array.from({length: Math.max(0, last - first + 1)}, (_, i) => {
-      const hertz = (first + i) * binHz;
-      return Math.max(0, Math.min((hertz - left) / (middle - left), 1 - (hertz - middle) / (right - middle)));
-    });
-    return {first, weights};
-  });
-}
-
-/** Mel power of squared magnitudes of one frame, added into `power` from `at` on. */
-function toBands(squared, from, {bands}, power, at) {
+/** Mel power of the squared magnitudes of one frame, into `power`. */
+function toBands(squared, {bands}, power) {
   bands.forEach(({first, weights}, band) => {
     let sum = 0;
-    for (let i = 0; i < weights.length; i++) sum += weights[i] * squared[from + first + i];
-    power[at + band] = sum;
+    for (let i = 0; i < weights.length; i++) sum += weights[i] * squared[first + i];
+    power[band] = sum;
   });
+  return power;
 }
 
 /** Level in [-1, 1] of a power: 1 at `ref` dB; silence, `top` dB below that, is -1. */
@@ -160,27 +106,24 @@ function fromLevel(level, [ref, top]) {
 
 // --- the melody ------------------------------------------------------------------------------------------------------
 
-/** Pitch and energy of each frame of audio. */
+/** Pitch, energy and purity of each frame of audio. */
 async function listen(audio, trackPitch, representation) {
-  const {hopLength} = representation;
-  const melody = {f0: [], energy: []};
-  let first = 0; // frame at which the analysis begins
-  for (let nDone = 0, isLast = false; !isLast;) {
+  const {hopLength, ANALYSIS_FRAMES, CONTEXT_FRAMES} = representation;
+  const melody = {f0: [], energy: [], purity: []};
+  for (let nDone = 0, isLast = false; !isLast; nDone += ANALYSIS_FRAMES) {
+    const first = Math.max(0, nDone - CONTEXT_FRAMES);
     const end = (nDone + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hopLength;
     isLast = audio.length < end;
-    const piece = audio.subarray(first * hopLength, isLast ? audio.length : end);
-    const found = await analyse(piece, trackPitch, representation);
+    const found = await analyse(audio.subarray(first * hopLength, end), trackPitch, representation);
     for (const [name, values] of Object.entries(found)) {
       melody[name].push(...values.slice(nDone - first, isLast ? undefined : nDone - first + ANALYSIS_FRAMES));
     }
-    nDone += ANALYSIS_FRAMES;
-    first = Math.max(0, nDone - CONTEXT_FRAMES);
   }
   return melody;
 }
 
 async function analyse(audio, trackPitch, representation) {
-  const {nBins, binHz, magnitudeScale} = representation;
+  const {nBins, binHz, magnitudeScale, SILENCE_DB} = representation;
   const spectrum = centredStft(audio, representation);
   const magnitude = magnitudes(spectrum, magnitudeScale);
   const energy = Array.from({length: spectrum.n}, (_, t) => {
@@ -188,12 +131,23 @@ async function analyse(audio, trackPitch, representation) {
   });
   const audible = energy.map((value) => value > 10 ** (SILENCE_DB / 10));
   const tracked = audible.includes(true) ? await swiftF0(audio, spectrum.n, trackPitch, representation) : [];
-  const f0 = audible.map((isAudible, t) => (isAudible ? tracked[t] : 0));
-  return {f0: mendOctaves(f0, magnitude, nBins, binHz), energy};
+  const f0 = mendOctaves(audible.map((isAudible, t) => (isAudible ? tracked[t] : 0)), magnitude, representation);
+  const purity = f0.map((hertz, t) => {
+    const frame = magnitude.subarray(t * nBins, (t + 1) * nBins);
+    return hertz > 0 ? harmonicShare(frame, hertz / binHz) / Math.max(energy[t], 1e-12) : 0;
+  });
+  return {f0, energy, purity};
+}
+
+/** Energy within two bins of the multiples of a pitch of `p` bins. */
+function harmonicShare(frame, p) {
+  return frame.reduce((sum, value, k) => {
+    return k > p / 2 && Math.abs(k - p * Math.round(k / p)) <= 2 ? sum + value * value : sum;
+  }, 0);
 }
 
 /** Pitches without leaps of an octave within a note, where the second partial is far stronger than the first. */
-function mendOctaves(f0, magnitude, nBins, binHz) {
+function mendOctaves(f0, magnitude, {nBins, binHz, OCTAVE_ERROR, OCTAVE_ERROR_HZ}) {
   const peak = (t, multiple) => {
     const middle = clip(round((multiple * f0[t]) / binHz), 1, nBins - 2) + t * nBins;
     return Math.max(magnitude[middle - 1], magnitude[middle], magnitude[middle + 1]);
@@ -206,9 +160,11 @@ function mendOctaves(f0, magnitude, nBins, binHz) {
   return mended;
 }
 
-/** A frame has the pitch of the two frames of SwiftF0 around it, interpolated, or that of the nearer one if the other is
- * unvoiced or of another note. */
-async function swiftF0(audio, nFrames, trackPitch, {sampleRate, hopLength}) {
+/** A frame has the pitch of the two frames of SwiftF0 around it, interpolated, or that of the nearer one if the other
+ * is unvoiced or of another note. */
+async function swiftF0(audio, nFrames, trackPitch, representation) {
+  const {sampleRate, hopLength, SWIFT_RATE, SWIFT_HOP, SWIFT_RANGE, SWIFT_NOISE} = representation;
+  const {BEGIN_CONFIDENCE, STAY_CONFIDENCE, STAY_OCTAVES} = representation;
   const ratio = ((hopLength / sampleRate) * SWIFT_RATE) / SWIFT_HOP;
   const nNeeded = (Math.ceil(nFrames * ratio) + 2) * SWIFT_HOP;
   const resampled = await collect(resample([audio], sampleRate, SWIFT_RATE), nNeeded);
@@ -234,100 +190,140 @@ async function swiftF0(audio, nFrames, trackPitch, {sampleRate, hopLength}) {
 }
 
 /** The fewest octaves that move most of a melody's energy into the range. */
-function octavesIntoRange({f0, energy}, low, high) {
-  const total = energy.reduce((sum, value, t) => sum + (f0[t] > 0 ? value : 0), 0);
-  if (!total) return 0;
+function octavesIntoRange({f0, energy}, {f0Low, f0High, MARGIN, MAX_OCTAVES}) {
   const octaves = Array.from({length: 2 * MAX_OCTAVES + 1}, (_, i) => i - MAX_OCTAVES);
   const inside = octaves.map((octave) => energy.reduce((sum, value, t) => {
     const moved = f0[t] * 2 ** octave;
-    return moved >= low / MARGIN && moved <= high * MARGIN ? sum + value : sum;
-  }, 0) / total);
-  const enough = octaves.filter((_, i) => inside[i] >= Math.max(...inside) - 0.01);
+    return moved >= f0Low / MARGIN && moved <= f0High * MARGIN ? sum + value : sum;
+  }, 0));
+  const total = energy.reduce((sum, value, t) => (f0[t] > 0 ? sum + value : sum), 0);
+  const enough = octaves.filter((_, i) => inside[i] >= greatest(inside) - 0.01 * total);
   return enough.reduce((best, octave) => (Math.abs(octave) < Math.abs(best) ? octave : best));
 }
 
 // --- notes -----------------------------------------------------------------------------------------------------------
 
-/** Notes begin where voicing begins, the pitch jumps or the energy rises suddenly. */
-function findNotes(f0, decibels) {
-  const n = f0.length;
+/** Notes begin where voicing begins, the pitch jumps or the energy begins to rise suddenly. */
+function findNotes(f0, decibels, representation) {
+  const {NEW_NOTE_SEMITONES, NEW_NOTE_DB, RISING_DB, SHORTEST_NOTE, LONGEST_NOTE} = representation;
   const isVoiced = (t) => f0[t] > 0;
   const semitones = f0.map((hertz) => 12 * Math.log2(hertz || 1));
-  const jumps = f0.map((_, t) => isVoiced(t) && (
+  const begins = f0.map((_, t) => isVoiced(t) && (
     t === 0 || !isVoiced(t - 1) || Math.abs(semitones[t] - semitones[t - 1]) > NEW_NOTE_SEMITONES));
-  const rises = f0.map((_, t) => isVoiced(t) && t >= 2 && decibels[t] - decibels[t - 2] > NEW_NOTE_DB);
-  const begins = f0.map((_, t) => jumps[t] || (rises[t] && !(t && (rises[t - 1] || jumps[t - 1]))));
-  const notes = [];
-  for (let t = 0; t <= n; t++) {
-    if (t && isVoiced(t - 1) && (t === n || begins[t] || !isVoiced(t))) notes.at(-1)[1] = t;
-    if (t < n && begins[t]) notes.push([t, n]);
+  const isSudden = (t) => t >= 2 && decibels[t] - decibels[t - 2] > NEW_NOTE_DB;
+  for (let found = 2; found < f0.length; found++) {
+    if (!isSudden(found) || isSudden(found - 1)) continue;
+    let t = found;
+    while (t > 1 && isVoiced(t - 1) && !begins[t] && decibels[t - 1] - decibels[t - 2] > RISING_DB) t -= 1;
+    begins[t] ||= isVoiced(t) && t > 0 && isVoiced(t - 1) && !begins[t + 1];
   }
-  return notes;
+  const notes = [];
+  for (let start = begins.indexOf(true); start >= 0; start = begins.indexOf(true, start + 1)) {
+    let stop = start + 1;
+    while (stop < f0.length && isVoiced(stop) && !begins[stop]) stop += 1;
+    const last = notes.at(-1);
+    const isShort = last?.[1] === start && Math.min(stop - start, last[1] - last[0]) < SHORTEST_NOTE;
+    if (isShort) last[1] = stop;
+    else notes.push([start, stop]);
+  }
+  return notes.filter(([start, stop]) => stop - start >= SHORTEST_NOTE).flatMap(([start, stop]) => {
+    const n = Math.ceil((stop - start) / LONGEST_NOTE);
+    const edge = (i) => start + Math.floor((i * (stop - start)) / n);
+    return Array.from({length: n}, (_, i) => [edge(i), edge(i + 1)]);
+  });
 }
 
-/** The energy of a melody whose notes are plucked: loudest at the onset, then falling as strings do in what is heard, or
- * as in training in what the network sees. */
-function pluck(notes, f0, energy, {hopLength, sampleRate}, isHeard) {
+/** What the user should know about a melody, one line each, as predict.py says it. */
+function describeMelody({f0, energy, purity}, octaves, representation) {
+  const {SILENCE_DB, LOUD_PERCENTILE, LOUD_DB, MIN_PURITY, MIN_NOTE_FRAMES, MAX_UNCLEAR, MAX_OUTSIDE} = representation;
+  const [low, high] = [representation.f0Low / representation.MARGIN, representation.f0High * representation.MARGIN];
+  const isSilent = greatest(energy) <= 10 ** (SILENCE_DB / 10);
+  if (isSilent) return [`nothing sounds above ${SILENCE_DB} dB: the output is silent`];
+  const percent = (share) => `${round(100 * share)}%`;
+  const lines = [];
+  const count = `${Math.abs(octaves)} octave${Math.abs(octaves) > 1 ? "s" : ""}`;
+  if (octaves) lines.push(`moved ${octaves > 0 ? "up" : "down"} by ${count}, into the range of the guitar`);
+  const isMelody = f0.map((hertz, t) => hertz > 0 && purity[t] >= MIN_PURITY);
+  for (const [start, stop] of findNotes(f0, energy.map(toDecibels), representation)) {
+    if (stop - start < MIN_NOTE_FRAMES) isMelody.fill(false, start, stop);
+  }
+  const quiet = percentile(energy, LOUD_PERCENTILE) * 10 ** (-LOUD_DB / 10);
+  const loud = isMelody.filter((_, t) => energy[t] > quiet);
+  const unclear = 1 - loud.filter(Boolean).length / loud.length;
+  if (unclear > MAX_UNCLEAR) {
+    lines.push(`${percent(unclear)} of the loud frames are no single steady note (chords, speech, noise?)`);
+  }
+  const voiced = f0.filter((hertz) => hertz > 0);
+  const outside = voiced.filter((hertz) => hertz < low || hertz > high).length / Math.max(1, voiced.length);
+  if (outside > MAX_OUTSIDE) {
+    const range = `${Math.round(low)} to ${Math.round(high)} Hz`;
+    lines.push(`${percent(outside)} of the melody lies outside the range of the guitar, ${range}`);
+  }
+  return lines;
+}
+
+/** The energy of a melody whose notes are plucked: loudest at the onset, then falling as strings do in what is heard,
+ * or as in training in what the network sees. */
+function pluck(notes, f0, energy, representation, isHeard) {
+  const {hopLength, sampleRate, SWELL_FRAMES, ATTACK_FRAMES, SEEN_DECAY} = representation;
+  const {FIRST_DECAY, DECAY_HZ, LATE_FALL, LATE_DECAY} = representation;
   const decibels = energy.map(toDecibels);
   for (const [start, stop] of notes) {
-    const loudest = Math.max(...decibels.slice(start, Math.min(stop, start + SWELL_FRAMES)));
-    const faster = (median(f0.slice(start, stop)) / DECAY_HZ) ** DECAY_EXPONENT;
+    const loudest = greatest(decibels.slice(start, Math.min(stop, start + SWELL_FRAMES)));
+    const firstDecay = (FIRST_DECAY * percentile(f0.slice(start, stop), 50)) / DECAY_HZ;
     for (let t = start; t < stop; t++) {
       const seconds = ((t - start) * hopLength) / sampleRate;
-      const fall = FIRST_DECAY * Math.min(seconds, KNEE_SECONDS) + LATE_DECAY * Math.max(seconds - KNEE_SECONDS, 0);
-      const falling = loudest - (isHeard ? fall * faster : SEEN_DECAY * seconds);
-      decibels[t] = t - start < ATTACK_FRAMES ? falling : Math.min(decibels[t], falling);
+      const fall = isHeard ? Math.min(firstDecay * seconds, LATE_FALL + LATE_DECAY * seconds) : SEEN_DECAY * seconds;
+      decibels[t] = t - start < ATTACK_FRAMES ? loudest - fall : Math.min(decibels[t], loudest - fall);
     }
   }
   return decibels.map((value) => Math.fround(10 ** (value / 10)));
 }
 
-/** Gain that makes the attacks and the rests of `nSamples` of audio from sample `first` on. */
-function gate(notes, first, nSamples, {hopLength, sampleRate}) {
-  const gain = new Float32Array(nSamples);
-  const frame = hopLength / sampleRate;
-  let note = -1; // that has begun last
-  for (let i = 0; i < nSamples; i++) {
-    const seconds = (first + i) / sampleRate;
-    while (note + 1 < notes.length && notes[note + 1][0] * frame <= seconds) note += 1;
-    if (note < 0) continue;
-    const [onset, end] = notes[note].map((t) => t * frame);
-    const cut = note + 1 < notes.length ? notes[note + 1][0] * frame - GAP_SECONDS : Infinity;
-    const rise = clip((seconds - onset) / RISE_SECONDS, 0, 1);
-    const fade = clip((cut - seconds) / FADE_SECONDS, 0, 1);
-    const fall = RELEASE_DB_PER_SECOND * Math.max(seconds - end, 0);
-    gain[i] = Math.min(rise, fade) * (fall < RELEASE_DB ? 10 ** (-fall / 20) : 0);
+/** Audio of a note from the mel levels of its frames after the first one; it is damped after `length` frames.
+ *
+ * It begins with copies of its second frame, as if it had sounded before.
+ */
+function playNote(level, length, representation) {
+  const {nMels, hopLength, sampleRate, EDGE_FRAMES, ONSET_FRAMES} = representation;
+  const {RISE_SECONDS, FADE_SECONDS, PLUCK_DB, PLUCK_SECONDS} = representation;
+  const power = new Float32Array((length + 2 * EDGE_FRAMES) * nMels);
+  for (let i = 0; i < power.length; i++) {
+    const t = clip(Math.floor(i / nMels) - EDGE_FRAMES - 1, 0, level.length / nMels - 1);
+    power[i] = fromLevel(level[t * nMels + (i % nMels)], representation.mel);
   }
-  return gain;
+  const [nRise, nFade] = [round(RISE_SECONDS * sampleRate), round(FADE_SECONDS * sampleRate)];
+  const start = round((EDGE_FRAMES - ONSET_FRAMES) * hopLength);
+  const audio = melToAudio(power, representation).subarray(start, start + length * hopLength + nFade);
+  return audio.map((value, i) => {
+    const pluckGain = 10 ** ((PLUCK_DB / 20) * Math.exp(-i / sampleRate / PLUCK_SECONDS));
+    return value * pluckGain * Math.min(1, i / nRise, 1 - (i - length * hopLength) / nFade);
+  });
 }
 
 // --- the network -----------------------------------------------------------------------------------------------------
 
-/** Mel levels that the network makes of a melody, in pieces, from overlapping windows that are blended. */
-async function* predict(f0, seen, heard, network, representation) {
+/** Fill in the mel level of each frame of a melody, by the network, in overlapping windows that are blended; yields how
+ * many frames are final. */
+async function* predict(level, f0, seen, heard, network, representation) {
   const {nFrames, nMels} = representation;
   const nOverlap = round(OVERLAP * nFrames);
-  const hop = nFrames - nOverlap;
-  let carried = new Float32Array(0); // overlap of the last window with the next one
-  for (let start = 0; start < Math.max(1, f0.length - nOverlap); start += hop) {
+  const rising = fadeIn(nOverlap);
+  for (let start = 0; start < Math.max(1, f0.length - nOverlap); start += nFrames - nOverlap) {
     const early = Math.max(0, Math.min(start, f0.length - nFrames));
     const window = [f0, seen, heard].map((row) => row.slice(early, early + nFrames));
-    const level = (await predictWindow(...window, network, representation)).subarray((start - early) * nMels);
-    const n = Math.min(carried.length, level.length) / nMels;
-    const rising = fadeIn(n);
-    for (let i = 0; i < n * nMels; i++) {
-      const weight = rising[Math.floor(i / nMels)];
-      level[i] = weight * level[i] + (1 - weight) * carried[i];
-    }
-    yield level.subarray(0, hop * nMels);
-    carried = level.subarray(hop * nMels);
+    const made = await predictWindow(...window, network, representation);
+    made.subarray((start - early) * nMels).forEach((value, i) => {
+      const weight = start && i < nOverlap * nMels ? rising[Math.floor(i / nMels)] : 1;
+      level[start * nMels + i] = weight * value + (1 - weight) * level[start * nMels + i];
+    });
+    yield start + nFrames < f0.length ? start + nFrames - nOverlap : f0.length;
   }
-  yield carried;
 }
 
 /** Mel level of a window, each frame as loud as it is to be heard. */
 async function predictWindow(f0, seen, heard, network, representation) {
-  const {nMels, nBins, inverse} = representation;
+  const {nMels, nBins, inverse, MIN_FRAMES, MAX_GAIN_DB} = representation;
   const n = f0.length;
   const level = new Float32Array(n * nMels).fill(-1);
   const voiced = [...f0.keys()].filter((t) => f0[t] > 0);
@@ -373,8 +369,7 @@ function harmonicsLevel(f0, energy, representation) {
     const decay = (Math.exp((-5 * k) / (nBins - 1)) - Math.exp(-5)) / (1 - Math.exp(-5));
     squared[k] = (comb * energy * decay) ** 2;
   }
-  const power = new Float32Array(nMels);
-  toBands(squared, 0, representation, power, 0);
+  const power = toBands(squared, representation, new Float32Array(nMels));
   return power.map((value) => toLevel(value, representation.harmonics));
 }
 
@@ -390,46 +385,9 @@ function fromBands(power, inverse, squared) {
 
 // --- mel levels to audio ---------------------------------------------------------------------------------------------
 
-/** Audio of mel levels: chunks that share frames, each continuing the phase of the one before, crossfaded. */
-async function* synthesise(levels, representation) {
-  const {hopLength: hop, nMels} = representation;
-  let waiting = new Float32Array(0);
-  let nShared = 0; // of the first frames waiting that belong to the chunk before, too
-  let tail = null; // audio of these frames
-  const make = (level) => {
-    const before = tail && centredStft(tail, representation);
-    const power = level.map((value) => fromLevel(value, representation.mel));
-    const audio = melToAudio(power, representation, before, nShared / 2);
-    if (!tail) return audio;
-    const n = Math.min(tail.length, audio.length);
-    const quarter = Math.floor(n / 4);
-    for (let i = 0; i < n; i++) {
-      const weight = clip((i - quarter) / (n - 2 * quarter), 0, 1);
-      audio[i] = weight * audio[i] + (1 - weight) * tail[i];
-    }
-    return audio;
-  };
-  const start = () => (tail ? (SHARED_FRAMES / 2) * hop : 0);
-  for await (const level of levels) {
-    const joined = new Float32Array(waiting.length + level.length);
-    joined.set(waiting);
-    joined.set(level, waiting.length);
-    waiting = joined;
-    while (waiting.length / nMels > nShared / 2 + SYNTHESIS_FRAMES + SHARED_FRAMES) {
-      const n = nShared / 2 + SYNTHESIS_FRAMES + SHARED_FRAMES;
-      const audio = make(waiting.subarray(0, n * nMels));
-      yield audio.subarray(start(), (n - 1.5 * SHARED_FRAMES) * hop);
-      nShared = 2 * SHARED_FRAMES;
-      waiting = waiting.slice((n - nShared) * nMels);
-      tail = audio.slice((n - nShared) * hop);
-    }
-  }
-  yield make(waiting).subarray(start());
-}
-
-/** Audio whose mel power is close to `power`: the phase from the peaks of the spectrum, then fast Griffin-Lim that scales
- * the bins of the current magnitude by the ratio of the wanted to the current power of their bands. */
-function melToAudio(power, representation, before, nBefore) {
+/** Audio whose mel power is close to `power`: the phase from the peaks of the spectrum, then fast Griffin-Lim that
+ * scales the bins of the current magnitude by the ratio of the wanted to the current power of their bands. */
+function melToAudio(power, representation) {
   const {hopLength, nBins, nMels, inverse, bands, share, magnitudeScale} = representation;
   const n = power.length / nMels;
   const covered = hopLength * n - 1; // samples that have as many centred frames
@@ -438,7 +396,7 @@ function melToAudio(power, representation, before, nBefore) {
   for (let t = 0; t < n; t++) {
     fromBands(wanted.subarray(t * nMels, (t + 1) * nMels), inverse, guess.subarray(t * nBins, (t + 1) * nBins));
   }
-  let spectrum = peakPhase(guess.map(Math.sqrt), n, representation, before, nBefore);
+  let spectrum = peakPhase(guess.map(Math.sqrt), n, representation);
   const squared = new Float32Array(nBins);
   const current = new Float32Array(nMels);
   const spread = new Float32Array(nBins);
@@ -449,7 +407,7 @@ function melToAudio(power, representation, before, nBefore) {
     for (let t = 0; t < n; t++) {
       const at = t * nBins;
       for (let k = 0; k < nBins; k++) squared[k] = made.re[at + k] ** 2 + made.im[at + k] ** 2 + 1e-12;
-      toBands(squared, 0, representation, current, 0);
+      toBands(squared, representation, current);
       spread.fill(0);
       bands.forEach(({first, weights}, band) => {
         const ratio = wanted[t * nMels + band] / (current[band] + 1e-12);
@@ -475,7 +433,8 @@ function melToAudio(power, representation, before, nBefore) {
 }
 
 /** A spectrum of these magnitudes whose phase follows from the frequencies of its peaks (Beauregard et al., 2015). */
-function peakPhase(magnitude, n, {nBins, nFft, hopLength}, before, nBefore) {
+function peakPhase(magnitude, n, representation) {
+  const {nBins, nFft, hopLength, SAME_PEAK_BINS} = representation;
   const spectrum = emptySpectrum(n, nBins);
   const floor = 1e-7 * greatest(magnitude) + 1e-20;
   let phase = null;
@@ -485,9 +444,8 @@ function peakPhase(magnitude, n, {nBins, nFft, hopLength}, before, nBefore) {
     const frame = magnitude.subarray(at, at + nBins);
     const height = Float64Array.from(frame, (value) => Math.log(Math.max(value, floor)));
     const [lastPhase, lastOwner] = [phase, owner];
-    owner = nearestPeaks(frame, height);
+    owner = nearestPeaks(frame, height, representation);
     phase = owner.map((peak, k) => {
-      if (t < nBefore) return Math.atan2(before.im[at + k], before.re[at + k]);
       const isOld = t > 0 && Math.abs(lastOwner[peak] - peak) <= SAME_PEAK_BINS;
       const advance = ((2 * Math.PI * hopLength) / nFft) * (peak + peakOffset(height, peak));
       return ((isOld ? lastPhase[peak] : 0) + advance + Math.PI * (k - peak)) % (2 * Math.PI);
@@ -501,12 +459,12 @@ function peakPhase(magnitude, n, {nBins, nFft, hopLength}, before, nBefore) {
 }
 
 /** The spectral peak that each bin of a frame is nearest to; the bin itself where there is none. */
-function nearestPeaks(frame, height) {
+function nearestPeaks(frame, height, {PEAK_BINS, PEAK_SHARE}) {
   const least = PEAK_SHARE * greatest(frame);
   const peaks = [];
   height.forEach((value, k) => {
-    const isPeak = frame[k] > least && value === greatest(height.subarray(Math.max(0, k - PEAK_BINS), k + PEAK_BINS + 1));
-    if (isPeak) peaks.push(k);
+    const near = height.subarray(Math.max(0, k - PEAK_BINS), k + PEAK_BINS + 1);
+    if (frame[k] > least && value === greatest(near)) peaks.push(k);
   });
   let next = 0;
   return Float64Array.from(frame, (_, k) => {

@@ -5,14 +5,8 @@
 
 const CACHE = "timbre-transfer";
 
-self.addEventListener("install", (event) => {
-  event.waitUntil(storePage());
-});
-
-self.addEventListener("activate", (event) => {
-  event.waitUntil(self.clients.claim());
-});
-
+self.addEventListener("install", (event) => event.waitUntil(storePage()));
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
   const {request} = event;
   if (request.method === "GET" && new URL(request.url).origin === self.location.origin) {

@@ -1,7 +1,8 @@
 /* Spectrograms on a canvas, with axes: time, and frequency on the mel scale. */
 
-export const FLOOR = -90; // dB of full scale at the dark end of the colour scale
+const FLOOR = -90; // dB of full scale at the dark end of the colour scale
 export const MARGIN = {left: 46, right: 12, top: 8, bottom: 26}; // CSS pixels around the picture, for the axes
+const N_ROWS = 256; // of a picture
 const TICKS_HERTZ = [100, 250, 500, 1000, 2000, 4000, 8000, 16000];
 const STEPS_SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120];
 
@@ -11,15 +12,11 @@ const MAGMA = [
   "d6456c", "e85362", "f4695c", "fa815f", "fd9b6b", "feb47b", "fecd90", "fde7a9", "fcfdbf",
 ].map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
-/** The colour of a value from 0 to 1: [red, green, blue], 0 to 255. */
-export function colour(value) {
-  const place = Math.min(1, Math.max(0, value)) * (MAGMA.length - 1);
+const PALETTE = Array.from({length: 256}, (_, i) => {
+  const place = (i / 255) * (MAGMA.length - 1);
   const index = Math.min(MAGMA.length - 2, Math.floor(place));
-  const share = place - index;
-  return MAGMA[index].map((from, i) => from + share * (MAGMA[index + 1][i] - from));
-}
-
-const PALETTE = Uint8ClampedArray.from({length: 256 * 3}, (_, i) => colour(Math.floor(i / 3) / 255)[i % 3]);
+  return [...MAGMA[index].map((from, j) => from + (place - index) * (MAGMA[index + 1][j] - from)), 255];
+});
 
 const toMel = (hertz) => 2595 * Math.log10(1 + hertz / 700);
 const fromMel = (mel) => 700 * (10 ** (mel / 2595) - 1);
@@ -35,47 +32,35 @@ export function draw(canvas, picture, {seconds, maxHertz, offset = 0}) {
   const {clientWidth, clientHeight} = canvas;
   canvas.width = Math.round(clientWidth * ratio);
   canvas.height = Math.round(clientHeight * ratio);
-  const width = Math.max(1, Math.round((clientWidth - MARGIN.left - MARGIN.right) * ratio));
-  const height = Math.max(1, Math.round((clientHeight - MARGIN.top - MARGIN.bottom) * ratio));
   const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  if (picture) paint(image, picture, seconds, maxHertz, offset);
-  else new Uint32Array(image.data.buffer).fill(0);
-  context.putImageData(image, Math.round(MARGIN.left * ratio), Math.round(MARGIN.top * ratio));
   context.scale(ratio, ratio);
+  context.imageSmoothingQuality = "high";
+  if (picture) {
+    const width = ((clientWidth - MARGIN.left - MARGIN.right) * picture.nColumns * picture.secondsPerColumn) / seconds;
+    const height = clientHeight - MARGIN.top - MARGIN.bottom;
+    context.drawImage(paint(picture, maxHertz, offset), MARGIN.left, MARGIN.top, width, height);
+  }
   drawAxes(context, clientWidth, clientHeight, seconds, maxHertz, getComputedStyle(canvas));
 }
 
-function paint(image, picture, seconds, maxHertz, offset) {
-  const {width, height, data} = image;
-  const {decibels, nColumns, nBins, secondsPerColumn, hertzPerBin} = picture;
-  const top = toMel(maxHertz);
-  const binAt = (y) => fromMel((top * (height - y)) / height) / hertzPerBin;
-  for (let x = 0; x < width; x++) {
-    const first = Math.round(((x / width) * seconds) / secondsPerColumn);
-    const last = Math.max(first, Math.round((((x + 1) / width) * seconds) / secondsPerColumn) - 1);
-    for (let y = 0; y < height; y++) {
-      const [low, high] = [binAt(y + 1), binAt(y)];
+/** The spectrogram as an image: a pixel for each column, and N_ROWS of them in height. */
+function paint({decibels, nColumns, nBins, hertzPerBin}, maxHertz, offset) {
+  const canvas = new OffscreenCanvas(nColumns, N_ROWS);
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(nColumns, N_ROWS);
+  const binAt = (y) => fromMel((toMel(maxHertz) * (N_ROWS - y)) / N_ROWS) / hertzPerBin;
+  for (let y = 0; y < N_ROWS; y++) {
+    const first = Math.round(binAt(y + 1));
+    const last = Math.min(nBins - 1, Math.max(first, Math.round(binAt(y)) - 1));
+    for (let t = 0; t < nColumns; t++) {
       let level = -Infinity;
-      for (let t = first; t <= Math.min(last, nColumns - 1); t++) {
-        const column = t * nBins;
-        if (high - low < 1) { // between two bins
-          const bin = Math.min(nBins - 2, Math.floor((low + high) / 2));
-          const share = (low + high) / 2 - bin;
-          level = Math.max(level, decibels[column + bin] * (1 - share) + decibels[column + bin + 1] * share);
-        } else {
-          const end = Math.min(high, nBins - 1);
-          for (let k = Math.ceil(low); k <= end; k++) level = Math.max(level, decibels[column + k]);
-        }
-      }
+      for (let k = first; k <= last; k++) level = Math.max(level, decibels[t * nBins + k]);
       const index = Math.round(255 * Math.min(1, Math.max(0, 1 - (level + offset) / FLOOR)));
-      const at = 4 * (y * width + x);
-      data[at] = PALETTE[3 * index];
-      data[at + 1] = PALETTE[3 * index + 1];
-      data[at + 2] = PALETTE[3 * index + 2];
-      data[at + 3] = 255;
+      image.data.set(PALETTE[index], 4 * (y * nColumns + t));
     }
   }
+  context.putImageData(image, 0, 0);
+  return canvas;
 }
 
 function drawAxes(context, width, height, seconds, maxHertz, style) {
@@ -105,7 +90,6 @@ function drawAxes(context, width, height, seconds, maxHertz, style) {
 }
 
 function formatTick(second, step) {
-  if (step < 1) return `${second.toFixed(1)} s`;
-  if (second < 60 && step < 30) return `${Math.round(second)} s`;
-  return `${Math.floor(second / 60)}:${String(Math.round(second % 60)).padStart(2, "0")}`;
+  if (step < 30) return `${step < 1 ? second.toFixed(1) : second} s`;
+  return `${Math.floor(second / 60)}:${String(second % 60).padStart(2, "0")}`;
 }

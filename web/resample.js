@@ -4,6 +4,8 @@ const ZERO_CROSSINGS = 80; // of the sinc on each side, at the lower of the two 
 const KAISER_BETA = 10; // aliases are 100 dB down
 const CUTOFF = 0.957; // of half the lower rate: the band above is the transition of the filter
 
+const greatestDivisor = (a, b) => (b ? greatestDivisor(b, a % b) : a);
+
 /** Audio at another sample rate, in blocks; sample n of the output is at the time of n / toRate.
  *
  * @param {AsyncIterable<Float32Array>} blocks audio at `fromRate`, a whole number of Hz.
@@ -57,6 +59,17 @@ export async function* resample(blocks, fromRate, toRate) {
   yield make(Math.round((nRead * up) / down));
 }
 
+/** The samples of a stream in one array of `length`, cut off or followed by silence. */
+export async function collect(blocks, length) {
+  const joined = new Float32Array(length);
+  let at = 0;
+  for await (const block of blocks) {
+    joined.set(block.subarray(0, Math.max(0, length - at)), Math.min(at, length));
+    at += block.length;
+  }
+  return joined;
+}
+
 /** Weights of the samples from `half - 1` before to `half` after a place that is `share` of a sample after one. */
 function makeKernel(share, half, scale) {
   const kernel = Float64Array.from({length: 2 * half}, (_, k) => {
@@ -77,8 +90,4 @@ function bessel(x) {
     sum += term;
   }
   return sum;
-}
-
-function greatestDivisor(a, b) {
-  return b ? greatestDivisor(b, a % b) : a;
 }

@@ -28,10 +28,7 @@ from common.files import existing_folder, process_mark, remove_leftovers, writab
 
 WEB = pathlib.Path(__file__).parent
 ROOT = WEB.parent
-PAGE = (
-    "index.html", "style.css", "icon.svg", "app.js", "aac.js", "player.js", "picture.js", "wav.js", "worker.js",
-    "conversion.js", "hum.js", "network.js", "signal.js", "resample.js", "offline.js",
-)  # fmt: skip
+PAGE = sorted(path.name for path in WEB.iterdir() if path.suffix in (".html", ".css", ".svg", ".js"))
 RUNTIME = WEB / "node_modules" / "onnxruntime-web" / "dist"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 EXAMPLES = {  # entry of models.json: title and recording
@@ -99,9 +96,8 @@ def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.
     folder = writable_folder(folder, "--folder").absolute()
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "models.json").is_file():
         raise InputError(f"--folder: {folder} holds other files than the page; an empty or new folder is needed")
-    missing = [name for name in RUNTIME_FILES if not (RUNTIME / name).is_file()]
-    if missing:
-        raise InputError(f"{RUNTIME / missing[0]} is missing: npm ci --prefix web --ignore-scripts installs it")
+    if not all((RUNTIME / name).is_file() for name in RUNTIME_FILES):
+        raise InputError(f"{RUNTIME} is missing: npm ci --prefix web --ignore-scripts installs it")
     start = f".{folder.name}."
     remove_leftovers(folder.parent, start)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -137,25 +133,19 @@ def _fill(folder: pathlib.Path, models: dict[str, weights.Description]) -> None:
 def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description]:
     """The model of each folder in `models_path` that the page can use, by the name of its folder, sorted.
 
-    Says on stderr which models are left out: global generators of hum2guitar.
-
     Raises:
         InputError: there is none, or one is damaged.
     """
     from conversion.models import describe_generator
 
-    models = {}
-    for folder in sorted({path.parent for path in existing_folder(models_path, "--models_path").glob("*/*.h5")}):
-        description = describe_generator(folder)
-        if description.network in (weights.UNET, weights.LOCAL_ENHANCER):
-            models[folder.name] = description
-        else:
-            print(
-                f"{description.path}: left out, because the page does not run a {description.network}", file=sys.stderr
-            )
-    if not models:
+    folders = sorted({path.parent for path in existing_folder(models_path, "--models_path").glob("*/*.h5")})
+    models = {folder.name: describe_generator(folder) for folder in folders}
+    runs = {name: model for name, model in models.items() if model.network in (weights.UNET, weights.LOCAL_ENHANCER)}
+    for name in models.keys() - runs.keys():
+        print(f"{name}: left out, because the page does not run a {models[name].network}", file=sys.stderr)
+    if not runs:
         raise InputError(f"--models_path: expected <origin>_2_<target>/generator.h5, found none in {models_path}")
-    return models
+    return runs
 
 
 def _export(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
@@ -174,10 +164,9 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
     if description.network == weights.LOCAL_ENHANCER:
         return entry | _add_hum_tools(name, description, folder)
     origin, _, target = name.partition("_2_")
-    is_multitarget = description.in_channels == 2
     return entry | {
         "origin": make_title(description.settings.get("origin") or origin),
-        "title": "any instrument" if is_multitarget else make_title(target or name),
+        "title": "any instrument" if description.in_channels == 2 else make_title(target or name),
         "input_level": description.settings.get("input_level", "keep"),
         "representation": description.representation.to_dict(),
     }
@@ -185,22 +174,39 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
 
 def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
     """Write what hum2guitar needs beside its network: SwiftF0, and the pseudo-inverse of the mel bands; its entries."""
-    from hum2guitar.harmonics import HumRepresentation, mel_pseudo_inverse
+    import numpy as np
+
+    from hum2guitar import converter, harmonics, pitch, plucks
+    from hum2guitar.harmonics import HumRepresentation, mel_filters, mel_pseudo_inverse
 
     settings = description.settings["representation"]
-    inverse = mel_pseudo_inverse(HumRepresentation.from_dict(settings)).astype("<f4").tobytes()
+    representation = HumRepresentation.from_dict(settings)
     package = importlib.util.find_spec("swift_f0")
     if package is None or package.origin is None:
         raise InputError("the package swift-f0 is missing: pip install -r conversion/requirements.txt installs it")
-    pitch = pathlib.Path(package.origin).with_name("model.onnx").read_bytes()
-    files = {"pitch": ("models/swift_f0.onnx", pitch), "inverse": (f"models/{name}.inverse.f32", inverse)}
+    files = {
+        "pitch": ("models/swift_f0.onnx", pathlib.Path(package.origin).with_name("model.onnx").read_bytes()),
+        "inverse": (f"models/{name}.inverse.f32", mel_pseudo_inverse(representation).astype("<f4").tobytes()),
+    }
     for path, content in files.values():
         (folder / path).write_bytes(content)
+    bands = []  # first bin and weights of each
+    for row in mel_filters(representation):
+        bins = np.flatnonzero(row)
+        bands.append([int(bins[0]) if len(bins) else 0, *row[bins].round(7).tolist()])
+    modules = (converter, harmonics, pitch, plucks)
     return {
         "origin": "hummed, sung, whistled or played melody",
-        "title": "hummed guitar",
+        "title": "guitar from a hum",
         "plucks": bool(description.settings.get("augment")),
         "representation": settings,
+        "constants": {
+            key: value
+            for module in modules
+            for key, value in vars(module).items()
+            if isinstance(value, (int, float, tuple)) and key.isupper()
+        },
+        "bands": bands,
         **{key: {"file": urllib.parse.quote(path), "bytes": len(content)} for key, (path, content) in files.items()},
     }
 
@@ -218,17 +224,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     extensions_map = {  # noqa: RUF012 (the base class has it as a plain dict, too)
-        ".html": "text/html; charset=utf-8",
-        ".css": "text/css; charset=utf-8",
-        ".js": "text/javascript; charset=utf-8",
-        ".mjs": "text/javascript; charset=utf-8",
-        ".json": "application/json",
-        ".svg": "image/svg+xml",
-        ".wasm": "application/wasm",
-        ".wav": "audio/wav",
-        ".ogg": "audio/ogg",
-        "": "application/octet-stream",
-    }
+        ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm",
+    }  # fmt: skip
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():

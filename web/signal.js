@@ -183,20 +183,6 @@ export function magnitudes(spectrum, scale = 1) {
   return magnitude;
 }
 
-/** The phase of a spectrum as complex numbers of absolute value 1; 1 where the spectrum is 0. */
-export function unit(spectrum) {
-  const {n, nBins} = spectrum;
-  const phase = emptySpectrum(n, nBins);
-  for (let i = 0; i < phase.re.length; i++) {
-    const re = spectrum.re[i];
-    const im = spectrum.im[i];
-    const absolute = Math.sqrt(re * re + im * im);
-    phase.re[i] = absolute > 0 ? re / absolute : 1;
-    phase.im[i] = absolute > 0 ? im / absolute : 0;
-  }
-  return phase;
-}
-
 /** Log level of magnitudes, [0, 1] for [0, 1]: log1p(m / amin) / log1p(1 / amin). */
 export function amplitudeToLevel(magnitude, amin) {
   const whole = Math.log1p(1 / amin);

@@ -4,20 +4,18 @@
  * a time. Tasks run one after the other.
  *
  * From the page:                                          To the page:
- *   {type: "spectrogram", task, source, nSamples}           {type: "spectrogram", task, ...}
- *   {type: "convert", task, model, settings, ...}           {type: "loading", task, share}, {type: "loaded", task}
- *   {type: "decode", task, file, header, ...}
- *   {type: "samples", task, samples}                        {type: "read", task, source, channel, start, n}
- *   {type: "cancel", task}                                  {type: "made", task, channel, start, samples}
- *                                                           {type: "done" | "cancelled" | "failed", task, message}
+ *   {type: "spectrogram", task, source, nSamples}           {type: "loading", task, share}, {type: "loaded", task}
+ *   {type: "convert", task, model, settings, ...}           {type: "warning", task, text}
+ *   {type: "resample", task, source, nSamples, ...}         {type: "read", task, source, start, n}
+ *   {type: "samples", channels}                             {type: "made", task, channel, start, samples}
+ *   {type: "cancel", task}                                  {type: "done" | "cancelled" | "failed", task, ...}
  */
 
 import {chooseStyle, convert, spectrogram} from "./conversion.js";
-import {collect, convertHum, makeHumRepresentation} from "./hum.js";
+import {convertHum, makeHumRepresentation} from "./hum.js";
 import {download, loadNetwork} from "./network.js";
-import {resample} from "./resample.js";
+import {collect, resample} from "./resample.js";
 import {makeRepresentation} from "./signal.js";
-import {readChannel} from "./wav.js";
 
 const BLOCK = 2 ** 16; // samples that are asked for at a time
 const N_COLUMNS = 1600; // of a picture: no screen shows more
@@ -31,22 +29,17 @@ let answer = null; // resolves the promise of the samples asked for
 const cancelled = new Set(); // tasks that have not ended yet
 
 self.addEventListener("message", ({data}) => {
-  if (data.type === "samples") {
-    answer(data.samples);
-  } else if (data.type === "cancel") {
-    cancelled.add(data.task);
-  } else {
-    queue = queue.then(() => run(data));
-  }
+  if (data.type === "samples") answer(data.channels);
+  else if (data.type === "cancel") cancelled.add(data.task);
+  else queue = queue.then(() => run(data));
 });
 
 async function run(order) {
   const {task} = order;
   try {
     await check(task);
-    const work = {decode: decodeWav, spectrogram: drawSpectrogram, convert: convertRecording}[order.type];
-    const result = await work(order);
-    post({...result, task});
+    const work = {resample: resampleRecording, spectrogram: drawSpectrogram, convert: convertRecording}[order.type];
+    post({type: "done", ...(await work(order)), task});
   } catch (error) {
     if (error instanceof Cancelled) post({type: "cancelled", task});
     else post({type: "failed", task, message: error.message || String(error)});
@@ -54,73 +47,65 @@ async function run(order) {
   cancelled.delete(task);
 }
 
-function post(message, transfer = []) {
-  self.postMessage(message, transfer);
-}
+const post = (message, transfer = []) => self.postMessage(message, transfer);
 
 /** Stop here if the task was cancelled. Messages are only received between two turns of the event loop. */
 async function check(task) {
-  await new Promise((resolve) => {
-    const {port1, port2} = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
+  await new Promise((resolve) => setTimeout(resolve));
   if (cancelled.has(task)) throw new Cancelled();
 }
 
-/** The samples of one of the page's recordings, block by block; channel null is the mean of the channels. */
-async function* readBlocks(task, source, channel, nSamples) {
+/** The samples of all channels of one of the page's recordings, block by block. */
+async function* readBlocks(task, source, nSamples) {
   for (let start = 0; start < nSamples; start += BLOCK) {
-    const samples = await new Promise((resolve) => {
+    const channels = await new Promise((resolve) => {
       answer = resolve;
-      post({type: "read", task, source, channel, start, n: Math.min(BLOCK, nSamples - start)});
+      post({type: "read", task, source, start, n: Math.min(BLOCK, nSamples - start)});
     });
     if (cancelled.has(task)) throw new Cancelled();
-    yield samples;
+    yield channels;
   }
 }
 
-async function* scale(blocks, factor) {
-  for await (const block of blocks) yield block.map((value) => value * factor);
+async function* map(stream, change) {
+  for await (const value of stream) yield change(value);
 }
 
-/** Send the samples of channels, times `gain`, to the page. */
-async function send(task, pieces, {gain = 1, firstChannel = 0}) {
+/** The mean of all channels as a stream of one channel. */
+function mixDown(stream) {
+  return map(stream, (channels) => {
+    return [channels[0].map((_, i) => channels.reduce((sum, samples) => sum + samples[i], 0) / channels.length)];
+  });
+}
+
+/** Send the samples of channels to the page. */
+async function send(task, pieces, firstChannel = 0) {
   let start = 0;
   for await (const channels of pieces) {
     await check(task);
     channels.forEach((samples, i) => {
-      const copy = samples.map((value) => gain * value); // of its own buffer, which is handed over
+      const copy = samples.slice(); // of its own buffer, which is handed over
       post({type: "made", task, channel: firstChannel + i, start, samples: copy}, [copy.buffer]);
     });
     start += channels[0].length;
   }
 }
 
-async function* alone(blocks) {
-  for await (const block of blocks) yield [block];
-}
-
-/** Read a wav file, at the page's sample rate; more than two channels become their mean. */
-async function decodeWav({task, file, header, nChannels, sampleRate}) {
+async function resampleRecording({task, source, nSamples, nChannels, fromRate, toRate}) {
   for (let channel = 0; channel < nChannels; channel++) {
-    const blocks = readChannel(file, header, header.nChannels === nChannels ? channel : null);
-    await send(task, alone(resample(blocks, header.sampleRate, sampleRate)), {firstChannel: channel});
+    const blocks = map(readBlocks(task, source, nSamples), (channels) => channels[channel]);
+    await send(task, map(resample(blocks, fromRate, toRate), (samples) => [samples]), channel);
   }
-  return {type: "done"};
 }
 
 async function drawSpectrogram({task, source, nSamples, settings}) {
-  const representation = makeRepresentation(settings);
-  const picture = await spectrogram(readBlocks(task, source, null, nSamples), nSamples, N_COLUMNS, representation);
-  return {type: "spectrogram", ...picture};
+  const blocks = mixDown(readBlocks(task, source, nSamples));
+  return spectrogram(blocks, nSamples, N_COLUMNS, makeRepresentation(settings));
 }
 
 /** Convert the recording; `inputGain` brings it to the network's level, and the output is divided by it. */
-async function convertRecording({task, model, nSamples, nChannels, nStyleSamples, inputGain, nProcessors, sampleRate}) {
+async function convertRecording(order) {
+  const {task, model, nSamples, nStyleSamples, inputGain, nProcessors} = order;
   if (network?.model.file !== model.file) {
     await network?.release();
     network = null;
@@ -128,24 +113,23 @@ async function convertRecording({task, model, nSamples, nChannels, nStyleSamples
   }
   await check(task);
   if (model.system === "hum2guitar") {
-    return convertHums({task, model, nSamples, nChannels, nProcessors, sampleRate});
+    await convertHums(order);
+    return;
   }
   post({type: "loaded", task});
   const representation = makeRepresentation(model.representation);
   let style = null;
   if (model.in_channels === 2) {
-    style = await chooseStyle(readBlocks(task, "style", null, nStyleSamples), representation);
+    style = await chooseStyle(mixDown(readBlocks(task, "style", nStyleSamples)), representation);
     if (!style) throw new Error("The style recording is silent.");
   }
   const runNetwork = async (slice) => {
     await check(task);
     return network.run(slice, style);
   };
-  const channels = Array.from({length: nChannels}, (_, channel) => {
-    return scale(readBlocks(task, "input", channel, nSamples), inputGain);
-  });
-  await send(task, convert(channels, runNetwork, representation), {gain: 1 / inputGain});
-  return {type: "done"};
+  const scale = (stream, gain) => map(stream, (channels) => channels.map((samples) => samples.map((x) => gain * x)));
+  const scaled = scale(readBlocks(task, "input", nSamples), inputGain);
+  await send(task, scale(convert(scaled, runNetwork, representation), 1 / inputGain));
 }
 
 /** Convert a hum, each channel by itself. */
@@ -154,34 +138,30 @@ async function convertHums({task, model, nSamples, nChannels, nProcessors, sampl
     const inverse = await download(new URL(model.inverse.file, import.meta.url), model.inverse.bytes);
     humTools = {
       model, pitch: await loadNetwork(model.pitch, nProcessors),
-      representation: makeHumRepresentation(model.representation, new Float32Array(inverse.buffer), model.plucks),
+      representation: makeHumRepresentation(model, new Float32Array(inverse.buffer)),
     };
   }
   const {pitch, representation} = humTools;
   post({type: "loaded", task});
-  const checked = async (run) => {
-    await check(task);
-    return run();
-  };
   const networks = {
-    guitar: (...input) => checked(() => network.runHum(...input)),
-    pitch: (...input) => checked(() => pitch.runPitch(...input)),
+    guitar: async (...input) => {
+      await check(task);
+      return network.runHum(...input);
+    },
+    pitch: (...input) => pitch.runPitch(...input),
   };
   const rate = representation.sampleRate;
   for (let channel = 0; channel < nChannels; channel++) {
-    const blocks = resample(readBlocks(task, "input", channel, nSamples), sampleRate, rate);
-    const audio = await collect(blocks, Math.round((nSamples * rate) / sampleRate));
+    const blocks = map(readBlocks(task, "input", nSamples), (channels) => channels[channel]);
+    const audio = await collect(resample(blocks, sampleRate, rate), Math.round((nSamples * rate) / sampleRate));
     const say = (text) => post({type: "warning", task, text});
     const made = resample(convertHum(audio, networks, representation, say), rate, sampleRate);
-    await send(task, alone(limit(made, nSamples)), {firstChannel: channel});
-  }
-  return {type: "done"};
-}
-
-async function* limit(blocks, nSamples) {
-  let n = 0;
-  for await (const block of blocks) {
-    yield block.subarray(0, nSamples - n);
-    n += block.length;
+    let nLeft = nSamples;
+    const limited = map(made, (samples) => {
+      const kept = samples.subarray(0, nLeft);
+      nLeft -= kept.length;
+      return [kept];
+    });
+    await send(task, limited, channel);
   }
 }

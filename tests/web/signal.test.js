@@ -1,4 +1,4 @@
-/* signal.js, conversion.js and wav.js against arrays that tests/web/test_signal.py wrote with the Python functions. */
+/* The page's scripts against arrays that tests/web/test_signal.py wrote with the Python functions. */
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -6,11 +6,11 @@ import path from "node:path";
 import test from "node:test";
 
 import {chooseStyle, convert, istftBlocks, spectrogram, stftBlocks} from "../../web/conversion.js";
+import {encodeWav} from "../../web/encoders.js";
 import {resample} from "../../web/resample.js";
 import {
   RealFft, amplitudeToLevel, fadeIn, levelToAmplitude, magnitudes, makeRepresentation, truePeak,
 } from "../../web/signal.js";
-import {encodeWav, readChannel, readHeader} from "../../web/wav.js";
 
 const FOLDER = process.env.FIXTURES;
 const fixtures = JSON.parse(fs.readFileSync(path.join(FOLDER, "fixtures.json")));
@@ -21,8 +21,8 @@ function read(name) {
   return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
-/** Level of the difference of two arrays relative to the second one, in dB, by their RMS. */
-function decibels(found, expected) {
+/** The difference of two arrays relative to the second one, by their RMS, has to be below `limit` dB. */
+function assertNear(found, expected, limit) {
   assert.equal(found.length, expected.length);
   let error = 0;
   let power = 0;
@@ -30,43 +30,26 @@ function decibels(found, expected) {
     error += (found[i] - value) ** 2;
     power += value ** 2;
   });
-  return 10 * Math.log10(error / power + 1e-30);
-}
-
-function assertNear(found, expected, limit) {
-  const level = decibels(found, expected);
+  const level = 10 * Math.log10(error / power + 1e-30);
   assert.ok(level < limit, `expected a difference below ${limit} dB, found ${level.toFixed(1)} dB`);
 }
 
-/** An array as a stream of blocks of uneven lengths. */
-async function* blocksOf(audio, lengths = [1000, 3, 40_000]) {
-  for (let start = 0, i = 0; start < audio.length; i++) {
+/** Channels as a stream of blocks of uneven lengths. */
+async function* blocksOf(channels, lengths = [1000, 3, 40_000]) {
+  for (let start = 0, i = 0; start < channels[0].length; i++) {
     const n = lengths[i % lengths.length];
-    yield audio.subarray(start, start + n);
+    yield channels.map((audio) => audio.subarray(start, start + n));
     start += n;
   }
 }
 
-async function* channel(stream, index) {
-  for await (const channels of stream) yield channels[index];
-}
-
-async function join(stream) {
+async function join(stream, index) {
   const pieces = [];
-  for await (const piece of stream) pieces.push(Array.from(piece));
+  for await (const piece of stream) pieces.push(Array.from(index === undefined ? piece : piece[index]));
   return Float32Array.from(pieces.flat());
 }
 
-async function joinFrames(stream) {
-  const [re, im] = [[], []];
-  for await (const spectrum of stream) {
-    re.push(Array.from(spectrum.re));
-    im.push(Array.from(spectrum.im));
-  }
-  return {re: Float32Array.from(re.flat()), im: Float32Array.from(im.flat())};
-}
-
-test("the Fourier transform of an impulse and of a cosine, and back", () => {
+test("the Fourier transform of an impulse, and back", () => {
   const fft = new RealFft(16);
   const impulse = new Float64Array(16);
   impulse[1] = 1;
@@ -78,39 +61,18 @@ test("the Fourier transform of an impulse and of a cosine, and back", () => {
   const back = new Float64Array(16);
   fft.inverse(back);
   impulse.forEach((value, i) => assert.ok(Math.abs(back[i] - value) < 1e-12));
-  fft.forward(Float64Array.from({length: 16}, (_, i) => Math.cos((2 * Math.PI * 3 * i) / 16)));
-  fft.re.forEach((value, k) => assert.ok(Math.abs(value - (k === 3 ? 8 : 0)) < 1e-12));
 });
 
-test("a window that is no power of two is refused", () => {
-  assert.throws(() => makeRepresentation({...fixtures.representation, n_fft: 1000, hop_length: 500}), /1000/);
-});
-
-test("STFT", async () => {
-  const spectrum = await joinFrames(stftBlocks(blocksOf(read("music")), representation));
-  assertNear(spectrum.re, read("stft, real"), -120);
-  assertNear(spectrum.im, read("stft, imaginary"), -120);
-  const level = amplitudeToLevel(magnitudes(spectrum, representation.magnitudeScale), representation.amin);
-  assertNear(level, read("level"), -100);
-});
-
-test("log level to magnitude", () => {
+test("STFT, log level and inverse", async () => {
+  const pieces = [];
+  for await (const piece of stftBlocks(blocksOf([read("music")]), representation)) pieces.push(piece);
+  const all = (part) => Float32Array.from(pieces.flatMap(([spectrum]) => Array.from(spectrum[part])));
+  assertNear(all("re"), read("stft, real"), -120);
+  assertNear(all("im"), read("stft, imaginary"), -120);
+  const magnitude = magnitudes({re: all("re"), im: all("im")}, representation.magnitudeScale);
+  assertNear(amplitudeToLevel(magnitude, representation.amin), read("level"), -100);
   assertNear(levelToAmplitude(read("level"), representation.amin), read("magnitude"), -100);
-});
-
-test("inverse STFT", async () => {
-  const [re, im] = [read("stft, real"), read("stft, imaginary")];
-  const nBins = representation.nBins;
-  async function* pieces() {
-    for (const [start, end] of [[0, 10], [10, 11], [11, re.length / nBins]]) {
-      const cut = (array) => array.subarray(start * nBins, end * nBins);
-      yield {n: end - start, nBins, re: cut(re), im: cut(im)};
-    }
-  }
-  assertNear(await join(istftBlocks(pieces(), representation)), read("istft"), -80);
-});
-
-test("fade", () => {
+  assertNear(await join(istftBlocks(pieces, representation), 0), read("istft"), -80);
   assertNear(fadeIn(64), read("fade_in"), -120);
 });
 
@@ -124,29 +86,24 @@ for (const [name, {start, shape, index}] of Object.entries(fixtures.arrays)) {
   if (!name.startsWith("converted")) continue;
   test(name, async () => {
     const music = read("music").subarray(start, start + shape[0]);
-    const channels = [blocksOf(music), ...(index === undefined ? [] : [blocksOf(read("second"))])];
-    const converted = await join(channel(convert(channels, bend, representation), index || 0));
-    assertNear(converted, read(name), -80);
+    const channels = index === undefined ? [music] : [music, read("second")];
+    assertNear(await join(convert(blocksOf(channels), bend, representation), index || 0), read(name), -80);
   });
 }
 
-for (const name of ["long", "short"]) {
-  test(`style of a ${name} recording`, async () => {
-    assertNear(await chooseStyle(blocksOf(read(`style, ${name}`)), representation), read(`style slice, ${name}`), -90);
-  });
-}
-
-test("a silent style is none", async () => {
-  assert.equal(await chooseStyle(blocksOf(new Float32Array(50_000)), representation), null);
+test("the style is the loudest slice; a silent recording has none", async () => {
+  for (const name of ["long", "short"]) {
+    const style = await chooseStyle(blocksOf([read(`style, ${name}`)]), representation);
+    assertNear(style, read(`style slice, ${name}`), -90);
+  }
+  assert.equal(await chooseStyle(blocksOf([new Float32Array(50_000)]), representation), null);
 });
 
 test("spectrogram", async () => {
   const {shape: [nColumns, nBins], seconds} = fixtures.arrays.spectrogram;
   const audio = read("style, long");
-  const picture = await spectrogram(blocksOf(audio), audio.length, 200, representation);
-  assert.equal(picture.nColumns, nColumns);
-  assert.equal(picture.secondsPerColumn, seconds);
-  assert.equal(picture.nBins, representation.nFft / 2 + 1);
+  const picture = await spectrogram(blocksOf([audio]), audio.length, 200, representation);
+  assert.deepEqual([picture.nColumns, picture.secondsPerColumn], [nColumns, seconds]);
   const expected = read("spectrogram");
   for (let t = 0; t < nColumns; t++) {
     for (let k = 0; k < nBins; k++) {
@@ -158,15 +115,8 @@ test("spectrogram", async () => {
 
 test("a wav file of two channels, rounded and clipped", async () => {
   const file = encodeWav([Float32Array.of(0, 0.5, 2, -2), Float32Array.of(0.25, 1e-5, -0.25, 1)], 44100, 0.5);
-  const view = new DataView(await file.arrayBuffer());
-  assert.equal(view.byteLength, 44 + 16);
-  assert.equal(view.getUint32(4, true), 36 + 16);
-  assert.equal(view.getUint16(22, true), 2);
-  assert.equal(view.getUint32(24, true), 44100);
-  assert.equal(view.getUint32(28, true), 4 * 44100);
-  assert.equal(view.getUint32(40, true), 16);
-  const samples = Array.from({length: 8}, (_, i) => view.getInt16(44 + 2 * i, true));
-  assert.deepEqual(samples, [0, 4096, 8192, 0, 32767, -4096, -32768, 16384]);
+  const expected = fs.readFileSync(path.join(FOLDER, "two.wav")); // as soundfile writes it
+  assert.deepEqual(Buffer.from(await file.arrayBuffer()), expected);
 });
 
 for (const [name, {peak}] of Object.entries(fixtures.arrays)) {
@@ -181,7 +131,10 @@ for (const [name, {rate}] of Object.entries(fixtures.arrays)) {
   if (!name.startsWith("at ")) continue;
   test(`sample rate ${rate}`, async () => {
     const expected = read(name.replace("at", "from"));
-    assertNear(await join(resample(blocksOf(read(name)), rate, 44100)), expected, -60);
+    async function* mono() {
+      for await (const [block] of blocksOf([read(name)])) yield block;
+    }
+    assertNear(await join(resample(mono(), rate, 44100)), expected, -60);
   });
 }
 
@@ -189,39 +142,8 @@ test("what lies above the lower rate's band does not come back as another tone",
   const [fromRate, seconds] = [96_000, 0.5];
   const sine = (hertz, rate) =>
     Float32Array.from({length: seconds * rate}, (_, i) => Math.sin((2 * Math.PI * hertz * i) / rate));
-  const high = await join(resample(blocksOf(sine(24_000, fromRate)), fromRate, 44100));
+  const high = await join(resample([sine(24_000, fromRate)], fromRate, 44100));
   assert.ok(Math.max(...high.subarray(500, -500)) < 1e-4);
-  const low = await join(resample(blocksOf(sine(15_000, fromRate)), fromRate, 44100));
+  const low = await join(resample([sine(15_000, fromRate)], fromRate, 44100));
   assertNear(low.subarray(500, -500), sine(15_000, 44100).subarray(500, -500), -80);
-});
-
-for (const [name, {wav, shape}] of Object.entries(fixtures.arrays)) {
-  if (!wav) continue;
-  test(name, async () => {
-    const file = new Blob([fs.readFileSync(path.join(FOLDER, wav))]);
-    const header = await readHeader(file);
-    assert.deepEqual([header.nChannels, header.nSamples, header.sampleRate], [...shape, 8000]);
-    const expected = read(name);
-    const mean = new Float32Array(shape[1]);
-    for (let channel = 0; channel < shape[0]; channel++) {
-      const samples = expected.subarray(channel * shape[1], (channel + 1) * shape[1]);
-      assertNear(await join(readChannel(file, header, channel)), samples, -140);
-      samples.forEach((value, i) => (mean[i] += value / shape[0]));
-    }
-    assertNear(await join(readChannel(file, header, null)), mean, -120);
-  });
-}
-
-test("wav files that were cut off, and other files", async () => {
-  const whole = await encodeWav([new Float32Array(100)], 44100).arrayBuffer();
-  assert.equal((await readHeader(new Blob([whole.slice(0, 44 + 61)]))).nSamples, 30);
-  assert.equal((await readHeader(new Blob([whole.slice(0, 44)]))).nSamples, 0);
-  const unfinished = whole.slice(0);
-  new DataView(unfinished).setUint32(40, 0, true);
-  assert.equal((await readHeader(new Blob([unfinished]))).nSamples, 100);
-  for (const length of [0, 5, 12, 30, 43]) assert.equal(await readHeader(new Blob([whole.slice(0, length)])), null);
-  assert.equal(await readHeader(new Blob(["RIFF, but not a wave file at all, only a text"])), null);
-  const adpcm = whole.slice(0);
-  new DataView(adpcm).setUint16(20, 2, true);
-  assert.equal(await readHeader(new Blob([adpcm])), null);
 });

@@ -17,6 +17,7 @@ import predict
 import predict_multitarget
 from data import stft
 from hum2guitar.harmonics import PUBLISHED as HUMS
+from models.hums import synthesize_voice
 from sound.blocks import resample
 from web import serve
 
@@ -71,7 +72,7 @@ class Page:
 
         self.browser, self.address, self.downloads = browser, address, downloads
         downloads.mkdir(exist_ok=True)
-        self.until = WebDriverWait(browser, 20, poll_frequency=0.1).until
+        self.until = WebDriverWait(browser, 120, poll_frequency=0.1).until
         command = browser.execute_cdp_cmd
         command("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
         command("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH_SHIFTS})
@@ -87,13 +88,13 @@ class Page:
         self.browser.get(self.address)
         self.until(lambda _: self.find("main").is_displayed() or self.browser.find_elements("css selector", ".fatal"))
 
-    def load(self, path: pathlib.Path, field: str = "file") -> None:
+    def load(self, path: pathlib.Path, field: str = "input-file") -> None:
         """Choose a file and wait until it is there or refused."""
         self.find(field).send_keys(str(path))
-        card = "sound" if field == "file" else "style"
+        card = field.removesuffix("-file")
         self.until(lambda _: self.find(f"{card}-facts").text != "Reading …")
 
-    def error(self, card: str = "sound") -> str:
+    def error(self, card: str = "input") -> str:
         return self.find(f"{card}-error").text.removesuffix("Close").strip()
 
     def choose(self, model: str) -> None:
@@ -137,7 +138,8 @@ def page(browser_page):
 def write_music(path: pathlib.Path, seconds: float, rate: int = RATE, n_channels: int = 1) -> pathlib.Path:
     """Two seconds of music for each channel, over and over."""
     channels = [make_music(2, seed, rate) for seed in range(n_channels)]
-    soundfile.write(path, np.resize(np.stack(channels, axis=1), (round(seconds * rate), n_channels)), rate)
+    music = np.resize(np.stack(channels, axis=1), (round(seconds * rate), n_channels))
+    soundfile.write(path, music, rate, "FLOAT")  # 16 bits are read by Chromium as 1 / 32767, if they are positive
     return path
 
 
@@ -148,7 +150,7 @@ def predict_with(command, model: pathlib.Path, source: pathlib.Path, output: pat
     return soundfile.read(output)[0]
 
 
-@pytest.mark.parametrize("name", [PAIR, *[name for name in SHIPPED if not name.endswith("_any")]])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("_any")])
 def test_the_download_is_what_predict_writes(page, models, name, tmp_path):
     page.find("example").click()
     page.choose(name)
@@ -157,12 +159,12 @@ def test_the_download_is_what_predict_writes(page, models, name, tmp_path):
     assert decibels(page.download() - expected, expected) < -50
 
 
-@pytest.mark.parametrize("name", [MULTITARGET, *[name for name in SHIPPED if name.endswith("_any")]])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("_any")])
 def test_a_style_is_followed_as_by_predict_multitarget(page, models, name, tmp_path):
     style = EXAMPLES / "string_acoustic" / "bach_prelude_c_major.wav"
     page.find("example").click()
     page.choose(name)
-    page.until(lambda _: page.find("sound-facts").text.startswith("0:10"))
+    page.until(lambda _: page.find("input-facts").text.startswith("0:10"))
     assert not page.find("convert").is_enabled()
     page.load(style, "style-file")
     page.convert()
@@ -170,21 +172,42 @@ def test_a_style_is_followed_as_by_predict_multitarget(page, models, name, tmp_p
     assert decibels(page.download() - expected, expected) < -50
 
 
+def melodies() -> dict[str, np.ndarray]:
+    """Four seconds at `RATE` of a hum, a low voice, a whistle in noise, a guitar and a piece for the piano."""
+    time = np.arange(4 * RATE) / RATE
+    steps = 2 ** (np.array([0, 4, 7, 0, 5, 9, 7, 4])[(2 * time).astype(int)] / 12)
+    noise = np.random.default_rng(0).normal(0, 3e-4, len(time))
+    guitar, piano = (
+        soundfile.read(EXAMPLES / name / EXAMPLE.name)[0] for name in ("guitar_acoustic", EXAMPLE.parent.name)
+    )
+    return {
+        "hum": resample(soundfile.read(HUM, dtype="float32")[0], 22050, RATE),
+        "low": synthesize_voice(55 * steps, RATE, closed=False, breath=0.02),
+        "whistle": 0.1 * np.sin(2 * np.pi * np.cumsum(1200 * steps) / RATE) + noise,
+        "guitar": guitar,
+        "piano": piano,
+    }
+
+
 @pytest.mark.slow
-def test_a_recorded_hum_becomes_the_guitar_of_predict(page, models, tmp_path):
-    """Compared by magnitude: the synthesis adds up the phase, so a thousandth of a cent of pitch, by which the two
-    differ, moves it in the course of some seconds."""
-    source = tmp_path / "hum.wav"
-    audio, rate = soundfile.read(HUM)
-    soundfile.write(source, resample(audio.astype(np.float32), rate, RATE), RATE, subtype="FLOAT")
-    page.load(source)
+def test_melodies_become_the_guitar_of_predict_with_its_warnings(page, models, tmp_path, capsys):
     page.choose("hum2guitar")
-    page.convert()
-    expected = predict_with(predict, models / "hum2guitar", source, tmp_path / "out.wav")
-    found = page.download()
-    assert found.shape == expected.shape
-    ours, theirs = (np.abs(stft(audio, HUMS)) for audio in (found, expected))
-    assert decibels(ours - theirs, theirs) < -40
+    said = []
+    for name, audio in melodies().items():
+        source = tmp_path / f"{name}.wav"
+        soundfile.write(source, audio[: 4 * RATE], RATE, "FLOAT")
+        page.load(source)
+        page.convert()
+        capsys.readouterr()
+        expected = predict_with(predict, models / "hum2guitar", source, tmp_path / "out.wav")
+        warnings = [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()]
+        note = page.find("convert-note").text
+        assert [line for line in warnings if f"{line[0].upper()}{line[1:]}." not in note] == []
+        said += warnings
+        ours, theirs = (np.abs(stft(audio, HUMS)) for audio in (page.download(), expected))
+        assert decibels(ours - theirs, theirs) < -40, name
+    assert "moved up" in str(said)
+    assert "chords" in str(said)
 
 
 def test_mix_and_level_are_those_of_predict(page, models, tmp_path):
@@ -207,11 +230,11 @@ def test_several_recordings_are_converted_and_downloaded_one_after_the_other(pag
     (tmp_path / "notes.wav").write_text("no sound")
     for path in page.downloads.iterdir():
         path.unlink()
-    page.find("file").send_keys("\n".join(str(tmp_path / name) for name in names))
+    page.find("input-file").send_keys("\n".join(str(tmp_path / name) for name in names))
     page.until(lambda _: "3 recordings" in page.find("convert").text)
     page.convert()
     page.until(lambda _: len(list(page.downloads.glob("*.wav"))) == 2)
-    assert page.find("sound-name").get_attribute("textContent") == "last#1.wav"
+    assert page.find("input-name").get_attribute("textContent") == "last#1.wav"
     assert "notes.wav" in page.find("convert-note").text
 
 
@@ -229,7 +252,7 @@ def test_the_download_is_aac_where_the_browser_encodes_it(page, tmp_path):
           }
           configure(config) { super.configure({codec: "opus", sampleRate: config.sampleRate, numberOfChannels: 2}); }
         };
-        const {encodeAac} = await import("./aac.js");
+        const {encodeAac} = await import("./encoders.js");
         const blob = await encodeAac([new Float32Array(88200), new Float32Array(88200)], 44100);
         done([seconds, blob.size]);
         """.replace("const done", "(async () => { const done")
@@ -308,8 +331,8 @@ def test_a_conversion_can_be_cancelled_and_the_next_recording_converted(page, mo
     assert not page.find("download").is_enabled()
     second = write_music(tmp_path / "second.wav", 3, n_channels=2)
     page.load(second)
-    assert page.find("sound-name").text == "second.wav"
-    assert page.find("sound-facts").text == "0:03 · stereo"
+    assert page.find("input-name").text == "second.wav"
+    assert page.find("input-facts").text == "0:03 · stereo"
     page.convert()
     expected = predict_with(predict, models / PAIR, second, tmp_path / "out.wav")
     assert decibels(page.download() - expected, expected) < -50
@@ -327,7 +350,7 @@ def test_what_cannot_be_converted_is_refused_in_words(page, tmp_path):
     for path, word in ((text, "flac, mp3"), (empty, "empty"), (long, "10:01")):
         page.load(path)
         assert word in page.error()
-        assert page.find("sound-name").get_attribute("textContent") == "good.wav"  # still there
+        assert page.find("input-name").get_attribute("textContent") == "good.wav"  # still there
         assert page.find("convert").is_enabled()
     page.load(silent)
     assert "silent" in page.error()
@@ -345,9 +368,9 @@ def test_files_can_be_dropped_on_the_page(page, tmp_path):
     page.choose(MULTITARGET)
     assert page.run(drop, "style", content)  # otherwise the browser would leave the page and show the file
     page.until(lambda _: page.find("style-facts").text == "0:00 · mono")
-    assert page.find("sound-name").text != "dropped.wav"
+    assert page.find("input-name").text != "dropped.wav"
     assert page.run(drop, "plots", content)
-    page.until(lambda _: page.find("sound-facts").text == "0:00 · mono")
+    page.until(lambda _: page.find("input-facts").text == "0:00 · mono")
     assert page.find("convert").is_enabled()
 
 
@@ -362,8 +385,8 @@ def test_the_microphone_is_recorded_until_the_button_is_pressed_again(page):
     page.find("record").click()
     page.until(lambda _: page.find("record").text == "Stop 0:01")
     page.find("record").click()
-    page.until(lambda _: page.find("sound-facts").text.startswith("0:01"))
-    assert page.find("convert").text == "Convert to hummed guitar"  # offered to whoever records
+    page.until(lambda _: page.find("input-facts").text.startswith("0:01"))
+    assert page.find("convert").text == "Convert to guitar from a hum"  # offered to whoever records
     assert page.find("convert").is_enabled()
     assert page.run("return tracks.map((track) => track.readyState)") == ["ended"]
     page.run("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); };")
@@ -416,7 +439,7 @@ def test_everything_can_be_done_with_the_keyboard(page):
     go_to("position")
     press(Keys.HOME)
     go_to("download")
-    assert "Done" in page.find("announcement").get_attribute("textContent")
+    assert page.find("convert-note").text.startswith("Done")
     unnamed = page.run(
         "return [...document.querySelectorAll('button, input, select, canvas[role]')].filter((e) => e.tabIndex >= 0 &&"
         "!e.ariaLabel && !e.textContent.trim() && !(e.labels && e.labels.length)).map((e) => e.outerHTML)"

@@ -125,9 +125,9 @@ def address(tmp_path):
 
 def test_files_have_their_types_and_the_headers_for_isolation(address):
     types = {
-        "/": "text/html; charset=utf-8",
+        "/": "text/html",
         "/ort/x.wasm": "application/wasm",
-        "/ort/x.mjs": "text/javascript; charset=utf-8",
+        "/ort/x.mjs": "text/javascript",
     }
     for path, expected in types.items():
         with urllib.request.urlopen(address + path) as response:

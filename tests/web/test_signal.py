@@ -93,11 +93,8 @@ def fixtures(tmp_path_factory):
         audio = make_music(1, seed=2, rate=rate)
         made.add(f"at {rate} Hz", audio, rate=rate)
         made.add(f"from {rate} Hz", resample(audio, rate, RATE))
-    channels = np.random.default_rng(0).uniform(-1, 1, (1000, 3))
-    for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"):
-        path = made.folder / f"{subtype}.wav"
-        soundfile.write(path, channels, 8000, subtype=subtype)
-        made.add(f"wav {subtype}", soundfile.read(path, dtype="float32")[0].T, wav=path.name)
+    channels = np.array([[0, 0.125], [0.25, 5e-6], [1, -0.125], [-1, 0.5]])
+    soundfile.write(made.folder / "two.wav", np.int16(np.clip(np.round(channels * 32768), -32768, 32767)), RATE)
     made.write()
     return made.folder
 
@@ -109,4 +106,4 @@ def test_the_page_computes_what_python_computes(fixtures):
         env={**os.environ, "FIXTURES": str(fixtures)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert int(done.stdout.split("# pass ")[1].split()[0]) > 20  # each array is a test of its own
+    assert int(done.stdout.split("# pass ")[1].split()[0]) > 15  # each array is a test of its own
