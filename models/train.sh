@@ -3,7 +3,7 @@
 # project's folder, as `make models`, or `bash models/train.sh FOLDER` to work in another folder than models/work.
 #
 # Stopped at any point, the same command goes on. Nothing in models/ is replaced before a model is complete.
-# It has not been run as a whole in this form. It needs some hours and 25 GB of disk.
+# It has not been run as a whole in this form. The shipped models heard etudes of an earlier version: other pieces. It needs some hours and 25 GB of disk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
