@@ -52,7 +52,8 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
         return converter
 
     outputs = arguments.output, arguments.plot, arguments.overwrite
-    return command.convert_all(sources, models.shorten(pathlib.Path(arguments.style).stem), load, settings, *outputs)
+    name = f"like_{models.shorten(pathlib.Path(arguments.style).stem)}"  # not the name of an output of predict.py --to
+    return command.convert_all(sources, name, load, settings, *outputs)
 
 
 if __name__ == "__main__":

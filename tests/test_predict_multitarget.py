@@ -36,7 +36,7 @@ def test_the_style_decides_and_its_name_is_in_that_of_the_output(tmp_path, weigh
         assert (captured.err == "") == (said == "out")
         outputs.append(soundfile.read(captured.out.splitlines()[-1])[0])
     assert np.abs(outputs[0] - outputs[1]).max() > 0.01
-    assert {path.name for path in tmp_path.glob("in.*.wav")} == {"in.another_tone.wav", "in.noise.wav"}
+    assert {path.name for path in tmp_path.glob("in.*.wav")} == {"in.like_another_tone.wav", "in.like_noise.wav"}
 
 
 def test_bad_styles_are_refused_in_one_line(tmp_path, weights_path, capsys):
