@@ -27,9 +27,8 @@ from common.errors import InputError
 from common.files import open_regular, piece_names, process_mark, remove_leftovers
 from synthesis.etudes import TEXTURES, write_etudes
 from synthesis.midi import MAX_BYTES, Piece, find_midi, read_midi
-from synthesis.mixing import ENDINGS, Playing, recording_seconds, vary, write_piece
+from synthesis.mixing import ENDINGS, Playing, keep_parameters, recording_seconds, vary, write_piece
 from synthesis.notes import Instrument
-from synthesis.parameters import keep_parameters
 from synthesis.voices import find_instruments, parse_voices
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
@@ -74,7 +73,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     remove_leftovers(tempfile.gettempdir(), TEMPORARY)
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{process_mark()}"))
-        instruments, descriptions = find_instruments(names, voices, arguments.nsynth_path, temporary)
+        instruments = find_instruments(names, voices, arguments.nsynth_path, temporary)
         etudes = write_etudes(temporary, arguments.etudes, arguments.seed, arguments.etudes_texture)
         scores, left_out = _plan_scores(
             arguments.midi_path, etudes, playing, arguments.variations, rates, arguments.seed
@@ -84,10 +83,10 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             "duration_rate": rates[0] if len(rates) == 1 else rates,
             "seed": arguments.seed if etudes or arguments.variations > 1 or len(rates) > 1 else None,
             "etudes": arguments.etudes_texture if etudes else None,  # earlier versions, with other etudes: their number
-            "instruments": descriptions,
+            "instruments": {instrument.name: instrument.description for instrument in instruments},
             "pieces": {name: score.checksum for name, score in scores.items() if score.checksum},
         }
-        stack.enter_context(keep_parameters(audios, parameters, arguments.overwrite))
+        keep_parameters(audios, parameters, arguments.overwrite)
         work = _find_missing(audios, scores, instruments, arguments.max_minutes, arguments.overwrite)
         read: dict[str, Piece] = {}
         counts = collections.defaultdict(list)
@@ -101,7 +100,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             if piece.skipped and score.midi_path not in read:
                 print(f"{score.midi_path}: skipped {', '.join(piece.skipped)}", file=sys.stderr)
             read[score.midi_path] = piece
-    for name in descriptions:
+    for name in parameters["instruments"]:
         n_there = len(scores) - sum(instrument.name == name for _, _, instrument, _ in work)
         _report(audios / name, n_there, counts[name])
     _report_midi(list(read.values()))
@@ -153,10 +152,7 @@ def _find_missing(
         remove_leftovers(audios / instrument.name)
         for name, score in scores.items():
             path = audios / instrument.name / f"{name}.wav"
-            if overwrite:  # remove now, so that an interrupted run leaves only recordings of its own
-                with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
-                    path.unlink(missing_ok=True)
-            if not path.exists():
+            if overwrite or not path.exists():
                 missing.append((str(path), score, instrument, max_minutes))
     return missing
 

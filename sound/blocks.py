@@ -99,15 +99,15 @@ def join_blocks(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.nda
         yield np.concatenate(waiting)
 
 
-def trim_or_pad(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int) -> Iterator[np.ndarray]:
-    """`blocks` cut, or followed by zeros, so that they have `n_samples` in total; empty blocks are left out."""
+def trim_or_pad(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int | None = None) -> Iterator[np.ndarray]:
+    """Blocks ``(n,)`` or ``(n, n_channels)``, cut or followed by zeros to `n_samples` in total; without empty ones."""
     for block in blocks:
         taken = block[:n_samples]
         n_samples -= len(taken)
         if len(taken):
             yield taken
     if n_samples > 0:
-        yield np.zeros((n_samples, n_channels), np.float32)
+        yield np.zeros((n_samples, n_channels) if n_channels else n_samples, np.float32)
 
 
 def add_streams(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

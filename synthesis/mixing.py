@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import glob
 import hashlib
 import os
 import pathlib
@@ -12,8 +13,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from common.errors import InputError
+from common.files import read_json, remove_files, write_json
 from data import PUBLISHED
-from sound.blocks import mix_sounds, resample_blocks
+from sound.blocks import mix_sounds, resample_blocks, trim_or_pad
 from sound.files import render_to_disk, write_rendering
 from synthesis.midi import Piece
 from synthesis.notes import NOTE_SECONDS, Instrument, release_envelope
@@ -22,6 +24,7 @@ PEAK = 32000 / 32768  # of every recording
 ENDINGS = ("ring", "cut")
 TRANSPOSITIONS = range(-5, 7)  # semitones of a variation: every key once
 TEMPI, VELOCITY_FACTORS = (0.8, 1.25), (0.7, 1.3)  # limits of a variation's factors
+MERGED = ("instruments", "pieces")  # of synthesis.json, to which a later run may add some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +137,8 @@ def _mix_piece(
     """The mix at `sample_rate`, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
     seconds = recording_seconds(piece, playing)
     mix = mix_sounds(_cut_notes(piece, instrument, playing, counts), max(1, round(seconds * instrument.sample_rate)))
-    n_left = max(1, round(seconds * sample_rate))  # the same for instruments of any sample rate
-    for block in resample_blocks(mix, instrument.sample_rate, sample_rate):
-        part = block[:n_left]
-        n_left -= len(part)
-        if len(part):
-            yield part
-    if n_left:
-        yield np.zeros(n_left, np.float32)
+    blocks = resample_blocks(mix, instrument.sample_rate, sample_rate)
+    return trim_or_pad(blocks, max(1, round(seconds * sample_rate)))  # the same for instruments of any sample rate
 
 
 def _cut_notes(
@@ -160,3 +157,38 @@ def _cut_notes(
         n_release = len(sound) // 10
         sound[len(sound) - n_release :] *= envelope[:n_release]
         yield round(start / playing.playback_speed * rate), sound
+
+
+def keep_parameters(folder: pathlib.Path, parameters: dict, overwrite: bool) -> None:
+    """Write what a folder of recordings is made with to its synthesis.json, before recordings are made.
+
+    Other instruments and pieces may be added to those of earlier runs, and parameters that had no effect before (None).
+    Recordings of a piece whose checksum is another one now are removed. With `overwrite`, parameters may change: all
+    recordings that were made with the old ones are removed.
+
+    Raises:
+        InputError: a parameter has changed and `overwrite` is off; or the file is damaged.
+    """
+    path = folder / "synthesis.json"
+    kept = read_json(path) if path.exists() and any(folder.rglob("*.wav")) else {}
+    old = {key: kept.get(key, {}) for key in MERGED}
+    if not all(isinstance(value, dict) for value in old.values()):
+        raise InputError(f"{path}: not written by this program, or damaged")
+    compared = {key: (kept.get(key), now) for key, now in parameters.items() if key not in MERGED}
+    differing = {key: pair for key, pair in compared.items() if None not in pair and pair[0] != pair[1]}
+    described = {name: (old["instruments"].get(name, now), now) for name, now in parameters["instruments"].items()}
+    renewed = {name: pair for name, pair in described.items() if pair[0] != pair[1]}
+    if changed := differing | renewed:
+        if not overwrite:
+            others = ", ".join(f"{key} {before} (now {now})" for key, (before, now) in changed.items())
+            raise InputError(
+                f"--audios_path: {path} tells of other parameters: {others}; take another folder or --overwrite"
+            )
+        remove_files(folder, "*.wav", old["instruments"] if differing else renewed)
+    for piece, checksum in parameters["pieces"].items():
+        if old["pieces"].get(piece, checksum) != checksum:
+            remove_files(folder, f"{glob.escape(piece)}.wav", old["instruments"])
+    joined = {key: before if now is None else now for key, (before, now) in compared.items()}
+    joined |= {key: parameters[key] if differing else {**old[key], **parameters[key]} for key in MERGED}
+    if joined != kept:
+        write_json(path, joined)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -36,13 +36,6 @@ LEAD_SECONDS = 0.003  # kept before the onset of prepared notes
 DC_CUTOFF = 5  # Hz
 
 
-class Source(Protocol):
-    """What the notes of an instrument are prepared from."""
-
-    def prepare_pitch(self, pitch: int) -> list[np.ndarray]:
-        """The notes of one pitch at each of `VELOCITIES`, onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Instrument:
     """One instrument, or one voice of an instrument. Its notes are prepared when they are first asked for.
@@ -51,15 +44,18 @@ class Instrument:
         name: such as ``guitar_acoustic`` or ``guitar_acoustic@FluidR3_GM-24``; the name of its folder of recordings.
         notes: from (pitch, velocity) to the file where the note lies, or will lie once it is prepared.
         originals: (pitch, velocity) of the notes that were recorded; all others are made of these.
-        source: what the notes are prepared from; None for NSynth's own, whose DC is removed when they are read.
+        prepare: gives the notes of a pitch at each of `VELOCITIES`, onsets aligned, float32 ``(n,)`` at `SAMPLE_RATE`
+            each; None for NSynth's own notes, whose DC is removed when they are read.
         sample_rate: of the files, in Hz.
+        description: what the notes are made of, for synthesis.json.
     """
 
     name: str
     notes: dict[tuple[int, int], str]
     originals: Collection[tuple[int, int]]
-    source: Source | None = None
+    prepare: Callable[[int], Sequence[np.ndarray]] | None = None
     sample_rate: int = SAMPLE_RATE
+    description: dict = dataclasses.field(default_factory=dict)
     _found: dict[tuple[int, int], tuple[str, int, str]] = dataclasses.field(default_factory=dict, repr=False)
 
     def can_play(self, pitch: int) -> bool:
@@ -88,8 +84,9 @@ class Instrument:
             return "", 0, "silent"
         found_pitch = nearest({there for there, _ in self.notes}, pitch)
         path = self.notes[found_pitch, nearest(_velocities(self.notes, found_pitch), velocity)]
-        if self.source and not os.path.exists(path):
-            self._prepare(self.source, found_pitch)
+        if self.prepare and not os.path.exists(path):
+            for prepared, note in zip(VELOCITIES, self.prepare(found_pitch), strict=True):
+                write_audio(self.notes[found_pitch, prepared], _pad_note(note), SAMPLE_RATE)
         recorded = _velocities(self.originals, pitch)
         if not self._read(path, pitch - found_pitch).any():
             how = "silent"
@@ -99,15 +96,8 @@ class Instrument:
             how = "" if NEAREST_VELOCITY[nearest(recorded, velocity)] == velocity else "velocity"
         return path, pitch - found_pitch, how
 
-    def _prepare(self, source: Source, pitch: int) -> None:
-        """Write the notes of one pitch to their files, 16-bit."""
-        for velocity, note in zip(VELOCITIES, source.prepare_pitch(pitch), strict=True):
-            padded = np.zeros(NOTE_SECONDS * SAMPLE_RATE, np.float32)
-            padded[: len(note)] = note[: len(padded)]
-            write_audio(self.notes[pitch, velocity], padded, SAMPLE_RATE)
-
     def _read(self, path: str, semitones: int) -> np.ndarray:
-        return read_note(path, self.sample_rate, semitones, not self.source) if path else np.zeros(0, np.float32)
+        return read_note(path, self.sample_rate, semitones, not self.prepare) if path else np.zeros(0, np.float32)
 
 
 def nearest(values: Collection[int], wanted: int) -> int:
@@ -116,6 +106,13 @@ def nearest(values: Collection[int], wanted: int) -> int:
 
 
 NEAREST_VELOCITY = tuple(nearest(VELOCITIES, velocity) for velocity in range(128))  # looked up for every note
+
+
+def _pad_note(note: np.ndarray) -> np.ndarray:
+    """A prepared note, cut or filled up to `NOTE_SECONDS`."""
+    padded = np.zeros(NOTE_SECONDS * SAMPLE_RATE, np.float32)
+    padded[: len(note)] = note[: len(padded)]
+    return padded
 
 
 def _velocities(notes: Iterable[tuple[int, int]], pitch: int) -> list[int]:
@@ -132,14 +129,17 @@ def read_note(path: str, sample_rate: int, semitones: int, raw: bool) -> np.ndar
     return note
 
 
-def find_notes(folder: str | os.PathLike, name: str, preset: int = 0, flag: str = "--instruments") -> Instrument:
-    """The instrument called `name` in a folder in NSynth's layout or the root of NSynth's download.
+def find_notes(
+    folder: str | os.PathLike, instrument: str, preset: int = 0, flag: str = "--instruments", name: str = ""
+) -> Instrument:
+    """An instrument in a folder in NSynth's layout or the root of NSynth's download.
 
     Args:
         folder: NSynth's notes.
-        name: NSynth's family and source, such as guitar_acoustic.
+        instrument: NSynth's family and source, such as guitar_acoustic.
         preset: the number that NSynth gave the instrument.
         flag: which flag asked for it.
+        name: what to call it; by default as NSynth does.
 
     Raises:
         InputError: no folder, no notes in it, or an instrument that is not there (the text lists what is).
@@ -151,11 +151,12 @@ def find_notes(folder: str | os.PathLike, name: str, preset: int = 0, flag: str 
         for file in os.listdir(place) if place.is_dir() else ():
             if match := pattern.fullmatch(file):
                 notes.setdefault(match[1], {})[int(match[2]), int(match[3])] = str((place / file).resolve())
-    wanted = f"{name}_{preset:03d}"
+    wanted = f"{instrument}_{preset:03d}"
     if wanted not in notes:
         there = listed(sorted(notes)) or "no notes such as guitar_acoustic_000-060-100.wav"
         raise InputError(f"{flag}: {folder} has no {wanted}; it has {there}")
-    return Instrument(name, notes[wanted], notes[wanted], sample_rate=NSYNTH_RATE)
+    about = {"nsynth_path": str(folder.resolve()), "preset": preset}
+    return Instrument(name or instrument, notes[wanted], notes[wanted], None, NSYNTH_RATE, about)
 
 
 def listed(items: Sequence) -> str:
@@ -168,17 +169,18 @@ def listed(items: Sequence) -> str:
 
 
 def prepared_instrument(
-    name: str, source: Source, originals: Collection[tuple[int, int]], folder: str | os.PathLike
+    name: str,
+    prepare: Callable[[int], Sequence[np.ndarray]],
+    originals: Collection[tuple[int, int]],
+    folder: str | os.PathLike,
+    description: dict,
 ) -> Instrument:
     """An instrument whose notes are prepared into `folder`: those of `PITCHES` within the limit of shifting."""
-    empty = Instrument(name, {}, originals, source)
-    names = {
-        (pitch, velocity): f"{name}_000-{pitch:03d}-{velocity:03d}.wav"
-        for pitch in PITCHES
-        if empty.can_play(pitch)
-        for velocity in VELOCITIES
-    }
-    return dataclasses.replace(empty, notes={key: str(pathlib.Path(folder, file)) for key, file in names.items()})
+    instrument = Instrument(name, {}, originals, prepare, description=description)
+    for pitch, velocity in itertools.product(filter(instrument.can_play, PITCHES), VELOCITIES):
+        file = f"{name}_000-{pitch:03d}-{velocity:03d}.wav"
+        instrument.notes[pitch, velocity] = str(pathlib.Path(folder, file))
+    return instrument
 
 
 def release_envelope(n_samples: int, sample_rate: int) -> np.ndarray:

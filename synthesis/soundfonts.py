@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
-import importlib.util
 import io
+import itertools
 import os
 import pathlib
 import subprocess
@@ -37,13 +36,13 @@ SPARE_SECONDS = 0.1  # rendered beyond a note's length, because aligning its ons
 # for any memory: only this process ends then.
 RENDERER = """
 import contextlib, os, sys
-sys.path.append(sys.argv[1])
+sys.path[:] = sys.argv[3:]
 with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows, or a lower limit is set
     import resource
-    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 import midirenderer
-with open(sys.argv[2], "rb") as file:
+with open(sys.argv[1], "rb") as file:
     rendered = midirenderer.render_wave_from(file.read(), sys.stdin.buffer.read())
 sys.stdout.buffer.write(rendered)
 sys.stdout.buffer.flush()
@@ -82,76 +81,55 @@ def program(name: str) -> int:
     return PROGRAMS[name]
 
 
-@dataclasses.dataclass(frozen=True)
-class SoundFontProgram:
-    """A program (from 0) in bank 0 of a SoundFont file, to render notes from."""
+def default_soundfont() -> pathlib.Path:
+    """TimGM6mb.sf2, which pip installs inside pretty_midi."""
+    import pretty_midi
 
-    soundfont: str
-    program: int
-
-    def prepare_pitch(self, pitch: int) -> list[np.ndarray]:
-        """The notes of one pitch at each of `VELOCITIES`, onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
-        return [align_onset(note, SAMPLE_RATE) for note in render_pitch(self.soundfont, self.program, pitch)]
+    return pathlib.Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
 
 
 def soundfont_instrument(
     name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike, flag: str = "soundfont"
 ) -> Instrument:
-    """An instrument whose notes are rendered from a SoundFont into `folder`.
+    """An instrument whose notes are rendered from a SoundFont's program (from 0, in bank 0) into `folder`.
 
     Raises:
         InputError: naming `flag`, if the file is no SoundFont or has no such program.
     """
-    there = soundfont_programs(soundfont, flag)
+    there, checksum = read_soundfont(soundfont, flag)
     if program not in there:
         have = listed(sorted(there)) or "none in bank 0"
         raise InputError(f"{flag}: {soundfont} has no program {program} for {name}; it has {have}")
-    originals = [(pitch, velocity) for pitch in PITCHES for velocity in VELOCITIES]
+    path = pathlib.Path(soundfont)
+    about = {"soundfont": path.name, "sha256": checksum, "program": program}
+    originals = list(itertools.product(PITCHES, VELOCITIES))
     return prepared_instrument(
-        name, SoundFontProgram(str(pathlib.Path(soundfont).resolve()), program), originals, folder
+        name, functools.partial(prepare_pitch, str(path.resolve()), program), originals, folder, about
     )
 
 
-def default_soundfont() -> pathlib.Path:
-    """TimGM6mb.sf2, which pip installs inside pretty_midi."""
-    return _package_folder("pretty_midi") / "TimGM6mb.sf2"
-
-
-def _package_folder(name: str) -> pathlib.Path:
-    """Where a package is installed; importing it would take longer."""
-    package = importlib.util.find_spec(name)
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    return pathlib.Path(package.origin).parent
-
-
-def soundfont_programs(path: str | os.PathLike, flag: str = "soundfont") -> set[int]:
-    """The programs in bank 0 of a SoundFont 2 file (its ``phdr`` chunk; SoundFont 2.04 specification, section 7.2).
+@functools.lru_cache(16)
+def read_soundfont(path: str | os.PathLike, flag: str = "soundfont") -> tuple[set[int], str]:
+    """The programs in bank 0 of a SoundFont 2 file, and the file's SHA-256 in hexadecimal.
 
     Raises:
         InputError: there is no such file; or naming `flag`, if it is not a SoundFont.
     """
     with open_regular(path, "an .sf2 file") as file:
-        header = file.read(12)
-        end = os.path.getsize(path)
-        while header[:4] == b"RIFF" and header[8:] == b"sfbk" and file.tell() < end:
-            kind, size = file.read(4), int.from_bytes(file.read(4), "little")
-            if kind == b"LIST" and file.read(4) == b"pdta":
-                continue  # its chunks follow
-            if kind == b"phdr":
-                if size % 38 or file.tell() + size > end:  # bytes of a record
-                    break
-                records = np.frombuffer(file.read(size), np.dtype([("name", "S20"), ("at", "<u2", 2), ("rest", "S14")]))
-                return {int(program) for program, bank in records["at"][:-1] if bank == 0}  # the last one is a mark
-            file.seek(size + size % 2 - 4 * (kind == b"LIST"), os.SEEK_CUR)
-    raise InputError(f"{flag}: expected a SoundFont 2 file, found something else or a damaged one at {path}")
+        content = file.read()
+    # Presets are the first chunk of the last list (SoundFont 2.04 specification, section 7.2): records of 38 bytes, of
+    # which the last one is a mark.
+    start = content.rfind(b"pdtaphdr") + 12
+    size = int.from_bytes(content[start - 4 : start], "little")
+    if content[:4] + content[8:12] != b"RIFFsfbk" or start < 12 or size % 38 or start + size > len(content):
+        raise InputError(f"{flag}: expected a SoundFont 2 file, found something else or a damaged one at {path}")
+    presets = np.frombuffer(content, np.dtype("S20, 2<u2, S14"), size // 38, start)[:-1]
+    return {int(program) for _, (program, bank), _ in presets if bank == 0}, hashlib.sha256(content).hexdigest()
 
 
-@functools.lru_cache(16)
-def fingerprint(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open_regular(path, "an .sf2 file") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+def prepare_pitch(soundfont: str, program: int, pitch: int) -> list[np.ndarray]:
+    """The notes of `render_pitch` with their onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
+    return [align_onset(note, SAMPLE_RATE) for note in render_pitch(soundfont, program, pitch)]
 
 
 def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.ndarray:
@@ -181,12 +159,8 @@ def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.n
     midi.instruments.append(played)
     content = io.BytesIO()
     midi.write(content)
-    try:
-        audio, rate = soundfile.read(
-            io.BytesIO(_render(soundfont, content.getvalue())), dtype="float32", always_2d=True
-        )
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads ({error})") from None
+    rendered = io.BytesIO(_render(soundfont, content.getvalue()))
+    audio, rate = soundfile.read(rendered, dtype="float32", always_2d=True)
     audio = audio.mean(axis=1)
     starts = [round(index * spacing * rate) for index in range(len(VELOCITIES))]
     if len(audio) < round(end * rate) or not np.isfinite(audio).all():
@@ -201,18 +175,16 @@ def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
     Raises:
         InputError: that process fails, dies, or takes too long.
     """
-    packages = _package_folder("midirenderer").parent
-    with open_regular(soundfont, "an .sf2 file") as file:
-        max_bytes = MAX_BYTES + 4 * os.fstat(file.fileno()).st_size
-    # -I and -S leave out what takes time and is not needed; the folder of the package is passed on instead.
-    command = [sys.executable, "-I", "-S", "-c", RENDERER, str(packages), os.fspath(soundfont), str(max_bytes)]
+    max_bytes = MAX_BYTES + 4 * os.path.getsize(soundfont)
+    # -I and -S: nothing in the user's folder is imported instead of the renderer.
+    command = [sys.executable, "-I", "-S", "-c", RENDERER, os.fspath(soundfont), str(max_bytes), *sys.path]
     try:
-        done = subprocess.run(command, input=midi, capture_output=True, timeout=MAX_SECONDS, check=False)
+        done = subprocess.run(command, input=midi, capture_output=True, timeout=MAX_SECONDS, check=True)
     except subprocess.TimeoutExpired:
         reason = f"it takes more than {MAX_SECONDS} s for one pitch"
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").split("\n")
+        reason = next((line.strip()[:200] for line in reversed(lines) if line.strip()), f"status {error.returncode}")
     else:
-        if not done.returncode:
-            return done.stdout
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        reason = lines[-1].strip()[:200] if lines else f"exit status {done.returncode}"
+        return done.stdout
     raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads, found a damaged one ({reason})")

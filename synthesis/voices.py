@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -78,13 +79,11 @@ def parse_voices(text: str) -> list[Voice]:
 
 
 def _parse_source(instrument: str, source: str, text: str) -> Voice:
-    soundfont = re.fullmatch(r"(.+\.sf2):(\d{1,3})", source, re.IGNORECASE)
-    nsynth = re.fullmatch(r"nsynth:(\d{1,3})", source)
-    if soundfont and int(soundfont[2]) <= 127:
-        return Voice(instrument, "soundfont", soundfont[1], int(soundfont[2]))
-    if nsynth:
-        return Voice(instrument, "nsynth", number=int(nsynth[1]))
-    if not source or soundfont or source.startswith("nsynth:") or re.search(r"\.sf[23](:.*)?$", source, re.IGNORECASE):
+    if (match := re.fullmatch(r"(.+\.sf2):(\d{1,3})", source, re.IGNORECASE)) and int(match[2]) <= 127:
+        return Voice(instrument, "soundfont", match[1], int(match[2]))
+    if match := re.fullmatch(r"nsynth:(\d{1,3})", source):
+        return Voice(instrument, "nsynth", number=int(match[1]))
+    if not source or re.search(r"^nsynth:|\.sf[23](:.*)?$", source, re.IGNORECASE):
         raise argparse.ArgumentTypeError(
             f"expected FILE.sf2:0..127, nsynth:0..999 or a folder of recorded notes, found {source!r} in {text!r}"
         )
@@ -93,8 +92,8 @@ def _parse_source(instrument: str, source: str, text: str) -> Voice:
 
 def find_instruments(
     names: Sequence[str], voices: Sequence[Voice], nsynth_path: str | None, folder: str
-) -> tuple[list[Instrument], dict[str, dict]]:
-    """The instruments that `names` and `voices` ask for, and by name what synthesis.json says of each.
+) -> list[Instrument]:
+    """The instruments that `names` and `voices` ask for.
 
     Args:
         names: instruments without voices, played from NSynth's notes or from the default SoundFont.
@@ -105,79 +104,69 @@ def find_instruments(
     Raises:
         InputError: a source or its notes are not there, or two voices have the same name.
     """
-    default = str(soundfonts.default_soundfont())
-    wanted: list[tuple[str, Voice]] = []
-    for name in names:
-        plain = Voice(name, "nsynth") if nsynth_path else Voice(name, "soundfont", default, soundfonts.program(name))
-        wanted.append((name, plain))
-    wanted += [(voice.name, voice) for voice in voices]
-    instruments, descriptions, taken = [], {}, set()
-    for name, voice in wanted:
-        if name.casefold() in taken:
+    wanted = [(voice.name, voice, "--voices") for voice in voices]
+    if nsynth_path:
+        plain = [Voice(name, "nsynth") for name in names]
+    else:
+        default = str(soundfonts.default_soundfont())
+        plain = [Voice(name, "soundfont", default, soundfonts.program(name)) for name in names]
+    instruments: dict[str, Instrument] = {}
+    for name, voice, flag in [*((voice.instrument, voice, "--instruments") for voice in plain), *wanted]:
+        if name.casefold() in instruments:
             raise InputError(f"--voices: two voices are called {name}")
-        taken.add(name.casefold())
-        flag = "--voices" if voice in voices else "--instruments"
         if voice.kind == "soundfont":
             instrument = soundfonts.soundfont_instrument(name, voice.place, voice.number, folder, flag)
-            about = {"soundfont": pathlib.Path(voice.place).name, "sha256": soundfonts.fingerprint(voice.place)}
-            descriptions[name] = {**about, "program": voice.number}
         elif voice.kind == "folder":
-            notes = find_recorded_notes(voice.place)
-            instrument = prepared_instrument(name, notes, notes.files, folder)
-            descriptions[name] = {"folder": pathlib.Path(voice.place).resolve().name, "sha256": notes.fingerprint()}
+            instrument = recorded_instrument(name, voice.place, folder)
         elif nsynth_path:
-            found = find_notes(nsynth_path, voice.instrument, voice.number, flag)
-            instrument = dataclasses.replace(found, name=name)
-            descriptions[name] = {"nsynth_path": str(pathlib.Path(nsynth_path).resolve()), "preset": voice.number}
+            instrument = find_notes(nsynth_path, voice.instrument, voice.number, flag, name)
         else:
             raise InputError("--voices: nsynth:PRESET needs --nsynth_path")
         silent = [pitch for pitch in PITCHES if not instrument.can_play(pitch)]
-        if silent and voice in voices:
+        if silent and flag == "--voices":
             reason = f"more than {MAX_SHIFT} semitones from a recorded pitch"
             print(f"{name}: {len(silent)} of {len(PITCHES)} pitches stay silent, {reason}", file=sys.stderr)
-        instruments.append(instrument)
-    return instruments, descriptions
+        instruments[name.casefold()] = instrument
+    return list(instruments.values())
 
 
 # --- recorded notes ---------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordedNotes:
-    """Recordings of single notes, any sample rate and length: from (pitch, velocity) to a file."""
+RecordedNotes = dict[tuple[int, int], str]  # from (pitch, velocity) to the file of a recorded note
 
-    files: dict[tuple[int, int], str]
 
-    def fingerprint(self) -> str:
-        """SHA-256 over all files in order of pitch and velocity, in hexadecimal."""
-        digest = hashlib.sha256()
-        for key, path in sorted(self.files.items()):
-            digest.update(repr(key).encode())
-            digest.update(pathlib.Path(path).read_bytes())
-        return digest.hexdigest()
+def recorded_instrument(name: str, place: str | os.PathLike, folder: str | os.PathLike) -> Instrument:
+    """An instrument whose notes are prepared into `folder` from the recorded notes in the folder `place`.
 
-    def prepare_pitch(self, pitch: int) -> list[np.ndarray]:
-        """The notes of one pitch at each of `VELOCITIES`; float32 ``(n,)`` at `SAMPLE_RATE` each.
+    Raises:
+        InputError: as `find_recorded_notes`.
+    """
+    notes, digest = find_recorded_notes(place), hashlib.sha256()
+    for key, path in sorted(notes.items()):
+        digest.update(repr(key).encode())
+        digest.update(pathlib.Path(path).read_bytes())
+    about = {"folder": pathlib.Path(place).resolve().name, "sha256": digest.hexdigest()}
+    return prepared_instrument(name, functools.partial(prepare_pitch, notes), notes, folder, about)
 
-        Each is the recording of the nearest pitch, and of its layers the nearest velocity: mixed down, shifted by
-        resampling, its onset aligned, and let go after 3 s with the time constant of the published release. A note
-        recorded at velocity r and wanted at v is multiplied by (v / r)^2, so that recordings of several layers keep
-        their levels, and a single layer gets dynamics. The square is the default of SoundFonts (SoundFont 2.04
-        specification, section 8.4.1); FluidR3's piano follows it exactly.
 
-        Raises:
-            InputError: a recording cannot be read.
-        """
-        recorded = nearest(sorted({p for p, _ in self.files}), pitch)
-        layers = [velocity for p, velocity in self.files if p == recorded]
-        shifted: dict[int, np.ndarray] = {}
-        notes = []
-        for velocity in VELOCITIES:
-            layer = nearest(layers, velocity)
-            if layer not in shifted:
-                shifted[layer] = _prepare_recording(self.files[recorded, layer], pitch - recorded)
-            notes.append(shifted[layer] * np.float32((velocity / layer) ** VELOCITY_EXPONENT))
-        return notes
+def prepare_pitch(notes: RecordedNotes, pitch: int) -> list[np.ndarray]:
+    """The notes of one pitch at each of `VELOCITIES`; float32 ``(n,)`` at `SAMPLE_RATE` each.
+
+    Each is the recording of the nearest pitch, and of its layers the nearest velocity: mixed down, shifted by
+    resampling, its onset aligned, and let go after 3 s with the time constant of the published release. A note recorded
+    at velocity r and wanted at v is multiplied by (v / r)^2, so that recordings of several layers keep their levels,
+    and a single layer gets dynamics. The square is the default of SoundFonts (SoundFont 2.04 specification, section
+    8.4.1); FluidR3's piano follows it exactly.
+
+    Raises:
+        InputError: a recording cannot be read.
+    """
+    recorded = nearest({p for p, _ in notes}, pitch)
+    layers = {velocity: path for (p, velocity), path in notes.items() if p == recorded}
+    chosen = {velocity: nearest(layers, velocity) for velocity in VELOCITIES}
+    shifted = {layer: _prepare_recording(layers[layer], pitch - recorded) for layer in set(chosen.values())}
+    return [shifted[layer] * np.float32((velocity / layer) ** VELOCITY_EXPONENT) for velocity, layer in chosen.items()]
 
 
 def _prepare_recording(path: str, semitones: int) -> np.ndarray:
@@ -227,10 +216,10 @@ def find_recorded_notes(folder: str | os.PathLike, flag: str = "--voices") -> Re
             f"found {len(paths)} recordings without a note's name"
         )
     n_layers = max((layer or 1 for _, (_, _, layer) in parsed), default=1)
-    files: dict[tuple[int, int], str] = {}
+    notes: RecordedNotes = {}
     for path, (pitch, velocity, layer) in parsed:
         key = (pitch, velocity or (max(1, round(127 * layer / n_layers)) if layer else 127))
-        if key in files:
-            raise InputError(f"{flag}: expected one file for each note, found {files[key]} and {path}")
-        files[key] = str(path.resolve())
-    return RecordedNotes(files)
+        if key in notes:
+            raise InputError(f"{flag}: expected one file for each note, found {notes[key]} and {path}")
+        notes[key] = str(path.resolve())
+    return notes

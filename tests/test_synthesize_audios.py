@@ -199,9 +199,9 @@ def test_each_piece_takes_one_of_several_note_lengths(run, tmp_path):
 @pytest.mark.parametrize(
     ("content", "status"),
     [
-        ('{"instruments": {"../victim": {}}, "transpose": 5}', 2),
-        ('{"instruments": {"FOLDER/victim": {}}, "transpose": 5}', 2),
-        ('{"instruments": {"*": {}}, "transpose": 5}', 0),  # an odd name, but it names one folder
+        ('{"instruments": {"../victim": {}}, "transpose": 5}', 0),
+        ('{"instruments": {"FOLDER/victim": {}}, "transpose": 5}', 0),
+        ('{"instruments": {"*": {}}, "transpose": 5}', 0),
         ('{"instruments": {"link": {}}, "transpose": 5}', 2),
         ('{"instruments": 3}', 2),
         ('{"instruments": {}, "pieces": [1]}', 2),
@@ -248,11 +248,11 @@ def test_mistakes_get_one_line_and_leave_nothing(tmp_path, midis, notes, capsys,
     assert not (tmp_path / "audios").exists()
 
 
-def test_nothing_is_left_behind_where_nothing_could_be_read(run, tmp_path):
+def test_a_run_that_could_read_nothing_does_not_refuse_other_parameters(run, tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/broken.mid").write_bytes(b"no")
     assert run(midi=tmp_path / "bad")[0] == 1
-    assert not (tmp_path / "audios").exists()
+    assert run("--transpose", 1)[0] == 0
 
 
 def test_sustain_pedal_is_off_unless_asked_for(run, tmp_path):

@@ -156,9 +156,9 @@ def read_state(path: pathlib.Path) -> None:
 
 
 def read_soundfont(path: pathlib.Path) -> None:
-    from synthesis.soundfonts import render_pitch, soundfont_programs
+    from synthesis.soundfonts import read_soundfont, render_pitch
 
-    program = min(soundfont_programs(path), default=0)
+    program = min(read_soundfont(path)[0], default=0)
     assert np.isfinite(render_pitch(path, program, 60)).all()
 
 

@@ -11,11 +11,11 @@ from common.errors import InputError
 from synthesis import soundfonts
 from synthesis.soundfonts import (
     PROGRAMS,
-    SoundFontProgram,
     default_soundfont,
+    prepare_pitch,
+    read_soundfont,
     render_pitch,
     soundfont_instrument,
-    soundfont_programs,
 )
 
 RATE = 44100
@@ -33,7 +33,7 @@ def test_every_family_and_source_has_a_program_of_its_kind(soundfont):
         family = name.rsplit("_", 1)[0]
         assert pretty_midi.program_to_instrument_class(program) == kinds.get(family, family.capitalize())
     assert len(PROGRAMS) == len(set(PROGRAMS.values())) == 33
-    assert soundfont_programs(soundfont) == set(range(128))
+    assert read_soundfont(soundfont)[0] == set(range(128))
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -47,7 +47,7 @@ def test_the_programs_of_a_soundfont_are_read(tmp_path):
     lists = chunk(b"LIST", b"INFO" + chunk(b"isng", b"odd")) + chunk(b"LIST", b"sdta" + chunk(b"smpl", b"\0" * 6))
     phdr = chunk(b"phdr", header(24, 0) + header(0, 0) + header(5, 128) + header(0, 0))
     (tmp_path / "a.sf2").write_bytes(chunk(b"RIFF", b"sfbk" + lists + chunk(b"LIST", b"pdta" + phdr)))
-    assert soundfont_programs(tmp_path / "a.sf2") == {0, 24}
+    assert read_soundfont(tmp_path / "a.sf2")[0] == {0, 24}
     assert soundfont_instrument("own", tmp_path / "a.sf2", 24, tmp_path).can_play(60)
     with pytest.raises(InputError):
         soundfont_instrument("own", tmp_path / "a.sf2", 5, tmp_path)
@@ -57,7 +57,7 @@ def test_the_programs_of_a_soundfont_are_read(tmp_path):
 def test_what_is_no_soundfont_is_told(tmp_path, content):
     (tmp_path / "a.sf2").write_bytes(content)
     with pytest.raises(InputError):
-        soundfont_programs(tmp_path / "a.sf2")
+        read_soundfont(tmp_path / "a.sf2")
     with pytest.raises(InputError):
         render_pitch(tmp_path / "a.sf2", 0, 60)
 
@@ -72,7 +72,7 @@ def test_prepared_notes_begin_at_one_time_and_have_no_dc(soundfont):
     """The guitar's samples are offset by up to 17 % of their RMS, and its attacks begin at 3 to 8 ms."""
     for program, pitch in ((25, 60), (25, 48), (48, 72)):
         raw = render_pitch(soundfont, program, pitch)
-        for before, note in zip(raw, SoundFontProgram(str(soundfont), program).prepare_pitch(pitch), strict=True):
+        for before, note in zip(raw, prepare_pitch(str(soundfont), program, pitch), strict=True):
             assert np.argmax(np.abs(note) > 0.0316228 * np.abs(note).max()) / RATE == pytest.approx(0.003, abs=1e-3)
             window = slice(2205, 22050)
             assert abs(note[window].mean()) < 0.01 * note[window].std()

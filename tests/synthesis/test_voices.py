@@ -12,8 +12,14 @@ from made_notes import made_note, measured_f0, piece_of, write_recorded_notes
 
 from common.errors import InputError
 from synthesis.mixing import synthesize
-from synthesis.notes import prepared_instrument
-from synthesis.voices import RecordedNotes, Voice, find_recorded_notes, parse_note_name, parse_voices
+from synthesis.voices import (
+    Voice,
+    find_recorded_notes,
+    parse_note_name,
+    parse_voices,
+    prepare_pitch,
+    recorded_instrument,
+)
 
 RATE = 44100
 
@@ -49,8 +55,7 @@ def test_what_is_no_voice_is_refused(text):
 
 def test_prepared_notes_are_played_and_counted_by_where_they_came_from(tmp_path):
     write_recorded_notes(tmp_path / "notes", {"C4.wav": 60, "E4.wav": 64})
-    notes = find_recorded_notes(tmp_path / "notes")
-    instrument = prepared_instrument("piano", notes, notes.files, tmp_path / "prepared")
+    instrument = recorded_instrument("piano", tmp_path / "notes", tmp_path / "prepared")
     instrument.note(62, 25)
     info = soundfile.info(instrument.notes[62, 25])
     assert (info.samplerate, info.channels, info.frames) == (44100, 1, 4 * 44100)
@@ -82,7 +87,7 @@ def test_layers_are_shares_of_the_loudest_one(tmp_path):
     write_recorded_notes(tmp_path / "loud", {"C4v4.wav": 60, "A4v2.wav": 69, "E4.wav": 64})
     (tmp_path / "README.txt").write_text("C4")
     write_recorded_notes(tmp_path, {"index.wav": 60})
-    files = find_recorded_notes(tmp_path).files
+    files = find_recorded_notes(tmp_path)
     assert sorted(files) == [(60, 32), (60, 127), (64, 127), (69, 32), (69, 64)]
     assert files[69, 64].endswith("loud/A4v2.wav")
 
@@ -94,13 +99,13 @@ def test_folders_that_are_no_voice_get_one_line(tmp_path):
     (tmp_path / "broken" / "C4.wav").write_text("no audio")
     for name in ("nowhere", "songs", "twice", "broken"):
         with pytest.raises(InputError):
-            find_recorded_notes(tmp_path / name).prepare_pitch(60)
+            prepare_pitch(find_recorded_notes(tmp_path / name), 60)
 
 
 @pytest.mark.parametrize("pitch", [48, 55, 60, 62, 63, 66, 72, 78])
 def test_gaps_are_filled_in_tune(tmp_path, pitch):
     write_recorded_notes(tmp_path, {"C4.flac": 60, "F#4.flac": 66}, rate=48000)
-    note = find_recorded_notes(tmp_path).prepare_pitch(pitch)[4]
+    note = prepare_pitch(find_recorded_notes(tmp_path), pitch)[4]
     f0 = measured_f0(note[RATE // 10 : RATE // 2], RATE)
     assert 1200 * np.log2(f0 / (440 * 2 ** ((pitch - 69) / 12))) == pytest.approx(0, abs=1)  # cents
 
@@ -109,14 +114,14 @@ def test_gaps_are_filled_in_tune(tmp_path, pitch):
 @pytest.mark.parametrize("silence", [0, 0.0123, 0.15])
 def test_onsets_line_up_whatever_the_format_and_the_silence_before(tmp_path, extension, silence):
     write_recorded_notes(tmp_path, {f"C5.{extension}": 72}, silence=silence)
-    for note in find_recorded_notes(tmp_path).prepare_pitch(72):
+    for note in prepare_pitch(find_recorded_notes(tmp_path), 72):
         # Of the made note, a tone that rises within 5 ms, half of the peak is reached 2 to 4 ms after its beginning.
         assert np.argmax(np.abs(note) > 0.5 * np.abs(note).max()) / RATE == pytest.approx(0.0055, abs=0.002)
 
 
 def test_a_single_layer_follows_the_square_of_velocity(tmp_path):
     write_recorded_notes(tmp_path, {"C4.wav": 60})
-    peaks = [np.abs(note).max() for note in find_recorded_notes(tmp_path).prepare_pitch(60)]
+    peaks = [np.abs(note).max() for note in prepare_pitch(find_recorded_notes(tmp_path), 60)]
     np.testing.assert_allclose(
         peaks, np.abs(made_note(60)).max() * (np.array([25, 50, 75, 100, 127]) / 127) ** 2, rtol=0.01
     )
@@ -127,21 +132,21 @@ def test_layers_keep_their_levels(tmp_path):
     for velocity, level in ((25, 0.02), (50, 0.05), (75, 0.2), (100, 0.3), (127, 0.7)):
         soundfile.write(tmp_path / f"060-{velocity:03d}.wav", level * np.sin(2 * np.pi * 261.6 * time), RATE, "PCM_24")
     for pitch in (60, 61):
-        peaks = [np.abs(note[4410:-4410]).max() for note in find_recorded_notes(tmp_path).prepare_pitch(pitch)]
+        peaks = [np.abs(note[4410:-4410]).max() for note in prepare_pitch(find_recorded_notes(tmp_path), pitch)]
         np.testing.assert_allclose(peaks, [0.02, 0.05, 0.2, 0.3, 0.7], rtol=0.01)
 
 
 def test_a_note_is_let_go_after_three_seconds(tmp_path):
     time = np.arange(6 * RATE) / RATE
     soundfile.write(tmp_path / "C4.wav", 0.5 * np.sin(2 * np.pi * 262 * time), RATE)
-    note = find_recorded_notes(tmp_path).prepare_pitch(60)[4]
+    note = prepare_pitch(find_recorded_notes(tmp_path), 60)[4]
     level = [np.abs(note[round(t * RATE) :][:441]).max() for t in (1, 2.9, 3.1875, 3.375)]
     np.testing.assert_allclose(level, 0.5 * np.array([1, 1, np.exp(-1), np.exp(-2)]), rtol=0.06)
 
 
 def test_an_instrument_plays_what_is_within_an_octave_of_a_recording(tmp_path):
-    notes = RecordedNotes({(40, 127): "a", (70, 127): "b"})
-    instrument = prepared_instrument("piano", notes, notes.files, tmp_path)
+    write_recorded_notes(tmp_path, {"040.wav": 40, "070.wav": 70})
+    instrument = recorded_instrument("piano", tmp_path, tmp_path)
     assert sorted({pitch for pitch, _ in instrument.notes}) == [*range(28, 53), *range(58, 83)]
     assert [instrument.can_play(pitch) for pitch in (27, 28, 52, 53, 57, 58, 82, 83)] == [
         False, True, True, False, False, True, True, False,
