@@ -12,7 +12,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from common import cli
+from common import cli, jobs
 from common.errors import InputError
 from common.files import writable_folder
 from conversion.converter import PHASES
@@ -66,31 +66,34 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for flag, needed in (("dataset", "audios_path"), ("align", "check"), ("holdout", "dataset")):
         if getattr(arguments, flag) is not None and getattr(arguments, needed) is None:
             raise InputError(f"--{flag} needs --{needed}")
-    if arguments.check is not None:
-        from evaluation import alignment
+    from evaluation import pairing
 
-        return alignment.check_folder(arguments.check, arguments.align)
+    if arguments.check is not None:
+        return pairing.check_folder(arguments.check, arguments.align)
     writable_folder(arguments.output, "--output")
     from conversion.converter import Settings
-    from evaluation import comparison, report, selection
+    from evaluation import comparison, report
 
     described = comparison.describe_models(arguments.model)
     representation = comparison.common_representation([description for _, description in described])
     remarks: list[str] = []
     if pairwise:
-        pairs, left_out = selection.find_pairs(arguments.origin_audio, arguments.target_audio)
+        pairs, left_out = pairing.find_pairs(arguments.origin_audio, arguments.target_audio)
         paths = [pathlib.Path(path).resolve() for path in (arguments.origin_audio, arguments.target_audio)]
         is_one_name = paths[0].stem == paths[1].stem
         origin, target = (path.parent.name if is_one_name else path.stem for path in paths)
         title = f"{origin} to {target}" + (f", {paths[0].stem}" if is_one_name else "")
     else:
-        origin, target = selection.choose_instruments(described, arguments.origin, arguments.target)
-        pairs, left_out, remarks = selection.find_validation_pairs(
+        origin, target = pairing.choose_instruments(described, arguments.origin, arguments.target)
+        pairs, left_out, remarks = pairing.find_validation_pairs(
             arguments.dataset, arguments.audios_path, origin, target, described, arguments.holdout
         )
         title = f"{origin} to {target}, validation pieces"
     settings = Settings(phase=arguments.phase)
-    models = comparison.load_models(described, pairs, representation.sample_rate, settings, arguments.style)
+    models = [
+        comparison.load_model(name, description, pairs, representation.sample_rate, settings, arguments.style)
+        for name, description in described
+    ]
     written = report.Report(
         title,
         models,
@@ -101,8 +104,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
         representation=representation,
         left_out=left_out,
     )
-    for result in comparison.evaluate(pairs, models, left_out, representation, arguments.keep_level):
-        written.add(result)
+    work = [(pair, models, representation, arguments.keep_level) for pair in pairs]
+    for index, found, reason in jobs.run(comparison.evaluate_pair, work, label="evaluating"):
+        if reason is None:
+            written.add(*found)
+        else:
+            left_out.append((str(pairs[index]), reason))
     if not written.results:
         raise InputError(f"no pair can be read: {left_out[-1][1]}")
     content = report.as_json(written)

@@ -18,13 +18,12 @@ import numpy as np
 
 from common import weights
 from common.errors import InputError
-from common.files import concerning_one_file
 from conversion.converter import Chunk, Settings, apply_phase, load_converter
 from conversion.files import convert_audio
 from conversion.models import describe_generator, read_style
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
-from evaluation.selection import Pair
+from evaluation.pairing import Pair
 from sound.files import read_blocks
 
 REFERENCES = {
@@ -47,18 +46,6 @@ class Model:
     path: pathlib.Path
     summary: str  # one line, from the weights file
     convert: Callable[[np.ndarray, Pair], np.ndarray]  # from (origin audio, pair) to the output at the same sample rate
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """One evaluated pair."""
-
-    pair: Pair
-    seconds: float  # of the target
-    values: dict[str, dict[str, float]]  # column: {metric: value}
-    target: dict[str, float]  # its own attack and flutter, as `metrics.measure_target` gives them
-    notes: list[str]  # different lengths, silence
-    audios: dict[str, np.ndarray]  # "origin", "target" and each column: (n_samples,), all of the same length
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -109,69 +96,50 @@ def common_representation(descriptions: Sequence[weights.Description]) -> Repres
     return next(iter(known), PUBLISHED)
 
 
-def load_models(
-    described: Sequence[tuple[str, weights.Description]],
+def load_model(
+    name: str,
+    description: weights.Description,
     pairs: Sequence[Pair],
     sample_rate: int,
     settings: Settings | None = None,
     style: str | os.PathLike | None = None,
-) -> list[Model]:
-    """The models, ready to convert audio at `sample_rate` as `settings` say.
+) -> Model:
+    """A model, ready to convert audio at `sample_rate` as `settings` say.
 
     A multitarget model takes its style from the recording `style`; without, from the target of the next pair, so that
     it does not hear the answer (an only pair has to give its own target).
     """
+    is_multitarget = description.in_channels == 2
+    converter = None if is_multitarget else load_converter(description, settings, None)
 
-    def load(name: str, description: weights.Description) -> Model:
-        is_multitarget = description.in_channels == 2
-        converter = None if is_multitarget else load_converter(description, settings, None)
-
-        def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
-            if is_multitarget:
-                following = pairs[(pairs.index(pair) + 1) % len(pairs)].target
-                styled = read_style(style or following, description.representation)
-                return convert_audio(audio, load_converter(description, settings, None, styled), sample_rate)
+    def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
+        if not is_multitarget:
             return convert_audio(audio, converter, sample_rate)
+        following = pairs[(pairs.index(pair) + 1) % len(pairs)].target
+        styled = read_style(style or following, description.representation)
+        return convert_audio(audio, load_converter(description, settings, None, styled), sample_rate)
 
-        return Model(name, description.path, description.summary, convert)
-
-    return [load(name, description) for name, description in described]
+    return Model(name, description.path, description.summary, convert)
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
-def evaluate(
-    pairs: Sequence[Pair],
-    models: Sequence[Model],
-    left_out: list[tuple[str, str]],
-    representation: Representation = PUBLISHED,
-    keep_level: bool = False,
-) -> Iterator[Result]:
-    """Evaluate one pair after another, with a progress bar if stderr is a terminal.
-
-    Args:
-        pairs: of `evaluation.selection`.
-        models: columns after the references.
-        left_out: list to which (name, reason) of every pair that cannot be read is appended.
-        representation: of the metrics and references.
-        keep_level: measure outputs at their own level, not at the target's loudness.
-    """
-    from tqdm import tqdm
-
-    for pair in tqdm(pairs, desc="evaluating", unit="pair", disable=None, leave=False):
-        try:
-            with concerning_one_file(pair.name):
-                result = evaluate_pair(pair, models, representation, keep_level)
-            yield result
-        except InputError as error:
-            left_out.append((pair.name, str(error)))
-
-
 def evaluate_pair(
     pair: Pair, models: Sequence[Model], representation: Representation = PUBLISHED, keep_level: bool = False
-) -> Result:
-    """All columns of one pair; see `evaluate`.
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Measure the references and the models on one pair.
+
+    Args:
+        pair: of `evaluation.pairing`.
+        models: columns after the references.
+        representation: of the metrics and references.
+        keep_level: measure outputs at their own level, not at the target's loudness.
+
+    Returns:
+        result: of the pair, for report.json: names, files, length of the target in seconds, notes on lengths and
+            silence, the target's own attack and flutter, and "values": {column: {metric: value}}.
+        audios: "origin", "target" and each column, ``(n_samples,)``, all of the same length.
 
     Raises:
         InputError: a recording cannot be read, or a model's output is not finite.
@@ -180,7 +148,15 @@ def evaluate_pair(
 
     rate = representation.sample_rate
     origin, target = _read(pair.origin, rate), _read(pair.target, rate)
-    notes, seconds = _describe_oddities(origin, target, rate), len(target) / rate
+    result = {
+        "name": str(pair),
+        "voice": pair.voice,
+        "piece": pair.piece,
+        "origin": str(pair.origin),
+        "target": str(pair.target),
+        "seconds": len(target) / rate,
+        "notes": _describe_oddities(origin, target, rate),
+    }
     origin, target = metrics.pad_to_longest(origin, target)
     audios = {"origin": origin, "target": target, **make_references(origin, target, representation)}
     for model in models:
@@ -192,7 +168,7 @@ def evaluate_pair(
         reference = metrics.analyse(target, representation)
         columns = [*REFERENCES, *(model.name for model in models)]
         values = {name: metrics.measure(audios[name], reference, keep_level) for name in columns}
-        return Result(pair, seconds, values, metrics.measure_target(reference), notes, audios)
+        return {**result, "target_itself": metrics.measure_target(reference), "values": values}, audios
 
 
 def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:

@@ -18,7 +18,6 @@ Rules for all of them:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -36,18 +35,32 @@ _FLOOR_DB = -80.0  # of LSD, chroma, loudness
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One metric of `METRICS`."""
+    """How one of the values of `measure` is presented."""
 
     name: str  # in files
     label: str  # for people
-    unit: str  # empty if it has none
-    better: str  # "lower", "higher", or "nearer 0" for a difference with a sign
-    best: float  # the value of a recording against itself
-    function: Callable[[Features, Features], float]  # of output and target
+    unit: str = ""
+    better: str = "lower"  # "lower", "higher", or "nearer 0" for a difference with a sign
+    best: float = 0.0  # the value of a recording against itself
 
     def is_better(self, value: float, other: float) -> bool:
         """Whether one value is better than another one: nearer to the best."""
         return abs(value - self.best) < abs(other - self.best)
+
+
+METRICS = (
+    Metric("gain", "gain that was missing", "dB", "nearer 0"),
+    Metric("mae", "MAE in the network's range"),
+    Metric("lsd", "log-spectral distance", "dB"),
+    Metric("lsd_65", "LSD above -65 dB", "dB"),
+    Metric("mfcc", "MFCC cosine distance"),
+    Metric("chroma", "chroma cosine distance"),
+    Metric("onset_f1", "onset F1 (50 ms)", better="higher", best=1.0),
+    Metric("loudness", "loudness of frames", "dB"),
+    Metric("brightness", "level above 4 kHz", "dB", "nearer 0"),
+    Metric("attack", "rise of attacks", "ms", "nearer 0"),
+    Metric("flutter", "flutter of held partials", "dB", "nearer 0"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +94,28 @@ def measure(output: np.ndarray, target: Features, keep_level: bool = False) -> d
     rate = target.representation.sample_rate
     gain = missing_gain(_loudness(_magnitude(output, WINDOW, HOP), rate), target.loudness)
     scaled = output if keep_level else output * np.float32(10 ** (gain / 20))
-    features = analyse(scaled, target.representation)
-    return {"gain": gain, **{m.name: float(m.function(features, target)) for m in METRICS if m.name != "gain"}}
+    found = analyse(scaled, target.representation)
+    return {
+        "gain": gain,
+        "mae": network_mae(found.magnitude, target.magnitude, target.representation.amin),
+        "lsd": log_spectral_distance(found.magnitude, target.magnitude),
+        "lsd_65": log_spectral_distance(found.magnitude, target.magnitude, -65),
+        "mfcc": cosine_distance(found.mfcc, target.mfcc),
+        "chroma": cosine_distance(found.chroma, target.chroma),
+        "onset_f1": onset_f1(found.onsets, target.onsets),
+        # The mean difference of the loudness curves (Engel et al., "DDSP", 2020, section 4.2).
+        "loudness": float(np.mean(np.abs(found.loudness - target.loudness), dtype=np.float64)),
+        "brightness": brightness(found) - brightness(target),
+        "attack": attack_difference(found, target),
+        "flutter": flutter(found, target.onsets) - flutter(target, target.onsets),
+    }
 
 
 def measure_target(target: Features) -> dict[str, float]:
     """What attack and flutter of a target are themselves, in ms and dB; outputs are given as differences from them."""
     return {
-        "attack": float(_median(rise_times(target, isolated(target.onsets)))),
-        "flutter": float(_median(flutter_differences(target, target.onsets))),
+        "attack": _median(rise_times(target, isolated(target.onsets))),
+        "flutter": flutter(target, target.onsets),
     }
 
 
@@ -106,11 +132,17 @@ def analyse(audio: np.ndarray, representation: Representation = PUBLISHED) -> Fe
     rate = representation.sample_rate
     long = _magnitude(audio, WINDOW, HOP)
     mel = librosa.filters.mel(sr=rate, n_fft=WINDOW, norm=None) @ long**2
-    mel = librosa.power_to_db(mel, top_db=None)  # at least -100 dB
+    mel = librosa.power_to_db(mel, top_db=None)  # at least -100 dB, which is zero in a silent frame's MFCC
     return Features(
-        representation, forward_transform(audio, representation)[0], mfcc(mel), _chroma(audio, rate),
-        find_onsets(mel, rate), _loudness(long, rate), held_partials(long, rate), *_attack_envelope(audio, rate),
-    )  # fmt: skip
+        representation,
+        forward_transform(audio, representation)[0],
+        librosa.feature.mfcc(S=mel + 100.0, n_mfcc=13)[1:],  # without the first one, which is the loudness
+        _chroma(audio, rate),
+        find_onsets(mel, rate),
+        _loudness(long, rate),
+        held_partials(long, rate),
+        *_attack_envelope(audio, rate),
+    )
 
 
 # --- the metrics ------------------------------------------------------------------------------------------------------
@@ -170,15 +202,6 @@ def onset_f1(output: np.ndarray, target: np.ndarray) -> float:
     return float(mir_eval.onset.f_measure(np.asarray(target), np.asarray(output), window=ONSET_WINDOW)[0])
 
 
-def loudness_difference(output: np.ndarray, target: np.ndarray) -> float:
-    """Mean absolute difference of loudness curves ``(n_frames,)`` in dB. Lower is better.
-
-    ``mean_t |L_y - L_x|`` (Engel et al., "DDSP", 2020, section 4.2); the curves are those of `analyse`: the power of
-    all bins weighted by the A curve (IEC 61672), in dB of a full-scale sine at 1 kHz, at least -80 dB.
-    """
-    return float(np.mean(np.abs(output - target), dtype=np.float64))
-
-
 def missing_gain(output: np.ndarray, target: np.ndarray) -> float:
     """Gain in dB that brings an output to the target's loudness, from two loudness curves ``(n_frames,)``.
 
@@ -188,15 +211,14 @@ def missing_gain(output: np.ndarray, target: np.ndarray) -> float:
     return float(np.median((target - output)[sounding])) if sounding.any() else 0.0
 
 
-def brightness_difference(output: Features, target: Features) -> float:
-    """Level above 4 kHz in dB, within the network's band, minus the target's: below 0 the output is too dull.
+def brightness(features: Features) -> float:
+    """Level above 4 kHz in dB: of the mean power of the network's bins from there, at least -80. NaN without such bins.
 
-    ``10 log10(P_y / P_x)`` of the mean power of the bins from 4 kHz, at least -80 dB. NaN for a band that ends there.
+    The output's minus the target's is below 0 if the output is too dull.
     """
-    first = int(np.ceil(BRIGHT_HZ / target.representation.bin_hz))
-    power = (np.mean(np.square(f.magnitude[first:], dtype=np.float64)) for f in (output, target))
-    of_output, of_target = (10 * np.log10(max(p, 10 ** (_FLOOR_DB / 10))) for p in power)
-    return float(of_output - of_target)
+    first = int(np.ceil(BRIGHT_HZ / features.representation.bin_hz))
+    power = np.mean(np.square(features.magnitude[first:], dtype=np.float64))
+    return float(10 * np.log10(max(power, 10 ** (_FLOOR_DB / 10))))
 
 
 def attack_difference(output: Features, target: Features) -> float:
@@ -211,12 +233,14 @@ def attack_difference(output: Features, target: Features) -> float:
     return _median(of_output[known]) - _median(of_target[known])
 
 
-def flutter_difference(output: Features, target: Features) -> float:
-    """How much more the level of held partials flutters than the target's, in dB: the difference of the two medians.
-
-    NaN if one of them holds no partial. See `flutter_differences`.
-    """
-    return _median(flutter_differences(output, target.onsets)) - _median(flutter_differences(target, target.onsets))
+def flutter(features: Features, onsets: np.ndarray) -> float:
+    """How much the level of held partials flutters, in dB: the median second difference of those of `held_partials`
+    that are at least 60 ms from any of the onsets (in seconds). NaN if no partial is held."""
+    times, differences = features.held
+    around = np.concatenate([[-np.inf], onsets, [np.inf]])
+    following = np.searchsorted(around, times)
+    nearest = np.minimum(times - around[following - 1], around[following] - times)
+    return _median(differences[nearest > AWAY_FROM_ONSETS])
 
 
 def _median(values: np.ndarray) -> float:
@@ -225,46 +249,7 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
-METRICS = (
-    Metric("gain", "gain that was missing", "dB", "nearer 0", 0.0, lambda y, x: missing_gain(y.loudness, x.loudness)),
-    Metric(
-        "mae", "MAE in the network's range", "", "lower", 0.0,
-        lambda y, x: network_mae(y.magnitude, x.magnitude, x.representation.amin),
-    ),
-    Metric(
-        "lsd", "log-spectral distance", "dB", "lower", 0.0,
-        lambda y, x: log_spectral_distance(y.magnitude, x.magnitude),
-    ),
-    Metric(
-        "lsd_65", "LSD above -65 dB", "dB", "lower", 0.0,
-        lambda y, x: log_spectral_distance(y.magnitude, x.magnitude, -65),
-    ),
-    Metric("mfcc", "MFCC cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.mfcc, x.mfcc)),
-    Metric("chroma", "chroma cosine distance", "", "lower", 0.0, lambda y, x: cosine_distance(y.chroma, x.chroma)),
-    Metric("onset_f1", "onset F1 (50 ms)", "", "higher", 1.0, lambda y, x: onset_f1(y.onsets, x.onsets)),
-    Metric(
-        "loudness", "loudness of frames", "dB", "lower", 0.0,
-        lambda y, x: loudness_difference(y.loudness, x.loudness),
-    ),
-    Metric("brightness", "level above 4 kHz", "dB", "nearer 0", 0.0, brightness_difference),
-    Metric("attack", "rise of attacks", "ms", "nearer 0", 0.0, attack_difference),
-    Metric("flutter", "flutter of held partials", "dB", "nearer 0", 0.0, flutter_difference),
-)  # fmt: skip
-
-
 # --- features --------------------------------------------------------------------------------------------------------
-
-
-def mfcc(mel: np.ndarray) -> np.ndarray:
-    """Mel-frequency cepstral coefficients 2 to 13, ``(12, n_frames)``, of a mel level in dB ``(n_mels, n_frames)``.
-
-    `librosa.feature.mfcc`: the orthonormal DCT-II over the mel bands (Davis & Mermelstein, 1980). The first
-    coefficient, which is the loudness, is left out. The floor of -100 dB is taken as zero, so that a silent frame
-    gives zeros.
-    """
-    import librosa
-
-    return librosa.feature.mfcc(S=mel + 100.0, n_mfcc=13)[1:]
 
 
 def find_onsets(mel: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -333,17 +318,8 @@ def held_partials(magnitude: np.ndarray, sample_rate: int) -> np.ndarray:
     ]
 
 
-def flutter_differences(features: Features, onsets: np.ndarray) -> np.ndarray:
-    """The second differences of `held_partials` that are at least `AWAY_FROM_ONSETS` from any onset."""
-    times, differences = features.held
-    around = np.concatenate([[-np.inf], onsets, [np.inf]])
-    following = np.searchsorted(around, times)
-    nearest = np.minimum(times - around[following - 1], around[following] - times)
-    return differences[nearest > AWAY_FROM_ONSETS]
-
-
 def _loudness(magnitude: np.ndarray, sample_rate: int) -> np.ndarray:
-    """A-weighted level in dB of each frame of a magnitude ``(n_bins, n_frames)``, at least -80."""
+    """Level in dB of a full-scale sine at 1 kHz, weighted by the A curve (IEC 61672), of each frame, at least -80."""
     import librosa
 
     frequencies = np.maximum(librosa.fft_frequencies(sr=sample_rate, n_fft=WINDOW), 1e-3)

@@ -27,7 +27,7 @@ from common.files import replacing, write_json
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison
 from evaluation.metrics import METRICS
-from evaluation.selection import score_of
+from evaluation.pairing import score_of
 from training import dataset
 
 EXCERPT = 30.0  # seconds of a recording on the page
@@ -46,40 +46,42 @@ class Report:
     instruments: tuple[str, str] = ("input", "target")  # what they are called in the verdict
     keep_level: bool = False  # outputs were measured at their own level
     representation: Representation = PUBLISHED  # of the pictures
-    results: list[comparison.Result] = dataclasses.field(default_factory=list)  # without their audios
+    results: list[dict] = dataclasses.field(default_factory=list)  # of `comparison.evaluate_pair`
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (file, reason)
     page: dict[str, list[dict[str, str]]] = dataclasses.field(default_factory=dict)  # pair: of `make_sounds`
 
-    def add(self, result: comparison.Result) -> None:
-        """Add a result: always its numbers, its sounds only while it is among the worst `PAGE_PAIRS`."""
-        self.results.append(dataclasses.replace(result, audios={}))
+    def add(self, result: dict, audios: Mapping[str, np.ndarray]) -> None:
+        """Add a pair: always its numbers, its sounds only while it is among the worst `PAGE_PAIRS`."""
+        self.results.append(result)
         names = [model.name for model in self.models]
         shown = self.find_worst(names[-1] if names else "copy", PAGE_PAIRS)
-        if result.pair.name in shown:
+        if result["name"] in shown:
             outputs = {names[0]: "output"} if len(names) == 1 else {name: name for name in names}
             titles = {"origin": "input", **outputs, "target": "target"}
-            self.page[result.pair.name] = make_sounds(result, titles, self.representation)
+            self.page[result["name"]] = make_sounds(audios, titles, self.representation)
         self.page = {name: self.page[name] for name in shown}
 
     def find_worst(self, column: str, n: int = 5) -> list[str]:
         """Names of the `n` pairs for which `column` has the greatest MAE, in descending order."""
-        ordered = sorted(self.results, key=lambda result: -result.values[column]["mae"])
-        return [result.pair.name for result in ordered[:n]]
+        ordered = sorted(self.results, key=lambda result: -result["values"][column]["mae"])
+        return [result["name"] for result in ordered[:n]]
 
     def summary(self, voice: str = "") -> dict[str, dict[str, dict[str, float]]]:
         """`comparison.summarise` of all pairs, or of those of one voice."""
-        results = [result for result in self.results if voice in ("", result.pair.voice)]
-        pieces = [score_of(result.pair.piece) for result in results]
-        return comparison.summarise([result.values for result in results], pieces)
+        results = [result for result in self.results if voice in ("", result["voice"])]
+        pieces = [score_of(result["piece"]) for result in results]
+        return comparison.summarise([result["values"] for result in results], pieces)
 
 
-def make_sounds(result: comparison.Result, titles: Mapping[str, str], r: Representation = PUBLISHED) -> list[dict]:
+def make_sounds(
+    audios: Mapping[str, np.ndarray], titles: Mapping[str, str], r: Representation = PUBLISHED
+) -> list[dict]:
     """The first 30 s of the audios named in `titles`: {"key", "title", "audio", "picture"}, data URLs.
 
     The sounds, not the pictures, are scaled to the same RMS level, the greatest at which none clips: otherwise loudness
     would decide the blind comparison.
     """
-    cuts = {name: result.audios[name][: int(EXCERPT * r.sample_rate)] for name in titles}
+    cuts = {name: audios[name][: int(EXCERPT * r.sample_rate)] for name in titles}
     rms = {name: float(np.sqrt(np.mean(np.square(cut, dtype=np.float64)))) for name, cut in cuts.items()}
     audible = [name for name in cuts if rms[name] > 1e-5]  # below -100 dB a sound is silence and stays as it is
     # 10 % of headroom, because decoded MP3 overshoots.
@@ -159,8 +161,8 @@ def as_json(report: Report) -> dict:
     """The content of report.json: everything except sounds and pictures. What is not a finite number is None."""
     summary, models = report.summary(), [model.name for model in report.models]
     text, is_good = verdict(summary, models, report.instruments)
-    voices = [result.pair.voice for result in report.results if result.pair.voice]
-    means = {m.name: [summary[model][m.name]["mean"] for model in report.seeds] for m in METRICS}
+    voices = [result["voice"] for result in report.results if result["voice"]]
+    of_seeds = {m.name: [summary[model][m.name]["mean"] for model in report.seeds] for m in METRICS if report.seeds}
     content = {
         "title": report.title,
         "verdict": text,
@@ -169,43 +171,23 @@ def as_json(report: Report) -> dict:
         "keep_level": report.keep_level,
         "columns": {**comparison.REFERENCES, **{model: model for model in models}},
         "models": {model.name: {"path": str(model.path), "summary": model.summary} for model in report.models},
-        "metrics": [{key: getattr(m, key) for key in ("name", "label", "unit", "better", "best")} for m in METRICS],
+        "metrics": [dataclasses.asdict(metric) for metric in METRICS],
         "summary": summary,
-        "target": {name: _mean([r.target[name] for r in report.results]) for name in ("attack", "flutter")},
-        "seeds": {n: {"mean": np.mean(v), "sd": np.std(v, ddof=1)} for n, v in means.items() if report.seeds},
+        "target": {name: _mean([r["target_itself"][name] for r in report.results]) for name in ("attack", "flutter")},
+        "seeds": {name: {"mean": np.mean(means), "sd": np.std(means, ddof=1)} for name, means in of_seeds.items()},
         "voices": {v: {"pairs": voices.count(v), "summary": report.summary(v)} for v in dict.fromkeys(voices)},
         "worst": {column: report.find_worst(column) for column in models or ["copy"]},
-        "pairs": [
-            {
-                "name": result.pair.name,
-                "voice": result.pair.voice,
-                "origin": str(result.pair.origin),
-                "target": str(result.pair.target),
-                "seconds": result.seconds,
-                "notes": result.notes,
-                "target_itself": result.target,
-                "values": result.values,
-            }
-            for result in report.results
-        ],
+        "pairs": report.results,
         "left_out": [{"name": name, "reason": reason} for name, reason in report.left_out],
     }
-    return _finite_or_none(content)
+    # Python writes numbers that JSON does not have, such as NaN, as constants of their own.
+    return json.loads(json.dumps(content), parse_constant=lambda _: None)
 
 
 def _mean(values: Sequence[float]) -> float:
     """The mean of what is known, NaN if nothing is."""
     known = [value for value in values if np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")
-
-
-def _finite_or_none(content):
-    """A JSON value without NaN, which JSON does not have."""
-    if isinstance(content, dict):
-        return {name: _finite_or_none(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite_or_none(value) for value in content]
-    return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
 def as_text(content: dict) -> str:
@@ -259,10 +241,10 @@ def write(report: Report, content: dict, folder: str | os.PathLike) -> list[path
     with replacing(paths[1]) as beside, open(beside, "w", newline="", **text) as file:
         table = csv.writer(file)
         table.writerow(["voice", "pair", "column", *names])
-        for result in report.results:
-            for column, values in result.values.items():
-                cells = [values[name] if np.isfinite(values[name]) else "" for name in names]
-                table.writerow([*map(_plain_cell, (result.pair.voice, result.pair.piece, column)), *cells])
+        for result in content["pairs"]:
+            for column, values in result["values"].items():
+                plain = [_plain_cell(text) for text in (result["voice"], result["piece"], column)]
+                table.writerow([*plain, *(values[name] for name in names)])
     shown = {
         "excerpt_seconds": EXCERPT,
         "frequency_marks": plots.frequency_marks(report.representation.n_bins, report.representation.bin_hz),

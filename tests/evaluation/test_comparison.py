@@ -13,7 +13,7 @@ import data
 from common.errors import InputError
 from data import Representation
 from evaluation import comparison, metrics
-from evaluation.selection import Pair
+from evaluation.pairing import Pair
 from sound.files import read_audio
 
 BEST = {metric.name: metric.best for metric in metrics.METRICS}
@@ -65,13 +65,12 @@ def test_a_multitarget_model_hears_the_next_pairs_target_or_the_given_style(tmp_
     path = write_model(tmp_path / "any" / "generator.h5", in_channels=2)
     recordings = [write(tmp_path / f"{i}.wav", tone(pitch, 1.0)) for i, pitch in enumerate((50, 60, 80))]
     pairs = [Pair(str(i), recordings[0], recording) for i, recording in enumerate(recordings[:2])]
-    described, audio = comparison.describe_models([path]), melody()
-    (model,) = comparison.load_models(described, pairs, RATE)
+    ((_, described),), audio = comparison.describe_models([path]), melody()
+    model = comparison.load_model("any", described, pairs, RATE)
     first, second = (model.convert(audio, pair) for pair in pairs)
-    (styled,) = comparison.load_models(described, pairs, RATE, style=recordings[1])
     assert np.abs(first - second).max() > 1e-6
-    np.testing.assert_array_equal(styled.convert(audio, pairs[1]), first)  # the target of pair 1 is the style of pair 0
-    (other,) = comparison.load_models(described, pairs, RATE, style=recordings[2])
+    given, other = (comparison.load_model("any", described, pairs, RATE, style=recordings[i]) for i in (1, 2))
+    np.testing.assert_array_equal(given.convert(audio, pairs[1]), first)  # the target of pair 1 is the style of pair 0
     assert np.abs(other.convert(audio, pairs[0]) - first).max() > 1e-6
 
 
@@ -84,17 +83,20 @@ def test_a_perfect_model_is_at_its_best_in_every_metric_and_a_bad_one_is_not(pai
         comparison.Model("perfect", pair.target, "", lambda audio, _: target.copy()),
         comparison.Model("quiet", pair.target, "", lambda audio, _: 0.1 * audio),
     ]
-    result = comparison.evaluate_pair(pair, models)
-    assert list(result.values) == [*comparison.REFERENCES, "perfect", "quiet"]
-    assert result.values["perfect"] == BEST
-    assert result.values["quiet"]["gain"] == pytest.approx(20, abs=4)
-    assert result.target["attack"] > 0
-    assert result.values["quiet"]["mae"] == pytest.approx(result.values["copy"]["mae"], rel=0.02)  # only its level
-    own = comparison.evaluate_pair(pair, models[1:], keep_level=True).values
+    result, audios = comparison.evaluate_pair(pair, models)
+    values = result["values"]
+    assert list(values) == [*comparison.REFERENCES, "perfect", "quiet"]
+    assert values["perfect"] == BEST
+    assert values["quiet"]["gain"] == pytest.approx(20, abs=4)
+    assert values["quiet"]["mae"] == pytest.approx(values["copy"]["mae"], rel=0.02)  # only its level differs
+    own = comparison.evaluate_pair(pair, models[1:], keep_level=True)[0]["values"]
     assert own["quiet"]["mae"] > own["copy"]["mae"] > 0
-    assert result.seconds == pytest.approx(2)
-    assert not result.notes
-    np.testing.assert_array_equal(result.audios["origin"], read_audio(pair.origin))
+    assert result["target_itself"]["attack"] > 0
+    assert (result["seconds"], result["notes"]) == (pytest.approx(2), [])
+    np.testing.assert_array_equal(audios["origin"], read_audio(pair.origin))
+    broken = comparison.Model("broken", pair.target, "", lambda audio, _: audio * np.nan)
+    with pytest.raises(InputError):
+        comparison.evaluate_pair(pair, [broken])
 
 
 def test_reference_rows_are_what_they_say():
@@ -116,28 +118,16 @@ def test_reference_rows_are_what_they_say():
 def test_length_and_silence_are_noted(tmp_path, monkeypatch):
     origin = write(tmp_path / "o.wav", np.concatenate([melody(), np.zeros(RATE, np.float32)]))
     silent = write(tmp_path / "t.wav", np.zeros(2 * RATE, np.float32))
-    result = comparison.evaluate_pair(Pair("p", origin, silent), [])
-    assert any("origin is 1.000 s longer" in note for note in result.notes)
-    assert any("target is silent" in note for note in result.notes)
-    bypass = {name: value for name, value in result.values["bypass"].items() if np.isfinite(value)}
+    result, _ = comparison.evaluate_pair(Pair("p", origin, silent), [])
+    assert any("origin is 1.000 s longer" in note for note in result["notes"])
+    assert any("target is silent" in note for note in result["notes"])
+    bypass = {name: value for name, value in result["values"]["bypass"].items() if np.isfinite(value)}
     assert bypass == {name: best for name, best in BEST.items() if name not in ("attack", "flutter")}
 
     monkeypatch.setattr(comparison, "MAX_SECONDS", 1)  # of a long recording, only the beginning is evaluated
-    result = comparison.evaluate_pair(Pair("a", origin, origin), [])
-    np.testing.assert_array_equal(result.audios["target"], read_audio(origin)[:RATE])
-    assert len(result.notes) == 2
-
-
-def test_a_pair_that_cannot_be_read_or_converted_is_left_out(tmp_path, pair):
-    bad = tmp_path / "bad.wav"
-    bad.write_text("no audio")
-    left_out = []
-    results = list(comparison.evaluate([Pair("bad", bad, pair.target), pair], [], left_out))
-    assert [result.pair.name for result in results] == ["origin"]
-    assert [name for name, _ in left_out] == ["bad"]
-    broken = comparison.Model("broken", pair.target, "", lambda audio, _: audio * np.nan)
-    assert list(comparison.evaluate([pair], [broken], left_out)) == []
-    assert [name for name, _ in left_out] == ["bad", "origin"]
+    result, audios = comparison.evaluate_pair(Pair("a", origin, origin), [])
+    np.testing.assert_array_equal(audios["target"], read_audio(origin)[:RATE])
+    assert len(result["notes"]) == 2
 
 
 # --- summary ----------------------------------------------------------------------------------------------------------
