@@ -20,7 +20,7 @@ import numpy as np
 from common.errors import InputError
 from common.files import write_json
 from training.checkpoints import LR_FINDER
-from training.dataset import ByStep, iterate_batches, stream_batches
+from training.dataset import ByStep, iterate_batches
 from training.outputs import Status, write_csv
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _run_test(
     """The rows of one test; `factors` multiply the rates of generator and discriminator."""
     import tensorflow as tf
 
-    stream = iterate_batches(stream_batches(batches, 0, len(rates)), batches)
+    stream = iterate_batches(batches, 0, len(rates))
     label = f"{test} rates {rates[0]:g} to {rates[-1]:g}"
     with contextlib.closing(Status(label, len(rates))) as status:
 

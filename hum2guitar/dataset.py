@@ -212,9 +212,9 @@ class HumBatches(ByStep):
         r = self.representation
         self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
 
-    def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of step `step`, counted from the start of the run, or one replica's share of it."""
-        epoch, place = self.place(step, replica, n_replicas)
+    def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of step `step`, counted from the start of the run."""
+        epoch, place = self.place(step)
         order = np.arange(len(self.segments))
         if self.shuffle:
             order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(order))

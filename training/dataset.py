@@ -11,7 +11,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -239,16 +239,14 @@ def read_level(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
 class ByStep:
     """What batches by step have in common: which of an epoch's items each step takes.
 
-    Subclasses have ``load(step, replica, n_replicas)``, ``shape`` (bins, frames, 1) and ``in_channels``.
+    Subclasses have ``load(step)``, ``shape`` (bins, frames, 1) and ``in_channels``.
 
     Attributes:
         batch_size: items of a step; an epoch's last one has the rest, or is left out with `drop_remainder`.
-        error: what went wrong while `stream_batches` was loading, for `iterate_batches`.
     """
 
     def __init__(self, n_items: int, batch_size: int, drop_remainder: bool = False) -> None:
         self._n_items, self.batch_size, self.drop_remainder = n_items, batch_size, drop_remainder
-        self.error: InputError | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -259,12 +257,10 @@ class ByStep:
         """How many items the batch of step `step` has."""
         return min(self.batch_size, self._n_items - step % self.steps_per_epoch * self.batch_size)
 
-    def place(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[int, slice]:
-        """The epoch of a step, and where in its order the batch lies, or the equal share of it for one replica."""
-        epoch, position = divmod(int(step), self.steps_per_epoch)
-        share = self.size(step) // n_replicas
-        first = position * self.batch_size + replica * share
-        return epoch, slice(first, first + share)
+    def place(self, step: int) -> tuple[int, slice]:
+        """The epoch of a step, and where in its order the batch lies."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return epoch, slice(position * self.batch_size, (position + 1) * self.batch_size)
 
 
 class Batches(ByStep):
@@ -334,9 +330,9 @@ class Batches(ByStep):
             self._epoch = (epoch, samples, styles)
         return samples, styles
 
-    def load(self, step: int, replica: int = 0, n_replicas: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of step `step`, counted from the start of the run, or the equal share of it for one replica."""
-        epoch, chosen = self.place(step, replica, n_replicas)
+    def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of step `step`, counted from the start of the run."""
+        epoch, chosen = self.place(step)
         samples, styles = self.order(epoch)
         inputs = np.empty((len(samples[chosen]), *self.shape[:2], self.in_channels), np.float32)
         target = np.empty((len(inputs), *self.shape), np.float32)
@@ -358,40 +354,44 @@ class Batches(ByStep):
         return read_level(self.pairs.folder / folder / str(self.pairs.names[name]), self.shape)
 
 
-def stream_batches(
-    batches: ByStep, start: int, stop: int, replicas: Sequence[int] = (0,), n_replicas: int = 1, n_parallel: int = 2
-):
-    """A tf.data.Dataset of the batches of steps `start` to `stop`, read in parallel and prefetched.
+def iterate_batches(batches: ByStep, start: int, stop: int, is_shared: bool = False) -> Iterator:
+    """The batches of steps `start` to `stop` as tensors, read in parallel and ahead of time.
 
-    Of each step come the shares of `replicas`, one after the other.
+    Args:
+        is_shared: among the replicas of the present strategy, each of which gets an equal part of every batch.
+
+    Raises:
+        InputError: a feature file is damaged.
     """
     import tensorflow as tf
 
-    def load(index: np.ndarray):
-        step, local = divmod(int(index), len(replicas))
+    errors: list[InputError] = []
+
+    def load(step: np.ndarray):
         try:
-            return batches.load(start + step, replicas[local], n_replicas)
+            return batches.load(int(step))
         except InputError as error:
-            batches.error = error  # TensorFlow passes on only the text of what is raised here
+            errors.append(error)  # TensorFlow passes on only the text of what is raised here
             raise
 
-    def batch(index):
-        inputs, target = tf.numpy_function(load, [index], (tf.float32, tf.float32), stateful=False)
+    def batch(step):
+        inputs, target = tf.numpy_function(load, [step], (tf.float32, tf.float32), stateful=False)
         inputs.set_shape((None, *batches.shape[:2], batches.in_channels))
         target.set_shape((None, *batches.shape))
         return inputs, target
 
-    indices = tf.data.Dataset.range((stop - start) * len(replicas))
-    return indices.map(batch, num_parallel_calls=n_parallel, deterministic=True).prefetch(2)
+    def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        n_workers = context.num_input_pipelines  # of several replicas each
+        of_worker = dataset.rebatch(batches.batch_size // n_workers).shard(n_workers, context.input_pipeline_id)
+        return of_worker.rebatch(batches.batch_size // strategy.num_replicas_in_sync).prefetch(2)
 
-
-def iterate_batches(dataset: Iterable, batches: ByStep) -> Iterator:
-    """Go through `dataset`, made by `stream_batches`; a damaged feature file raises its own InputError."""
-    import tensorflow as tf
-
+    dataset = tf.data.Dataset.range(start, stop).map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
+    strategy = tf.distribute.get_strategy()
+    if is_shared and strategy.num_replicas_in_sync > 1:
+        dataset = strategy.distribute_datasets_from_function(share)
     try:
         yield from dataset
     except tf.errors.OpError:
-        if batches.error is None:
+        if not errors:
             raise
-        raise batches.error from None
+        raise errors[0] from None

@@ -24,7 +24,7 @@ from common import weights
 from common.errors import InputError
 from training import checkpoints, outputs
 from training.checkpoints import Progress
-from training.dataset import ByStep, iterate_batches, stream_batches
+from training.dataset import ByStep, iterate_batches
 from training.step import Networks, copy_error, is_chief, make_evaluation, make_step, rate_factor, wait_for_all
 
 CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits for the device
@@ -143,7 +143,8 @@ def fit(run: Run) -> Progress:
         if not checkpoints.states(settings.folder):
             _save_state(run)  # before any weights file: weights without a state cannot be resumed
         step, evaluation = make_step(run.networks, settings.seed), make_evaluation(run.networks)
-        training_stream = _stream_training(run)
+        start, stop = run.next_step, run.first_step + run.n_steps
+        training_stream = iterate_batches(run.training_batches, start, stop, is_shared=True)
         while not run.is_complete:
             _train_epoch(run, step, training_stream, interruption)
             trained = time.monotonic()
@@ -187,22 +188,6 @@ def _begin(run: Run) -> Progress:
 
 
 # --- epochs -----------------------------------------------------------------------------------------------------------
-
-
-def _stream_training(run: Run) -> Iterator:
-    """The batches of all steps that are left; with several replicas, each of them gets a share of every batch."""
-    strategy, batches = tf.distribute.get_strategy(), run.training_batches
-    start, stop = run.next_step, run.first_step + run.n_steps
-    n_replicas = strategy.num_replicas_in_sync
-    if n_replicas == 1:
-        return iterate_batches(stream_batches(batches, start, stop), batches)
-
-    def stream_of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        n_local = n_replicas // context.num_input_pipelines
-        local = range(context.input_pipeline_id * n_local, (context.input_pipeline_id + 1) * n_local)
-        return stream_batches(batches, start, stop, replicas=local, n_replicas=n_replicas)
-
-    return iterate_batches(strategy.distribute_datasets_from_function(stream_of_worker), batches)
 
 
 def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interruption: _Interruption) -> None:
@@ -272,7 +257,7 @@ def _validate(batches: ByStep | None, evaluation: Callable) -> dict[str, float]:
         return {}
     sums: dict[str, float] = {}
     n_slices = 0
-    for inputs, target in iterate_batches(stream_batches(batches, 0, batches.steps_per_epoch), batches):
+    for inputs, target in iterate_batches(batches, 0, batches.steps_per_epoch):
         size = int(inputs.shape[0])
         n_slices += size
         for name, value in evaluation(inputs, target).items():

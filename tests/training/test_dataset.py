@@ -11,7 +11,7 @@ from common.files import write_json
 from data import Representation
 from training import dataset
 from training.augmentation import Augmentation
-from training.dataset import Batches, iterate_batches, read_level, stream_batches
+from training.dataset import Batches, iterate_batches, read_level
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,7 @@ def test_batch_size_above_the_data(pairs):
 
 def test_stream_gives_what_load_gives_and_names_a_damaged_file(folder, pairs, tmp_path):
     batches = batches_of(pairs, style=True)
-    for step, (inputs, target) in enumerate(iterate_batches(stream_batches(batches, 4, 9), batches), 4):
+    for step, (inputs, target) in enumerate(iterate_batches(batches, 4, 9), 4):
         expected = batches_of(pairs, style=True).load(step)
         np.testing.assert_array_equal(inputs.numpy(), expected[0])
         np.testing.assert_array_equal(target.numpy(), expected[1])
@@ -277,7 +277,7 @@ def test_stream_gives_what_load_gives_and_names_a_damaged_file(folder, pairs, tm
     (tmp_path / "copy" / "guitar" / "satie_003.npy").write_bytes(b"damaged")
     batches = batches_of(dataset.find_pairs(tmp_path / "copy", ["piano"], ["guitar"]))
     with pytest.raises(InputError) as caught:
-        list(iterate_batches(stream_batches(batches, 0, batches.steps_per_epoch), batches))
+        list(iterate_batches(batches, 0, batches.steps_per_epoch))
     assert "satie_003.npy" in str(caught.value)
 
 
