@@ -121,9 +121,9 @@ def check_models() -> Iterator[Finding]:
 
     from common import weights
     from conversion.converter import load_converter
-    from conversion.files import convert_audio
     from conversion.models import find_weights
     from conversion.network import GENERATORS
+    from conversion.recordings import convert_audio
 
     generators = []
     for path in find_weights(MODELS):

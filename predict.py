@@ -8,15 +8,13 @@ from __future__ import annotations
 import common.environment
 
 import argparse
-import functools
 import os
 from collections.abc import Sequence
 
 from common import cli
 from common.errors import InputError
-from conversion import command, models
-from conversion.converter import load_converter
-from conversion.files import Converter
+from conversion import models, recordings
+from conversion.converter import Converter, load_converter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="instrument of a model that comes with the project, such as guitar, in place of --model; without a name, "
         "the models are listed",
     )
-    command.add_arguments(parser)
-    command.add_hum_arguments(parser)
+    recordings.add_arguments(parser)
+    recordings.add_hum_arguments(parser)
     return cli.run(parser, predict, argv)
 
 
@@ -46,9 +44,8 @@ def predict(arguments: argparse.Namespace) -> int:
     if not name and not arguments.model:
         raise InputError("--to INSTRUMENT or --model FILE is required")
     model = models.find_by_name(name) if name else models.find_model(arguments.model)
-    settings = command.read_settings(arguments, model.description)
+    settings = recordings.read_settings(arguments, model.description)
 
-    @functools.cache
     def load() -> Converter:
         converter = load_converter(model.description, settings, arguments.gpu, model.load_style())
         if name or os.path.isdir(arguments.model):
@@ -56,7 +53,7 @@ def predict(arguments: argparse.Namespace) -> int:
         return converter
 
     outputs = arguments.output, arguments.plot, arguments.overwrite
-    return command.convert_all(sources, model.instrument, load, settings, *outputs)
+    return recordings.convert_all(sources, model.instrument, load, settings, *outputs)
 
 
 if __name__ == "__main__":

@@ -8,22 +8,20 @@ from __future__ import annotations
 import common.environment
 
 import argparse
-import functools
 import pathlib
 from collections.abc import Sequence
 
 from common import cli
 from common.errors import InputError
-from conversion import command, models
-from conversion.converter import load_converter
-from conversion.files import Converter
+from conversion import models, recordings
+from conversion.converter import Converter, load_converter
 
 SHIPPED = models.MODELS / "keyboard_acoustic_2_any"  # without --model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
-    command.add_arguments(parser)
+    recordings.add_arguments(parser)
     add = parser.add_argument
     add("--style", help="recording of the target instrument")
     add(
@@ -42,10 +40,9 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
     model = models.find_model(arguments.model or SHIPPED, n_inputs=2).description
     if arguments.style is None:
         raise InputError("--style is required: a recording of the target instrument")
-    settings = command.read_settings(arguments, model)
+    settings = recordings.read_settings(arguments, model)
     style = models.read_style(arguments.style, model.representation, arguments.style_slice)
 
-    @functools.cache
     def load() -> Converter:
         converter = load_converter(model, settings, arguments.gpu, style)
         models.say_nearest(style, model, converter.network)
@@ -53,7 +50,7 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
 
     outputs = arguments.output, arguments.plot, arguments.overwrite
     name = f"like_{models.shorten(pathlib.Path(arguments.style).stem)}"  # not the name of an output of predict.py --to
-    return command.convert_all(sources, name, load, settings, *outputs)
+    return recordings.convert_all(sources, name, load, settings, *outputs)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import find_files
-from conversion import files, models
-from conversion.converter import Settings, load_converter
+from conversion import models, recordings
+from conversion.converter import Converter, Settings, load_converter
 from data import PUBLISHED
 from sound.blocks import resample
 
@@ -47,9 +47,7 @@ class Model:
         Raises:
             InputError: a style is missing or not wanted, or its recording cannot be used.
         """
-        audio = np.asarray(audio, np.float32)
-        converted = files.convert_audio(audio, self._converter(style), sample_rate)
-        return files.blend(converted, audio, self._settings.mix) if self._settings.mix else converted
+        return recordings.convert_audio(audio, self._converter(style), sample_rate, self._settings.mix)
 
     def convert_file(
         self, source: str | os.PathLike, destination: str | os.PathLike, style: str | os.PathLike | None = None
@@ -64,9 +62,9 @@ class Model:
         Raises:
             InputError: as `convert`, or the recording or the output is not what is expected.
         """
-        files.convert_file(source, destination, lambda: self._converter(style), self._settings)
+        recordings.convert_file(source, destination, self._converter(style), self._settings)
 
-    def _load(self, style: str | os.PathLike | None) -> files.Converter:
+    def _load(self, style: str | os.PathLike | None) -> Converter:
         is_multitarget = self.description.in_channels == 2
         if style is not None and not is_multitarget:
             raise InputError(f"style: only a multitarget model takes one, not {self.description.path}")

@@ -80,7 +80,7 @@ def load_converter(
     settings: Settings | None = None,
     gpu: int | None = -1,
     style: np.ndarray | None = None,
-) -> Pix2PixConverter | HumConverter:
+) -> Converter:
     """The converter for a weights file.
 
     Args:
@@ -304,3 +304,6 @@ def griffin_lim(
         previous = spectrum
         phase = data.unit(accelerated)
     return phase
+
+
+Converter = Pix2PixConverter | HumConverter

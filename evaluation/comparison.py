@@ -19,8 +19,8 @@ import numpy as np
 from common import weights
 from common.errors import InputError
 from conversion.converter import Chunk, Settings, apply_phase, load_converter
-from conversion.files import convert_audio
 from conversion.models import describe_generator, read_style
+from conversion.recordings import convert_audio
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from evaluation.pairing import Pair

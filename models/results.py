@@ -18,8 +18,8 @@ from PIL import Image
 import data
 from common import plots, weights
 from conversion.converter import load_converter
-from conversion.files import convert_audio
 from conversion.models import describe_generator, load_style, shorten, stored_styles
+from conversion.recordings import convert_audio
 from sound.files import read_audio
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

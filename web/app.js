@@ -517,7 +517,7 @@ function keepOffline(model) {
   self.caches?.open("timbre-transfer").then((cache) => cache.addAll(files)).catch(() => {});
 }
 
-/** The factor that gives the result the level asked for, as conversion/files.py has it. */
+/** The factor that gives the result the level asked for, as conversion/recordings.py has it. */
 function levelGain() {
   const {input, output} = state;
   if (!output?.peak) return 1;

@@ -8,7 +8,7 @@ import soundfile
 from made_conversions import RATE, read_refusal, run, write_tone
 
 from common import cli, weights
-from conversion import command
+from conversion import recordings
 from conversion.converter import Settings, load_converter
 
 
@@ -26,10 +26,10 @@ def written(folder):
 def test_every_flag_reaches_its_setting(tmp_path, pair, write_hum2guitar):
     def parse(path, **flags):
         parser = cli.Parser("predict")
-        command.add_arguments(parser)
-        command.add_hum_arguments(parser)
+        recordings.add_arguments(parser)
+        recordings.add_hum_arguments(parser)
         words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
-        return command.read_settings(parser.parse_args(words), weights.describe(path))
+        return recordings.read_settings(parser.parse_args(words), weights.describe(path))
 
     shared = {"overlap": 0.1, "level": "match", "stereo": "mono", "mix": 0.3, "subtype": "24"}
     of_pair = shared | {"phase": "griffinlim", "input_level": "peak", "high_band": "keep"}

@@ -10,8 +10,8 @@ from made_conversions import RATE, decibels, make_converter, make_music, make_si
 
 from common import weights
 from conversion.converter import Pix2PixConverter, Settings, apply_phase, griffin_lim, load_converter
-from conversion.files import convert_audio, convert_file
 from conversion.network import load_network
+from conversion.recordings import convert_audio, convert_file
 from data import PUBLISHED, amplitude_to_db, forward_transform, unit
 from sound.streaming import istft_blocks
 
@@ -42,7 +42,7 @@ def test_without_overlap_it_is_the_published_pipeline(tmp_path, write_generator)
     soundfile.write(tmp_path / "in.wav", audio, RATE, "FLOAT")
     settings = Settings(overlap=0, level="peak", subtype="float")
     made = Pix2PixConverter(network, settings=settings)
-    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", lambda: made, settings)
+    convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, settings)
     converted, rate = soundfile.read(tmp_path / "out.wav")
     expected = published_offline(audio, network)
     assert (rate, converted.shape) == (RATE, audio.shape)

@@ -111,7 +111,7 @@ def read_midi(path: pathlib.Path) -> None:
 
 def read_audio(path: pathlib.Path) -> None:
     from conversion.converter import Pix2PixConverter, Settings
-    from conversion.files import convert_file
+    from conversion.recordings import convert_file
     from sound import files
 
     sound = files.read_audio(path, 22050)
@@ -120,7 +120,7 @@ def read_audio(path: pathlib.Path) -> None:
     recording = files.open_recording(path)
     if recording.n_samples * recording.n_channels > 2**20:
         return  # a long recording takes its time
-    convert_file(path, path.with_name("out.wav"), lambda: Pix2PixConverter(lambda slices: slices[..., :1]), Settings())
+    convert_file(path, path.with_name("out.wav"), Pix2PixConverter(lambda slices: slices[..., :1]), Settings())
 
 
 def read_network(path: pathlib.Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from made_conversions import RATE, make_converter, make_music, make_sine
 
-from conversion.files import convert_audio
 from conversion.models import read_style
+from conversion.recordings import convert_audio
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude, fade_in
 from sound.blocks import TruePeak, resample
 from sound.streaming import istft_blocks, spectrogram, stft_blocks

@@ -1,0 +1,372 @@
+"""Recordings through a converter: the arguments of both predict commands, which recordings, and each to its output.
+
+The steps of a recording: check it and the output, convert block by block into a temporary file, find the level, write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import glob
+import importlib.util
+import itertools
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from common import cli, plots, weights
+from common.errors import InputError
+from common.files import concerning_one_file, remove_leftovers, without_converted
+from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Converter, Settings
+from data import PUBLISHED
+from hum2guitar.pitch import F0_METHODS
+from sound import files as sound_files
+from sound.blocks import add_streams, mean_of_channels, pick_channel, resample_blocks, split, trim_or_pad
+from sound.streaming import spectrogram
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
+MAX_INPUT_GAIN = 100.0  # 40 dB: more would convert the noise of an empty recording
+SILENT = 1e-30  # a peak below it is silence, which cannot be raised to full scale in float32
+MAX_CHANNELS = 64  # ambisonics of the seventh order has as many
+FIRST_SECONDS, LONG_MINUTES = 5, 1  # when to tell how long a conversion will take, if it is at least so long
+# Settings that the networks of a system do not use.
+UNUSED = {"pix2pix": ("f0", "transpose"), "hum2guitar": ("phase", "input_level", "high_band")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of both predict commands; the defaults are those of `Settings`."""
+    add = parser.add_argument
+    add("recordings", nargs="*", help="the same as --input")
+    add("--model", help="weights file, or a folder with one; without recordings, the models in the folder are listed")
+    add("--input", nargs="+", default=[], help="recordings, folders of recordings, or patterns such as takes/*.flac")
+    text = "recording to write, whose extension decides the format; for several inputs, a folder "
+    add("--output", help=text + "(default: beside the input, with the instrument in the name)")
+    text = "CUDA device to use, -1 for the CPU (default: 0 if there is one)"
+    add("--gpu", type=cli.number(int, minimum=-1), help=text)
+    text = "share of a slice that is blended with the next slice; 0 as published"
+    add("--overlap", type=cli.number(float, minimum=0, maximum=0.5), help=text)
+    add("--phase", choices=PHASES, help="phase of the input as published, or refined by Griffin-Lim")
+    text = (
+        "peak: bring the recording to full scale for the network, as it was in training, and the output back; "
+        "keep: as published; auto: what the model recommends, keep if it says nothing"
+    )
+    add("--input_level", choices=("auto", *INPUT_LEVELS), help=text)
+    add("--high_band", choices=HIGH_BANDS, help="above the network's band: silence, or the input's own sound")
+    text = (
+        "normalize: true peak -1 dB, which no player clips; peak: greatest sample 1, as published; match: the input's "
+        "RMS; none: as the network makes it; the last two are lowered where they would clip"
+    )
+    add("--level", choices=LEVELS, help=text)
+    text = "joint: one prediction for all channels, which keeps their places; or convert each channel, or the mean"
+    add("--stereo", choices=STEREO, help=text)
+    text = "share of the input in the output, at equal loudness"
+    add("--mix", type=cli.number(float, minimum=0, maximum=1), help=text)
+    add("--subtype", choices=list(sound_files.SUBTYPES), help="bits of a sample (default: the format's usual, wav 16)")
+    text = "picture to write of the spectrograms of input and output; without a name, beside each output"
+    add("--plot", nargs="?", const="", help=text)
+    add("--overwrite", action="store_true", help="convert recordings again whose output is already there")
+    parser.set_defaults(**dataclasses.asdict(Settings()))
+
+
+def add_hum_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for hum2guitar models; with other models they are refused."""
+    add = parser.add_argument_group("hum2guitar").add_argument
+    add("--f0", choices=F0_METHODS, help="how the pitch is found (default: as in training)")
+    kind = cli.number(float, minimum=-48, maximum=48, word="auto")
+    add("--transpose", type=kind, help="semitones, or auto: octaves up or down into the range of the training guitars")
+
+
+def read_settings(arguments: argparse.Namespace, description: weights.Description) -> Settings:
+    """The settings that the arguments ask for.
+
+    Raises:
+        InputError: one of them is not the default, and the generator does not use it; names the flag.
+    """
+    settings = Settings(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)})
+    for name in UNUSED[description.system]:
+        if getattr(settings, name) != getattr(Settings(), name):
+            raise InputError(f"--{name}: {description.path} of {description.system} does not use it")
+    return settings
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
+
+
+def find_outputs(
+    sources: Sequence[str], output: str | None, instrument: str, is_many: bool
+) -> dict[pathlib.Path, pathlib.Path]:
+    """The recordings that `sources` name, each with its output.
+
+    An output is called ``piano.guitar.wav``, beside ``piano.mp3`` or in the folder `output`. The outputs of a folder
+    ``takes`` go to ``takes.guitar`` and mirror its folders. Outputs of earlier runs are left out.
+
+    Args:
+        sources: recordings, folders, and patterns such as ``takes/**/*.flac``.
+        output: a folder, or for a single recording the output itself; None for the places above.
+        instrument: for the names.
+        is_many: whether a folder, a pattern or several recordings are asked for.
+
+    Raises:
+        InputError: there are no recordings, or two would be written to one file.
+    """
+    target = None if output is None else pathlib.Path(output)
+    is_file = target and (target.is_file() or target.suffix.lower() in sound_files.AUDIO_EXTENSIONS)
+    if is_file and is_many and not target.is_dir():
+        raise InputError(f"--output: {target} is the name of a file, but several recordings need a folder")
+    folders: dict[pathlib.Path, pathlib.Path] = {}  # of the outputs, by recording
+    for source in sources:
+        base, paths = _find_recordings(source)
+        place = target or (base.with_name(f"{base.resolve().name}.{instrument}") if os.path.isdir(source) else base)
+        if not paths:
+            raise InputError(f"--input: found no recording, folder or pattern {source}")
+        folders |= {path: place / path.relative_to(base).parent for path in paths}
+    if target and not is_many and not target.is_dir() and not output.endswith(("/", os.sep)):
+        return {pathlib.Path(sources[0]): target}
+    taken: dict[pathlib.Path, pathlib.Path] = {}  # output: its recording
+    for path in without_converted(folders):
+        made = folders[path] / f"{path.stem}.{instrument}.wav"
+        made = made if made not in taken else made.with_name(f"{path.name}.{instrument}.wav")
+        if taken.setdefault(made, path) != path:
+            raise InputError(f"--input: {taken[made]} and {path} would both become {made}")
+    return {path: made for made, path in taken.items()}
+
+
+def _find_recordings(source: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """The folder that a source stands for, and the recordings in and below it that it names."""
+    path = pathlib.Path(source)
+    if path.is_dir():
+        return path, sound_files.find_audio(path, "--input")
+    if path.is_file() and path.suffix.lower() in (".mid", ".midi"):
+        raise InputError(f"{path}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
+    if not _is_pattern(source):
+        return path.parent, [path] if path.is_file() else []
+    found = [pathlib.Path(name) for name in sorted(glob.glob(source, recursive=True)) if os.path.isfile(name)]
+    return pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)), found
+
+
+def _is_pattern(source: str) -> bool:
+    return glob.has_magic(source) and not os.path.lexists(source)
+
+
+# --- converting -------------------------------------------------------------------------------------------------------
+
+
+def convert_all(
+    sources: Sequence[str],
+    instrument: str,
+    load: Callable[[], Converter],
+    settings: Settings,
+    output: str | None,
+    plot: str | None,
+    overwrite: bool,
+) -> int:
+    """Convert recordings one by one; the exit status. Of many, those that cannot be converted are listed at the end.
+
+    Args:
+        sources, instrument, output: as of `find_outputs`.
+        load: returns the converter; called if there is something to convert.
+        settings: how to convert.
+        plot: name of the picture; "" for one beside each output, None for none.
+        overwrite: convert those of many again whose output is there.
+
+    Raises:
+        InputError: the weights, the only recording or the name of the picture cannot be used.
+    """
+    is_many = len(sources) > 1 or os.path.isdir(sources[0]) or _is_pattern(sources[0])  # of which some may fail
+    outputs = find_outputs(sources, output, instrument, is_many)
+    if plot and is_many:
+        raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
+    if plot and pathlib.Path(plot).suffix.lower() not in PICTURES:
+        raise InputError(f"--plot: expected a name that ends in one of {' '.join(PICTURES)}, found {plot}")
+    if plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--plot needs the package matplotlib: pip install matplotlib")
+    for folder in {made.parent for made in outputs.values()}:
+        remove_leftovers(folder)
+    todo = {path: made for path, made in outputs.items() if overwrite or not is_many or not made.exists()}
+    if n_there := len(outputs) - len(todo):
+        print(f"{n_there} of {len(outputs)} already there (--overwrite converts them again)")
+    converter = load() if todo else None
+    left_out = []
+    for source, made in todo.items():
+        try:
+            with concerning_one_file(made):
+                convert_file(source, made, converter, settings)
+                print(made)
+                if plot is not None:
+                    _save_plot(pathlib.Path(plot or made.with_suffix(".png")), source, made, settings.high_band)
+        except InputError as error:
+            if not is_many:
+                raise
+            left_out.append((str(source), str(error)))
+    return cli.report_left_out(left_out)
+
+
+def convert_audio(
+    audio: np.ndarray, converter: Converter, sample_rate: int | None = None, mix: float = 0.0
+) -> np.ndarray:
+    """Converted audio of the same shape, float32; the level is left as the network makes it.
+
+    Args:
+        audio: float32 ``(n_samples,)`` or ``(n_channels, n_samples)``.
+        converter: from `converter.load_converter`, or a `Pix2PixConverter` with any network.
+        sample_rate: of `audio` and of the output in Hz; None for the converter's.
+        mix: share of `audio` in the output, at equal loudness.
+    """
+    audio = np.asarray(audio, np.float32)
+    if not audio.size:
+        return audio
+    samples = np.atleast_2d(audio).T
+    rate = sample_rate or converter.sample_rate
+    blocks = list(_convert_blocks([samples], samples.shape, float(np.abs(audio).max()), rate, rate, converter))
+    converted = np.concatenate(blocks).T.reshape(audio.shape)
+    if mix:
+        power = [float(np.mean(np.square(sound, dtype=np.float64))) for sound in (converted, audio)]
+        converted = np.float32(1 - mix) * converted + np.float32(mix * _loudness_gain(*power)) * audio
+    return converted
+
+
+def convert_file(
+    source: str | os.PathLike, destination: str | os.PathLike, converter: Converter, settings: Settings
+) -> None:
+    """Convert the recording `source` and write the result to `destination`, whole or not at all, in bounded memory.
+
+    The output has the length, sample rate and channels of the input, unless `settings` says otherwise; a rate that
+    cannot hold the network's band is raised. A progress bar in seconds of audio is shown if stderr is a terminal.
+
+    Args:
+        source: a recording in any format.
+        destination: the output file; its extension decides the format.
+        converter: of one system.
+        settings: level, stereo, mix and subtype are used here; the rest is up to the converter.
+
+    Raises:
+        InputError: the recording or the output is not what is expected, or they are the same file.
+        OSError: the disk is full.
+    """
+    destination, recording = pathlib.Path(destination), sound_files.open_recording(source)
+    if os.path.exists(destination) and os.path.samefile(recording.path, destination):
+        raise InputError(f"{destination}: the output would replace the input")
+    n_channels = 1 if settings.stereo == "mono" else recording.n_channels
+    if n_channels > MAX_CHANNELS:
+        raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
+    subtype = settings.subtype or sound_files.choose_subtype(destination, recording.n_bits)
+    sample_rate = max(recording.sample_rate, math.ceil(2 * converter.band))
+    sound_files.check_writable(destination, sample_rate, n_channels, subtype)
+
+    shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
+    rates = recording.sample_rate, sample_rate
+    name = str(recording.path)
+    blocks = _convert_blocks(_read(recording, n_channels), shape, recording.peak, *rates, converter, name)
+    blocks = _show_progress(blocks, recording.path.name, shape[0], sample_rate)
+    with contextlib.ExitStack() as stack:
+        rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
+        if not np.isfinite(rendering.power):
+            raise InputError(f"{destination}: expected finite samples from the network, found NaN (damaged weights?)")
+        if settings.mix:
+            gain = np.float32(settings.mix * _loudness_gain(rendering.power, recording.power))
+            originals = trim_or_pad(resample_blocks(_read(recording, n_channels), *rates, n_channels), *shape)
+            blocks = add_streams(rendering.blocks(1 - settings.mix), (gain * block for block in originals))
+            rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
+        gain = _output_gain(rendering, recording.power, settings.level)
+        if (peak := gain * rendering.peak) > 1 and settings.level in ("match", "none") and subtype != "float":
+            print(f"{destination}: lowered by {20 * np.log10(peak):.1f} dB to stay within full scale", file=sys.stderr)
+            gain /= peak
+        sound_files.write_rendering(destination, rendering, gain, sample_rate, subtype)
+
+
+def _read(recording: sound_files.Recording, n_channels: int) -> Iterator[np.ndarray]:
+    """The samples of a recording in blocks ``(n, n_channels)``; one channel is the mean of all."""
+    for block in sound_files.read_recording(recording):
+        yield block if block.shape[1] == n_channels else mean_of_channels(block)[:, np.newaxis]
+
+
+def _convert_blocks(
+    blocks: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    peak: float,
+    from_rate: int,
+    to_rate: int,
+    converter: Converter,
+    name: str = "",
+) -> Iterator[np.ndarray]:
+    """Blocks ``(n, n_channels)`` at `from_rate` converted to blocks at `to_rate`, before the level is adjusted.
+
+    Args:
+        shape: of the joined output, ``(n_samples, n_channels)``.
+        peak: of the joined input.
+    """
+    n_channels = shape[1]
+    gain = min(1 / peak, MAX_INPUT_GAIN) if converter.normalizes_input and peak >= SILENT else 1
+    blocks = (block * np.float32(gain) for block in blocks)
+    blocks, originals = split(blocks, 2) if converter.residual else (blocks, None)
+    blocks = resample_blocks(blocks, from_rate, converter.sample_rate, n_channels)
+    if converter.joint:
+        blocks = converter.convert_channels(blocks, n_channels)
+    else:  # each channel is a stream of its own; all advance together, so that none has to wait in memory
+        names = [f"{name} (channel {i})" if n_channels > 1 else name for i in range(n_channels)]
+        streams = enumerate(split(blocks, n_channels))
+        channels = [converter.convert(pick_channel(stream, i), names[i]) for i, stream in streams]
+        blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
+    blocks = trim_or_pad(resample_blocks(blocks, converter.sample_rate, to_rate, n_channels), *shape)
+    if originals is not None:
+        originals = trim_or_pad(resample_blocks(originals, from_rate, to_rate, n_channels), *shape)
+        blocks = add_streams(blocks, originals)
+    return (block / np.float32(gain) for block in blocks)
+
+
+def _loudness_gain(power: float, of_input: float) -> float:
+    """The factor that brings the input to the loudness of an output; both are mean squares."""
+    return math.sqrt(power / of_input) if min(power, of_input) > SILENT**2 else 1.0
+
+
+def _show_progress(blocks: Iterable[np.ndarray], name: str, n_samples: int, rate: int) -> Iterator[np.ndarray]:
+    """Pass `blocks` of `n_samples` in total on unchanged; show a bar in seconds of audio on stderr if it is a terminal.
+
+    If the first `FIRST_SECONDS` show that much time is left, a line says how much.
+    """
+    from tqdm import tqdm
+
+    bar_format = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    shown = {"desc": name, "bar_format": bar_format, "unit_scale": 1 / rate}
+    first, n_done, is_said = None, 0, False
+    with tqdm(total=n_samples, disable=None, leave=False, **shown) as bar:
+        for block in blocks:
+            yield block
+            bar.update(len(block))
+            n_done += len(block)
+            first = first or (n_done, time.monotonic())  # before it, hum2guitar hears the whole recording
+            n_since, seconds = n_done - first[0], time.monotonic() - first[1]
+            if n_since and seconds >= FIRST_SECONDS and not is_said:
+                is_said, minutes = True, seconds / n_since * (n_samples - n_done) / 60
+                if minutes >= LONG_MINUTES:
+                    bar.write(f"{name}: {n_samples / rate / 60:.0f} min of audio, {minutes:.0f} min to go", sys.stderr)
+
+
+def _output_gain(rendering: sound_files.Rendering, input_power: float, level: str) -> float:
+    """The factor that gives the rendering the level asked for."""
+    if rendering.peak < SILENT:
+        return 1.0
+    if level == "normalize":
+        return TRUE_PEAK / rendering.true_peak
+    if level == "peak":
+        return 1 / rendering.peak
+    return math.sqrt(input_power / rendering.power) if level == "match" else 1.0
+
+
+def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, high_band: str) -> None:
+    """Write the spectrograms of input and output, one above the other, of the frequencies that the output has."""
+    n_bins = PUBLISHED.n_bins if high_band == "zero" else PUBLISHED.n_fft // 2 + 1
+    representation = dataclasses.replace(PUBLISHED, n_bins=n_bins)
+    panels, seconds = [], 0.0
+    for title, recording in (("input", source), ("output", output)):
+        level, seconds = spectrogram(recording, plots.MAX_COLUMNS, representation)
+        name = recording.name.encode("utf-8", "backslashreplace").decode()  # file names may hold any bytes
+        panels.append((f"{title}: {name}", level))
+    plots.save_spectrograms(path, panels, seconds, representation.bin_hz)
