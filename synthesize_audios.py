@@ -12,7 +12,6 @@ import common.environment
 
 import argparse
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -26,7 +25,7 @@ from common import cli, jobs
 from common.errors import InputError
 from common.files import open_regular, piece_names, process_mark, remove_leftovers
 from synthesis.etudes import TEXTURES, write_etudes
-from synthesis.midi import MAX_BYTES, Piece, find_midi, read_midi
+from synthesis.midi import MAX_BYTES, find_midi, read_midi
 from synthesis.mixing import ENDINGS, Playing, keep_parameters, recording_seconds, vary, write_piece
 from synthesis.notes import Instrument
 from synthesis.voices import find_instruments, parse_voices
@@ -34,6 +33,11 @@ from synthesis.voices import find_instruments, parse_voices
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 MAX_VARIATIONS = 100  # two digits in a name
 TEMPORARY = ".synthesis-"  # start of the name of a run's temporary folder
+ORIGINS = {  # of notes that were not played as asked for, by their count
+    "velocity": "from another velocity",
+    "pitch": "from another pitch",
+    "silent": "silent because no note is near enough",
+}
 
 
 class Score(NamedTuple):
@@ -46,8 +50,9 @@ class Score(NamedTuple):
 
 def synthesize_piece(
     path: str, score: Score, instrument: Instrument, max_minutes: float
-) -> tuple[Piece, collections.Counter]:
-    """Write a recording to `path`; returns the piece without its notes, and the counts of `write_piece`.
+) -> tuple[tuple[str, ...], collections.Counter]:
+    """Write a recording to `path`; returns what of the MIDI file was skipped, and the counts of `write_piece`, of
+    "recordings", and of the "drum" and "empty" notes that were left out.
 
     Raises:
         InputError: the MIDI file cannot be read, lasts longer than `max_minutes`, or has no note that can be played.
@@ -56,7 +61,8 @@ def synthesize_piece(
     minutes = recording_seconds(piece, score.playing) / 60
     if minutes > max_minutes:
         raise InputError(f"{score.midi_path}: lasts {minutes:.0f} minutes; --max_minutes allows {max_minutes:g}")
-    return piece._replace(notes=()), write_piece(path, piece, instrument, score.playing)
+    counts = write_piece(path, piece, instrument, score.playing)
+    return piece.skipped, counts + collections.Counter(recordings=1, drum=piece.n_drums, empty=piece.n_empty)
 
 
 def synthesize_folder(arguments: argparse.Namespace) -> int:
@@ -71,8 +77,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         arguments.playback_speed, rates[0], arguments.transpose, arguments.sustain_pedal, arguments.ending
     )
     remove_leftovers(tempfile.gettempdir(), TEMPORARY)
-    with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{process_mark()}"))
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{process_mark()}") as temporary:
         instruments = find_instruments(names, voices, arguments.nsynth_path, temporary)
         etudes = write_etudes(temporary, arguments.etudes, arguments.seed, arguments.etudes_texture)
         scores, left_out = _plan_scores(
@@ -87,24 +92,47 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             "pieces": {name: score.checksum for name, score in scores.items() if score.checksum},
         }
         keep_parameters(audios, parameters, arguments.overwrite)
-        work = _find_missing(audios, scores, instruments, arguments.max_minutes, arguments.overwrite)
-        read: dict[str, Piece] = {}
-        counts = collections.defaultdict(list)
-        for index, result, reason in jobs.run(synthesize_piece, work, arguments.jobs, "recordings"):
-            _, score, instrument, _ = work[index]
-            if reason:
-                left_out.append((score.midi_path, reason))
-                continue
-            piece, count = result
-            counts[instrument.name].append(count)
-            if piece.skipped and score.midi_path not in read:
-                print(f"{score.midi_path}: skipped {', '.join(piece.skipped)}", file=sys.stderr)
-            read[score.midi_path] = piece
-    for name in parameters["instruments"]:
-        n_there = len(scores) - sum(instrument.name == name for _, _, instrument, _ in work)
-        _report(audios / name, n_there, counts[name])
-    _report_midi(list(read.values()))
+        work = []  # by instrument, so that its notes stay in memory
+        for instrument in instruments:
+            remove_leftovers(audios / instrument.name)
+            paths = {name: audios / instrument.name / f"{name}.wav" for name in scores}
+            missing = [name for name, path in paths.items() if arguments.overwrite or not path.exists()]
+            work += [(str(paths[name]), scores[name], instrument, arguments.max_minutes) for name in missing]
+        left_out += _write_recordings(work, arguments.jobs, {audios / i.name: len(scores) for i in instruments})
     return cli.report_left_out(sorted(set(left_out)))
+
+
+def _write_recordings(
+    work: Sequence[tuple[str, Score, Instrument, float]], n_processes: int, n_wanted: dict[pathlib.Path, int]
+) -> list[tuple[str, str]]:
+    """Call `synthesize_piece` with all `work` and say what was done; (file, reason) of the MIDI files left out.
+
+    Args:
+        n_wanted: number of recordings in each instrument's folder, those that are there already included.
+    """
+    left_out = []
+    written: dict[pathlib.Path, collections.Counter] = {folder: collections.Counter() for folder in n_wanted}
+    read: dict[str, collections.Counter] = {}  # the counts of one recording of each piece
+    for index, result, reason in jobs.run(synthesize_piece, work, n_processes, "recordings"):
+        path, score, _, _ = work[index]
+        if reason:
+            left_out.append((score.midi_path, reason))
+            continue
+        skipped, counts = result
+        if skipped and score.midi_path not in read:
+            print(f"{score.midi_path}: skipped {', '.join(skipped)}", file=sys.stderr)
+        read[score.midi_path] = counts
+        written[pathlib.Path(path).parent] += counts
+    for folder, total in written.items():
+        n_there = n_wanted[folder] - sum(pathlib.Path(path).parent == folder for path, _, _, _ in work)
+        parts = [f"{total[key]} {words}" for key, words in ORIGINS.items() if total[key]] or ["all as asked for"]
+        notes = f"; {cli.count(total['played'], 'note')}, {', '.join(parts)}" if total["played"] else ""
+        print(f"{folder}: {cli.count(total['recordings'], 'recording')} written, {n_there} already there{notes}")
+    if read:
+        total = sum(read.values(), collections.Counter())
+        left = f"{cli.count(total['drum'], 'drum note')} and {cli.count(total['empty'], 'note')} of no length left out"
+        print(f"{cli.count(len(read), 'piece')}: {cli.count(total['played'], 'note')} read, {left}")
+    return left_out
 
 
 def _plan_scores(
@@ -137,45 +165,6 @@ def _checksum(path: pathlib.Path) -> str:
             return hashlib.sha256(file.read(MAX_BYTES + 1)).hexdigest()[:16]
     except InputError:
         return ""  # reported when the piece is played
-
-
-def _find_missing(
-    audios: pathlib.Path,
-    scores: dict[str, Score],
-    instruments: Sequence[Instrument],
-    max_minutes: float,
-    overwrite: bool,
-) -> list[tuple[str, Score, Instrument, float]]:
-    """The recordings to write, as arguments of `synthesize_piece`; by instrument, so that its notes stay in memory."""
-    missing = []
-    for instrument in instruments:
-        remove_leftovers(audios / instrument.name)
-        for name, score in scores.items():
-            path = audios / instrument.name / f"{name}.wav"
-            if overwrite or not path.exists():
-                missing.append((str(path), score, instrument, max_minutes))
-    return missing
-
-
-def _report(folder: pathlib.Path, n_there: int, counts: Sequence[collections.Counter]) -> None:
-    """Say what was written to an instrument's folder, how many notes were replaced, and by what."""
-    total = sum(counts, collections.Counter())
-    origins = {
-        "velocity": "from another velocity",
-        "pitch": "from another pitch",
-        "silent": "silent because no note is near enough",
-    }
-    parts = [f"{total[key]} {words}" for key, words in origins.items() if total[key]] or ["all as asked for"]
-    notes = f"; {cli.count(total['played'], 'note')}, {', '.join(parts)}" if total["played"] else ""
-    print(f"{folder}: {cli.count(len(counts), 'recording')} written, {n_there} already there{notes}")
-
-
-def _report_midi(pieces: Sequence[Piece]) -> None:
-    """Say how many notes were read, and how many were left out and why."""
-    if pieces:
-        n_notes, drums, empty = (sum(getattr(p, field) for p in pieces) for field in ("n_notes", "n_drums", "n_empty"))
-        left_out = f"{cli.count(drums, 'drum note')} and {cli.count(empty, 'note')} of no length left out"
-        print(f"{cli.count(len(pieces), 'piece')}: {cli.count(n_notes, 'note')} read, {left_out}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

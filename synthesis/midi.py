@@ -38,8 +38,7 @@ class Note(NamedTuple):
 class Piece(NamedTuple):
     """Notes in order of their start, and the length of the piece in seconds: the end of the last note.
 
-    `n_drums` and `n_empty` (of length zero) count the notes that are not among the `n_notes`; `skipped` tells what else
-    was not read.
+    `n_drums` and `n_empty` (of length zero) count the notes that are left out; `skipped` tells what else was not read.
     """
 
     notes: tuple[Note, ...]
@@ -47,7 +46,6 @@ class Piece(NamedTuple):
     n_drums: int = 0
     n_empty: int = 0
     skipped: tuple[str, ...] = ()
-    n_notes: int = 0
 
 
 def find_midi(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
@@ -87,28 +85,21 @@ def read_midi(path: str | os.PathLike, sustain_pedal: bool = False) -> Piece:
         tracks, ticks_per_beat = _read_tracks(content, skipped)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    messages = sorted((message for track in tracks for message in track), key=lambda message: message.time)
-    struck = [message.channel for message in messages if message.type == "note_on" and message.velocity]
-    pedal = [(m.channel, m.time, m.value >= 64) for m in messages if m.type == "control_change"]
+    struck = [m.channel for track in tracks for m in track if m.type == "note_on" and m.velocity]
     pretty_midi.pretty_midi.MAX_TICK = MAX_TICKS + 2
     midi = pretty_midi.PrettyMIDI(mido_object=_rewrite(tracks, ticks_per_beat))
-    played = []  # for each channel of each track
-    for instrument in midi.instruments:
-        if not instrument.is_drum:
-            notes = [Note(float(n.start), float(n.end), n.pitch, n.velocity) for n in instrument.notes]
-            played.append((instrument.program, sorted(notes)))
-    end = max((note.end for _, notes in played for note in notes), default=0.0)
-    if sustain_pedal:
-        changes = [(channel, midi.tick_to_time(tick), down) for channel, tick, down in pedal]
-        played = [
-            (channel, _hold(notes, [c[1:] for c in changes if c[0] == channel], end)) for channel, notes in played
-        ]
-    notes = sorted(note for _, notes in played for note in notes)
+    played = [channel for channel in midi.instruments if not channel.is_drum]  # each channel of each track
+    end = max((float(note.end) for channel in played for note in channel.notes), default=0.0)
+    notes: list[Note] = []
+    for channel in played:
+        pedal = [(change.time, change.value >= 64) for change in channel.control_changes] if sustain_pedal else []
+        own = [Note(float(note.start), float(note.end), note.pitch, note.velocity) for note in channel.notes]
+        notes += _hold(sorted(own), pedal, end)
     if not notes:
         raise InputError(f"{path}: no notes" + (" but drums" if struck else ""))
     n_drums = struck.count(DRUM_CHANNEL)
     n_empty = len(struck) - n_drums - len(notes)
-    return Piece(tuple(notes), max(note.end for note in notes), n_drums, n_empty, tuple(skipped), len(notes))
+    return Piece(tuple(sorted(notes)), max(note.end for note in notes), n_drums, n_empty, tuple(skipped))
 
 
 def _hold(notes: list[Note], pedal: list[tuple[float, bool]], end: float) -> list[Note]:
@@ -198,27 +189,21 @@ def _read_messages(track: bytes, length: int, name: str, skipped: list[str]) -> 
                 raise IndexError("a message that is cut")
             if status & 0xF0 in (0x80, 0x90) or (status & 0xF0 == 0xB0 and kind == SUSTAIN):
                 yield mido.Message.from_bytes([status, *(min(byte, 127) for byte in data)], time=tick)
-            elif status == META and kind in CHECKED and not _is_sound(kind, data):
-                skipped.append(f"a damaged {CHECKED[kind]} in {name}")
-            elif status == META and kind == TEMPO:
-                yield mido.MetaMessage("set_tempo", tempo=int.from_bytes(data, "big"), time=tick)
+            elif status == META and kind in CHECKED:
+                try:
+                    message = mido.MetaMessage.from_bytes([META, kind, len(data), *data])
+                    if kind == TEMPO and not message.tempo:
+                        raise ValueError("no time passes")
+                except (LookupError, ValueError, mido.KeySignatureError):
+                    skipped.append(f"a damaged {CHECKED[kind]} in {name}")
+                else:
+                    yield message.copy(time=tick)
             ended |= status == META and kind == END_OF_TRACK
     except IndexError:
         ended = ended and at >= length
     if not ended:
         skipped.append(f"the end of {name}, which is missing or damaged")
     yield mido.MetaMessage("end_of_track", time=tick)
-
-
-def _is_sound(kind: int, data: bytes) -> bool:
-    """Whether a meta message has a meaning."""
-    import mido
-
-    try:
-        mido.MetaMessage.from_bytes([META, kind, len(data), *data])
-    except (LookupError, ValueError, mido.KeySignatureError):
-        return False
-    return kind != TEMPO or (len(data) == 3 and any(data))
 
 
 def _read_number(track: bytes, at: int) -> tuple[int, int]:
@@ -232,25 +217,22 @@ def _read_number(track: bytes, at: int) -> tuple[int, int]:
 
 
 def _rewrite(tracks: list[list[mido.Message]], ticks_per_beat: float) -> mido.MidiFile:
-    """What pretty_midi is to read: the tempo changes of all tracks in the first one, and all keys released at the end.
-
-    The program of each channel is the number of the channel.
-    """
+    """What pretty_midi is to read: tempo changes in the first track, in the others the notes of each track, all keys
+    released at the end, and the pedals of all tracks."""
     import mido
 
-    midi = mido.MidiFile(ticks_per_beat=ticks_per_beat)
     end = max((track[-1].time for track in tracks), default=0)
-    tempos = [message for track in tracks for message in track if message.type == "set_tempo"]
-    tempos.sort(key=lambda message: message.time)
-    midi.tracks.append([mido.MetaMessage("set_tempo", tempo=500000), *tempos])
+    messages = sorted((message for track in tracks for message in track), key=lambda message: message.time)
+    written = [[mido.MetaMessage("set_tempo", tempo=500000), *(m for m in messages if m.type == "set_tempo")]]
+    pedals = [message for message in messages if message.type == "control_change"]
     for track in tracks:
         notes = [message for message in track if message.type in ("note_on", "note_off")]
         keys = sorted({(message.channel, message.note) for message in notes})
         releases = [mido.Message("note_off", channel=channel, note=note, time=end) for channel, note in keys]
-        programs = [mido.Message("program_change", channel=channel, program=channel) for channel in range(16)]
-        midi.tracks.append([*programs, *notes, *releases])
-    for track in midi.tracks:
-        now = 0
-        for message in track:
-            message.time, now = message.time - now, message.time
+        if notes:
+            written.append(sorted([*notes, *releases, *pedals], key=lambda message: message.time))
+    midi = mido.MidiFile(ticks_per_beat=ticks_per_beat)
+    for track in written:
+        starts = [0, *(message.time for message in track[:-1])]
+        midi.tracks.append([m.copy(time=m.time - start) for m, start in zip(track, starts, strict=True)])
     return midi

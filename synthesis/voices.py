@@ -35,11 +35,8 @@ from synthesis.notes import (
 
 VELOCITY_EXPONENT = 2
 
-_NOTE = re.compile(r"(?:^|.*[^a-z0-9])([a-g])([#♯sb♭]?)(-?\d)(?:[ _-]?v(\d{1,3}))?", re.IGNORECASE)
-_NUMBER = re.compile(r"p?(\d{2,3})(?:[ _-]v?(\d{1,3}))?", re.IGNORECASE)
-_NSYNTH = re.compile(r".+_\d{3}-(\d{3})-(\d{3})")
-_SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-_ALTERATIONS = {"": 0, "#": 1, "♯": 1, "s": 1, "b": -1, "♭": -1}
+_NOTE = re.compile(r"(?:^|.*[^a-z0-9])([a-g])([#sb]?)(-?\d)(?:[ _-]?v(\d{1,3}))?", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:.+_\d{3}-|p?)(\d{2,3})(?:[ _-]v?(\d{1,3}))?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,13 +186,17 @@ def parse_note_name(stem: str) -> tuple[int, int | None, int | None] | None:
     before, as in ``piano_A0``), MIDI numbers (``060``, ``p060``, with a velocity ``060-100``) and NSynth's names
     (``keyboard_acoustic_000-060-100``). What the name does not say is None.
     """
-    pitch = velocity = layer = None
-    if match := _NSYNTH.fullmatch(stem) or _NUMBER.fullmatch(stem):
+    import pretty_midi
+
+    velocity = layer = None
+    if match := _NUMBER.fullmatch(stem):
         pitch, velocity = int(match[1]), int(match[2]) if match[2] else None
     elif match := _NOTE.fullmatch(stem):
-        pitch = 12 * (int(match[3]) + 1) + _SEMITONES[match[1].lower()] + _ALTERATIONS[match[2].lower()]
-        layer = int(match[4]) if match[4] else None
-    if pitch is None or not 0 <= pitch <= 127 or layer == 0 or (velocity is not None and not 1 <= velocity <= 127):
+        name = f"{match[1]}{match[2].lower().replace('s', '#')}{match[3]}"
+        pitch, layer = pretty_midi.note_name_to_number(name), int(match[4]) if match[4] else None
+    else:
+        return None
+    if not 0 <= pitch <= 127 or layer == 0 or (velocity is not None and not 1 <= velocity <= 127):
         return None
     return pitch, velocity, layer
 
