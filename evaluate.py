@@ -74,8 +74,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from conversion.converter import Settings
     from evaluation import comparison, report
 
-    described = comparison.describe_models(arguments.model)
-    representation = comparison.common_representation([description for _, description in described])
+    models = comparison.describe_models(arguments.model)
+    representation = comparison.common_representation(models)
     remarks: list[str] = []
     if pairwise:
         pairs, left_out = pairing.find_pairs(arguments.origin_audio, arguments.target_audio)
@@ -84,27 +84,27 @@ def evaluate(arguments: argparse.Namespace) -> int:
         origin, target = (path.parent.name if is_one_name else path.stem for path in paths)
         title = f"{origin} to {target}" + (f", {paths[0].stem}" if is_one_name else "")
     else:
-        origin, target = pairing.choose_instruments(described, arguments.origin, arguments.target)
+        origin, target = pairing.choose_instruments(list(models.values()), arguments.origin, arguments.target)
         pairs, left_out, remarks = pairing.find_validation_pairs(
-            arguments.dataset, arguments.audios_path, origin, target, described, arguments.holdout
+            arguments.dataset, arguments.audios_path, origin, target, models, arguments.holdout
         )
         title = f"{origin} to {target}, validation pieces"
     settings = Settings(phase=arguments.phase)
-    models = [
-        comparison.load_model(name, description, pairs, representation.sample_rate, settings, arguments.style)
-        for name, description in described
-    ]
+    converters = {
+        name: comparison.load_model(description, pairs, representation.sample_rate, settings, arguments.style)
+        for name, description in models.items()
+    }
     written = report.Report(
         title,
         models,
-        remarks=[*remarks, *(f"{model.name}: {model.summary} ({model.path})" for model in models)],
-        seeds=comparison.find_seeds(described),
-        instruments=report.name_instruments(origin, target),
+        remarks=[*remarks, *(f"{name}: {model.summary} ({model.path})" for name, model in models.items())],
+        seeds=comparison.find_seeds(models),
+        instruments=(origin, target),
         keep_level=arguments.keep_level,
         representation=representation,
         left_out=left_out,
     )
-    work = [(pair, models, representation, arguments.keep_level) for pair in pairs]
+    work = [(pair, converters, representation, arguments.keep_level) for pair in pairs]
     for index, found, reason in jobs.run(comparison.evaluate_pair, work, label="evaluating"):
         if reason is None:
             written.add(*found)

@@ -8,11 +8,10 @@ the references and one model, so at most `MAX_SECONDS` of it.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -37,74 +36,61 @@ MAX_SECONDS = 300  # of a recording that are evaluated
 GRIFFINLIM_ITERATIONS = 32  # of the reference row
 CHUNK_FRAMES = 1024  # frames that Griffin-Lim refines at a time
 
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """One model to evaluate."""
-
-    name: str  # of its column
-    path: pathlib.Path
-    summary: str  # one line, from the weights file
-    convert: Callable[[np.ndarray, Pair], np.ndarray]  # from (origin audio, pair) to the output at the same sample rate
+Convert = Callable[[np.ndarray, Pair], np.ndarray]  # from (origin audio, pair) to a model's output at the same rate
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def describe_models(paths: Sequence[str | os.PathLike]) -> list[tuple[str, weights.Description]]:
-    """Column name and description of each model, as `conversion.models.describe_generator` returns it.
+def describe_models(paths: Sequence[str | os.PathLike]) -> dict[str, weights.Description]:
+    """The description of each model, as `conversion.models.describe_generator` returns it, by the name of its column.
 
     The name is that of the model's folder, or the path below the models' common folder where two would have the same.
 
     Raises:
-        InputError: no such generator, or the same one twice.
+        InputError: no such generator.
     """
     descriptions = [describe_generator(path) for path in paths]
     files = [description.path.resolve() for description in descriptions]
-    if len(set(files)) < len(files):
-        raise InputError(f"--model: one of {', '.join(map(str, paths))} is named twice")
     names = [file.parent.name for file in files]
     if len({*names, *REFERENCES}) < len(names) + len(REFERENCES):
         folder = os.path.commonpath([file.parent for file in files])
         names = [file.relative_to(folder).as_posix() for file in files]
-    return list(zip(names, descriptions, strict=True))
+    return dict(zip(names, descriptions, strict=True))
 
 
-def find_seeds(described: Sequence[tuple[str, weights.Description]]) -> list[str]:
+def find_seeds(models: Mapping[str, weights.Description]) -> list[str]:
     """Names of the models that differ from the first one in nothing but the seed of their training; empty for one."""
+    results = ("seed", "epoch", "validation_mae", "copy_mae")
+    recipes = {
+        name: {setting: value for setting, value in description.settings.items() if setting not in results}
+        for name, description in models.items()
+    }
+    like_first = [name for name in models if recipes[name] == next(iter(recipes.values()))]
+    of_seeds = {models[name].settings.get("seed"): name for name in reversed(like_first)}
+    return sorted(of_seeds.values()) if len(of_seeds) > 1 else []
 
-    def recipe(description: weights.Description) -> dict:
-        results = ("seed", "epoch", "validation_mae", "copy_mae")
-        return {name: value for name, value in description.settings.items() if name not in results}
 
-    alike = {description.settings.get("seed"): name for name, description in reversed(described)
-             if recipe(description) == recipe(described[0][1])}  # fmt: skip
-    return sorted(alike.values()) if len(alike) > 1 else []
-
-
-def common_representation(descriptions: Sequence[weights.Description]) -> Representation:
+def common_representation(models: Mapping[str, weights.Description]) -> Representation:
     """The representation of the pix2pix models, or the published one where there are none.
 
     Raises:
         InputError: two models have different ones, so that their numbers cannot be compared.
     """
-    known = {d.representation: d.path for d in descriptions if d.system == "pix2pix"}
+    known = {d.representation: name for name, d in models.items() if d.system == "pix2pix"}
     if len(known) > 1:
-        raise InputError(
-            f"--model: {' and '.join(map(str, known.values()))} have different STFTs; evaluate them one by one"
-        )
+        raise InputError(f"--model: {' and '.join(known.values())} have different STFTs; evaluate them one by one")
     return next(iter(known), PUBLISHED)
 
 
 def load_model(
-    name: str,
     description: weights.Description,
     pairs: Sequence[Pair],
     sample_rate: int,
     settings: Settings | None = None,
     style: str | os.PathLike | None = None,
-) -> Model:
-    """A model, ready to convert audio at `sample_rate` as `settings` say.
+) -> Convert:
+    """The function that converts audio at `sample_rate` with a model, as `settings` say.
 
     A multitarget model takes its style from the recording `style`; without, from the target of the next pair, so that
     it does not hear the answer (an only pair has to give its own target).
@@ -119,20 +105,23 @@ def load_model(
         styled = read_style(style or following, description.representation)
         return convert_audio(audio, load_converter(description, settings, None, styled), sample_rate)
 
-    return Model(name, description.path, description.summary, convert)
+    return convert
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
 def evaluate_pair(
-    pair: Pair, models: Sequence[Model], representation: Representation = PUBLISHED, keep_level: bool = False
+    pair: Pair,
+    models: Mapping[str, Convert],
+    representation: Representation = PUBLISHED,
+    keep_level: bool = False,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Measure the references and the models on one pair.
 
     Args:
         pair: of `evaluation.pairing`.
-        models: columns after the references.
+        models: columns after the references, by name.
         representation: of the metrics and references.
         keep_level: measure outputs at their own level, not at the target's loudness.
 
@@ -159,15 +148,14 @@ def evaluate_pair(
     }
     origin, target = metrics.pad_to_longest(origin, target)
     audios = {"origin": origin, "target": target, **make_references(origin, target, representation)}
-    for model in models:
-        audios[model.name] = model.convert(origin, pair)
-        if not np.isfinite(audios[model.name]).all():
-            raise InputError(f"{model.path}: the network's output for {pair.origin} is not finite")
+    for name, convert in models.items():
+        audios[name] = convert(origin, pair)
+        if not np.isfinite(audios[name]).all():
+            raise InputError(f"--model {name}: the network's output for {pair.origin} is not finite")
     # More threads would change the order of summation in matrix products, and equal recordings must give equal numbers.
     with threadpoolctl.threadpool_limits(1):
         reference = metrics.analyse(target, representation)
-        columns = [*REFERENCES, *(model.name for model in models)]
-        values = {name: metrics.measure(audios[name], reference, keep_level) for name in columns}
+        values = {n: metrics.measure(audios[n], reference, keep_level) for n in (*REFERENCES, *models)}
         return {**result, "target_itself": metrics.measure_target(reference), "values": values}, audios
 
 
@@ -188,13 +176,7 @@ def make_references(
 ) -> dict[str, np.ndarray]:
     """The outputs of `REFERENCES` by name, for an origin and a target ``(n_samples,)`` of the same length.
 
-    * copy: the origin itself; a model that is not better has learned nothing.
-    * input_phase: the target's magnitude with the origin's phase; the best that a model of the magnitude can do while
-      it keeps the input's phase.
-    * griffinlim: the target's magnitude with a phase found by fast Griffin-Lim from noise, 1024 frames at a time.
-    * bypass: the target through transform, log scale and back; the best that the representation can do.
-
-    The log level of the magnitude is clipped to [0, 1], the range of a network's output.
+    The log level of the target's magnitude is clipped to [0, 1], the range of a network's output.
     """
     magnitude, own_phase = forward_transform(target, representation)
     level = np.clip(amplitude_to_db(magnitude, representation.amin), 0, 1)
@@ -260,16 +242,14 @@ def summarise(
     known = np.isfinite(table)
     piece_of = np.arange(len(values)) if pieces is None else np.unique(pieces, return_inverse=True)[1]
     n_pieces = piece_of.max() + 1
-    sums, counts = np.zeros((2, n_pieces, len(names)))  # of each piece
-    np.add.at(sums, piece_of, np.where(known, table, 0))
-    np.add.at(counts, piece_of, known)
-    # How often each piece is drawn into each data set.
-    draws = np.random.default_rng(seed).multinomial(n_pieces, np.full(n_pieces, 1 / n_pieces), N_RESAMPLES)
+    n_known = np.array([len(set(piece_of[of_column])) for of_column in known.T])
+    # How often each piece, and so each pair, is drawn into each data set.
+    draws = np.random.default_rng(seed).multinomial(n_pieces, np.full(n_pieces, 1 / n_pieces), N_RESAMPLES)[:, piece_of]
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing, which are NaN
-        low, high = np.nanpercentile((draws @ sums) / (draws @ counts), [2.5, 97.5], axis=0)
-        low, high = np.where((counts > 0).sum(axis=0) > 1, [low, high], np.nan)
-        numbers = np.stack([sums.sum(axis=0) / counts.sum(axis=0), np.nanmedian(table, axis=0), low, high], axis=1)
+        means = (draws @ np.where(known, table, 0)) / (draws @ known)
+        low, high = np.where(n_known > 1, np.nanpercentile(means, [2.5, 97.5], axis=0), np.nan)
+        numbers = np.stack([np.nanmean(table, axis=0), np.nanmedian(table, axis=0), low, high], axis=1)
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for (column, metric), row in zip(names, numbers.tolist(), strict=True):
         summary.setdefault(column, {})[metric] = dict(zip(("mean", "median", "low", "high"), row, strict=True))

@@ -1,10 +1,7 @@
 """How close two recordings are: the metrics with their formulas.
 
 Every metric compares an output with a target and has a best value, which a recording compared with itself reaches
-exactly. `compare` returns all of them for two audios; `analyse` and `measure` do the same in two steps, so that a
-target is analysed once for many outputs.
-
-Rules for all of them:
+exactly. Rules for all of them:
 
 * Length: the shorter recording is padded with silence, so that a missing end counts as an error.
 * Level: the output is first brought to the target's loudness. The gain for that is a metric of its own, and all others
@@ -43,10 +40,6 @@ class Metric:
     better: str = "lower"  # "lower", "higher", or "nearer 0" for a difference with a sign
     best: float = 0.0  # the value of a recording against itself
 
-    def is_better(self, value: float, other: float) -> bool:
-        """Whether one value is better than another one: nearer to the best."""
-        return abs(value - self.best) < abs(other - self.best)
-
 
 METRICS = (
     Metric("gain", "gain that was missing", "dB", "nearer 0"),
@@ -78,15 +71,10 @@ class Features:
     envelope_rate: float  # of its values, a second
 
 
-def compare(
-    output: np.ndarray, target: np.ndarray, representation: Representation = PUBLISHED, keep_level: bool = False
-) -> dict[str, float]:
-    """Every metric of `METRICS` for two audios ``(n_samples,)`` at the representation's sample rate, by name.
-
-    The shorter one is padded with silence. `keep_level` measures the output at its own level.
-    """
+def compare(output: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Every metric of `METRICS` for two audios ``(n_samples,)`` at 44.1 kHz, by name; the shorter one is padded."""
     output, target = pad_to_longest(output, target)
-    return measure(output, analyse(target, representation), keep_level)
+    return measure(output, analyse(target))
 
 
 def measure(output: np.ndarray, target: Features, keep_level: bool = False) -> dict[str, float]:
@@ -153,8 +141,7 @@ def network_mae(output: np.ndarray, target: np.ndarray, amin: float = PUBLISHED.
 
     ``mean(abs(y - x))`` with x and y the log level of `data.amplitude_to_db`, clipped to [0, 1], times 2 - 1: the L1
     that training minimises (Isola et al., "Image-to-image translation with conditional adversarial networks", 2017,
-    eq. 3) on the published scale. 0.1 is about 4.8 dB. Frames of silence count. Unlike a training batch, a recording
-    has no frames that only fill up its last slice.
+    eq. 3) on the published scale. 0.1 is about 4.8 dB. Frames of silence count.
     """
     levels = [np.clip(amplitude_to_db(magnitude, amin), 0, 1) for magnitude in (output, target)]
     return 2 * float(np.mean(np.abs(levels[0] - levels[1]), dtype=np.float64))
@@ -313,13 +300,12 @@ def held_partials(magnitude: np.ndarray, sample_rate: int) -> np.ndarray:
     levels = np.array([20 * np.log10(np.maximum(magnitude[bins + 1, frames + i], 1e-5)) for i in range(3)])
     lowest = levels.min(axis=0)
     differences = np.abs(levels[0] - 2 * levels[1] + levels[2])
-    return np.array([(frames + 1) * HOP / sample_rate, differences])[
-        :, lowest > lowest.max(initial=-np.inf) - HELD_RANGE_DB
-    ]
+    held = lowest > lowest.max(initial=-np.inf) - HELD_RANGE_DB
+    return np.array([(frames + 1) * HOP / sample_rate, differences])[:, held]
 
 
 def _loudness(magnitude: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Level in dB of a full-scale sine at 1 kHz, weighted by the A curve (IEC 61672), of each frame, at least -80."""
+    """A-weighted level (IEC 61672) of each frame in dB of a full-scale sine at 1 kHz, at least -80."""
     import librosa
 
     frequencies = np.maximum(librosa.fft_frequencies(sr=sample_rate, n_fft=WINDOW), 1e-3)

@@ -8,7 +8,7 @@ import glob
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class Pair:
 def find_pairs(
     origin: str | os.PathLike,
     target: str | os.PathLike,
-    flags: tuple[str, str] = ("--origin_audio", "--target_audio"),
+    flag: str = "--origin_audio, --target_audio",
 ) -> tuple[list[Pair], list[tuple[str, str]]]:
     """The pairs of two recordings, or of two folders by the recordings' names (below the folder, without extension).
 
@@ -57,7 +57,7 @@ def find_pairs(
 
     Args:
         origin, target: files or folders.
-        flags: of both, for errors.
+        flag: of both, for errors.
 
     Returns:
         pairs: sorted by voice and name; the pair of two files has the origin's name.
@@ -67,15 +67,15 @@ def find_pairs(
         InputError: something is missing, one is a file and the other a folder, or no name is in both.
     """
     origin, target = pathlib.Path(origin), pathlib.Path(target)
-    folders = [_voice_folders(origin), _voice_folders(target)]
-    for flag, path, of_path in zip(flags, (origin, target), folders, strict=True):
-        if not of_path and not path.exists():
+    of_origin, of_target = _voice_folders(origin), _voice_folders(target)
+    for path, folders in ((origin, of_origin), (target, of_target)):
+        if not folders and not path.exists():
             raise InputError(f"{flag}: there is no recording or folder {path}")
-    if not any(folders):
+    if not of_origin and not of_target:
         return [Pair(origin.stem, origin, target)], []
-    if not all(folders):
-        raise InputError(f"{', '.join(flags)}: give two recordings or two folders, not {origin}, {target}")
-    (origins, left_out), (targets, ambiguous) = map(_find_recordings, folders, flags)
+    if not of_origin or not of_target:
+        raise InputError(f"{flag}: give two recordings or two folders, not {origin}, {target}")
+    (origins, left_out), (targets, ambiguous) = (_find_recordings(folders, flag) for folders in (of_origin, of_target))
     left_out += ambiguous
     pairs = []
     for o, t in itertools.product(origins, targets):
@@ -83,7 +83,7 @@ def find_pairs(
         names = sorted(origins[o].keys() & targets[t].keys())
         pairs += [Pair(name, origins[o][name], targets[t][name], voice) for name in names]
     if not pairs:
-        raise InputError(f"{flags[1]}: no recording in {target} has the name of one in {origin}")
+        raise InputError(f"{flag}: no recording in {target} has the name of one in {origin}")
     paired = {path for pair in pairs for path in (pair.origin, pair.target)}
     for recordings, other in ((origins, target), (targets, origin)):
         paths = [path for of_voice in recordings.values() for path in of_voice.values()]
@@ -112,19 +112,19 @@ def _find_recordings(
 
 
 def choose_instruments(
-    described: Sequence[tuple[str, weights.Description]], origin: str | None, target: str | None
+    models: Sequence[weights.Description], origin: str | None, target: str | None
 ) -> tuple[str, str]:
     """Origin and target to evaluate on a data set: as given, or else what the first model was trained on.
 
     Raises:
         InputError: not given, and the first model does not name exactly one.
     """
-    settings = described[0][1].settings if described else {}
-    targets = sorted(set(settings.get("voices", settings.get("targets", []))))
+    settings = models[0].settings if models else {}
+    targets = set(settings.get("voices", settings.get("targets", [])))
     if len(targets) > 1:
-        targets = sorted(set(map(dataset.instrument_of, targets)))
+        targets = set(map(dataset.instrument_of, targets))
     origin = origin or settings.get("origin", dataset.ANY)
-    target = target or (targets[0] if len(targets) == 1 else dataset.ANY)
+    target = target or (targets.pop() if len(targets) == 1 else dataset.ANY)
     for flag, instrument in (("--origin", origin), ("--target", target)):
         if instrument == dataset.ANY:
             raise InputError(f"{flag} is required with --dataset, unless the first model has exactly one")
@@ -136,7 +136,7 @@ def find_validation_pairs(
     audios: str | os.PathLike,
     origin: str,
     target: str,
-    described: Sequence[tuple[str, weights.Description]] = (),
+    models: Mapping[str, weights.Description],
     holdout: str | os.PathLike | None = None,
 ) -> tuple[list[Pair], list[tuple[str, str]], list[str]]:
     """The recordings of the pieces that no model was trained on.
@@ -144,7 +144,7 @@ def find_validation_pairs(
     Args:
         features, audios: data set and recordings, each with a folder for every instrument or voice.
         origin, target: instruments, of which all voices are taken, or single voices.
-        described: names and descriptions of the models.
+        models: their descriptions by name.
         holdout: text file that names the pieces, one a line, in place of those that training has held out.
 
     Returns:
@@ -161,13 +161,12 @@ def find_validation_pairs(
         pieces = dataset.read_pieces(holdout, pieces)
         remarks.append(f"held out by {holdout}: {cli.count(len(pieces), 'piece')}")
     else:
-        for name, description in described:
-            held_out, remark = _held_out_pieces(features, origin, target, description)
-            pieces &= held_out if held_out is not None else pieces
+        for name, description in models.items():
+            pieces, remark = _keep_held_out(pieces, features, origin, target, description)
             remarks.append(f"{name}: {remark}")
     if not pieces:
         raise InputError("--dataset has no piece that all models have held out; name such pieces with --holdout")
-    pairs, alone = find_pairs(pathlib.Path(audios, origin), pathlib.Path(audios, target), ("--audios_path",) * 2)
+    pairs, alone = find_pairs(pathlib.Path(audios, origin), pathlib.Path(audios, target), "--audios_path")
     pairs = [pair for pair in pairs if score_of(pair.piece) in pieces]
     if not pairs:
         raise InputError(f"--audios_path: {audios} has no recordings of the {len(pieces)} held-out pieces")
@@ -182,30 +181,27 @@ def score_of(name: str) -> str:
     return dataset.VARIATION.sub("", name)
 
 
-def _held_out_pieces(
-    features: str | os.PathLike, origin: str, target: str, description: weights.Description
-) -> tuple[set[str] | None, str]:
-    """The pieces of a data set that a model's training has held out, or None for all; and a line that says so.
+def _keep_held_out(
+    pieces: set[str], features: str | os.PathLike, origin: str, target: str, description: weights.Description
+) -> tuple[set[str], str]:
+    """Those pieces of a data set that a model was not trained on, as far as it says; and a line about that.
 
     Training splits the pieces of all its instruments. A model of voices that the data set lacks was trained on another
     one, so that it has heard none of the pieces.
     """
     settings = description.settings
+    if not {"validation_split", "seed"} <= settings.keys():
+        return pieces, "its weights do not say what it was trained on, so no piece is left out"
     origins = settings.get("origins", [settings.get("origin", origin)])
     targets = settings.get("voices", settings.get("targets", [target]))
     folders = {entry.name for entry in os.scandir(features) if os.path.isdir(entry.path)}
     missing = sorted({*origins, *targets} - folders - set(map(dataset.instrument_of, folders)))
-    if missing or description.system != "pix2pix":
-        reason = f"of {missing[0]}, which is not in {features}" if missing else "of another kind of data"
-        return None, f"a model {reason}, so every piece is new to it"
+    if missing:
+        return pieces, f"a model of {missing[0]}, which is not in {features}, so every piece is new to it"
     pairs = dataset.find_pairs(features, origins, targets, settings.get("identity", True))
-    split, seed = settings.get("validation_split", 0.1), settings.get("seed", 0)
-    _, held_out, summary = dataset.split_by_piece(pairs, split, seed)
-    if len(pairs.piece_names) < 2 or not len(held_out):
-        return set(), summary
-    if not {"validation_split", "seed"} <= settings.keys():
-        summary += f"; the weights do not say how their data was split: taken for {split} with seed {seed}"
-    return {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]]}, summary
+    _, held_out, summary = dataset.split_by_piece(pairs, settings["validation_split"], settings["seed"])
+    is_new = len(pairs.piece_names) > 1  # of a single piece, only the last slices are held out
+    return {pairs.piece_names[i] for i in pairs.pieces[held_out[:, 0]] if is_new} & pieces, summary
 
 
 # --- do the recordings of a piece match? ------------------------------------------------------------------------------
@@ -218,14 +214,8 @@ class Check:
     lag: float  # seconds that it is late (early: negative)
     match: float  # correlation of the spectrograms at that lag, at most 1; 0 if they have nothing in common
     cents: float  # that it is tuned higher, within half a semitone
-    semitones: int  # that it is transposed, -5 to 6
     length_difference: float  # seconds that it is longer
-    problems: tuple[str, ...]  # what is wrong, in words; empty for a good pair
-
-    @property
-    def is_aligned_by_a_shift(self) -> bool:
-        """Whether nothing is wrong but the lag, and the length that goes with it."""
-        return not self.semitones and self.match >= MIN_MATCH and abs(self.cents) <= MAX_CENTS
+    problems: dict[str, str]  # what is wrong, in words, by what it concerns; empty for a good pair
 
 
 def check_folder(folder: str | os.PathLike, aligned: str | os.PathLike | None = None) -> int:
@@ -262,7 +252,7 @@ def check_folder(folder: str | os.PathLike, aligned: str | os.PathLike | None = 
         for instrument, check in checks.items():
             n_checked, n_bad = n_checked + 1, n_bad + bool(check.problems)
             numbers = f"{1000 * check.lag:8.0f} {check.match:6.2f} {check.cents:6.0f} {check.length_difference:9.3f}"
-            verdict = ", ".join(check.problems) or "ok"
+            verdict = ", ".join(check.problems.values()) or "ok"
             print(f"{piece:32} {instrument:22} {numbers.replace('nan', '  -')}  {verdict}")
     print(f"{n_checked - n_bad} of {n_checked} recordings fit their piece's first one.")
     return max(cli.report_left_out(left_out), cli.SOME_LEFT_OUT if n_bad else 0)
@@ -280,7 +270,7 @@ def check_piece(recordings: dict[str, pathlib.Path], aligned: str | os.PathLike 
     (first, path), *others = recordings.items()
     reference = read_audio(path, SAMPLE_RATE)
     checks = {instrument: check_pair(reference, read_audio(path, SAMPLE_RATE)) for instrument, path in others}
-    shifted = {instrument: check for instrument, check in checks.items() if check.is_aligned_by_a_shift}
+    shifted = {instrument: check for instrument, check in checks.items() if check.problems.keys() <= {"lag", "length"}}
     if aligned is None or not shifted:
         return checks
     lags = {first: 0.0, **{instrument: check.lag for instrument, check in shifted.items()}}
@@ -294,7 +284,7 @@ def check_piece(recordings: dict[str, pathlib.Path], aligned: str | os.PathLike 
     for instrument, (audio, rate) in copies.items():
         path = pathlib.Path(aligned, instrument, f"{recordings[instrument].stem}.wav")
         write_audio(path, audio[:, : int(seconds * rate)], rate)
-    return checks | {instrument: dataclasses.replace(check, problems=()) for instrument, check in shifted.items()}
+    return checks | {instrument: dataclasses.replace(check, problems={}) for instrument, check in shifted.items()}
 
 
 def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
@@ -302,9 +292,9 @@ def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
     import librosa
 
     length_difference = (len(audio) - len(reference)) / SAMPLE_RATE
-    silent = [name for name, x in (("the reference", reference), ("", audio)) if np.abs(x).max() < SILENT]
-    if silent:
-        return Check(np.nan, 0.0, np.nan, 0, length_difference, (f"{' and '.join(silent)} silent".strip(),))
+    for name, x in (("the reference is silent", reference), ("silent", audio)):
+        if np.abs(x).max() < SILENT:
+            return Check(np.nan, 0.0, np.nan, length_difference, {"level": name})
     n = int(EXCERPT * SAMPLE_RATE)
     start = max(0, min(len(reference), len(audio)) - n) // 2
     excerpts = reference[start : start + n], audio[start : start + n]
@@ -315,18 +305,18 @@ def check_pair(reference: np.ndarray, audio: np.ndarray) -> Check:
         transposed = librosa.effects.pitch_shift(excerpts[0], sr=SAMPLE_RATE, n_steps=semitones)
         if find_lag(transposed, excerpts[1])[1] < max(match, MIN_MATCH):
             semitones = 0
-    problems = []
+    if not semitones and match < MIN_MATCH:
+        return Check(np.nan, match, np.nan, length_difference, {"performance": "not the same performance"})
+    problems = {}
     if semitones:
-        problems.append(f"transposed by {semitones:+d} semitones")
-    elif match < MIN_MATCH:
-        return Check(np.nan, match, np.nan, 0, length_difference, ("not the same performance",))
+        problems["key"] = f"transposed by {semitones:+d} semitones"
     elif abs(lag) > MAX_LAG:
-        problems.append(f"{1000 * abs(lag):.0f} ms {'late' if lag > 0 else 'early'}")
+        problems["lag"] = f"{1000 * abs(lag):.0f} ms {'late' if lag > 0 else 'early'}"
     if abs(length_difference) > MAX_LENGTH_DIFFERENCE:
-        problems.append(f"{abs(length_difference):.2f} s {'longer' if length_difference > 0 else 'shorter'}")
+        problems["length"] = f"{abs(length_difference):.2f} s {'longer' if length_difference > 0 else 'shorter'}"
     if abs(cents) > MAX_CENTS:
-        problems.append(f"{abs(cents):.0f} cents {'high' if cents > 0 else 'low'}")
-    return Check(lag, match, cents, semitones, length_difference, tuple(problems))
+        problems["tuning"] = f"{abs(cents):.0f} cents {'high' if cents > 0 else 'low'}"
+    return Check(lag, match, cents, length_difference, problems)
 
 
 def find_lag(reference: np.ndarray, audio: np.ndarray) -> tuple[float, float]:

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import pathlib
-import re
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import soundfile
 
-from common import plots
+from common import plots, weights
 from common.files import replacing, write_json
+from conversion.models import shorten
 from data import PUBLISHED, Representation, amplitude_to_db, forward_transform
 from evaluation import comparison
 from evaluation.metrics import METRICS
@@ -40,10 +40,10 @@ class Report:
     """What an evaluation finds, pair by pair."""
 
     title: str
-    models: Sequence[comparison.Model]
+    models: Mapping[str, weights.Description]  # by column
     remarks: Sequence[str] = ()  # lines about what was evaluated
     seeds: Sequence[str] = ()  # models that differ in the seed of their training only
-    instruments: tuple[str, str] = ("input", "target")  # what they are called in the verdict
+    instruments: tuple[str, str] = ("input", "target")  # origin and target, perhaps with a voice
     keep_level: bool = False  # outputs were measured at their own level
     representation: Representation = PUBLISHED  # of the pictures
     results: list[dict] = dataclasses.field(default_factory=list)  # of `comparison.evaluate_pair`
@@ -53,10 +53,9 @@ class Report:
     def add(self, result: dict, audios: Mapping[str, np.ndarray]) -> None:
         """Add a pair: always its numbers, its sounds only while it is among the worst `PAGE_PAIRS`."""
         self.results.append(result)
-        names = [model.name for model in self.models]
-        shown = self.find_worst(names[-1] if names else "copy", PAGE_PAIRS)
+        shown = self.find_worst(["copy", *self.models][-1], PAGE_PAIRS)
         if result["name"] in shown:
-            outputs = {names[0]: "output"} if len(names) == 1 else {name: name for name in names}
+            outputs = {name: "output" if len(self.models) == 1 else name for name in self.models}
             titles = {"origin": "input", **outputs, "target": "target"}
             self.page[result["name"]] = make_sounds(audios, titles, self.representation)
         self.page = {name: self.page[name] for name in shown}
@@ -110,31 +109,10 @@ def verdict(summary: Mapping, models: Sequence[str], instruments: tuple[str, str
     if not models:
         return f"No model was given: copying the input has a mean absolute error (MAE) of {copying['mae']:.3f}.", True
     best = min(models, key=lambda name: means[name]["mae"])
+    origin, target = (shorten(dataset.instrument_of(name)).replace("_", " ") for name in instruments)
     values = means[best]
-    compared = [m for m in METRICS if np.isfinite(values[m.name]) and np.isfinite(copying[m.name])]
-    n_better = sum(m.is_better(values[m.name], copying[m.name]) for m in compared)
-    is_good = values["mae"] < copying["mae"]
-    of_several = f", the best of {len(models)}" if len(models) > 1 else ""
-    return (
-        f"{best}{of_several}: {', '.join(_describe(values, copying, *instruments))}. "
-        f"It is {'' if is_good else 'no '}nearer to the target than copying the input: MAE {values['mae']:.3f}, "
-        f"copying {copying['mae']:.3f} (better in {n_better} of {len(compared)} metrics).",
-        is_good,
-    )
-
-
-def name_instruments(origin: str, target: str) -> tuple[str, str]:
-    """What two instruments are called in a sentence: "keyboard" of ``keyboard_acoustic@upright``."""
-
-    def name(voice: str) -> str:
-        return re.sub(" (acoustic|electronic|synthetic)$", "", dataset.instrument_of(voice).replace("_", " "))
-
-    return name(origin), name(target)
-
-
-def _describe(values: Mapping[str, float], copying: Mapping[str, float], origin: str, target: str) -> list[str]:
-    """A model's means in words, what is heard first before the rest; differences that nobody hears are left out."""
     said = []
+    # What is heard first before the rest; differences that nobody hears are left out.
     for name, threshold, number, more, less in (
         ("attack", 2, "{:.0f} ms", "attacks {} softer than the {}'s", "attacks {} harder than the {}'s"),
         ("flutter", 0.1, "{:.1f} dB", "held notes waver {} more than the {}'s", "held notes {} steadier than the {}'s"),
@@ -151,7 +129,13 @@ def _describe(values: Mapping[str, float], copying: Mapping[str, float], origin:
         said.insert(1, f"spectrum {times} as near as the {origin}'s")
     else:
         said.insert(1, f"spectrum no nearer to the {target}'s than the {origin}'s own")
-    return said
+    is_good = values["mae"] < copying["mae"]
+    of_several = f", the best of {len(models)}" if len(models) > 1 else ""
+    return (
+        f"{best}{of_several}: {', '.join(said)}. It is {'' if is_good else 'no '}nearer to the target than copying the "
+        f"input: MAE {values['mae']:.3f}, copying {copying['mae']:.3f}.",
+        is_good,
+    )
 
 
 # --- JSON, text and CSV -----------------------------------------------------------------------------------------------
@@ -159,7 +143,8 @@ def _describe(values: Mapping[str, float], copying: Mapping[str, float], origin:
 
 def as_json(report: Report) -> dict:
     """The content of report.json: everything except sounds and pictures. What is not a finite number is None."""
-    summary, models = report.summary(), [model.name for model in report.models]
+    summary, models = report.summary(), list(report.models)
+    target = comparison.summarise([{"target": result["target_itself"]} for result in report.results])["target"]
     text, is_good = verdict(summary, models, report.instruments)
     voices = [result["voice"] for result in report.results if result["voice"]]
     of_seeds = {m.name: [summary[model][m.name]["mean"] for model in report.seeds] for m in METRICS if report.seeds}
@@ -170,10 +155,10 @@ def as_json(report: Report) -> dict:
         "remarks": report.remarks,
         "keep_level": report.keep_level,
         "columns": {**comparison.REFERENCES, **{model: model for model in models}},
-        "models": {model.name: {"path": str(model.path), "summary": model.summary} for model in report.models},
+        "models": {name: {"path": str(d.path), "summary": d.summary} for name, d in report.models.items()},
         "metrics": [dataclasses.asdict(metric) for metric in METRICS],
         "summary": summary,
-        "target": {name: _mean([r["target_itself"][name] for r in report.results]) for name in ("attack", "flutter")},
+        "target": {name: of_metric["mean"] for name, of_metric in target.items()},
         "seeds": {name: {"mean": np.mean(means), "sd": np.std(means, ddof=1)} for name, means in of_seeds.items()},
         "voices": {v: {"pairs": voices.count(v), "summary": report.summary(v)} for v in dict.fromkeys(voices)},
         "worst": {column: report.find_worst(column) for column in models or ["copy"]},
@@ -182,12 +167,6 @@ def as_json(report: Report) -> dict:
     }
     # Python writes numbers that JSON does not have, such as NaN, as constants of their own.
     return json.loads(json.dumps(content), parse_constant=lambda _: None)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """The mean of what is known, NaN if nothing is."""
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def as_text(content: dict) -> str:
@@ -224,11 +203,7 @@ def as_text(content: dict) -> str:
 
 
 def _number(value: float | None) -> str:
-    """A number with about three significant digits, or "-"."""
-    if value is None:
-        return "-"
-    text = f"{value:.{1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3}f}"
-    return text.lstrip("-") if not float(text) else text  # not -0.000
+    return "-" if value is None else f"{value:.3f}"
 
 
 def write(report: Report, content: dict, folder: str | os.PathLike) -> list[pathlib.Path]:

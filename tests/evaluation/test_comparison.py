@@ -10,6 +10,7 @@ from made_sounds import RATE, melody, tone, write
 from made_weights import write_model
 
 import data
+from common import weights
 from common.errors import InputError
 from data import Representation
 from evaluation import comparison, metrics
@@ -35,17 +36,16 @@ def test_models_are_named_by_their_folders_or_by_paths_that_tell_them_apart(tmp_
         ([first, second], ["x/a_2_b/generator.h5", "y/a_2_b/generator.h5"]),
         ([copy], ["generator.h5"]),  # copy is a reference row
     ):
-        assert [name for name, _ in comparison.describe_models(models)] == names
-    for refused in ([first, first.parent], [tmp_path / "none"]):
-        with pytest.raises(InputError):
-            comparison.describe_models(refused)
+        assert list(comparison.describe_models(models)) == names
+    with pytest.raises(InputError):
+        comparison.describe_models([tmp_path / "none"])
 
 
 def test_seeds_of_one_model_are_found(tmp_path):
-    ((_, described),) = comparison.describe_models([write_model(tmp_path / "generator.h5")])
+    described = weights.describe(write_model(tmp_path / "generator.h5"))
 
     def find(*settings):
-        return comparison.find_seeds([(f"model {i}", dataclasses.replace(described, settings=s)) for i, s in settings])
+        return comparison.find_seeds({f"model {i}": dataclasses.replace(described, settings=s) for i, s in settings})
 
     settings = [{"seed": 0}, {"seed": 1, "epoch": 7}, {"seed": 2, "augment": True}, {"seed": 0, "epoch": 3}]
     assert find(*enumerate(settings)) == ["model 0", "model 1"]
@@ -55,8 +55,8 @@ def test_seeds_of_one_model_are_found(tmp_path):
 def test_models_of_different_representations_do_not_stand_side_by_side(tmp_path):
     other = Representation(n_fft=2048)
     paths = [write_model(tmp_path / "a.h5"), write_model(tmp_path / "b.h5", representation=other.to_dict())]
-    described = [description for _, description in comparison.describe_models(paths)]
-    assert comparison.common_representation(described[1:]) == other
+    described = {path.name: weights.describe(path) for path in paths}
+    assert comparison.common_representation({"b": described["b.h5"]}) == other
     with pytest.raises(InputError):
         comparison.common_representation(described)
 
@@ -65,13 +65,13 @@ def test_a_multitarget_model_hears_the_next_pairs_target_or_the_given_style(tmp_
     path = write_model(tmp_path / "any" / "generator.h5", in_channels=2)
     recordings = [write(tmp_path / f"{i}.wav", tone(pitch, 1.0)) for i, pitch in enumerate((50, 60, 80))]
     pairs = [Pair(str(i), recordings[0], recording) for i, recording in enumerate(recordings[:2])]
-    ((_, described),), audio = comparison.describe_models([path]), melody()
-    model = comparison.load_model("any", described, pairs, RATE)
-    first, second = (model.convert(audio, pair) for pair in pairs)
+    described, audio = weights.describe(path), melody()
+    convert = comparison.load_model(described, pairs, RATE)
+    first, second = (convert(audio, pair) for pair in pairs)
     assert np.abs(first - second).max() > 1e-6
-    given, other = (comparison.load_model("any", described, pairs, RATE, style=recordings[i]) for i in (1, 2))
-    np.testing.assert_array_equal(given.convert(audio, pairs[1]), first)  # the target of pair 1 is the style of pair 0
-    assert np.abs(other.convert(audio, pairs[0]) - first).max() > 1e-6
+    given, other = (comparison.load_model(described, pairs, RATE, style=recordings[i]) for i in (1, 2))
+    np.testing.assert_array_equal(given(audio, pairs[1]), first)  # the target of pair 1 is the style of pair 0
+    assert np.abs(other(audio, pairs[0]) - first).max() > 1e-6
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
@@ -79,24 +79,20 @@ def test_a_multitarget_model_hears_the_next_pairs_target_or_the_given_style(tmp_
 
 def test_a_perfect_model_is_at_its_best_in_every_metric_and_a_bad_one_is_not(pair):
     target = read_audio(pair.target)
-    models = [
-        comparison.Model("perfect", pair.target, "", lambda audio, _: target.copy()),
-        comparison.Model("quiet", pair.target, "", lambda audio, _: 0.1 * audio),
-    ]
+    models = {"perfect": lambda audio, _: target.copy(), "quiet": lambda audio, _: 0.1 * audio}
     result, audios = comparison.evaluate_pair(pair, models)
     values = result["values"]
     assert list(values) == [*comparison.REFERENCES, "perfect", "quiet"]
     assert values["perfect"] == BEST
     assert values["quiet"]["gain"] == pytest.approx(20, abs=4)
     assert values["quiet"]["mae"] == pytest.approx(values["copy"]["mae"], rel=0.02)  # only its level differs
-    own = comparison.evaluate_pair(pair, models[1:], keep_level=True)[0]["values"]
+    own = comparison.evaluate_pair(pair, models, keep_level=True)[0]["values"]
     assert own["quiet"]["mae"] > own["copy"]["mae"] > 0
     assert result["target_itself"]["attack"] > 0
     assert (result["seconds"], result["notes"]) == (pytest.approx(2), [])
     np.testing.assert_array_equal(audios["origin"], read_audio(pair.origin))
-    broken = comparison.Model("broken", pair.target, "", lambda audio, _: audio * np.nan)
     with pytest.raises(InputError):
-        comparison.evaluate_pair(pair, [broken])
+        comparison.evaluate_pair(pair, {"broken": lambda audio, _: audio * np.nan})
 
 
 def test_reference_rows_are_what_they_say():
@@ -118,14 +114,14 @@ def test_reference_rows_are_what_they_say():
 def test_length_and_silence_are_noted(tmp_path, monkeypatch):
     origin = write(tmp_path / "o.wav", np.concatenate([melody(), np.zeros(RATE, np.float32)]))
     silent = write(tmp_path / "t.wav", np.zeros(2 * RATE, np.float32))
-    result, _ = comparison.evaluate_pair(Pair("p", origin, silent), [])
+    result, _ = comparison.evaluate_pair(Pair("p", origin, silent), {})
     assert any("origin is 1.000 s longer" in note for note in result["notes"])
     assert any("target is silent" in note for note in result["notes"])
     bypass = {name: value for name, value in result["values"]["bypass"].items() if np.isfinite(value)}
     assert bypass == {name: best for name, best in BEST.items() if name not in ("attack", "flutter")}
 
     monkeypatch.setattr(comparison, "MAX_SECONDS", 1)  # of a long recording, only the beginning is evaluated
-    result, audios = comparison.evaluate_pair(Pair("a", origin, origin), [])
+    result, audios = comparison.evaluate_pair(Pair("a", origin, origin), {})
     np.testing.assert_array_equal(audios["target"], read_audio(origin)[:RATE])
     assert len(result["notes"]) == 2
 

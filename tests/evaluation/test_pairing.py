@@ -9,8 +9,9 @@ import pytest
 from made_sounds import tone, write
 from made_weights import write_model
 
+from common import weights
 from common.errors import InputError
-from evaluation import comparison, pairing
+from evaluation import pairing
 from sound.files import read_audio
 from training import dataset
 
@@ -43,8 +44,8 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
 def model(tmp_path, seed=0, split=0.3, origins=("piano",), targets=("guitar",), **settings):
     """Name and description of a model whose training has held out a share of its pieces."""
     settings |= {"origins": list(origins), "voices": list(targets), "validation_split": split, "seed": seed}
-    (described,) = comparison.describe_models([write_model(tmp_path / "model" / "generator.h5")])
-    return f"seed {seed}", dataclasses.replace(described[1], settings=settings)
+    description = weights.describe(write_model(tmp_path / "model" / "generator.h5"))
+    return f"seed {seed}", dataclasses.replace(description, settings=settings)
 
 
 def make_dataset(tmp_path, pieces, instruments=("piano", "guitar")):
@@ -57,7 +58,7 @@ def make_dataset(tmp_path, pieces, instruments=("piano", "guitar")):
 
 
 def names_of(paths, *described, **holdout):
-    return {pair.piece for pair in pairing.find_validation_pairs(*paths, described, **holdout)[0]}
+    return {pair.piece for pair in pairing.find_validation_pairs(*paths, dict(described), **holdout)[0]}
 
 
 def test_validation_pairs_are_whole_held_out_pieces_with_their_recordings(tmp_path):
@@ -74,7 +75,7 @@ def test_validation_pairs_are_whole_held_out_pieces_with_their_recordings(tmp_pa
 
     first, *rest = sorted(held_out[0])
     (tmp_path / "audios" / "guitar" / f"{first}.wav").unlink()
-    pairs, left_out, _ = pairing.find_validation_pairs(*paths, [model(tmp_path, 0, 0.5)])
+    pairs, left_out, _ = pairing.find_validation_pairs(*paths, dict([model(tmp_path, 0, 0.5)]))
     assert [(p.piece, p.origin.parent.name, p.target.parent.name) for p in pairs] == [
         (name, "piano", "guitar") for name in rest
     ]
@@ -124,7 +125,7 @@ def test_instruments_are_those_given_or_those_that_the_model_says(tmp_path):
         (several, (None, None), None),
         (of_any, (None, None), None),
     ):
-        described = [("model", dataclasses.replace(description, settings=settings))]
+        described = [dataclasses.replace(description, settings=settings)]
         if expected:
             assert pairing.choose_instruments(described, *given) == expected
         else:
@@ -159,7 +160,7 @@ def test_a_folder_stands_for_all_voices_of_its_instrument(tmp_path):
 def test_validation_pairs_of_an_instrument_are_those_of_all_its_voices(tmp_path):
     pieces = [f"piece {i}" for i in range(8)] + ["piece 0_v01", "piece 1_v01"]  # two in another key as well
     features, audios, *_ = make_dataset(tmp_path, pieces, (*PIANOS, "guitar"))
-    described = [model(tmp_path, split=0.5)]
+    described = dict([model(tmp_path, split=0.5)])
     pairs, left_out, _ = pairing.find_validation_pairs(features, audios, "piano", "guitar", described)
     assert not left_out
     of_voice = {voice: [p.piece for p in pairs if p.voice == voice] for voice in PIANOS}
@@ -197,7 +198,7 @@ def reference():
 
 def test_another_timbre_of_the_same_notes_is_a_pair(reference):
     check = pairing.check_pair(reference, scale(bright=0.3))
-    assert (check.problems, check.length_difference) == ((), 0)
+    assert (check.problems, check.length_difference) == ({}, 0)
     assert check.match > 0.6
     assert (check.lag, check.cents) == (pytest.approx(0, abs=0.01), pytest.approx(0, abs=5))
 
@@ -208,14 +209,15 @@ def test_a_lag_is_measured_to_a_few_milliseconds(reference, lag):
     shifted = np.pad(reference, (n, 0))[: len(reference)] if lag > 0 else np.pad(reference, (0, n))[n:]
     check = pairing.check_pair(reference, shifted)
     assert check.lag == pytest.approx(lag, abs=0.004)
-    assert check.problems == (f"{1000 * abs(check.lag):.0f} ms {'late' if lag > 0 else 'early'}",)
+    assert check.problems == {"lag": f"{1000 * abs(check.lag):.0f} ms {'late' if lag > 0 else 'early'}"}
 
 
 @pytest.mark.parametrize(("cents", "semitones"), [(-35, 0), (0, -3), (0, 2)])
 def test_a_difference_in_tuning_or_a_transposition_is_measured(reference, cents, semitones):
     check = pairing.check_pair(reference, scale(cents + 100 * semitones))
     assert check.cents == pytest.approx(cents, abs=6)
-    assert (check.semitones, len(check.problems)) == (semitones, 1)
+    assert list(check.problems) == ["key" if semitones else "tuning"]
+    assert not semitones or f"{semitones:+d} semitones" in check.problems["key"]
 
 
 @pytest.mark.parametrize(
@@ -229,15 +231,15 @@ def test_a_difference_in_tuning_or_a_transposition_is_measured(reference, cents,
 )
 def test_another_performance_is_called_that_and_nothing_else(reference, other):
     check = pairing.check_pair(reference, other)
-    assert check.problems == ("not the same performance",)
+    assert list(check.problems.values()) == ["not the same performance"]
     assert np.isnan([check.lag, check.cents]).all()
 
 
 def test_length_and_silence_are_reported(reference):
     longer = pairing.check_pair(reference, np.pad(reference, (0, RATE)))
-    assert (longer.length_difference, longer.problems) == (pytest.approx(1), ("1.00 s longer",))
+    assert (longer.length_difference, longer.problems) == (pytest.approx(1), {"length": "1.00 s longer"})
     for silent in (reference * np.float32(1e-6), 0 * reference):
-        assert pairing.check_pair(reference, silent).problems == ("silent",)
+        assert pairing.check_pair(reference, silent).problems == {"level": "silent"}
 
 
 def test_a_soft_attack_is_still_a_pair(reference):
@@ -246,7 +248,7 @@ def test_a_soft_attack_is_still_a_pair(reference):
         inside = (time >= start) & (time < start + 0.15)
         swell[inside] *= ((time[inside] - start) / 0.15).astype(np.float32)
     check = pairing.check_pair(reference, swell)
-    assert check.problems == ()
+    assert check.problems == {}
     assert 0.01 < check.lag < 0.1
 
 
