@@ -27,7 +27,7 @@ from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STERE
 from data import PUBLISHED
 from hum2guitar.pitch import F0_METHODS
 from sound import files as sound_files
-from sound.blocks import add_streams, mean_of_channels, pick_channel, resample_blocks, split, trim_or_pad
+from sound.blocks import add_streams, mean_of_channels, pick_channel, resample_blocks, split, trim_or_pad, true_peak
 from sound.streaming import spectrogram
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -354,7 +354,7 @@ def _output_gain(rendering: sound_files.Rendering, input_power: float, level: st
     if rendering.peak < SILENT:
         return 1.0
     if level == "normalize":
-        return TRUE_PEAK / rendering.true_peak
+        return TRUE_PEAK / true_peak(rendering.blocks(1))
     if level == "peak":
         return 1 / rendering.peak
     return math.sqrt(input_power / rendering.power) if level == "match" else 1.0

@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 MAX_RESAMPLED = 2**20  # values that are resampled to at a time
 MIX_BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
+NEAR_PEAK = 0.6
+SINC_HALF = 12  # samples on each side that an interpolated value depends on
 
 
 def mean_of_channels(audio: np.ndarray) -> np.ndarray:
@@ -181,37 +183,26 @@ def to_pcm(audio: np.ndarray, bits: int) -> np.ndarray:
     return steps.astype(np.int16) if bits == 16 else np.left_shift(steps.astype(np.int32), 8)
 
 
-class TruePeak:
-    """The true peak of a stream: the greatest absolute value of the waveform between the samples, too.
+def true_peak(blocks: Iterable[np.ndarray]) -> float:
+    """The greatest absolute value of a waveform, between the samples, too; full scale 1.
 
     Four values for each sample, as in ITU-R BS.1770-4, annex 2, interpolated by a windowed sinc. To be fast, this looks
-    only near samples above `NEAR` of the peak so far. At the start and the end of the stream the peak of the samples
-    counts.
+    only near samples above `NEAR_PEAK` of the peak so far. At the start and the end the peak of the samples counts.
 
-    Attributes:
-        value: of all blocks so far, full scale 1.
+    Args:
+        blocks: ``(n, n_channels)`` each.
     """
-
-    NEAR = 0.6
-    HALF = 12  # samples on each side that an interpolated value depends on
-
-    def __init__(self) -> None:
-        self.value = 0.0
-        offsets = np.arange(1 - self.HALF, self.HALF + 1)[:, np.newaxis] - np.array([0.25, 0.5, 0.75])
-        self._taps = (np.sinc(offsets) * np.cos(np.pi * offsets / (2 * self.HALF + 1)) ** 2).astype(np.float32)
-        self._before: np.ndarray | None = None
-
-    def add(self, block: np.ndarray) -> None:
-        """Continue with a block ``(n, n_channels)``."""
-        if not len(block):
-            return
-        self.value = max(self.value, float(np.abs(block).max()))
-        joined = block if self._before is None else np.concatenate([self._before, block])
-        self._before = joined[-2 * self.HALF :].copy()
+    half = SINC_HALF
+    offsets = np.arange(1 - half, half + 1)[:, np.newaxis] - np.array([0.25, 0.5, 0.75])
+    taps = (np.sinc(offsets) * np.cos(np.pi * offsets / (2 * half + 1)) ** 2).astype(np.float32)
+    peak, before = 0.0, None
+    for block in blocks:
+        peak = max(peak, float(np.abs(block).max(initial=0)))
+        joined = block if before is None else np.concatenate([before, block])
+        before = joined[-2 * half :]
         for channel in joined.T:
             absolute = np.abs(channel)
-            greater = np.maximum(absolute[self.HALF - 1 : -self.HALF], absolute[self.HALF : 1 - self.HALF])
-            near = np.flatnonzero(greater > self.NEAR * self.value)
-            for some in np.array_split(near, 1 + len(near) // 2**16):
-                windows = channel[some[:, np.newaxis] + np.arange(2 * self.HALF)]
-                self.value = max(self.value, float(np.abs(windows @ self._taps).max(initial=0)))
+            near = np.maximum(absolute[half - 1 : -half], absolute[half : 1 - half]) > NEAR_PEAK * peak
+            windows = channel[np.flatnonzero(near)[:, np.newaxis] + np.arange(2 * half)]
+            peak = max(peak, float(np.abs(windows @ taps).max(initial=0)))
+    return peak

@@ -25,7 +25,7 @@ import numpy as np
 from common.errors import InputError
 from common.files import existing_folder, find_files, open_regular, replacing
 from data import PUBLISHED
-from sound.blocks import TruePeak, join_blocks, mean_of_channels, resample_blocks, to_pcm
+from sound.blocks import join_blocks, mean_of_channels, resample_blocks, to_pcm
 
 # Files that count as recordings in a folder.
 AUDIO_EXTENSIONS = (
@@ -156,9 +156,8 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
         if not MIN_RATE <= rate <= MAX_RATE:
             raise InputError(f"{path}: its sample rate is {rate} Hz, not {MIN_RATE} to {MAX_RATE} Hz")
         n_channels = samples.shape[1]
-        blocks = _unify(itertools.chain([first], decoded), rate, n_channels)
-        blocks = join_blocks(blocks, max(1, min(BLOCK, MAX_BLOCK // n_channels)))
-        yield Audio(rate, n_channels, n_bits, (_check_finite(block, path) for block in blocks))
+        blocks = _unify(itertools.chain([first], decoded), rate, n_channels, path)
+        yield Audio(rate, n_channels, n_bits, join_blocks(blocks, max(1, min(BLOCK, MAX_BLOCK // n_channels))))
 
 
 def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Iterator[tuple[int, np.ndarray, int]]:
@@ -175,18 +174,19 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
             stream = container.streams.best("audio")
             if stream is None:
                 continue
-            delay = _find_delay(container, stream)
-            for frame in _decode_packets(container.demux(stream)):
+            # The file may begin with a picture, and its sound later.
+            starts = [float((stream.start_time or 0) * stream.time_base), (container.start_time or 0) / av.time_base]
+            delay = starts[0] - starts[1] if stream.start_time is not None else 0
+            for frame in _decode_packets(container, stream):
                 if frame is None or (found and not MIN_RATE <= frame.sample_rate <= MAX_RATE):
                     n_damaged += 1
                     continue
                 samples = _to_float(frame)
                 is_exact = frame.format.name.startswith("s") or stream.codec_context.name.startswith("pcm_")
                 n_bits = 24 if frame.format.bytes > 2 and is_exact else 16  # floats of lossy codecs are worth 16
-                if delay:
-                    n_silent = round(delay * frame.sample_rate)
-                    yield frame.sample_rate, np.zeros((n_silent, samples.shape[1]), np.float32), n_bits
-                    delay = 0.0
+                if 0 < delay <= MAX_DELAY:
+                    samples = np.pad(samples, ((round(delay * frame.sample_rate), 0), (0, 0)))
+                delay = 0
                 found += len(samples) / frame.sample_rate
                 yield frame.sample_rate, samples, n_bits
             announced += _announced_seconds(container, stream, file, found)
@@ -208,20 +208,18 @@ def _nameless(file: io.BufferedIOBase) -> types.SimpleNamespace:
     return types.SimpleNamespace(read=file.read, seek=seek, tell=file.tell)
 
 
-def _decode_packets(packets: Iterator) -> Iterator:
-    """The frames of all packets; None for each packet that is damaged."""
+def _decode_packets(container, stream) -> Iterator:
+    """The frames of all packets; None for each packet that is damaged, and where the container is."""
     import av
 
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            frames = packet.decode()
-        except av.FFmpegError:  # of the packet; after one of the container there are no more packets
-            yield None
-            continue
-        yield from (frame for frame in frames if frame.samples and frame.sample_rate > 0)
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield from [frame for frame in packet.decode() if frame.samples and frame.sample_rate > 0]
+            except av.FFmpegError:
+                yield None
+    except av.FFmpegError:
+        yield None
 
 
 def _ogg_links(file: io.BufferedReader) -> Iterator[io.BufferedIOBase]:
@@ -252,32 +250,22 @@ def _to_float(frame) -> np.ndarray:
         samples = np.frombuffer(frame.planes[0], kind, frame.samples * n_channels).reshape(-1, n_channels)
     if kind.kind == "f":
         return samples.astype(np.float32)
-    if kind.kind == "u":
-        samples = samples.astype(np.int16) - 128
-    return np.multiply(samples, 2.0 ** (1 - 8 * kind.itemsize), dtype=np.float32, casting="same_kind")
+    full_scale = np.float32(2 ** (8 * kind.itemsize - 1))
+    return samples.astype(np.float32) / full_scale - (1 if kind.kind == "u" else 0)
 
 
-def _unify(frames: Iterable[tuple[int, np.ndarray, int]], sample_rate: int, n_channels: int) -> Iterator[np.ndarray]:
+def _unify(
+    frames: Iterable[tuple[int, np.ndarray, int]], sample_rate: int, n_channels: int, path: str | os.PathLike
+) -> Iterator[np.ndarray]:
     """The samples of all frames at one rate and with one number of channels, both of which may change on the way."""
     for (rate, n), group in itertools.groupby(frames, key=lambda frame: (frame[0], frame[1].shape[1])):
         blocks = (samples for _, samples, _ in group)
         if n != n_channels:
             blocks = (np.repeat(mean_of_channels(block)[:, np.newaxis], n_channels, axis=1) for block in blocks)
-        yield from resample_blocks(blocks, rate, sample_rate, n_channels)
-
-
-def _check_finite(block: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    if not np.isfinite(block).all():
-        raise InputError(f"{path}: some of its samples are NaN or infinite")
-    return block
-
-
-def _find_delay(container, stream) -> float:
-    """Seconds from the start of a file, which may begin with a picture, to the start of its sound."""
-    if stream.start_time is None or container.start_time is None:
-        return 0.0
-    delay = float(stream.start_time * stream.time_base) - container.start_time / 1e6
-    return delay if 0 < delay <= MAX_DELAY else 0.0
+        for block in resample_blocks(blocks, rate, sample_rate, n_channels):
+            if not np.isfinite(block).all():
+                raise InputError(f"{path}: some of its samples are NaN or infinite")
+            yield block
 
 
 def _announced_seconds(container, stream, file: io.BufferedReader, found: float) -> float:
@@ -393,14 +381,12 @@ class Rendering:
         file: the temporary file of float32 samples.
         n_channels: number of channels.
         n_samples, peak, power: of all samples, as in `Recording`.
-        true_peak: greatest absolute value between samples, too, as `blocks.TruePeak` finds it.
     """
 
     file: io.IOBase
     n_channels: int
     n_samples: int = 0
     peak: float = 0.0
-    true_peak: float = 0.0
     power: float = 0.0
 
     def blocks(self, gain: float) -> Iterator[np.ndarray]:
@@ -417,35 +403,21 @@ def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.
     Samples wait on disk until the peak is known.
 
     Raises:
-        OSError: the disk is full or cannot be written to; names `path`.
+        OSError: the disk is full or cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        with _name_in_errors(path):  # unbuffered, so that a full disk is noticed here and not when the file is closed
-            file = stack.enter_context(tempfile.TemporaryFile(dir=path.parent, buffering=0))
-        rendering = Rendering(file, n_channels)
-        square, true_peak = 0.0, TruePeak()
+    # Unbuffered, so that a full disk is noticed here and not when the file is closed.
+    with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
+        rendering, square = Rendering(file, n_channels), 0.0
         for block in blocks:
             remaining = memoryview(np.ascontiguousarray(block, np.float32)).cast("B")
-            with _name_in_errors(path):
-                while remaining:  # a write may write only a part
-                    remaining = remaining[file.write(remaining) :]
+            while remaining:  # a write may write only a part
+                remaining = remaining[file.write(remaining) :]
             rendering.n_samples += len(block)
             rendering.peak = max(rendering.peak, float(np.abs(block).max()))
-            true_peak.add(block)
             square += float(np.sum(np.square(block, dtype=np.float64)))
-        rendering.true_peak = true_peak.value
         rendering.power = square / max(1, rendering.n_samples * n_channels)
         yield rendering
-
-
-@contextlib.contextmanager
-def _name_in_errors(path: pathlib.Path) -> Iterator[None]:
-    """Let the system's errors inside the block name `path` instead of the temporary file."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_rendering(

@@ -16,7 +16,7 @@ from made_conversions import RATE, make_converter, make_music, make_sine
 from conversion.models import read_style
 from conversion.recordings import convert_audio
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude, fade_in
-from sound.blocks import TruePeak, resample
+from sound.blocks import resample, true_peak
 from sound.streaming import istft_blocks, spectrogram, stft_blocks
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="no Node.js (Debian: nodejs)")
@@ -86,9 +86,7 @@ def fixtures(tmp_path_factory):
     magnitude = np.maximum(db_to_amplitude(by_frame(level)), 1e-5)
     made.add("spectrogram", 20 * np.log10(magnitude), seconds=seconds)
     for name, audio in {"music": music, "sine": make_sine(RATE / 4 + 1, 1), "few": music[20_000:20_010]}.items():
-        peak = TruePeak()
-        peak.add(audio[:, np.newaxis])
-        made.add(f"true peak, {name}", audio, peak=peak.value)
+        made.add(f"true peak, {name}", audio, peak=true_peak([audio[:, np.newaxis]]))
     for rate in (96_000, 22_050, 44_056):
         audio = make_music(1, seed=2, rate=rate)
         made.add(f"at {rate} Hz", audio, rate=rate)
