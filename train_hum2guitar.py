@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from common import cli
 from hum2guitar import stages
-from hum2guitar.pitch import F0_METHODS
+from hum2guitar.melody import F0_METHODS
 from training import run
 
 

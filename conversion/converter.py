@@ -24,7 +24,7 @@ from common.errors import InputError
 from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
 from data import PUBLISHED, Representation
-from hum2guitar.converter import HumConverter, HumSettings, make_converter
+from hum2guitar.converter import HumConverter, make_converter
 from sound.blocks import CountedBlocks, pick_channel, split
 from sound.streaming import istft_blocks, regroup_frames, stft_blocks
 
@@ -59,7 +59,7 @@ class Settings:
             by itself; "mono" converts their mean.
         mix: share of the input in the output, at equal loudness, 0 to 1.
         subtype: sample format, one of `sound.files.SUBTYPES`; None for the usual one of the file format.
-        f0: how the pitch of a hum is found, one of `hum2guitar.pitch.F0_METHODS`; None as in training.
+        f0: how the pitch of a hum is found, one of `hum2guitar.melody.F0_METHODS`; None as in training.
         transpose: semitones that a hum is moved by, or "auto" for octaves into the range of the training guitars.
     """
 
@@ -94,8 +94,8 @@ def load_converter(
     """
     settings, network = settings or Settings(), load_network(description.path, gpu)
     if description.system == "hum2guitar":
-        hum = HumSettings(settings.f0, None if settings.transpose == "auto" else float(settings.transpose))
-        return make_converter(description, hum, settings.overlap, network)
+        transpose = None if settings.transpose == "auto" else float(settings.transpose)
+        return make_converter(description, network, settings.overlap, settings.f0, transpose)
     if settings.input_level == "auto":
         settings = dataclasses.replace(settings, input_level=description.settings.get("input_level", "keep"))
     return Pix2PixConverter(network, description.representation, style, settings)

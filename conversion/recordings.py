@@ -25,7 +25,7 @@ from common.errors import InputError
 from common.files import concerning_one_file, remove_leftovers, without_converted
 from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Converter, Settings
 from data import PUBLISHED
-from hum2guitar.pitch import F0_METHODS
+from hum2guitar.melody import F0_METHODS
 from sound import files as sound_files
 from sound.blocks import add_streams, mean_of_channels, pick_channel, resample_blocks, split, trim_or_pad, true_peak
 from sound.streaming import spectrogram

@@ -20,12 +20,12 @@ import numpy as np
 
 from common import jobs
 from common.errors import InputError
-from common.files import piece_names, read_array, write_array, write_json
+from common.files import piece_names, read_array, write_array
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
-from hum2guitar.pitch import analyse, octaves_into_range
-from hum2guitar.plucks import find_notes, pluck
+from hum2guitar.melody import analyse, find_notes, octaves_into_range, pluck
 from sound.files import find_audio, read_blocks
+from sound.streaming import regroup_frames
 from training import dataset
 from training.dataset import ByStep
 
@@ -88,43 +88,46 @@ def prepare(
     Args:
         folder: guitar recordings, as for `find_guitar`.
         features_path: the cache; every combination of folder, representation and F0 method has a folder of its own.
-        method: of `pitch.analyse`.
+        method: of `melody.analyse`.
         representation: of the segments.
 
     Raises:
         InputError: no recordings, or none that gives a segment.
     """
     root = pathlib.Path(folder).resolve()
-    recordings = [root / path.relative_to(folder) for path in find_guitar(folder)]
     settings = {"version": FEATURES_VERSION, "folder": str(root), "f0": method, **representation.to_dict()}
     key = hashlib.sha1(json.dumps(settings, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:10]
     cache = pathlib.Path(features_path, f"{root.name}_{method}_{key}")
-    pieces, left_out = piece_names(recordings, root)
-    results = {piece: cache / f"{piece}.npy" for piece in pieces}
+    pieces, left_out = piece_names(find_guitar(root), root)
     work = [
-        (str(path), str(results[piece]), method, representation)
+        (str(path), str(cache / f"{piece}.npy"), method, representation)
         for piece, path in pieces.items()
-        if not _is_current(results[piece], path)
+        if not _is_current(cache / f"{piece}.npy", path)
     ]
     for index, _, reason in jobs.run(write_segments, work, 0, "guitar recordings"):
         if reason:
             left_out.append((work[index][0], reason))
     failed = {path for path, _ in left_out}
-    counts = {p: len(read_array(results[p], mapped=True)) for p in sorted(pieces) if str(pieces[p]) not in failed}
-    left_out += [(str(pieces[p]), f"{pieces[p]}: {NO_SEGMENT}") for p, count in counts.items() if not count]
-    files = tuple(results[p] for p, count in counts.items() if count)
-    segments = [(file, number) for file, count in enumerate(filter(None, counts.values())) for number in range(count)]
-    if not segments:
-        reasons = "".join(f"; {reason}" for _, reason in left_out[:1])
-        raise InputError(
-            f"--guitar_dir: expected recordings of at least 5 s with a pitch, found none in {folder}{reasons}"
-        )
-    f0 = np.concatenate([read_array(file, mapped=True)[:, representation.n_mels + 1].reshape(-1) for file in files])
-    voiced = f0[f0 > 0].astype(np.float32)
+    files: list[pathlib.Path] = []
+    rows, f0 = [], []
+    for piece, path in sorted(pieces.items()):
+        if str(path) in failed:
+            continue
+        segments = read_array(cache / f"{piece}.npy", mapped=True)
+        if not len(segments):
+            left_out.append((str(path), f"{path}: {NO_SEGMENT}"))
+            continue
+        rows += [(len(files), number) for number in range(len(segments))]
+        files.append(cache / f"{piece}.npy")
+        f0.append(segments[:, representation.n_mels + 1].reshape(-1))
+    if not rows:
+        reason = f"; {left_out[0][1]}" if left_out else ""
+        raise InputError(f"--guitar_dir: {folder} has no recording of at least 5 s with a pitch{reason}")
+    every = np.concatenate(f0)
+    voiced = every[every > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
-    write_json(cache / "features.json", settings)
     representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
-    return Segments(representation, files, np.array(segments), sorted(left_out), len(voiced) / len(f0))
+    return Segments(representation, tuple(files), np.array(rows), sorted(left_out), len(voiced) / len(every))
 
 
 def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> int:
@@ -152,20 +155,13 @@ def write_segments(source: str, destination: str, method: str, representation: H
 
 def _is_current(segments: pathlib.Path, recording: pathlib.Path) -> bool:
     """Whether the segments are those of a recording as it is now. Some file systems keep microseconds."""
-    try:
-        return segments.stat().st_mtime_ns // 1000 == recording.stat().st_mtime_ns // 1000
-    except OSError:  # none there; or writing will tell what is wrong
-        return False
+    return segments.exists() and segments.stat().st_mtime_ns // 1000 == recording.stat().st_mtime_ns // 1000
 
 
 def cut_segments(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
     """The joined blocks cut into pieces of `n_samples`; a shorter remainder is dropped."""
-    remainder = np.zeros(0, np.float32)
-    for block in blocks:
-        remainder = np.concatenate([remainder, block])
-        while len(remainder) >= n_samples:
-            yield remainder[:n_samples]
-            remainder = remainder[n_samples:]
+    pieces = regroup_frames((block[np.newaxis] for block in blocks), n_samples, 0)
+    return (piece[0] for piece, _ in pieces if piece.shape[1] == n_samples)
 
 
 class HumBatches(ByStep):
@@ -181,9 +177,8 @@ class HumBatches(ByStep):
         seed: of the order.
         halve: give half the bands, for the global generator.
         shuffle: in each epoch, draw an order from `seed` and the number of the epoch; otherwise keep the order.
-        drop_remainder: leave out the last batch of an epoch if it is smaller.
-        augment: change pitch and loudness of each input by `as_voice`, differently in each epoch.
-        plucked: then give each note the loudness of `plucks.pluck`.
+        augment: give each note of the inputs the loudness of `melody.pluck`; with `shuffle`, first change pitch and
+            loudness by `as_voice`, differently in each epoch.
 
     Raises:
         InputError: fewer segments than one batch.
@@ -199,17 +194,14 @@ class HumBatches(ByStep):
         seed: int,
         halve: bool = False,
         shuffle: bool = True,
-        drop_remainder: bool = False,
         augment: bool = False,
-        plucked: bool = False,
     ) -> None:
         if shuffle and batch_size > len(segments):
             raise InputError(f"--batch_size: expected at most the {len(segments)} segments, found {batch_size}")
-        super().__init__(len(segments), batch_size, drop_remainder)
+        super().__init__(len(segments), batch_size)
         self.files, self.segments, self.seed = features.files, segments, seed
-        self.halve, self.shuffle, self.augment, self.plucked = halve, shuffle, augment, plucked
-        self.representation = features.representation
-        r = self.representation
+        self.halve, self.shuffle, self.augment = halve, shuffle, augment
+        self.representation = r = features.representation
         self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
 
     def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +212,7 @@ class HumBatches(ByStep):
             order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(order))
         pairs = []
         for row in order[place]:
-            rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment else None
+            rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment and self.shuffle else None
             file, number = self.segments[row]
             pairs.append(self.pair(file, number, rng))
         inputs, target = (np.stack(levels)[..., np.newaxis] for levels in zip(*pairs, strict=True))
@@ -241,7 +233,7 @@ class HumBatches(ByStep):
         if rng is not None:
             f0, decibels = as_voice(f0, decibels, r, rng)
         energy = 10 ** (decibels / 10)
-        if self.plucked:
+        if self.augment:
             energy = pluck(f0, energy, r)
         inputs = harmonics.harmonics_level(f0, energy, r)
         return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
@@ -292,7 +284,7 @@ def split_by_recording(features: Segments, validation_split: float, seed: int) -
 
 
 def read_examples(
-    features: Segments, segment: np.ndarray, hums: Sequence[pathlib.Path], method: str, plucked: bool
+    features: Segments, segment: np.ndarray, hums: Sequence[pathlib.Path], method: str, augment: bool
 ) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
     """What samples during training are made of: title, harmonics and mel level ``(n_mels, n_frames)``.
 
@@ -303,7 +295,7 @@ def read_examples(
         InputError: there are hums, but none has a pitch.
     """
     r = features.representation
-    guitar = HumBatches(features, segment[np.newaxis], 1, 0, shuffle=False, plucked=plucked).pair(*segment)
+    guitar = HumBatches(features, segment[np.newaxis], 1, 0, shuffle=False, augment=augment).pair(*segment)
     examples = {"guitar": (f"guitar: {features.files[segment[0]].stem}", *guitar)}
     for path in hums:
         with contextlib.suppress(InputError):
@@ -312,7 +304,7 @@ def read_examples(
                 f0, energy, spectrum = analyse(audio, r, method)
                 if f0.any():
                     f0 = f0 * 2.0 ** octaves_into_range(f0, energy, r.f0_low, r.f0_high)
-                    inputs = harmonics.harmonics_level(f0, pluck(f0, energy, r) if plucked else energy, r)
+                    inputs = harmonics.harmonics_level(f0, pluck(f0, energy, r) if augment else energy, r)
                     return {**examples, "humming": (f"humming: {path.stem}", inputs, harmonics.mel_level(spectrum, r))}
     if hums:
         raise InputError(f"--humming_dir: expected a recording with a pitch, found none in {hums[0].parent}")

@@ -178,10 +178,18 @@ def global_layers(network: keras.Model) -> list[keras.layers.Layer]:
     ]
 
 
-def copy_global(source: keras.Model, target: keras.Model) -> None:
-    """Copy the weights of the global part from `source` to `target`, global generators or local enhancers."""
+def copy_global(path: str | os.PathLike, target: keras.Model) -> None:
+    """Set the global part of `target` from the weights file of a global generator or a local enhancer.
+
+    Raises:
+        InputError: the file is damaged, or its global part has another size.
+    """
+    found = weights.read(path)
     for layer in global_layers(target):
-        layer.set_weights(source.get_layer(layer.name).get_weights())
+        arrays = list(found.get(layer.name, {}).values())
+        if [array.shape for array in arrays] != [tuple(weight.shape) for weight in layer.weights]:
+            raise InputError(f"{path} has no global generator of the --base_filters asked for")
+        layer.set_weights(arrays)
 
 
 def load_hum2guitar(path: str | os.PathLike, precision: str = "float32") -> keras.Model:

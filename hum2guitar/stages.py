@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common import cli, plots
+from common import cli, plots, weights
 from common.errors import InputError
 from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
@@ -29,6 +29,8 @@ from training import run
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
 SAMPLE_ITERATIONS = 16  # of Griffin-Lim
+# Flags that define a run, beside those that are found out: a resumed one says which of them have changed.
+DEFINING = ("batch_size", "validation_split", "base_filters", "seed", "f0", "lr", "l1", "augment")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,109 +61,94 @@ STAGES = (
 
 def train(arguments: argparse.Namespace) -> int:
     """Train as the arguments of train_hum2guitar.py ask for; the exit status."""
-    given = arguments.pretrained_global, arguments.pretrained_local
-    for flag, path in zip(("--pretrained_global", "--pretrained_local"), given, strict=True):
-        if path and not pathlib.Path(path).is_file():
-            raise InputError(f"{flag}: expected a weights file (.h5), found nothing at {path}")
+    pretrained = arguments.pretrained_local or arguments.pretrained_global
+    n_replaced = 2 if arguments.pretrained_local else 1 if pretrained else 0  # stages
+    if pretrained:
+        weights.describe(pretrained)  # a missing or damaged file ends the run here
     run.check_machine(arguments.models_path, arguments.tensorboard)
     output = writable_folder(arguments.out_dir, "--out_dir")
     folder = pathlib.Path(arguments.models_path, f"hum2guitar_{arguments.name}" if arguments.name else "hum2guitar")
     if not arguments.fresh:
         run.refuse_exported(folder)
     epochs = {stage.name: getattr(arguments, stage.flag) for stage in STAGES}
-    remaining = _remaining_stages(epochs, folder, arguments.fresh, *given)
+    remaining = _remaining_stages(epochs, folder, arguments.fresh, n_replaced)
+
+    # Data: segments of guitars to train on and to validate with, and what the samples are made of.
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     augment, f0, seed = arguments.augment, arguments.f0, arguments.seed
     features = dataset.prepare(arguments.guitar_dir, arguments.features_path, f0, harmonics.PUBLISHED)
-    representation = features.representation
     training_rows, validation_rows, split = dataset.split_by_recording(features, arguments.validation_split, seed)
     print(f"{len(training_rows)} segments to train on, {100 * features.voiced:.0f} % of their frames voiced; {split}")
     shown = validation_rows if len(validation_rows) else training_rows
     examples = dataset.read_examples(features, shown[0], hums, f0, augment)
+    runs = []
+    for stage in remaining:
+        shared = (arguments.batch_size, seed, stage.is_global)
+        batches = dataset.HumBatches(features, training_rows, *shared, augment=augment)
+        held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False, augment=augment)
+        runs.append((stage, batches, held_out if len(validation_rows) else None))
     status = cli.report_left_out(features.left_out)
 
-    with run.start(arguments.gpu, arguments.batch_size, seed) as strategy:
+    with run.start(arguments.gpu, arguments.batch_size, seed) as strategy, run.claim_folder(folder, arguments.fresh):
         import model
         from training import loop, outputs, step
 
         precision = model.choose_precision(arguments.precision)
-        runs = []
-        for stage in remaining:
-            shared = (arguments.batch_size, seed, stage.is_global)
-            drop = strategy.num_replicas_in_sync > 1
-            batches = dataset.HumBatches(
-                features, training_rows, *shared, drop_remainder=drop, augment=augment, plucked=augment
+        flags = {name: getattr(arguments, name) for name in DEFINING} | {
+            "guitar_dir": str(pathlib.Path(arguments.guitar_dir).resolve()),
+            "segments": len(training_rows),
+            "precision": precision,
+        }
+        description = {
+            "system": "hum2guitar",
+            "representation": features.representation.to_dict(),
+            "origin": "any pitched sound",
+            "targets": ["guitar"],
+            "f0": f0,
+            "in_channels": 1,
+            "base_filters": arguments.base_filters,
+            "augment": augment,
+        }
+        run.write_run_file(folder, vars(arguments))
+        for stage, batches, held_out in runs:
+            batches.drop_remainder = strategy.num_replicas_in_sync > 1
+            networks = _build(stage, arguments.base_filters, precision, seed, arguments.l1)
+            _take_over(networks, stage, folder, pretrained, n_replaced)
+            sampler = make_sampler(networks.generator, stage, features.representation, examples)
+
+            def end_epoch(target: pathlib.Path, sampler=sampler) -> list:
+                write_log(output / arguments.log, folder)  # the history holds this epoch already
+                return sampler(target)
+
+            def after_step(number: int, stage=stage, sampler=sampler) -> None:
+                if number % arguments.plot_interval == 0 and step.is_chief():
+                    target = output / folder.name / stage.name / f"step_{number:07d}"
+                    outputs.attempt("samples", lambda: sampler(target), [])
+
+            settings = loop.Settings(
+                folder / stage.name,
+                description,
+                flags,
+                generator_rate=arguments.lr,
+                discriminator_rate=arguments.lr,
+                epochs=epochs[stage.name],
+                lr_schedule=stage.schedule,
+                max_steps=arguments.max_steps,
+                seed=seed,
+                tensorboard=arguments.tensorboard,
+                after_step=after_step,
             )
-            held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False, plucked=augment)
-            runs.append((stage, batches, held_out if len(validation_rows) else None))
-        with run.claim_folder(folder, arguments.fresh):
-            run.write_run_file(folder, vars(arguments))
-            for stage, batches, held_out in runs:
-                networks = _build(stage, arguments.base_filters, precision, seed, arguments.l1)
-                _take_over(networks, stage, folder, *given)
-                sampler = make_sampler(networks.generator, stage, representation, examples)
-                flags = {
-                    "batch_size": arguments.batch_size,
-                    "validation_split": arguments.validation_split,
-                    "base_filters": arguments.base_filters,
-                    "seed": seed,
-                    "guitar_dir": str(pathlib.Path(arguments.guitar_dir).resolve()),
-                    "f0": f0,
-                    "segments": len(training_rows),
-                    "precision": precision,
-                    "lr": arguments.lr,
-                    "l1": arguments.l1,
-                    **({"augment": True} if augment else {}),
-                }
-
-                def sample(target: pathlib.Path, sampler=sampler) -> list:
-                    write_log(output / arguments.log, folder)  # the history holds this epoch already
-                    return sampler(target, f"epoch {int(target.name)}")
-
-                def after_step(number: int, stage=stage, sampler=sampler) -> None:
-                    if number % arguments.plot_interval == 0 and step.is_chief():
-                        target = output / folder.name / stage.name / f"step_{number:07d}"
-                        outputs.attempt("samples", lambda: sampler(target, f"step {number}"), [])
-
-                settings = loop.Settings(
-                    folder / stage.name,
-                    description={
-                        "system": "hum2guitar",
-                        "representation": representation.to_dict(),
-                        "origin": "any pitched sound",
-                        "targets": ["guitar"],
-                        "f0": f0,
-                        "in_channels": 1,
-                        "base_filters": arguments.base_filters,
-                        "augment": augment,
-                    },
-                    flags=flags,
-                    generator_rate=arguments.lr,
-                    discriminator_rate=arguments.lr,
-                    epochs=epochs[stage.name],
-                    lr_schedule=stage.schedule,
-                    max_steps=arguments.max_steps,
-                    seed=seed,
-                    tensorboard=arguments.tensorboard,
-                    after_step=after_step,
-                )
-                per_epoch = f"{settings.epochs} epochs of {batches.steps_per_epoch} steps"
-                print(f"Training {settings.folder} ({precision}): {per_epoch}")
-                loop.fit(loop.Run(networks, settings, batches, held_out, sample))
-                if step.is_chief():
-                    with replacing(folder / "generator.h5") as beside:
-                        shutil.copyfile(settings.folder / "generator.h5", beside)
-                    print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
+            per_epoch = f"{settings.epochs} epochs of {batches.steps_per_epoch} steps"
+            print(f"Training {settings.folder} ({precision}): {per_epoch}")
+            loop.fit(loop.Run(networks, settings, batches, held_out, end_epoch))
+            if step.is_chief():
+                with replacing(folder / "generator.h5") as beside:
+                    shutil.copyfile(settings.folder / "generator.h5", beside)
+                print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
     return status
 
 
-def _remaining_stages(
-    epochs: dict[str, int],
-    folder: pathlib.Path,
-    fresh: bool,
-    pretrained_global: str | None,
-    pretrained_local: str | None,
-) -> list[Stage]:
+def _remaining_stages(epochs: dict[str, int], folder: pathlib.Path, fresh: bool, n_replaced: int) -> list[Stage]:
     """The stages to train: those with epochs that neither pretrained weights replace nor a later stage has followed.
 
     Raises:
@@ -169,18 +156,17 @@ def _remaining_stages(
     """
     from training import checkpoints
 
-    replaced = 2 if pretrained_local else 1 if pretrained_global else 0
-    remaining = [stage for stage in STAGES[replaced:] if epochs[stage.name]]
+    remaining = [stage for stage in STAGES[n_replaced:] if epochs[stage.name]]
     if not remaining:
-        raise InputError("--n_joint_epochs: expected a stage with epochs to train, found none")
+        raise InputError("--n_joint_epochs: no stage has epochs to train")
     begun = [] if fresh else [i for i, stage in enumerate(remaining) if checkpoints.states(folder / stage.name)]
     if begun:
         return remaining[begun[-1] :]
     before = folder / STAGES[0].name / "generator.h5"
-    if remaining[0].is_frozen and not pretrained_global and (fresh or not before.exists()):
+    if remaining[0].is_frozen and not n_replaced and (fresh or not before.exists()):
         raise InputError(
-            "--n_global_epochs: expected epochs of the first stage, its weights as --pretrained_global, or those of an "
-            f"earlier run at {before}, found none"
+            "--n_global_epochs: the second stage needs a first one, weights as --pretrained_global, or those of an "
+            f"earlier run at {before}"
         )
     return remaining
 
@@ -208,32 +194,25 @@ def _build(stage: Stage, base_filters: int, precision: str, seed: int, l1: float
     )
 
 
-def _take_over(
-    networks, stage: Stage, folder: pathlib.Path, pretrained_global: str | None, pretrained_local: str | None
-) -> None:
-    """Set the weights that a stage starts from: pretrained ones, or those of the stage before.
+def _take_over(networks, stage: Stage, folder: pathlib.Path, pretrained: str | None, n_replaced: int) -> None:
+    """Set the weights that a stage starts from: `pretrained`, for `n_replaced` stages, or those of the stage before.
 
     Raises:
         InputError: a weights file holds another network.
     """
     import model
-    from hum2guitar.networks import copy_global, global_layers, load_hum2guitar
+    from hum2guitar.networks import copy_global, global_layers
 
     if stage.is_global:
         return
     of_global, of_local = (folder / before.name / "generator.h5" for before in STAGES[:2])
-    if pretrained_local:
-        model.load_into(networks.generator, pretrained_local)
+    if n_replaced == 2:
+        model.load_into(networks.generator, pretrained)
     elif not stage.is_frozen and of_local.exists():
         model.load_into(networks.generator, of_local)
         model.load_into(networks.discriminator, of_local.with_name("discriminator.h5"))
-    elif pretrained_global or of_global.exists():
-        path = pretrained_global or of_global
-        pretrained = load_hum2guitar(path)
-        found, expected = (one.get_layer("global_0").filters for one in (pretrained, networks.generator))
-        if found != expected:
-            raise InputError(f"{path}: expected a global generator with {expected} base filters, found {found}")
-        copy_global(pretrained, networks.generator)
+    elif pretrained or of_global.exists():
+        copy_global(pretrained or of_global, networks.generator)
     if stage.is_frozen:
         for layer in global_layers(networks.generator):
             layer.trainable = False
@@ -243,7 +222,7 @@ def _take_over(
 
 
 def make_sampler(generator, stage: Stage, representation: HumRepresentation, examples: dict[str, tuple]) -> Callable:
-    """A function of (folder, time) that writes picture and audio of each example to a folder and returns them."""
+    """A function that writes picture and audio of each example to a folder, named after the epoch or step."""
     import librosa
     import tensorflow as tf
 
@@ -253,7 +232,8 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
     predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
     frequencies = librosa.mel_frequencies(r.n_mels + 2, fmin=r.f_min, fmax=r.f_max)[1:-1]
 
-    def sample(folder: pathlib.Path, time: str) -> list:
+    def sample(folder: pathlib.Path) -> list:
+        time = f"epoch {folder.name}" if folder.name.isdigit() else folder.name.replace("_", " ")
         samples = []
         for name, (title, harmonics_level, original) in examples.items():
             inputs = harmonics.halve_bins(harmonics_level) if stage.is_global else harmonics_level

@@ -14,8 +14,7 @@ import numpy as np
 
 from conversion.models import describe_generator
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation
-from hum2guitar.pitch import analyse
-from hum2guitar.plucks import find_notes
+from hum2guitar.melody import analyse, find_notes
 from models.results import (
     RATE,
     RESULTS,

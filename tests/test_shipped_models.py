@@ -12,7 +12,7 @@ from common import weights
 from conversion import models
 from hum2guitar import networks
 from hum2guitar.harmonics import PUBLISHED
-from hum2guitar.pitch import analyse
+from hum2guitar.melody import analyse
 from models.hums import synthesize_voice
 from sound.files import read_audio
 

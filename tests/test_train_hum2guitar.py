@@ -13,7 +13,7 @@ import train_hum2guitar
 from common import cli, weights
 from hum2guitar import dataset, harmonics, networks, stages
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio
-from hum2guitar.pitch import analyse
+from hum2guitar.melody import analyse
 from models.hums import synthesize_voice
 from sound.files import read_audio, write_audio
 
@@ -137,9 +137,9 @@ def test_pretrained_weights_replace_the_first_stage_and_an_interruption_changes_
     interrupted_at = []
 
     def make_interrupting(generator, stage, *_):
-        def sample(folder, time):
-            if (stage.name, time) == ("2_local", "step 1") and not interrupted_at:
-                interrupted_at.append(time)
+        def sample(folder):
+            if (stage.name, folder.name) == ("2_local", "step_0000001") and not interrupted_at:
+                interrupted_at.append(folder)
                 signal.raise_signal(signal.SIGINT)
             return []
 
@@ -203,13 +203,13 @@ def test_an_exported_model_is_not_written_over(recordings, tmp_path, write_hum2g
     ("flags", "text"),
     [
         (["--guitar_dir", "nowhere"], "--guitar_dir: expected a folder"),
-        (["--pretrained_global", "nowhere.h5"], "--pretrained_global: expected a weights file"),
-        (["--n_global_epochs", "0"], "--n_global_epochs: expected epochs of the first stage"),
+        (["--pretrained_global", "nowhere.h5"], "nowhere.h5"),
+        (["--n_global_epochs", "0"], "--n_global_epochs"),
         (["--humming_dir", "nowhere"], "--humming_dir: expected a folder"),
         (["--name", "../x"], "--name: expected letters"),
         (["--out_dir", __file__], "--out_dir"),
         (["--batch_size", "100"], "--batch_size: expected at most the"),
-        (["--n_global_epochs", "0", "--n_fixed_global_epochs", "0", "--n_joint_epochs", "0"], "expected a stage"),
+        (["--n_global_epochs", "0", "--n_fixed_global_epochs", "0", "--n_joint_epochs", "0"], "--n_joint_epochs"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(recordings, tmp_path, capsys, flags, text):

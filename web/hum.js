@@ -1,4 +1,4 @@
-/* A hum to a guitar: a port of hum2guitar/ (converter.py, pitch.py, plucks.py, harmonics.py and mel_inverse.py), whose
+/* A hum to a guitar: a port of hum2guitar/ (converter.py, melody.py and harmonics.py), whose
  * constants are in the representation under their names there.
  *
  * f0 is the pitch of each frame in Hz, 0 where unvoiced; level and power have nMels values for each frame; a note is

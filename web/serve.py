@@ -176,7 +176,7 @@ def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.
     """Write what hum2guitar needs beside its network: SwiftF0, and the pseudo-inverse of the mel bands; its entries."""
     import numpy as np
 
-    from hum2guitar import converter, harmonics, pitch, plucks
+    from hum2guitar import converter, harmonics, melody
     from hum2guitar.harmonics import HumRepresentation, mel_filters, mel_pseudo_inverse
 
     settings = description.settings["representation"]
@@ -194,7 +194,7 @@ def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.
     for row in mel_filters(representation):
         bins = np.flatnonzero(row)
         bands.append([int(bins[0]) if len(bins) else 0, *row[bins].round(7).tolist()])
-    modules = (converter, harmonics, pitch, plucks)
+    modules = (converter, harmonics, melody)
     return {
         "origin": "hummed, sung, whistled or played melody",
         "title": "guitar from a hum",

@@ -9,7 +9,7 @@ import data
 from common.errors import InputError
 from hum2guitar import harmonics
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation, mel_to_audio, peak_phase
-from hum2guitar.pitch import analyse
+from hum2guitar.melody import analyse
 
 RATE = PUBLISHED.sample_rate
 SEGMENT = PUBLISHED.segment_samples

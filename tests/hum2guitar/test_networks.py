@@ -120,9 +120,12 @@ def test_biases_start_at_a_hundredth_and_kernels_with_kaimings_spread():
     assert kernel.std() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
 
 
-def test_the_local_enhancer_takes_over_and_keeps_the_global_part():
+def test_the_local_enhancer_takes_over_and_keeps_the_global_part(tmp_path):
     generator, enhancer = networks.build_global_generator(2, seed=1), networks.build_local_enhancer(2, seed=2)
-    networks.copy_global(generator, enhancer)
+    model.save(generator, tmp_path / "global.h5", {})
+    networks.copy_global(tmp_path / "global.h5", enhancer)
+    with pytest.raises(InputError):
+        networks.copy_global(tmp_path / "global.h5", networks.build_local_enhancer(4))
     x = tf.random.stateless_uniform((1, 64, 24, 1), (0, 1), -1, 1)
     last = keras.Model(generator.inputs, generator.get_layer("global_up_0_relu").output)
     inside = keras.Model(enhancer.inputs, enhancer.get_layer("global_up_0_relu").output)
