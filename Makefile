@@ -96,7 +96,7 @@ test-fast: $(VENV)/installed-dev
 SOAK_SECONDS := 3600
 
 soak: $(VENV)/installed-dev
-	$(PYTHON) tests/fuzz/fuzz.py --seconds $(SOAK_SECONDS) --first $$(date +%s) --keep fuzz-failures
+	$(PYTHON) tests/fuzz/fuzz.py --seconds $(SOAK_SECONDS) --first $$(date +%s)
 	$(PYTHON) tests/soak_reads.py
 	KILLS=20 $(PYTHON) -m pytest tests/training/test_loop.py -k killed
 

@@ -6,15 +6,17 @@
 Each case is drawn from its kind and number, so that it can be made again (``--first``), and runs in a process of its
 own with 2 GB of memory. A case fails if the file causes anything but a result or an error of one line, takes more than
 20 seconds or the memory, kills the process, or makes it write, delete or start anything elsewhere. The files of failed
-cases are kept in the folder ``--keep``. Exit status 1: some case failed.
+cases are kept in the folder fuzz-failures. Exit status 1: some case failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -27,28 +29,25 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402
 
+KEEP = pathlib.Path("fuzz-failures").resolve()
 MAX_BYTES = 2 * 10**9  # of memory beside what the process has before its first case
 CASE_SECONDS = 20
 STARTS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
 CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree", "os.chmod")
 
 
-# --- valid files ------------------------------------------------------------------------------------------------------
+# --- the kinds of files: valid ones, and how they are read ------------------------------------------------------------
 
 
 def make_midi(folder: pathlib.Path) -> None:
-    import mido
+    for path in (ROOT / "docs" / "examples").glob("*.mid"):
+        shutil.copy(path, folder)
 
-    for kind in (0, 1):
-        file = mido.MidiFile(type=kind)
-        for channel in (0, 9, 3)[: 1 + 2 * kind]:
-            track = file.add_track("a b")
-            track += [mido.MetaMessage("set_tempo", tempo=400_000), mido.Message("sysex", data=(1, 2, 3))]
-            for pitch in range(50, 70, 3):
-                track.append(mido.Message("note_on", channel=channel, note=pitch, velocity=64, time=30))
-                track.append(mido.Message("control_change", channel=channel, control=64, value=pitch, time=5))
-                track.append(mido.Message("note_off", channel=channel, note=pitch, time=200))
-        file.save(folder / f"{kind}.mid")
+
+def read_midi(path: pathlib.Path) -> None:
+    from synthesis.midi import read_midi
+
+    assert read_midi(path, sustain_pedal=True).notes
 
 
 def make_audio(folder: pathlib.Path, extension: str) -> None:
@@ -58,6 +57,19 @@ def make_audio(folder: pathlib.Path, extension: str) -> None:
     for rate, n_channels, subtype in ((44100, 1, None), (8000, 2, None), (22050, 1, deep)):
         sound = np.random.default_rng(0).uniform(-0.3, 0.3, (1500, n_channels))
         soundfile.write(folder / f"{rate}.{extension}", sound, rate, subtype)
+
+
+def read_audio(path: pathlib.Path) -> None:
+    from conversion.converter import Pix2PixConverter, Settings
+    from conversion.recordings import convert_file
+    from sound import files
+
+    sound = files.read_audio(path, 22050)
+    assert np.isfinite(sound).all()
+    assert len(np.concatenate(list(files.read_blocks(path, 22050)))) == len(sound)
+    recording = files.open_recording(path)
+    if recording.n_samples * recording.n_channels <= 2**20:  # a longer one takes its time
+        convert_file(path, path.with_name("out.wav"), Pix2PixConverter(lambda x: x[..., :1]), Settings())
 
 
 def make_h5(folder: pathlib.Path) -> None:
@@ -76,53 +88,6 @@ def make_h5(folder: pathlib.Path) -> None:
     weights.write(folder / "hum.h5", layers, described)
 
 
-def make_npy(folder: pathlib.Path) -> None:
-    rng = np.random.default_rng(0)
-    np.save(folder / "slice.npy", rng.random((256, 256, 1)).astype(np.float16))
-    np.save(folder / "segments.npy", rng.random((2, 515, 216)).astype(np.float16))
-    np.save(folder / "numbers.npy", np.arange(6).reshape(2, 3))
-
-
-def make_state(folder: pathlib.Path) -> None:
-    from training import checkpoints
-
-    progress = checkpoints.Progress(epoch=1, step=2, sums={"mae": 0.5}, rows=[{"epoch": 1, "mae": 0.5}], best=0.1)
-    arrays = {"generator/000": np.ones((3, 4), np.float32), "optimizer/000": np.array(3), "seed": np.array([1, 2])}
-    checkpoints.save(folder, 7, arrays.items(), {"batch_size": 2}, progress).rename(folder / "a.bin")
-    (folder / checkpoints.FOLDER).rmdir()
-
-
-def make_soundfont(folder: pathlib.Path) -> None:
-    from synthesis.soundfonts import default_soundfont
-
-    (folder / "a.sf2").symlink_to(default_soundfont())
-
-
-AUDIO = ("wav", "flac", "mp3", "ogg")
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_midi(path: pathlib.Path) -> None:
-    from synthesis.midi import read_midi
-
-    assert read_midi(path, sustain_pedal=True).notes
-
-
-def read_audio(path: pathlib.Path) -> None:
-    from conversion.converter import Pix2PixConverter, Settings
-    from conversion.recordings import convert_file
-    from sound import files
-
-    sound = files.read_audio(path, 22050)
-    assert np.isfinite(sound).all()
-    assert len(np.concatenate(list(files.read_blocks(path, 22050)))) == len(sound)
-    recording = files.open_recording(path)
-    if recording.n_samples * recording.n_channels > 2**20:
-        return  # a long recording takes its time
-    convert_file(path, path.with_name("out.wav"), Pix2PixConverter(lambda slices: slices[..., :1]), Settings())
-
-
 def read_network(path: pathlib.Path) -> None:
     from common import weights
     from conversion import network
@@ -131,11 +96,17 @@ def read_network(path: pathlib.Path) -> None:
     assert description.summary.isprintable()
     found = network.load_network(path)
     if description.network == weights.UNET:
-        r, shape = description.representation, (1, 256, 256, description.in_channels)
-        assert r.n_bins * r.n_frames <= 2**20
+        assert description.representation.n_bins * description.representation.n_frames <= 2**20
+        found(np.zeros((1, 256, 256, description.in_channels), np.float32))
     else:
-        shape = (1, 16, 8, 1)
-    found(np.zeros(shape, np.float32))
+        found(np.zeros((1, 16, 8, 1), np.float32))
+
+
+def make_npy(folder: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(folder / "slice.npy", rng.random((256, 256, 1)).astype(np.float16))
+    np.save(folder / "segments.npy", rng.random((2, 515, 216)).astype(np.float16))
+    np.save(folder / "numbers.npy", np.arange(6).reshape(2, 3))
 
 
 def read_npy(path: pathlib.Path) -> None:
@@ -146,13 +117,10 @@ def read_npy(path: pathlib.Path) -> None:
     read_level(path, (256, 256, 1))
 
 
-def read_state(path: pathlib.Path) -> None:
-    from training import checkpoints
+def make_soundfont(folder: pathlib.Path) -> None:
+    from synthesis.soundfonts import default_soundfont
 
-    (path.parent / checkpoints.FOLDER).mkdir()
-    path.rename(path.parent / checkpoints.FOLDER / "state-000000007.bin")
-    state = checkpoints.load(path.parent)
-    assert {name: shape for name, (_, shape) in state.layout.items()} == {n: a.shape for n, a in state.arrays()}
+    (folder / "a.sf2").symlink_to(default_soundfont())
 
 
 def read_soundfont(path: pathlib.Path) -> None:
@@ -166,12 +134,12 @@ def read_soundfont(path: pathlib.Path) -> None:
 # is rarely changed, such as the samples of a SoundFont.
 KINDS: dict[str, tuple[str, Callable[[pathlib.Path], None], Callable[[pathlib.Path], None], float]] = {
     "midi": ("a.mid", make_midi, read_midi, 0),
-    **{kind: (f"a.{kind}", lambda folder, kind=kind: make_audio(folder, kind), read_audio, 0) for kind in AUDIO},
     "h5": ("a.h5", make_h5, read_network, 0),
     "npy": ("a.npy", make_npy, read_npy, 0),
-    "state": ("a.bin", make_state, read_state, 0),
     "soundfont": ("a.sf2", make_soundfont, read_soundfont, 0.994),
 }
+for _extension in ("wav", "flac", "mp3", "ogg"):
+    KINDS[_extension] = (f"a.{_extension}", functools.partial(make_audio, extension=_extension), read_audio, 0)
 
 # --- changing ---------------------------------------------------------------------------------------------------------
 
@@ -186,11 +154,9 @@ def change(content: bytes, others: list[bytes], rng: np.random.Generator, from_p
     """`content` with some random changes of the kinds that find faults in readers."""
     content = bytearray(content)
     for _ in range(rng.choice([1, 1, 2, 4, 16, 64])):
-        if rng.random() < 0.5 and not from_place:  # headers are where the faults are
-            place = int(rng.exponential(200))
-        else:
-            first = int(from_place * len(content)) if rng.random() < 0.95 else 0
-            place = int(rng.integers(first, len(content) + 1))
+        first = int(from_place * len(content)) if rng.random() < 0.95 else 0
+        in_header = rng.random() < 0.5 and not from_place  # where the faults are
+        place = int(rng.exponential(200)) if in_header else int(rng.integers(first, len(content) + 1))
         length = int(rng.choice([1, 2, 4, 16, 200]))
         other = others[rng.integers(len(others))]
         start = int(rng.integers(len(other)))
@@ -264,7 +230,7 @@ def run_case(name: str, read: Callable[[pathlib.Path], None], content: bytes) ->
         return result.read_text(encoding="utf-8") if not status else f"ended the process (exit status {status})"
 
 
-def fuzz(kind: str, first: int, n_cases: int | None, seconds: float, keep: pathlib.Path | None) -> bool:
+def fuzz(kind: str, first: int, n_cases: int | None, seconds: float) -> bool:
     """Run and count the cases of one kind; whether none failed."""
     name, make, read, from_place = KINDS[kind]
     counts = {"read": 0, "refused": 0, "failed": 0}
@@ -279,9 +245,8 @@ def fuzz(kind: str, first: int, n_cases: int | None, seconds: float, keep: pathl
         counts[outcome if outcome in counts else "failed"] += 1
         if outcome not in counts:
             print(f"{kind} case {number} (--kinds {kind} --first {number} --cases 1):\n  {outcome}", flush=True)
-            if keep:
-                keep.mkdir(parents=True, exist_ok=True)
-                (keep / f"{number}-{name}").write_bytes(content)
+            KEEP.mkdir(exist_ok=True)
+            (KEEP / f"{number}-{name}").write_bytes(content)
         number += 1
     print(f"{kind}: {', '.join(f'{n} {outcome}' for outcome, n in counts.items())}", flush=True)
     return not counts["failed"]
@@ -293,14 +258,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60, help="time for all kinds together")
     parser.add_argument("--cases", type=int, help="of each kind (default: as many as there is time for)")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--keep", type=pathlib.Path, help="folder for the files that failed")
     arguments = parser.parse_args(argv)
     # What takes long to import is imported once, not in every case.
     import h5py  # noqa: F401
     import onnxruntime  # noqa: F401
     import scipy.signal  # noqa: F401
 
-    cases = arguments.first, arguments.cases, arguments.seconds / len(arguments.kinds), arguments.keep
+    cases = arguments.first, arguments.cases, arguments.seconds / len(arguments.kinds)
     return int(not all([fuzz(kind, *cases) for kind in arguments.kinds]))
 
 
