@@ -99,7 +99,7 @@ done
 "$PYTHON" compute_features.py --audios_path "$WORK/audios_any" --features_path "$WORK/features_any"
 for piano in "$WORK"/features/keyboard_acoustic@*; do
     mkdir -p "$WORK/features_any/${piano##*/}"
-    cp --update=none "$piano"/etude_0[0-7]?_*.npy "$WORK/features_any/${piano##*/}"
+    cp -u "$piano"/etude_0[0-7]?_*.npy "$WORK/features_any/${piano##*/}"
 done
 ANY=keyboard_acoustic_2_any
 # The model that comes with the project started from the weights of an older one, for guitar, strings and lead.
