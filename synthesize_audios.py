@@ -17,13 +17,12 @@ import hashlib
 import itertools
 import pathlib
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from common import cli, jobs
 from common.errors import InputError
-from common.files import open_regular, piece_names, process_mark, remove_leftovers
+from common.files import open_regular, piece_names, remove_leftovers, temporary_folder
 from synthesis.etudes import TEXTURES, write_etudes
 from synthesis.midi import MAX_BYTES, find_midi, read_midi
 from synthesis.mixing import ENDINGS, Playing, keep_parameters, recording_seconds, vary, write_piece
@@ -32,7 +31,6 @@ from synthesis.voices import find_instruments, parse_voices
 
 INSTRUMENTS = ("keyboard_acoustic", "guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 MAX_VARIATIONS = 100  # two digits in a name
-TEMPORARY = ".synthesis-"  # start of the name of a run's temporary folder
 ORIGINS = {  # of notes that were not played as asked for, by their count
     "velocity": "from another velocity",
     "pitch": "from another pitch",
@@ -76,8 +74,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     playing = Playing(
         arguments.playback_speed, rates[0], arguments.transpose, arguments.sustain_pedal, arguments.ending
     )
-    remove_leftovers(tempfile.gettempdir(), TEMPORARY)
-    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{process_mark()}") as temporary:
+    with temporary_folder("synthesis") as temporary:
         instruments = find_instruments(names, voices, arguments.nsynth_path, temporary)
         etudes = write_etudes(temporary, arguments.etudes, arguments.seed, arguments.etudes_texture)
         scores, left_out = _plan_scores(

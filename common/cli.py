@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import io
 import math
 import operator
@@ -18,16 +17,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from common.errors import OF_ONE_FILE, InputError, describe_missing, one_line
+from common.errors import InputError, describe_missing, one_line
 
 # Exit statuses; the last two are those that shells report after Ctrl-C and after a closed pipe.
 SOME_LEFT_OUT = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 CLOSED_PIPE = 141
-
-# System errors that the user can fix, reported in one line; any other keeps its traceback.
-_FIXABLE = OF_ONE_FILE | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -57,10 +53,8 @@ class Parser(argparse.ArgumentParser):
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse `argv`, do `work` and return the exit status; what the user can fix becomes one line on stderr."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell (>&-): the next file would take its number
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", errors="replace"))  # noqa: SIM115
-        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper) and stream.errors == "strict":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     try:
         try:
@@ -75,7 +69,7 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except OSError as error:
-        if error.errno not in _FIXABLE:
+        if error.errno is None:  # of a library, not of the system
             raise
         message = f"{error.filename or 'writing'}: {error.strerror}"
     except MemoryError:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).absolute().parents[1]
-FIRST_VERSION = (3, 10)
-# System errors that concern one file; after any other, such as a full disk, the next file would fail as well.
-OF_ONE_FILE = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
-    errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EILSEQ,
-}  # fmt: skip
+# System errors after which the next file would fail as well: a full disk, a closed pipe. Any other concerns one file.
+OF_ALL_FILES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
 
 
 class InputError(ValueError):
@@ -29,20 +24,10 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
-def find_fault(version: tuple[int, ...] = sys.version_info[:2]) -> str:
-    """What is wrong with the Python that runs this, in one line; empty if nothing is.
-
-    NumPy stands for the packages: whoever lacks it has not installed them, or has not activated their environment.
-    """
-    if version < FIRST_VERSION:
-        return f"needs Python 3.10 to 3.13, {sys.executable} is {'.'.join(map(str, version))}"
-    return "" if importlib.util.find_spec("numpy") else describe_missing("numpy")
-
-
 def describe_missing(package: str) -> str:
     """One line that says what to do about a missing package."""
     python = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    remedy = f"{sys.executable} -m pip install -r {ROOT / 'training' / 'requirements.txt'}"
+    remedy = f"{sys.executable} -m pip install -r {ROOT / 'requirements.txt'}"
     if python.exists() and pathlib.Path(sys.prefix).absolute() != ROOT / ".venv":
         remedy = f"run the command with {python}"
     return f"needs the package {package}, which {sys.executable} does not have: {remedy}"

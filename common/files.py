@@ -14,12 +14,13 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common.errors import OF_ONE_FILE, InputError
+from common.errors import OF_ALL_FILES, InputError
 
 MAX_STEM = 100  # bytes of a name that its temporary name begins with
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
@@ -33,26 +34,21 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr
 # --- temporary names --------------------------------------------------------------------------------------------------
 
 
-def process_mark() -> str:
-    """The part of a temporary name that tells `remove_leftovers` which process it belongs to: number and machine."""
+def _process_mark() -> str:
+    """The part of a temporary name that says which process it belongs to: its number and its machine."""
     return f"{os.getpid()}-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"
 
 
-def remove_leftovers(folder: str | os.PathLike, start: str = "") -> None:
-    """Remove what processes of this machine that are gone have left in `folder` under temporary names.
-
-    Args:
-        folder: need not exist.
-        start: remove folders whose names begin with this and `process_mark`; without, unfinished files of `replacing`.
-    """
-    machine = process_mark().partition("-")[2]
-    name = rf"{re.escape(start)}(\d+)-{machine}.*" if start else rf"\..*\.(\d+)-{machine}[0-9a-f]{{6}}\.part(\..*)?"
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Remove what killed processes of this machine have left in `folder` under the temporary names of `replacing` and
+    `temporary_folder`. The folder need not exist."""
+    machine = _process_mark().partition("-")[2]
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
-            match = re.fullmatch(name, entry.name)
+            match = re.fullmatch(rf"\..*\.(\d+)-{machine}\w+\.part(\..*)?", entry.name)
             if match and not _is_running(int(match[1])):
                 with contextlib.suppress(OSError):  # another user's
-                    shutil.rmtree(entry.path) if start else os.unlink(entry.path)
+                    shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
 
 
 def _is_running(process: int) -> bool:
@@ -68,6 +64,20 @@ def _is_running(process: int) -> bool:
 
 
 @contextlib.contextmanager
+def temporary_folder(name: str, parent: str | os.PathLike | None = None) -> Iterator[pathlib.Path]:
+    """A folder in `parent` (None: the system's for temporary files) that is there until the block ends.
+
+    Folders that killed processes have left in `parent` are removed before.
+    """
+    parent = pathlib.Path(parent or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent)
+    start = f".{name}.{_process_mark()}"
+    with tempfile.TemporaryDirectory(".part", start, parent, ignore_cleanup_errors=True) as folder:
+        yield pathlib.Path(folder)
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A temporary path beside `path` to write to: renamed to `path` if the block succeeds, removed if it fails.
 
@@ -77,7 +87,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = os.fsdecode(os.fsencode(path.stem)[:MAX_STEM])
-    beside = path.with_name(f".{stem}.{process_mark()}{secrets.token_hex(3)}.part{path.suffix}")
+    beside = path.with_name(f".{stem}.{_process_mark()}{secrets.token_hex(3)}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -99,7 +109,7 @@ def concerning_one_file(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in OF_ONE_FILE:
+        if error.errno in OF_ALL_FILES or error.errno is None:
             raise
         raise InputError(f"{error.filename or path}: {error.strerror}") from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -53,9 +52,13 @@ def run(work: Callable[..., Any], jobs: Sequence[tuple], n_processes: int = 1, l
         yield from bar
 
 
+def count_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _run(work: Callable[..., Any], calls: list[tuple[int, tuple]], n_processes: int) -> Iterator[Result]:
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    n_workers, begin, n_done = n_processes or allowed or 1, time.monotonic(), 0
+    n_workers, begin, n_done = n_processes or count_cores(), time.monotonic(), 0
     while calls and (n_workers == 1 or len(calls) == 1 or not n_processes):
         seconds = time.monotonic() - begin
         if n_done and seconds > TRIAL_SECONDS and pays(seconds / n_done * len(calls), n_workers):
@@ -73,14 +76,12 @@ def pays(seconds: float, n_workers: int) -> bool:
 
 def _run_in_processes(work: Callable[..., Any], calls: Sequence[tuple[int, tuple]], n_workers: int) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
-    with contextlib.ExitStack() as stack:
-        pool = concurrent.futures.ProcessPoolExecutor(n_workers, context, _end_with_parent)
-        stack.callback(pool.shutdown, cancel_futures=True)
-        # Each process has one core; it ignores Ctrl-C except during a job. Both are inherited at its start.
+    with concurrent.futures.ProcessPoolExecutor(n_workers, context, _end_with_parent) as pool:
+        # Each process has one core, and Ctrl-C is for this one alone. Both are inherited at the start.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            futures = [pool.submit(_attempt_in_process, work, *call) for call in calls]
+            futures = [pool.submit(_attempt, work, *call) for call in calls]
         finally:
             signal.signal(signal.SIGINT, handler)
         try:
@@ -89,6 +90,10 @@ def _run_in_processes(work: Callable[..., Any], calls: Sequence[tuple[int, tuple
         except concurrent.futures.process.BrokenProcessPool:
             reason = "a process was killed, probably because memory ran out; run again with fewer (finished files stay)"
             raise InputError(f"--jobs: {reason}") from None
+        except BaseException:  # Ctrl-C: do not wait for the jobs
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def _end_with_parent() -> None:
@@ -107,20 +112,6 @@ def _attempt(work: Callable[..., Any], index: int, job: tuple) -> Result:
             return index, work(*job), None
     except InputError as error:
         return index, None, str(error)
-
-
-def _attempt_in_process(work: Callable[..., Any], index: int, job: tuple) -> Result:
-    """`_attempt`, during which Ctrl-C ends this job and all that wait; between jobs, this process ignores it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        raise KeyboardInterrupt  # during an earlier job
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        result = _attempt(work, index, job)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        raise
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return result
 
 
 def map_ahead(function: Callable[[Any], Any], items: Iterable[Any], n_ahead: int, n_threads: int = 1) -> Iterator[Any]:

@@ -12,8 +12,6 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,11 +19,11 @@ import numpy as np
 
 from common import weights
 from common.errors import InputError
-from common.files import process_mark, remove_leftovers, silence_stderr
+from common.files import silence_stderr, temporary_folder
+from common.jobs import count_cores
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
 # Before ONNX Runtime is imported: from version 1.32 on, it otherwise writes a device id below the home folder and
 # reports to a host.
@@ -36,12 +34,11 @@ Network = Callable[[np.ndarray], np.ndarray]
 BATCH_SIZE = 2  # slices to convert at once: more is no faster on two cores, and takes 10 MB each at 16 base filters
 OPSET, IR_VERSION = 17, 8  # read by ONNX Runtime 1.13 and later
 INPUT, OUTPUT, DESCRIPTION = "input", "output", "description"
-# Calls that run at the same time. hum2guitar's windows come one by one; two of them on half of the cores each take less
-# time than one after the other on all cores.
+# Calls that share the cores. hum2guitar's windows come one by one; two of them on half of the cores each take less time
+# than one after the other on all cores.
 N_PARALLEL = {weights.UNET: 1, weights.GLOBAL_GENERATOR: 2, weights.LOCAL_ENHANCER: 2}
 MAX_SLICE = 2**20  # bins times frames
 MAX_INSIDE = 2**22  # bytes of an array that is part of the model while it is loaded
-FOLDER = "weights-"  # start of the name of the temporary folder that a network is loaded from
 
 LEAKY_SLOPE = 0.3
 BATCH_NORM_EPSILON = 1e-3
@@ -50,24 +47,10 @@ INSTANCE_NORM_EPSILON = 1e-5
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-class OnnxNetwork:
-    """A network that ONNX Runtime runs; any number of threads may call it, `n_parallel` calls run at the same time."""
-
-    def __init__(self, session: onnxruntime.InferenceSession, n_parallel: int) -> None:
-        self._session = session
-        self._slots = threading.Semaphore(n_parallel)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Output ``(batch, bins, frames, 1)`` of ``(batch, bins, frames, channels)``, both float32 in [-1, 1].
-
-        Bins and frames: multiples of 256 (U-Net), at least 8 (global generator), even from 16 and from 8 (enhancer).
-        """
-        with self._slots:
-            return self._session.run([OUTPUT], {INPUT: np.asarray(x, np.float32)})[0]
-
-
-def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
+def load_network(path: str | os.PathLike, gpu: int | None = -1) -> Network:
     """The generator of a weights file, ready to run on a CUDA device or on all cores of the CPU.
+
+    Bins and frames: multiples of 256 (U-Net), at least 8 (global generator), even from 16 and from 8 (enhancer).
 
     Says on stderr that it works on the CPU where a device was asked for and cannot be used.
 
@@ -81,7 +64,7 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
     import onnxruntime
 
     graph = _Graph(pathlib.Path(path))
-    description, n_parallel = graph.description, N_PARALLEL[graph.description.network]
+    description = graph.description
     if description.network == weights.UNET:
         bins, frames = description.representation.n_bins, description.representation.n_frames
         if bins % 256 or frames % 256 or bins * frames > MAX_SLICE:
@@ -91,23 +74,20 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> OnnxNetwork:
     on_gpu = gpu != -1 and CUDA in onnxruntime.get_available_providers()
     providers = [(CUDA, {"device_id": gpu or 0, "use_tf32": 0}), CPU] if on_gpu else [CPU]
     options = onnxruntime.SessionOptions()
-    # Only the processors that this process may use, without joblib, whose import takes 15 MB.
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    options.intra_op_num_threads = max(1, n_cores // n_parallel)
+    options.intra_op_num_threads = max(1, count_cores() // N_PARALLEL[description.network])
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # which keeps a second block of memory for the maps of each shape
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave others the core
-    remove_leftovers(tempfile.gettempdir(), FOLDER)
-    with tempfile.TemporaryDirectory(prefix=FOLDER + process_mark(), ignore_cleanup_errors=True) as folder:
-        model = graph.serialize(pathlib.Path(folder))
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    with temporary_folder("weights") as folder:
+        model = graph.serialize(folder)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines
             session = onnxruntime.InferenceSession(model, options, providers=providers)
     if gpu not in (None, -1) and session.get_providers()[0] != CUDA:
         reason = f"ONNX Runtime cannot use CUDA device {gpu}" if on_gpu else "onnxruntime-gpu is not installed"
         print(f"{path}: --gpu {gpu}: {reason}, works on the CPU", file=sys.stderr)
-    return OnnxNetwork(session, n_parallel)
+    return lambda x: session.run([OUTPUT], {INPUT: np.asarray(x, np.float32)})[0]
 
 
 def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict | None = None) -> onnx.ModelProto:

@@ -15,7 +15,7 @@ import soundfile
 
 import compute_features
 import data
-from common.files import process_mark
+from common.files import temporary_folder
 from sound.files import read_audio
 
 
@@ -136,9 +136,8 @@ def test_an_interrupted_piece_is_finished_by_the_next_run(run, tmp_path, audios,
         patch.setattr(np, "save", interrupt)
         assert run()[0] == 128 + signal.SIGINT
     assert 0 < len(written(tmp_path / "features")) < 6
-    left = tmp_path / f"features/piano/.a.{process_mark().replace(str(os.getpid()), str(2**30))}abcdef.part.npy"
-    left.parent.mkdir(exist_ok=True)
-    left.touch()  # by a process that was killed
+    with temporary_folder("a", tmp_path / "features/piano") as left:
+        left.with_name(left.name.replace(str(os.getpid()), str(2**30))).mkdir()  # by a process that was killed
     run()
     run(features="whole", jobs=2)
     assert written(tmp_path / "features") == written(tmp_path / "whole")

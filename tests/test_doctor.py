@@ -48,7 +48,7 @@ def test_models_are_listed_damaged_ones_are_wrong_and_the_smallest_converts(tmp_
 
 def test_a_network_that_makes_nan_is_wrong(tmp_path, write_generator, examine, monkeypatch):
     write_generator(tmp_path / "generator.h5", base_filters=2)
-    monkeypatch.setattr("conversion.network.OnnxNetwork.__call__", lambda _, x: x[..., :1] * float("nan"))
+    monkeypatch.setattr("conversion.converter.load_network", lambda *_: lambda x: x[..., :1] * float("nan"))
     status, findings = examine()
     assert (status, findings["conversion"][0]) == (1, "wrong")
 

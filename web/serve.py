@@ -16,7 +16,6 @@ import importlib.util
 import io
 import os
 import pathlib
-import secrets
 import shutil
 import sys
 import urllib.parse
@@ -24,7 +23,7 @@ from collections.abc import Sequence
 
 from common import cli, weights
 from common.errors import InputError
-from common.files import existing_folder, process_mark, remove_leftovers, writable_folder, write_json
+from common.files import existing_folder, temporary_folder, writable_folder, write_json
 
 WEB = pathlib.Path(__file__).parent
 ROOT = WEB.parent
@@ -98,19 +97,12 @@ def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.
         raise InputError(f"--folder: {folder} holds other files than the page; an empty or new folder is needed")
     if not all((RUNTIME / name).is_file() for name in RUNTIME_FILES):
         raise InputError(f"{RUNTIME} is missing: npm ci --prefix web --ignore-scripts installs it")
-    start = f".{folder.name}."
-    remove_leftovers(folder.parent, start)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = (folder.with_name(f"{start}{process_mark()}{secrets.token_hex(3)}") for _ in range(2))
-    try:
-        _fill(beside, models)
+    with temporary_folder(folder.name, folder.parent) as beside:
+        _fill(beside / "new", models)
         if folder.exists():
-            folder.rename(old)
-        beside.rename(folder)
-        return folder
-    finally:
-        for leftover in (beside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+            folder.rename(beside / "old")
+        (beside / "new").rename(folder)
+    return folder
 
 
 def _fill(folder: pathlib.Path, models: dict[str, weights.Description]) -> None:

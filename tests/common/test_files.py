@@ -15,11 +15,11 @@ from common.files import (
     find_files,
     open_regular,
     piece_names,
-    process_mark,
     read_array,
     read_json,
     remove_leftovers,
     replacing,
+    temporary_folder,
     without_converted,
     writable_folder,
     write_array,
@@ -170,17 +170,16 @@ def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not(tmp_pat
 def test_what_processes_left_that_are_gone_is_removed_and_nothing_else(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    with replacing(tmp_path / "a.wav") as own:
+    with replacing(tmp_path / "a.wav") as own, temporary_folder("notes", tmp_path) as folder:
         own.touch()
-        others = [own.name.replace(str(os.getpid()), str(gone.pid)), f".notes-{gone.pid}{process_mark()[-6:]}x"]
-        (tmp_path / others[0]).touch()
-        (tmp_path / others[1]).mkdir()
-        (tmp_path / others[1] / "note.wav").touch()
-        kept = [own.name, ".b.part.wav", f".c.{gone.pid}-zzzz-012345.part.wav", "d.wav", f".notes-{process_mark()}y"]
-        for name in kept[1:]:
+        (folder / "note.wav").touch()
+        kept = [".b.part.wav", f".c.{gone.pid}-zzzz-012345.part.wav", "d.wav"]
+        for name in kept:
             (tmp_path / name).touch()
+        kept += [own.name, folder.name]
+        for path in (own, folder):
+            path.with_name(path.name.replace(str(os.getpid()), str(gone.pid))).mkdir()
         remove_leftovers(tmp_path)
-        assert sorted(os.listdir(tmp_path)) == sorted([*kept, others[1]])
-        remove_leftovers(tmp_path, ".notes-")
         assert sorted(os.listdir(tmp_path)) == sorted(kept)
     remove_leftovers(tmp_path / "none")
+    assert not folder.exists()

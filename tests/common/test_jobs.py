@@ -1,4 +1,4 @@
-"""Jobs in this process and in others: what pays, who hears Ctrl-C, who ends with whom."""
+"""Jobs in this process and in others: what pays, and who ends with whom."""
 
 import os
 import signal
@@ -7,48 +7,36 @@ import sys
 import threading
 
 import pytest
+from conftest import ROOT
 
 from common import jobs
 
 PARENT = """
 import os, sys, time
-sys.path.insert(0, {root!r})
-from common import jobs
+sys.path.insert(0, sys.argv[1])
+from common import cli, jobs
 
 def work(number):
     print(os.getpid(), flush=True)
     time.sleep(600)
 
 if __name__ == "__main__":
-    list(jobs.run(work, [(1,), (2,)], 2))
+    sys.exit(cli.run(cli.Parser("Work."), lambda _: len(list(jobs.run(work, [(1,), (2,)], 2))), []))
 """
 
 
-class HandlerWhereItArrives:
-    """Becomes the handler of Ctrl-C of the process that unpickles it."""
-
-    def __reduce__(self):
-        return signal.getsignal, (signal.SIGINT,)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="processes inherit no handler there")
-def test_ctrl_c_reaches_a_process_only_while_it_does_a_job():
-    before = signal.getsignal(signal.SIGINT)
-    arriving = [result for _, result, _ in jobs.run(str, [(HandlerWhereItArrives(),)] * 4, 2)]
-    working = [result for _, result, _ in jobs.run(signal.getsignal, [(signal.SIGINT,)] * 4, 2)]
-    assert arriving == [str(signal.SIG_IGN)] * 4
-    assert working == [signal.default_int_handler] * 4
-    assert signal.getsignal(signal.SIGINT) == before
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
-def test_processes_end_with_a_killed_parent(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL, no groups of processes")
+@pytest.mark.parametrize(("end", "number", "lines"), [(os.killpg, signal.SIGINT, 1), (os.kill, signal.SIGKILL, 0)])
+def test_processes_end_with_their_parent_and_say_nothing(tmp_path, end, number, lines):
+    """Ctrl-C reaches all of them at once; SIGKILL only the parent."""
     script = tmp_path / "parent.py"
-    script.write_text(PARENT.format(root=os.path.dirname(os.path.dirname(jobs.__file__))))
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+    script.write_text(PARENT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, script, ROOT], **pipes) as parent:
         assert {int(parent.stdout.readline()) for _ in range(2)} != {parent.pid}
-        parent.kill()
-        parent.stdout.read()  # returns when the last process that holds stdout has ended
+        end(parent.pid, number)
+        errors = parent.communicate(timeout=60)[1]  # returns when the last process that holds stdout has ended
+        assert errors.count("\n") == lines
 
 
 def test_short_work_stays_in_this_process_and_long_work_does_not():
@@ -87,7 +75,4 @@ def test_map_ahead_passes_on_errors_and_ends_its_thread():
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         list(results)
-    left = jobs.map_ahead(str, range(5), 1)
-    next(left)
-    left.close()
     assert threading.active_count() == n_threads
