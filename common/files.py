@@ -109,9 +109,10 @@ def concerning_one_file(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        error.filename = error.filename or os.fspath(path)
         if error.errno in OF_ALL_FILES or error.errno is None:
             raise
-        raise InputError(f"{error.filename or path}: {error.strerror}") from None
+        raise InputError(f"{error.filename}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
