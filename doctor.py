@@ -120,13 +120,13 @@ def check_models() -> Iterator[Finding]:
     import numpy as np
 
     from common import weights
+    from common.files import find_files
     from conversion.converter import load_converter
-    from conversion.models import find_weights
     from conversion.network import GENERATORS
     from conversion.recordings import convert_audio
 
     generators = []
-    for path in find_weights(MODELS):
+    for path in find_files(MODELS, (".h5",)):
         try:
             description = weights.describe(path)
         except InputError as error:
@@ -135,6 +135,7 @@ def check_models() -> Iterator[Finding]:
         yield OK, str(path), description.summary, ""
         generators += [description] if description.network in GENERATORS else []
     if not generators:
+        yield WRONG, "models", f"none in {MODELS}", f"git checkout {MODELS}"
         return
     smallest = min(generators, key=lambda found: found.path.stat().st_size)
     start = time.perf_counter()

@@ -10,12 +10,12 @@ import common.environment
 
 import functools
 import os
+import pathlib
 import tempfile
 
 import numpy as np
 
 from common.errors import InputError
-from common.files import find_files
 from conversion import models, recordings
 from conversion.converter import Converter, Settings, load_converter
 from data import PUBLISHED
@@ -86,11 +86,8 @@ def load_model(model: str | os.PathLike, gpu: int | None = None, **settings) -> 
         InputError: there is no such model, or it is damaged.
     """
     # A folder without weights may have the name of a model, as this project's hum2guitar/ does.
-    if os.path.isfile(model) or (os.path.isdir(model) and find_files(model, models.EXTENSIONS)):
-        description = models.describe_generator(model)
-        found = models.Model(description, models.short_name(description))
-    else:
-        found = models.find_by_name(os.fspath(model))
+    is_path = os.path.isfile(model) or any(pathlib.Path(model).glob("*.h5"))
+    found = models.find_model(model) if is_path else models.find_by_name(os.fspath(model))
     return Model(found, Settings(**settings), gpu)
 
 

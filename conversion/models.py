@@ -25,7 +25,7 @@ from sound.files import Recording, open_recording
 from sound.streaming import mono_spectra, regroup_frames
 
 MODELS = pathlib.Path(__file__).resolve().parents[1] / "models"  # those that come with the project
-EXTENSIONS = (".h5",)
+EXTENSION = ".h5"
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the number of channels of the network's input
 SOURCES = ("_acoustic", "_electronic", "_synthetic")  # NSynth's endings of an instrument's name
 FAR = 0.12  # difference of outputs from that of the nearest stored style above which a style resembles none of them
@@ -50,16 +50,6 @@ class Model:
         return None if self.style is None else load_style(self.style, self.description.representation)
 
 
-def short_name(description: weights.Description) -> str:
-    """The name of what a generator makes: the first target without NSynth's ending.
-
-    It is "any" for a generator with a style input, "hum2guitar" for one of that system, and "converted" if unknown.
-    """
-    if description.system == "hum2guitar":
-        return "hum2guitar"
-    return "any" if description.in_channels == 2 else shorten((description.settings.get("targets") or [""])[0])
-
-
 def shorten(instrument: str) -> str:
     """An instrument's name without NSynth's ending, as a part of a file name."""
     for ending in SOURCES:
@@ -70,42 +60,30 @@ def shorten(instrument: str) -> str:
 # --- by file or folder ------------------------------------------------------------------------------------------------
 
 
-def find_weights(path: str | os.PathLike) -> list[pathlib.Path]:
-    """The weights files at or below `path`, sorted, without hidden ones.
-
-    Raises:
-        InputError: there are none.
-    """
-    path = pathlib.Path(path)
-    files = find_files(path, EXTENSIONS) if path.is_dir() else [path] if path.is_file() else []
-    if not files:
-        raise InputError(f"--model: found no weights file ({EXTENSIONS[0]}) {'in' if path.is_dir() else 'at'} {path}")
-    return files
-
-
 def describe_generator(path: str | os.PathLike) -> weights.Description:
-    """The description of the generator at `path`.
+    """The description of the generator at `path`: a weights file, or a folder with a generator.h5 or one weights file.
 
-    In a folder this is the generator.h5 directly in it, or else the only generator.h5 below it, or else the only
-    weights file in it or below it. If the generator_best.h5 beside that generator.h5 has a lower validation MAE, it is
-    taken in its place.
+    If the generator_best.h5 beside a folder's generator.h5 has a lower validation MAE, it is taken in its place.
 
     Raises:
         InputError: there is no weights file, there are several, or it holds no generator that converts recordings.
     """
-    files = find_weights(path)
-    candidates = [file for file in files if file.name == "generator.h5"] or files
-    candidates = [file for file in candidates if file.parent == pathlib.Path(path)] or candidates
-    if len(candidates) > 1:
-        raise InputError(f"--model: expected one generator, found several in {path}: {', '.join(map(str, candidates))}")
-    description = weights.describe(candidates[0])
-    best = description.path.with_name("generator_best.h5")
-    if description.path != pathlib.Path(path) and description.path.name == "generator.h5" and best in files:
+    file = pathlib.Path(path)
+    is_folder = file.is_dir()
+    if is_folder:
+        found = sorted(file.glob(f"*{EXTENSION}"))
+        found = [name for name in found if name.name == "generator.h5"] or found
+        if len(found) != 1:
+            listed = ", ".join(name.name for name in found) or "none"
+            raise InputError(f"--model: expected one weights file ({EXTENSION}) in {path}, found {listed}")
+        file = found[0]
+    description, best = weights.describe(file), file.with_name("generator_best.h5")
+    if is_folder and best.is_file():
         description = min(description, weights.describe(best), key=_validation_mae)
     if description.network in weights.DISCRIMINATORS:
-        raise InputError(f"{candidates[0]}: holds a discriminator, not a generator")
+        raise InputError(f"{file}: holds a discriminator, not a generator")
     if description.in_channels not in COMMANDS:
-        raise InputError(f"{description.path}: expected 1 or 2 input channels, found {description.in_channels}")
+        raise InputError(f"{file}: expected 1 or 2 input channels, found {description.in_channels}")
     return description
 
 
@@ -115,16 +93,24 @@ def _validation_mae(description: weights.Description) -> float:
     return mae if math.isfinite(mae) else math.inf
 
 
-def find_model(path: str | os.PathLike, n_inputs: int = 1) -> Model:
-    """The generator at `path`, which must have `n_inputs` input channels.
+def find_model(path: str | os.PathLike, n_inputs: int | None = None) -> Model:
+    """The generator at `path`, called "hum2guitar" for one of that system, "any" for a multitarget one, or else by its
+    first target.
 
     Raises:
-        InputError: as `describe_generator`, or the generator is one for the other command.
+        InputError: as `describe_generator`, or the network does not have `n_inputs` channels; names the right command.
     """
     description = describe_generator(path)
-    if description.in_channels != n_inputs:
-        raise InputError(f"{description.path}: has {3 - n_inputs} input channels: use {COMMANDS[3 - n_inputs]}")
-    return Model(description, short_name(description))
+    if n_inputs not in (None, description.in_channels):
+        command = COMMANDS[description.in_channels]
+        raise InputError(f"{description.path}: has {description.in_channels} input channels: use {command}")
+    return Model(description, _name(description))
+
+
+def _name(description: weights.Description) -> str:
+    if description.system == "hum2guitar":
+        return "hum2guitar"
+    return "any" if description.in_channels == 2 else shorten((description.settings.get("targets") or [""])[0])
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------
@@ -163,38 +149,38 @@ def _name_models(root: str | os.PathLike) -> Iterator[tuple[set[str], Model]]:
     """The models below `root`, each with the names that it is known by; one model for each stored style."""
     for folder in sorted(path for path in pathlib.Path(root).glob("*") if path.is_dir()):
         try:
-            description = describe_generator(folder)
+            model = find_model(folder)
         except InputError:
             continue
+        description = model.description
         for style in stored_styles(description):
             name = shorten(style.stem)
             yield {_plain(style.stem), _plain(name)}, Model(description, name, style)
         if description.in_channels == 1:
             # "guitar" means the guitar of pix2pix, not that of hum2guitar.
             targets = [] if description.system == "hum2guitar" else description.settings.get("targets", [])
-            name = short_name(description)
-            yield {_plain(own) for own in (name, folder.name, *targets)}, Model(description, name)
+            yield {_plain(own) for own in (model.instrument, folder.name, *targets)}, model
 
 
 def list_models(root: str | os.PathLike | None = None) -> int:
     """Print a line about each generator at or below `root` (None: `MODELS`); the exit status.
 
     Raises:
-        InputError: `root` is a file that holds no weights.
+        InputError: there is no weights file.
     """
-    root = MODELS if root is None else root
-    left_out = []
-    for path in find_weights(root):
+    root = MODELS if root is None else pathlib.Path(root)
+    paths, left_out = find_files(root, (EXTENSION,)) if root.is_dir() else [root], []
+    if not paths:
+        raise InputError(f"--model: found no weights file ({EXTENSION}) in {root}")
+    for path in paths:
         try:
             description = weights.describe(path)
         except InputError as error:
-            if path == pathlib.Path(root):
-                raise
             left_out.append((str(path), str(error)))
             continue
         if description.network not in weights.DISCRIMINATORS:
             names = [shorten(style.stem) for style in stored_styles(description)]
-            names += [short_name(description)] if description.in_channels == 1 else []
+            names += [_name(description)] if description.in_channels == 1 else []
             used = f"--to {', '.join(names)}" if names and root == MODELS else str(path)
             command = f" ({COMMANDS[2]})" if description.in_channels == 2 else ""
             print(f"{used}: {introduce(description)}{command}")

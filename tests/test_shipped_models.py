@@ -52,7 +52,7 @@ PAIRS = [folder for folder in PAIRS if folder.name.startswith("keyboard_acoustic
 @pytest.mark.parametrize("folder", PAIRS, ids=lambda folder: folder.name)
 def test_a_piano_that_was_not_trained_on_comes_nearer_to_the_target(folder):
     """The piano and the piece of docs/results, which the models have never heard; MP3 files of 10 s."""
-    name = models.short_name(weights.describe(folder / "generator.h5"))
+    name = models.find_model(folder).instrument
     piano, true = (read_audio(SOUNDS / f"{sound}.mp3", 44100) for sound in ("keyboard", f"{name}_target"))
     model = timbre_transfer.load_model(name)
     assert model.description.path.parent == folder

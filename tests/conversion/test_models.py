@@ -95,7 +95,7 @@ def test_a_folder_stands_for_its_best_generator(tmp_path, write_generator, capsy
         write_generator(tmp_path / "m/generator_best.h5", validation_mae=mae)
         assert describe_generator(tmp_path / "m").path == tmp_path / "m" / best
         assert describe_generator(tmp_path / "m/generator.h5").path.name == "generator.h5"
-    (tmp_path / "m/generator.h5").unlink()
+    (tmp_path / "m/generator.h5").rename(tmp_path / "m/other.h5")
     with pytest.raises(InputError):
         describe_generator(tmp_path / "m")
 
