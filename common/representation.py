@@ -121,10 +121,5 @@ class Representation(StftSettings):
     def window64(self) -> np.ndarray:
         return np.hanning(self.n_fft)
 
-    @property
-    def slice_seconds(self) -> float:
-        """Length of one slice in seconds (2.97 s for the published settings)."""
-        return self.n_frames * self.hop_length / self.sample_rate
-
 
 PUBLISHED = Representation()

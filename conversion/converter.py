@@ -42,25 +42,9 @@ Chunk = tuple[np.ndarray, np.ndarray]  # magnitude or output spectrum, and input
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a recording is converted; the defaults are those of the predict commands.
+    """How a recording is converted. The fields are the arguments of predict.py, whose ``--help`` explains them.
 
     A hum2guitar network does not use `phase`, `input_level` and `high_band`, others not `f0` and `transpose`.
-
-    Attributes:
-        overlap: share of a slice that is blended with the next one, 0 (as published) to 0.5.
-        phase: that of the "input" (as published), or refined by "griffinlim".
-        input_level: "keep" the recording's level for the network (as published), bring its "peak" to full scale before
-            the network and the output back after it, or "auto" for what the model recommends ("keep" if nothing).
-        high_band: what the output has above the network's band: "zero" for nothing (as published), or "keep" for the
-            input's own sound.
-        level: "normalize" to a true peak of -1 dB of full scale, which no player clips; "peak" to the greatest sample 1
-            (as published); "match" the input's RMS; or "none" to keep the network's level.
-        stereo: "joint" applies one prediction to all channels, which keeps their places; "per_channel" converts each
-            by itself; "mono" converts their mean.
-        mix: share of the input in the output, at equal loudness, 0 to 1.
-        subtype: sample format, one of `sound.files.SUBTYPES`; None for the usual one of the file format.
-        f0: how the pitch of a hum is found, one of `hum2guitar.melody.F0_METHODS`; None as in training.
-        transpose: semitones that a hum is moved by, or "auto" for octaves into the range of the training guitars.
     """
 
     overlap: float = 0.25

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import dataclasses
 import glob
-import importlib.util
 import itertools
 import math
 import os
@@ -99,9 +98,7 @@ def read_settings(arguments: argparse.Namespace, description: weights.Descriptio
 # --- finding ----------------------------------------------------------------------------------------------------------
 
 
-def find_outputs(
-    sources: Sequence[str], output: str | None, instrument: str, is_many: bool
-) -> dict[pathlib.Path, pathlib.Path]:
+def find_outputs(sources: Sequence[str], output: str | None, instrument: str) -> dict[pathlib.Path, pathlib.Path]:
     """The recordings that `sources` name, each with its output.
 
     An output is called ``piano.guitar.wav``, beside ``piano.mp3`` or in the folder `output`. The outputs of a folder
@@ -111,23 +108,22 @@ def find_outputs(
         sources: recordings, folders, and patterns such as ``takes/**/*.flac``.
         output: a folder, or for a single recording the output itself; None for the places above.
         instrument: for the names.
-        is_many: whether a folder, a pattern or several recordings are asked for.
 
     Raises:
         InputError: there are no recordings, or two would be written to one file.
     """
-    target = None if output is None else pathlib.Path(output)
+    target, are_many = None if output is None else pathlib.Path(output), _are_many(sources)
     is_file = target and (target.is_file() or target.suffix.lower() in sound_files.AUDIO_EXTENSIONS)
-    if is_file and is_many and not target.is_dir():
+    if is_file and are_many and not target.is_dir():
         raise InputError(f"--output: {target} is the name of a file, but several recordings need a folder")
     folders: dict[pathlib.Path, pathlib.Path] = {}  # of the outputs, by recording
     for source in sources:
         base, paths = _find_recordings(source)
-        place = target or (base.with_name(f"{base.resolve().name}.{instrument}") if os.path.isdir(source) else base)
         if not paths:
             raise InputError(f"--input: found no recording, folder or pattern {source}")
+        place = target or (base.with_name(f"{base.resolve().name}.{instrument}") if os.path.isdir(source) else base)
         folders |= {path: place / path.relative_to(base).parent for path in paths}
-    if target and not is_many and not target.is_dir() and not output.endswith(("/", os.sep)):
+    if target and not are_many and not target.is_dir() and not output.endswith(("/", os.sep)):
         return {pathlib.Path(sources[0]): target}
     taken: dict[pathlib.Path, pathlib.Path] = {}  # output: its recording
     for path in without_converted(folders):
@@ -138,21 +134,23 @@ def find_outputs(
     return {path: made for made, path in taken.items()}
 
 
+def _are_many(sources: Sequence[str]) -> bool:
+    """Whether a folder, a pattern or several recordings are asked for, of which some may fail."""
+    first = sources[0]
+    return len(sources) > 1 or os.path.isdir(first) or (glob.has_magic(first) and not os.path.isfile(first))
+
+
 def _find_recordings(source: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
     """The folder that a source stands for, and the recordings in and below it that it names."""
     path = pathlib.Path(source)
     if path.is_dir():
         return path, sound_files.find_audio(path, "--input")
-    if path.is_file() and path.suffix.lower() in (".mid", ".midi"):
+    if path.suffix.lower() in (".mid", ".midi"):
         raise InputError(f"{path}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
-    if not _is_pattern(source):
+    if os.path.lexists(path):
         return path.parent, [path] if path.is_file() else []
     found = [pathlib.Path(name) for name in sorted(glob.glob(source, recursive=True)) if os.path.isfile(name)]
     return pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)), found
-
-
-def _is_pattern(source: str) -> bool:
-    return glob.has_magic(source) and not os.path.lexists(source)
 
 
 # --- converting -------------------------------------------------------------------------------------------------------
@@ -179,14 +177,11 @@ def convert_all(
     Raises:
         InputError: the weights, the only recording or the name of the picture cannot be used.
     """
-    is_many = len(sources) > 1 or os.path.isdir(sources[0]) or _is_pattern(sources[0])  # of which some may fail
-    outputs = find_outputs(sources, output, instrument, is_many)
+    outputs, is_many = find_outputs(sources, output, instrument), _are_many(sources)
     if plot and is_many:
         raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
     if plot and pathlib.Path(plot).suffix.lower() not in PICTURES:
         raise InputError(f"--plot: expected a name that ends in one of {' '.join(PICTURES)}, found {plot}")
-    if plot is not None and importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot needs the package matplotlib: pip install matplotlib")
     for folder in {made.parent for made in outputs.values()}:
         remove_leftovers(folder)
     todo = {path: made for path, made in outputs.items() if overwrite or not is_many or not made.exists()}

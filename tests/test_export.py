@@ -54,25 +54,6 @@ def test_the_file_runs_in_onnxruntime_alone_and_describes_itself(tmp_path, gener
     assert description["input"]["range"] == [-1, 1]
 
 
-@pytest.mark.parametrize("kind", ["unet", "local_enhancer", "global_generator"])
-def test_check_compares_with_keras(tmp_path, generator, write_hum2guitar, capsys, kind):
-    path = generator if kind == "unet" else write_hum2guitar(tmp_path / "hum.h5", kind)
-    for output in ("out.onnx", "out.h5"):
-        for flags, tolerance in (([], 1e-5 if kind == "unet" else 1e-4), (["--float16"], 5e-3)):
-            if flags and kind != "unet" and output == "out.h5":
-                continue  # rounding every kernel of hum2guitar changes the output by more
-            assert run("--model", path, "--output", tmp_path / output, "--check", *flags) == 0
-            line = capsys.readouterr().out.splitlines()[0]
-            assert float(line.split()[-1]) <= tolerance
-
-
-def test_a_network_that_differs_from_keras_is_not_written(tmp_path, generator, capsys, monkeypatch):
-    exact = network.load_network(generator)
-    monkeypatch.setattr(network, "load_network", lambda _: lambda x: exact(x) + 1e-4)
-    assert refused(capsys, "--model", generator, "--output", tmp_path / "out.h5", "--check")
-    assert [path.name for path in tmp_path.iterdir()] == ["generator.h5"]
-
-
 def test_half_the_size_is_the_same_network(tmp_path, generator):
     for name, flags in (("whole", []), ("half", ["--float16"])):
         assert run("--model", generator, "--output", tmp_path / f"{name}.onnx", *flags) == 0
@@ -88,12 +69,10 @@ def test_half_the_size_is_the_same_network(tmp_path, generator):
     assert 0 < np.abs(outputs["half"] - outputs["whole"]).max() < 5e-3
 
 
-def test_mistakes_are_one_line(tmp_path, generator, capsys, monkeypatch):
+def test_mistakes_are_one_line(tmp_path, generator, capsys):
     output = tmp_path / "out.onnx"
     assert refused(capsys, "--model", generator, "--output", tmp_path / "out.pb")
     assert refused(capsys, "--model", tmp_path / "none.h5", "--output", output)
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda _: None)
-    assert refused(capsys, "--model", generator, "--output", output, "--check")
     layers = weights.read(generator)
     layers["sequential_3"]["conv2d_3/kernel:0"][0, 0, 0, 0] = 1e6
     weights.write(tmp_path / "large.h5", layers, {})

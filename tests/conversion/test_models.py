@@ -117,7 +117,7 @@ def test_files_that_cannot_convert_are_refused_in_one_line(tmp_path, folder, wri
 # --- style ------------------------------------------------------------------------------------------------------------
 
 
-def style_file(path, levels, rate=RATE, seconds=PUBLISHED.slice_seconds):
+def style_file(path, levels, rate=RATE, seconds=256 * 512 / 44100):
     """One slice of a sine for each level; the slices' pitches are 500, 1000, 1500 ... Hz."""
     n = round(seconds * rate)
     audio = np.concatenate([make_sine(500 * (i + 1), seconds, rate, level)[:n] for i, level in enumerate(levels)])

@@ -64,6 +64,8 @@ def test_a_graph_stands_for_itself_and_says_what_it_is(tmp_path, write_generator
     onnx.checker.check_model(graph, full_check=True)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"input": x})[0], network.load_network(path)(x), atol=1e-6)
+    half = onnxruntime.InferenceSession(network.build_graph(path, float16=True).SerializeToString())
+    assert 0 < np.abs(half.run(None, {"input": x})[0] - network.load_network(path)(x)).max() < 5e-3
     described = json.loads(session.get_modelmeta().custom_metadata_map["description"])
     expected = {**settings, "network": kind, "in_channels": x.shape[-1], "base_filters": 4}
     assert {key: described[key] for key in expected} == expected
