@@ -12,7 +12,6 @@ import platform
 import re
 import secrets
 import shutil
-import stat
 import sys
 import tempfile
 import zlib
@@ -28,7 +27,6 @@ MAX_ARRAY_BYTES = 2**28  # of an array that is read whole
 _NPY_HEADER = re.compile(
     rb"\{'descr': '(<f2|<f4|<f8)', 'fortran_order': False, 'shape': \((\d{1,9}(?:, \d{1,9}){1,3})\), \} *\n"
 )
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 # --- temporary names --------------------------------------------------------------------------------------------------
@@ -115,8 +113,7 @@ def concerning_one_file(path: str | os.PathLike) -> Iterator[None]:
         raise InputError(f"{error.filename}: {error.strerror}") from None
 
 
-@contextlib.contextmanager
-def open_regular(path: str | os.PathLike, expected: str = "a file") -> Iterator[io.BufferedReader]:
+def open_regular(path: str | os.PathLike, expected: str = "a file") -> io.BufferedReader:
     """The open file at `path`, to read bytes from: only a regular file, because a pipe may block and a device may never
     end. `expected` says in the error what should be there.
 
@@ -124,16 +121,12 @@ def open_regular(path: str | os.PathLike, expected: str = "a file") -> Iterator[
         InputError: there is no such file, it is not a regular one, or it may not be read.
     """
     try:
-        if os.path.isdir(path):
-            raise InputError(f"{path}: expected {expected}, found a folder")
-        descriptor = os.open(path, os.O_RDONLY | _NONBLOCK)
+        if os.path.isfile(path):
+            return open(path, "rb")
+        found = "a folder" if os.path.isdir(path) else "a pipe or a device" if os.path.exists(path) else "nothing"
     except OSError as error:
-        found = "nothing" if isinstance(error, FileNotFoundError) else error.strerror
-        raise InputError(f"{path}: expected {expected}, found {found}") from None
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(f"{path}: expected {expected}, found a pipe or a device")
-        yield file
+        found = error.strerror
+    raise InputError(f"{path}: expected {expected}, found {found}")
 
 
 def write_json(path: str | os.PathLike, content: dict) -> None:

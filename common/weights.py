@@ -174,8 +174,7 @@ def _open(path: str | os.PathLike) -> Iterator[h5py.File]:
     """The open HDF5 file; what is wrong with it becomes an InputError."""
     import h5py
 
-    with open_regular(path, "a weights file (.h5)"):  # no pipe, which would block
-        pass
+    open_regular(path, "a weights file (.h5)").close()  # no pipe, which would block
     try:
         with h5py.File(path, "r") as file:
             yield file
