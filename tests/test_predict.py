@@ -32,12 +32,10 @@ def run_python(code, *argv):
 @pytest.mark.parametrize(
     ("extension", "subtype", "expected"),
     [
-        (".wav", None, ("WAV", "PCM_16")),
         (".wav", "float", ("WAV", "FLOAT")),
         (".flac", "24", ("FLAC", "PCM_24")),
         (".ogg", None, ("OGG", "VORBIS")),
         (".mp3", None, ("MP3", "MPEG_LAYER_III")),
-        (".aiff", None, ("AIFF", "PCM_16")),
     ],
 )
 def test_formats_in_and_out(tmp_path, pair, extension, subtype, expected):
@@ -126,12 +124,9 @@ def write_noise(path, seconds):
 @pytest.mark.slow
 @needs_peak_memory
 def test_memory_does_not_grow_with_length(tmp_path, write_generator):
-    """Peak memory of whole processes: 1 and 5 minutes of stereo differ by less than 10 %.
-
-    Four more minutes are 85 MB as float32; the peak is about 200 MB. One minute already takes many batches of slices.
-    """
+    """One and four minutes of stereo, of which three are 64 MB as float32, differ by less than 10 % of some 200 MB."""
     network = write_generator(tmp_path / "generator.h5", base_filters=2)
-    short, long = (peak_memory(network, write_noise(tmp_path / f"{n}.wav", 60 * n)) for n in (1, 5))
+    short, long = (peak_memory(network, write_noise(tmp_path / f"{n}.wav", 60 * n)) for n in (1, 4))
     assert abs(long - short) < 0.1 * short
 
 

@@ -26,7 +26,6 @@ def test_the_style_decides_and_its_name_is_in_that_of_the_output(tmp_path, weigh
     for style, chosen, said in (
         (tone, [], "out"),
         (tmp_path / "noise.wav", [], "err"),
-        (tmp_path / "noise.wav", ["--style_slice", 1], "err"),
         (tmp_path / "noise.wav", ["--style_slice", "random"], "err"),
     ):
         argv = ["--model", weights_path, source, "--style", style, *chosen]

@@ -46,22 +46,15 @@ def test_a_folder_without_weights_does_not_hide_the_model_of_that_name(shipped):
     (shipped / "guitar").mkdir()
     found = timbre_transfer.load_model("guitar").description.path
     assert found.parent == shipped / "models/keyboard_acoustic_2_guitar_acoustic"
-    shutil.copy(found, shipped / "guitar" / "generator.h5")
-    assert timbre_transfer.load_model("guitar").description.path.samefile(shipped / "guitar" / "generator.h5")
 
 
 def test_an_array_and_a_file_are_converted_alike(shipped):
-    model = timbre_transfer.load_model("guitar", level="none", subtype="float")
-    audio = make_music(2)
-    soundfile.write("in.wav", audio, RATE, "FLOAT")
-    model.convert_file("in.wav", "out.wav")
-    converted = model.convert(audio, RATE)
-    np.testing.assert_allclose(soundfile.read("out.wav")[0], converted, atol=1e-5)
-    mixed = timbre_transfer.load_model("guitar", level="none", subtype="float", mix=0.5)
-    mixed.convert_file("in.wav", "mixed.wav")
-    np.testing.assert_allclose(soundfile.read("mixed.wav")[0], mixed.convert(audio, RATE), atol=1e-5)
-    stereo = model.convert(np.stack([audio, audio]), RATE)
-    np.testing.assert_allclose(stereo, np.stack([converted, converted]), atol=1e-6)
+    audio = np.stack([make_music(2, seed) for seed in (0, 1)])
+    soundfile.write("in.wav", audio.T, RATE, "FLOAT")
+    for mix in (0, 0.5):
+        model = timbre_transfer.load_model("guitar", level="none", subtype="float", mix=mix)
+        model.convert_file("in.wav", "out.wav")
+        np.testing.assert_allclose(soundfile.read("out.wav")[0].T, model.convert(audio, RATE), atol=1e-5)
 
 
 def test_a_rendered_note_has_its_pitch(tmp_path):
@@ -84,16 +77,11 @@ def test_a_recording_is_nearest_to_itself():
 
 def test_mistakes_are_errors_of_one_line(shipped):
     tone = write_tone(shipped / "in.wav")
-    guitar, anything = (
-        timbre_transfer.load_model("guitar"),
-        timbre_transfer.load_model("models/keyboard_acoustic_2_any"),
-    )
+    guitar, anything = (timbre_transfer.load_model(name) for name in ("guitar", "models/keyboard_acoustic_2_any"))
     for mistake in (
         lambda: timbre_transfer.load_model("tuba"),
         lambda: anything.convert_file(tone, "out.wav"),
         lambda: guitar.convert_file(tone, "out.wav", style=tone),
-        lambda: guitar.convert_file("none.wav", "out.wav"),
-        lambda: timbre_transfer.render("none.mid"),
         lambda: timbre_transfer.render(ROOT / "docs/examples/satie_gymnopedie_1.mid", "harp"),
     ):
         with pytest.raises(timbre_transfer.InputError) as refusal:

@@ -16,10 +16,6 @@ COMMANDS = [path for path in sorted(ROOT.glob("*.py")) if '__name__ == "__main__
 SCRIPTS = [path.name for path in COMMANDS if path.name != "doctor.py"]  # which lists all that is missing
 
 
-def run_python(code, **options):
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, **options)
-
-
 def test_help_shows_the_defaults_that_say_something(capsys):
     parser = cli.Parser("A command.")
     defaults = {"none": None, "no": False, "empty": "", "nothing": [], "nil": 0, "few": ["a", "b"]}
@@ -60,25 +56,23 @@ def test_a_closed_pipe_ends_a_command_without_a_word():
     code = "from common import cli; raise SystemExit(cli.run(cli.Parser('Help.'), lambda _: print('much') or 0, []))"
     reading, writing = os.pipe()
     os.close(reading)
-    done = run_python(code, stdout=writing, stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (cli.CLOSED_PIPE, b"")
 
 
-@pytest.mark.parametrize(
-    ("kind", "bounds", "taken", "refused"),
-    [
+def test_numbers_keep_to_their_bounds():
+    for kind, bounds, taken, refused in (
         (int, {"minimum": 1, "maximum": 3}, {"1": 1, "3": 3}, ["0", "4", "1.5", "x"]),
         (float, {"above": 0}, {"1e-3": 1e-3}, ["0", "nan", "inf"]),
         (int, {"minimum": -1, "word": "auto"}, {"auto": "auto", "-1": -1}, ["-2", "automatic"]),
-    ],
-)
-def test_numbers_keep_to_their_bounds(kind, bounds, taken, refused):
-    convert = cli.number(kind, **bounds)
-    assert {text: convert(text) for text in taken} == taken
-    for text in refused:
-        with pytest.raises(argparse.ArgumentTypeError):
-            convert(text)
+    ):
+        convert = cli.number(kind, **bounds)
+        assert {text: convert(text) for text in taken} == taken
+        for text in refused:
+            with pytest.raises(argparse.ArgumentTypeError):
+                convert(text)
 
 
 def test_what_was_left_out_is_listed_and_counts(capsys):

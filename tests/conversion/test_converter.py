@@ -12,7 +12,7 @@ from common import weights
 from conversion.converter import Pix2PixConverter, Settings, apply_phase, griffin_lim, load_converter
 from conversion.network import load_network
 from conversion.recordings import convert_audio, convert_file
-from data import PUBLISHED, amplitude_to_db, forward_transform, unit
+from data import PUBLISHED, amplitude_to_db, db_to_amplitude, forward_transform, from_network, to_network, unit
 from sound.streaming import istft_blocks
 
 
@@ -54,11 +54,10 @@ def test_without_overlap_it_is_the_published_pipeline(tmp_path, write_generator)
     np.testing.assert_allclose(streamed, convert_audio(audio, made), atol=1e-6)
 
 
-@pytest.mark.parametrize("overlap", [0.0, 0.1, 0.25, 0.5])
-def test_weights_of_overlapping_slices_sum_to_one(overlap):
+def test_weights_of_overlapping_slices_sum_to_one():
     """A network that changes nothing gives back the input for any number of frames, also where slices overlap."""
     rng = np.random.default_rng(0)
-    for n_frames in (1, 255, 256, 257, 1001, 2100):
+    for overlap, n_frames in itertools.product((0.0, 0.1, 0.25, 0.5), (1, 256, 257, 1001)):
         noise = rng.normal(0, 0.1, (n_frames - 1) * 512 + 300).astype(np.float32)
         converted = convert_audio(noise, make_converter(overlap=overlap, high_band="keep"))
         np.testing.assert_allclose(converted, noise, atol=1e-5)
@@ -84,20 +83,13 @@ def test_slices_are_blended_in_the_log_level():
 
 
 def test_one_prediction_for_all_channels_keeps_their_places():
-    """Two tones, each louder in one channel: a network that lowers everything by 6 dB lowers each channel by 6 dB, and
-    the same sound in both channels gives what it gives alone."""
+    """Two tones, each louder in one channel: a network that lowers everything by 6 dB lowers each channel by 6 dB."""
     left, right = make_sine(500, 2), make_sine(1500, 2)
     audio = np.stack([left + 0.1 * right, 0.3 * left - right])
-    lower = make_converter(lambda x: 2 * amplitude_to_db(10 ** (-6 / 20) * from_level((x + 1) / 2)) - 1)
+    lower = make_converter(lambda x: to_network(amplitude_to_db(10 ** (-6 / 20) * db_to_amplitude(from_network(x)))))
     inner = slice(1000, -1000)  # a tone that starts at once has sound above the band there
     converted = convert_audio(audio, lower)
     np.testing.assert_allclose(converted[:, inner], audio[:, inner] * 10 ** (-6 / 20), atol=2e-3)
-    alone = convert_audio(left, lower)
-    np.testing.assert_allclose(convert_audio(np.stack([left, left]), lower), np.stack([alone, alone]), atol=1e-6)
-
-
-def from_level(level):
-    return np.expm1(level * np.log1p(2**16)) / 2**16
 
 
 def test_per_channel_converts_each_by_itself(tmp_path, write_generator):

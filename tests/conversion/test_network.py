@@ -35,7 +35,7 @@ def keras_output(path, x):
 
 @pytest.mark.parametrize(
     ("in_channels", "base_filters", "shape"),
-    [(1, 4, (3, 256, 256)), (1, 3, (1, 512, 256)), (2, 4, (1, 256, 512)), (1, 16, (1, 256, 256))],
+    [(1, 3, (3, 512, 256)), (2, 4, (1, 256, 512)), (1, 16, (1, 256, 256))],
 )
 def test_the_unet_equals_keras(tmp_path, write_generator, in_channels, base_filters, shape):
     path = write_generator(tmp_path / "generator.h5", in_channels, base_filters)
@@ -48,7 +48,7 @@ def test_the_unet_equals_keras(tmp_path, write_generator, in_channels, base_filt
 
 
 @pytest.mark.parametrize("kind", HUM2GUITAR)
-@pytest.mark.parametrize(("base_filters", "shape"), [(4, (3, 32, 13, 1)), (8, (1, 40, 16, 1)), (2, (1, 16, 8, 1))])
+@pytest.mark.parametrize(("base_filters", "shape"), [(4, (3, 40, 13, 1)), (2, (1, 16, 8, 1))])
 def test_the_hum2guitar_networks_equal_keras(tmp_path, write_hum2guitar, kind, base_filters, shape):
     path = write_hum2guitar(tmp_path / "generator.h5", kind, base_filters)
     x = slices(shape)
@@ -107,12 +107,12 @@ def test_weights_of_another_network_and_damaged_ones_are_refused(tmp_path, write
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("changed", [{"n_bins": 200}, {"n_frames": 2**14}, {"n_fft": 2**40}])
-def test_slices_that_do_not_fit_the_network_are_refused(tmp_path, write_generator, changed):
-    representation = {**PUBLISHED.to_dict(), **changed}
-    path = write_generator(tmp_path / "generator.h5", base_filters=2, representation=representation)
-    with pytest.raises(InputError):
-        network.load_network(path)
+def test_slices_that_do_not_fit_the_network_are_refused(tmp_path, write_generator):
+    for changed in ({"n_bins": 200}, {"n_frames": 2**14}, {"n_fft": 2**40}):
+        representation = {**PUBLISHED.to_dict(), **changed}
+        path = write_generator(tmp_path / "generator.h5", base_filters=2, representation=representation)
+        with pytest.raises(InputError):
+            network.load_network(path)
 
 
 def test_onnx_runtime_writes_nothing_below_the_home_folder(tmp_path, write_generator):
