@@ -1,4 +1,4 @@
-"""Check this installation: Python, packages, space, the models found, and a short conversion.
+"""Check this installation: Python, packages, the models found, and a short conversion.
 
 Each line says ok, or what is wrong and the command that mends it. The exit status is 1 if something is wrong. What is
 only needed for training may be missing.
@@ -13,9 +13,7 @@ import io
 import os
 import pathlib
 import platform
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
@@ -23,7 +21,6 @@ from common import cli
 from common.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent
-MIN_DISK_GB = 1
 MODELS = ROOT / "models"
 SECONDS = 2  # of the test conversion
 INSTALL = f"{sys.executable} -m pip install -r {ROOT}{os.sep}"
@@ -52,7 +49,6 @@ def find_all() -> Iterator[Finding]:
         "Python": check_python,
         "packages": check_packages,
         "ONNX Runtime": check_onnxruntime,
-        "disk": check_disk,
         "models": check_models,
     }
     for name, check in checks.items():
@@ -104,15 +100,6 @@ def check_onnxruntime() -> Iterator[Finding]:
 
     names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     yield OK, "ONNX Runtime", f"runs networks on {', '.join(name for name in names if name != 'Azure')}", ""
-
-
-def check_disk() -> Iterator[Finding]:
-    """Free space here and in the folder for temporary files."""
-    for name, folder in (("disk", pathlib.Path.cwd()), ("temporary files", pathlib.Path(tempfile.gettempdir()))):
-        free = shutil.disk_usage(folder).free / 1e9
-        is_enough = free >= MIN_DISK_GB
-        remedy = "" if is_enough else f"make {MIN_DISK_GB} GB free there, or set TMPDIR to another folder"
-        yield OK if is_enough else WRONG, name, f"{free:.2f} GB free in {folder}", remedy
 
 
 def check_models() -> Iterator[Finding]:
