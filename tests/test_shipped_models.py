@@ -22,20 +22,14 @@ SOUNDS = pathlib.Path(models.MODELS.parent, "docs/results/beethoven_ode_to_joy")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_a_model_is_small_described_and_has_a_card(folder):
+def test_a_model_is_small_described_and_has_a_card_and_keras_itself_reads_it(folder):
     path = folder / "generator.h5"
     description = weights.describe(path)
     assert path.stat().st_size <= 8e6
     assert description.settings["exported"]
     assert description.settings["validation_mae"] < description.settings["copy_mae"]
     assert "licence" in (folder / "README.md").read_text(encoding="utf-8").lower()
-    assert (folder / "history.csv").exists() or list(folder.glob("history_*.csv"))
-
-
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_keras_itself_reads_the_weights(folder):
-    path = folder / "generator.h5"
-    description = weights.describe(path)
+    assert list(folder.glob("history*.csv"))
     if description.network == weights.UNET:
         generator = model.build_generator(description.in_channels, description.base_filters)
     else:
@@ -45,8 +39,7 @@ def test_keras_itself_reads_the_weights(folder):
         np.testing.assert_array_equal(found, expected)
 
 
-PAIRS = [folder for folder in FOLDERS if weights.describe(folder / "generator.h5").in_channels == 1]
-PAIRS = [folder for folder in PAIRS if folder.name.startswith("keyboard_acoustic_2_")]
+PAIRS = [folder for folder in FOLDERS if not folder.name.endswith(("hum2guitar", "_any"))]
 
 
 @pytest.mark.parametrize("folder", PAIRS, ids=lambda folder: folder.name)
@@ -62,7 +55,6 @@ def test_a_piano_that_was_not_trained_on_comes_nearer_to_the_target(folder):
         assert of_output[metric] < 0.9 * of_copy[metric], metric
 
 
-@pytest.mark.skipif(not (models.MODELS / "hum2guitar" / "generator.h5").exists(), reason="not trained yet")
 def test_a_held_hum_becomes_plucked_notes_at_the_same_pitch():
     notes = np.array([196.0, 220.0, 262.0, 330.0, 294.0])
     hum = synthesize_voice(np.repeat(notes, RATE), breath=0.05)

