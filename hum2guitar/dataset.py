@@ -30,7 +30,6 @@ from training import dataset
 from training.dataset import ByStep
 
 MIN_VOICED = 0.1  # share of a segment's frames; segments with less are dropped
-NO_SEGMENT = "expected a guitar of at least 5 s playing a melody, found no segment of 5 s with a pitch"
 OTHER_ROWS = 3  # energy, F0, rounding error of F0
 FEATURES_VERSION = 1  # of the content of feature files; files of another version are not used
 
@@ -64,19 +63,6 @@ class Segments:
     voiced: float
 
 
-def find_guitar(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """The recordings in a folder: only those named ``*solo*`` if there are any, as in GuitarSet, else all.
-
-    The other recordings of GuitarSet are chords, which have no single pitch.
-
-    Raises:
-        InputError: as `sound.files.find_audio`.
-    """
-    found = find_audio(folder, "--guitar_dir")
-    solos = [path for path in found if "solo" in path.stem.lower()]
-    return solos or found
-
-
 def prepare(
     folder: str | os.PathLike,
     features_path: str | os.PathLike,
@@ -86,7 +72,7 @@ def prepare(
     """The segments of the guitar recordings in `folder`, computed unless they are cached already.
 
     Args:
-        folder: guitar recordings, as for `find_guitar`.
+        folder: guitar recordings; if any are named ``*solo*``, as in GuitarSet, only those: its others are chords.
         features_path: the cache; every combination of folder, representation and F0 method has a folder of its own.
         method: of `melody.analyse`.
         representation: of the segments.
@@ -98,7 +84,9 @@ def prepare(
     settings = {"version": FEATURES_VERSION, "folder": str(root), "f0": method, **representation.to_dict()}
     key = hashlib.sha1(json.dumps(settings, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:10]
     cache = pathlib.Path(features_path, f"{root.name}_{method}_{key}")
-    pieces, left_out = piece_names(find_guitar(root), root)
+    found = find_audio(root, "--guitar_dir")
+    solos = [path for path in found if "solo" in path.stem.lower()]
+    pieces, left_out = piece_names(solos or found, root)
     work = [
         (str(path), str(cache / f"{piece}.npy"), method, representation)
         for piece, path in pieces.items()
@@ -115,7 +103,7 @@ def prepare(
             continue
         segments = read_array(cache / f"{piece}.npy", mapped=True)
         if not len(segments):
-            left_out.append((str(path), f"{path}: {NO_SEGMENT}"))
+            left_out.append((str(path), f"{path}: no segment of 5 s with a pitch"))
             continue
         rows += [(len(files), number) for number in range(len(segments))]
         files.append(cache / f"{piece}.npy")

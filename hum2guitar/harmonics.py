@@ -281,24 +281,17 @@ def peak_phase(spectrum: np.ndarray, representation: HumRepresentation = PUBLISH
     is_peak &= spectrum > PEAK_SHARE * spectrum.max(axis=0)
     offset = np.pad(data.peak_offset(height[:-2], height[1:-1], height[2:]), ((1, 1), (0, 0)))
     bins = np.arange(n_bins)
-    owner = _nearest_marked(is_peak)  # the peak that each bin belongs to; itself in frames without peaks
     advance = 2 * np.pi * r.hop_length / r.n_fft * (bins[:, np.newaxis] + offset)  # radians in one hop
     phase = np.zeros((n_bins, n_frames))
+    is_old: np.ndarray | bool = False  # whether there was a peak at most `SAME_PEAK_BINS` away in the frame before
     for t in range(n_frames):
-        is_old = t > 0 and np.abs(owner[:, t - 1] - bins) <= SAME_PEAK_BINS
+        peaks = np.flatnonzero(is_peak[:, t])
+        middles = (peaks[:-1] + peaks[1:]) / 2
+        owner = peaks[np.searchsorted(middles, bins)] if len(peaks) else bins  # the peak that each bin belongs to
         of_peak = np.where(is_old, phase[:, t - 1], 0) + advance[:, t]
-        phase[:, t] = of_peak[owner[:, t]] + np.pi * (bins - owner[:, t])
+        phase[:, t] = of_peak[owner] + np.pi * (bins - owner)
+        is_old = np.abs(owner - bins) <= SAME_PEAK_BINS
     return phase % (2 * np.pi)
-
-
-def _nearest_marked(marked: np.ndarray) -> np.ndarray:
-    """For every place, the nearest marked row in its column; the place's own row if the column has none."""
-    n_rows, _ = marked.shape
-    rows = np.broadcast_to(np.arange(n_rows)[:, np.newaxis], marked.shape)
-    above = np.maximum.accumulate(np.where(marked, rows, -n_rows * 2), axis=0)
-    below = np.minimum.accumulate(np.where(marked, rows, n_rows * 3)[::-1], axis=0)[::-1]
-    nearest = np.where(rows - above <= below - rows, above, below)
-    return np.where(marked.any(axis=0), nearest, rows)
 
 
 @functools.cache

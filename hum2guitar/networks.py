@@ -27,9 +27,6 @@ class ReflectPad(layers.Layer):
         edges = [self.size, self.size]
         return tf.pad(x, [[0, 0], edges, edges, [0, 0]], mode="REFLECT")
 
-    def compute_output_shape(self, shape):
-        return (shape[0], *(n if n is None else n + 2 * self.size for n in shape[1:3]), shape[3])
-
 
 class InstanceNorm(layers.Layer):
     """Normalises each channel of each example to mean 0 and variance 1 (Ulyanov et al., 2016), without weights.
@@ -48,9 +45,6 @@ class InstanceNorm(layers.Layer):
         y = tf.transpose(tf.reshape(y, [height, width, n, channels]), [2, 0, 1, 3])
         return tf.ensure_shape(y, x.shape)
 
-    def compute_output_shape(self, shape):
-        return shape
-
 
 class HalveBins(layers.Layer):
     """Average pool 3x1, stride (2, 1), padding (1, 0) that does not count: 512 bins to 256, as published."""
@@ -63,9 +57,6 @@ class HalveBins(layers.Layer):
     def _sums(x):
         x = tf.pad(x, [[0, 0], [1, 1], [0, 0], [0, 0]])
         return x[:, :-2:2] + x[:, 1:-1:2] + x[:, 2::2]
-
-    def compute_output_shape(self, shape):
-        return (shape[0], None if shape[1] is None else (shape[1] + 1) // 2, *shape[2:])
 
 
 def build_global_generator(base_filters: int = 64, precision: str = "float32", seed: int | None = None) -> keras.Model:

@@ -11,7 +11,6 @@ once the next one has begun. ``generator.h5`` in the folder above is that of the
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import pathlib
 import shutil
@@ -42,20 +41,18 @@ class Stage:
         flag: the argument that holds its number of epochs.
         is_global: whether it trains the global generator alone, on half the bands; otherwise the local enhancer.
         is_frozen: whether the global part keeps its weights.
-        schedule: of the learning rate.
     """
 
     name: str
     flag: str
     is_global: bool
     is_frozen: bool
-    schedule: str
 
 
 STAGES = (
-    Stage("1_global", "n_global_epochs", True, False, "decay"),
-    Stage("2_local", "n_fixed_global_epochs", False, True, "constant"),
-    Stage("3_joint", "n_joint_epochs", False, False, "decay"),
+    Stage("1_global", "n_global_epochs", True, False),
+    Stage("2_local", "n_fixed_global_epochs", False, True),
+    Stage("3_joint", "n_joint_epochs", False, False),
 )
 
 
@@ -132,7 +129,7 @@ def train(arguments: argparse.Namespace) -> int:
                 generator_rate=arguments.lr,
                 discriminator_rate=arguments.lr,
                 epochs=epochs[stage.name],
-                lr_schedule=stage.schedule,
+                lr_schedule="constant" if stage.is_frozen else "decay",
                 max_steps=arguments.max_steps,
                 seed=seed,
                 tensorboard=arguments.tensorboard,
@@ -261,13 +258,8 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
 
 
 def write_log(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Write the histories of all stages as lines of text, one for each epoch."""
-    lines = []
-    for stage in STAGES:
-        history = folder / stage.name / "history.csv"
-        if history.exists():
-            with history.open(encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            lines += [f"{stage.name}  " + "  ".join(f"{k} {v}" for k, v in row.items() if v) for row in rows]
+    """Write the histories of all stages into one file, a title and a table for each."""
+    histories = [(stage.name, folder / stage.name / "history.csv") for stage in STAGES]
+    text = "\n".join(f"{name}\n{file.read_text(encoding='utf-8')}" for name, file in histories if file.exists())
     with replacing(path) as beside:
-        beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")

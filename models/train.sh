@@ -161,6 +161,5 @@ for target in guitar_acoustic string_acoustic synth_lead_synthetic; do
         --output "$WORK/report_$target"
 done
 "$PYTHON" -m models.results "$WORK"
-"$PYTHON" -m models.hums "$WORK"
 "$PYTHON" evaluate.py --model models/hum2guitar --origin_audio "$WORK/hums/voice" \
     --target_audio "$WORK/hums/guitar" --output "$WORK/report_hum2guitar"

@@ -12,7 +12,7 @@ from conftest import PEAK_MEMORY, needs_peak_memory
 from made_conversions import RATE, run, write_tone
 
 import predict
-from models.hums import synthesize_voice
+from models.results import synthesize_voice
 from sound.files import open_recording
 
 ROOT = pathlib.Path(predict.__file__).parent

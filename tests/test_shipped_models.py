@@ -13,7 +13,7 @@ from conversion import models
 from hum2guitar import networks
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.melody import analyse
-from models.hums import synthesize_voice
+from models.results import synthesize_voice
 from sound.files import read_audio
 
 FOLDERS = sorted(path.parent for path in models.MODELS.glob("*/generator.h5"))

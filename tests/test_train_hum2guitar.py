@@ -14,7 +14,7 @@ from common import cli, weights
 from hum2guitar import dataset, harmonics, networks, stages
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio
 from hum2guitar.melody import analyse
-from models.hums import synthesize_voice
+from models.results import synthesize_voice
 from sound.files import read_audio, write_audio
 
 RATE = harmonics.PUBLISHED.sample_rate

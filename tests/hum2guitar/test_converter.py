@@ -12,7 +12,7 @@ from common import weights
 from hum2guitar.converter import HumConverter, make_converter
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.melody import analyse, string_fall
-from models.hums import synthesize_voice
+from models.results import synthesize_voice
 from sound.blocks import resample
 from sound.files import read_audio, write_audio
 

@@ -16,7 +16,7 @@ from hum2guitar.melody import (
     string_fall,
     to_decibels,
 )
-from models.hums import sing_again, synthesize_voice
+from models.results import sing_again, synthesize_voice
 
 RATE, HOP = PUBLISHED.sample_rate, PUBLISHED.hop_length
 

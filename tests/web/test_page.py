@@ -17,7 +17,7 @@ import predict
 import predict_multitarget
 from data import stft
 from hum2guitar.harmonics import PUBLISHED as HUMS
-from models.hums import synthesize_voice
+from models.results import synthesize_voice
 from sound.blocks import resample
 from web import serve
 
