@@ -24,6 +24,13 @@ def plucks(*notes: float, seconds: float = 0.5) -> np.ndarray:
     return np.concatenate(played).astype(np.float32)
 
 
+def random_plucks(seconds: float, seed: int, note_seconds: float = 0.5) -> np.ndarray:
+    """`plucks` from 110 to 416 Hz that `seed` draws, so many seconds of them."""
+    pitches = np.random.default_rng(seed).integers(0, 24, int(np.ceil(seconds / note_seconds)))
+    played = plucks(*(110 * 2 ** (pitches / 12)), seconds=note_seconds)
+    return played[: int(seconds * harmonics.PUBLISHED.sample_rate)]
+
+
 RATE = PUBLISHED.sample_rate
 
 

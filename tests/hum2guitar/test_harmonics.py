@@ -9,13 +9,9 @@ import data
 from common.errors import InputError
 from hum2guitar import harmonics
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation, mel_to_audio, peak_phase
-from hum2guitar.melody import analyse
 
 RATE = PUBLISHED.sample_rate
 SEGMENT = PUBLISHED.segment_samples
-
-
-# --- representation ---------------------------------------------------------------------------------------------------
 
 
 def test_the_representation_comes_back_from_its_settings_and_refuses_others():
@@ -37,16 +33,13 @@ def test_magnitude_is_librosas_and_a_full_scale_sine_peaks_at_one_with_energy_on
     assert harmonics.frame_energy(found)[20] == pytest.approx(1 + 2 * 0.5**2, abs=2e-3)  # Hann's main lobe: 1/2, 1, 1/2
 
 
-@pytest.mark.parametrize(("power", "level"), [(1.0, 1.0), (1e-5, 0.0), (1e-2, 0.6), (0.0, -1.0), (100.0, 1.0)])
-def test_levels_are_decibels_of_a_fixed_range(power, level):
-    assert harmonics.to_level(np.array([power]), 0.0, 100.0)[0] == pytest.approx(level, abs=1e-4)
-
-
-def test_a_level_goes_back_to_its_power():
-    power = np.array([0.0, 1e-10, 3e-7, 2e-3, 0.7], np.float32)
-    back = harmonics.from_level(harmonics.to_level(power, 0, 100), 0, 100)
+def test_levels_are_decibels_of_a_fixed_range_and_go_back_to_their_power():
+    power = np.array([0.0, 1e-5, 1e-2, 1.0, 100.0], np.float32)
+    level = harmonics.to_level(power, 0.0, 100.0)
+    np.testing.assert_allclose(level, [-1, 0, 0.6, 1, 1], atol=1e-4)
+    back = harmonics.from_level(level, 0.0, 100.0)
     assert back[0] == 0
-    np.testing.assert_allclose(back[1:], power[1:], rtol=1e-3)
+    np.testing.assert_allclose(back[1:], np.minimum(power[1:], 1), rtol=1e-3)
 
 
 def test_the_mel_level_of_a_tone_is_highest_in_its_band_and_half_an_amplitude_is_six_decibels():
@@ -70,25 +63,6 @@ def test_bands_are_halved_without_counting_the_edge_and_doubled_by_lines():
     np.testing.assert_allclose(harmonics.double_bins(np.array([[1.0], [3.0], [9.0]]))[:, 0], [1, 2, 3, 6, 9, 9])
 
 
-# --- semantic harmonics -----------------------------------------------------------------------------------------------
-
-
-def test_harmonics_of_a_tone_peak_at_its_multiples_and_are_silent_where_it_is():
-    audio = np.concatenate([sine(220), np.zeros(RATE, np.float32)])
-    f0, energy, _ = analyse(audio)
-    found = harmonics.harmonics_magnitude(f0, energy)
-    frame = found[:, 20]
-    peaks = np.flatnonzero((frame[1:-1] > frame[:-2]) & (frame[1:-1] > frame[2:])) + 1
-    count = int(1024 * PUBLISHED.bin_hz / 220)
-    assert len(peaks) == pytest.approx(count, abs=1)
-    expected = 220 / PUBLISHED.bin_hz * np.arange(1, len(peaks) + 1)
-    np.testing.assert_allclose(peaks, expected, atol=1.5)
-    assert not found[:, 46:].any()  # 46 frames are 1.07 s
-    level = harmonics.harmonics_level(f0, energy)
-    assert (level[:, 46:] == -1).all()
-    assert level[:, 20].max() > 0
-
-
 def test_harmonics_decay_as_published_and_follow_the_energy():
     # A pitch of exactly 20 bins: the comb is 1 at bins 20, 40, ... 1020, so that only decay and energy remain there.
     f0 = np.array([20 * PUBLISHED.bin_hz, 0, 20 * PUBLISHED.bin_hz])
@@ -103,16 +77,10 @@ def test_harmonics_decay_as_published_and_follow_the_energy():
     assert not found[:, 1].any()
 
 
-def test_loudness_moves_the_harmonics_by_twice_its_decibels_and_arguments_stay():
+def test_loudness_moves_the_harmonics_by_twice_its_decibels():
     f0, energy = np.full(3, 300.0), np.array([1e-3, 1e-2, 1e-1])
-    before = f0.copy(), energy.copy()
     level = harmonics.harmonics_level(f0, energy).max(axis=0)
     np.testing.assert_allclose(np.diff(level), 20 / 140 * 2, atol=1e-3)  # 10 dB of energy
-    np.testing.assert_array_equal(f0, before[0])
-    np.testing.assert_array_equal(energy, before[1])
-
-
-# --- back to audio ----------------------------------------------------------------------------------------------------
 
 
 def decibels_between(found: np.ndarray, expected: np.ndarray) -> float:
@@ -133,19 +101,12 @@ def test_back_to_audio_is_near_the_sound():
     assert decibels_between(np.sqrt(again) / 512, np.sqrt(power)) < -20
 
 
-def test_back_to_audio_keeps_silence_length_and_arguments():
-    power = np.zeros((512, 10), np.float32)
-    for length in (1, 4000, 9 * 512, 10 * 512 - 1, 6000):
-        audio = mel_to_audio(power, length, n_iterations=2)
+def test_back_to_audio_keeps_silence_and_length():
+    for length in (1, 4000, 10 * 512 - 1, 6000):
+        audio = mel_to_audio(np.zeros((512, 10), np.float32), length, n_iterations=2)
         assert audio.shape == (length,)
         assert audio.dtype == np.float32
         assert not audio.any()
-    power = harmonics.mel_filters() @ np.square(harmonics.magnitude(sine(440)))
-    kept = power.copy()
-    audio = mel_to_audio(power, RATE, n_iterations=4)
-    np.testing.assert_array_equal(power, kept)
-    spectrum = np.abs(np.fft.rfft(audio[4096:-4096]))
-    assert spectrum.argmax() * RATE / (RATE - 8192) == pytest.approx(440, abs=3)
 
 
 def test_peak_phase_advances_by_the_frequency_of_the_peak():

@@ -49,9 +49,6 @@ def output_shapes(network: keras.Model, shape: tuple) -> dict:
     return {layer.name: tuple(spec.shape[1:]) for layer, spec in zip(named, found, strict=True)}
 
 
-# --- networks ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("build", "bins", "expected", "n_parameters"),
     [
