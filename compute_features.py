@@ -9,7 +9,6 @@ from __future__ import annotations
 import common.environment
 
 import argparse
-import contextlib
 import itertools
 import os
 import pathlib
@@ -133,24 +132,20 @@ def compute_folder(audios: pathlib.Path, features: pathlib.Path, n_processes: in
     work = []
     for instrument, piece, recording in recordings:
         folder = str(features / instrument)
-        if overwrite:  # remove now, so that an interrupted run leaves only complete pieces of its own
-            with contextlib.suppress(OSError):  # writing it will fail as well, and tell why
-                slice_path(folder, piece, 0).unlink(missing_ok=True)
-        if not is_complete(folder, piece, recording):
+        if overwrite or not is_complete(folder, piece, recording):
             work.append((str(recording), folder, piece))
     for folder in {folder for _, folder, _ in work}:
         files.remove_leftovers(folder)
-    n_there = len(recordings) - len(work)
-    n_pieces = n_slices = 0
-    for index, count, reason in jobs.run(write_features, work, n_processes, "recordings"):
+    written = []
+    for index, n_slices, reason in jobs.run(write_features, work, n_processes, "recordings"):
         if reason:
             left_out.append((work[index][0], reason))
             continue
-        n_pieces, n_slices = n_pieces + 1, n_slices + count
+        written.append(n_slices)
         if not path.exists():
             files.write_json(path, settings)
-    written = f"{cli.count(n_slices, 'slice')} written of {cli.count(n_pieces, 'recording')}"
-    print(f"{features}: {written}, {cli.count(n_there, 'recording')} already there")
+    counted = f"{cli.count(sum(written), 'slice')} written of {cli.count(len(written), 'recording')}"
+    print(f"{features}: {counted}, {cli.count(len(recordings) - len(work), 'recording')} already there")
     return cli.report_left_out(sorted(left_out))
 
 

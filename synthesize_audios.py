@@ -141,18 +141,14 @@ def _plan_scores(
     seed: int,
 ) -> tuple[dict[str, Score], list[tuple[str, str]]]:
     """What to play, by the names of the recordings, and (file, reason) of the MIDI files that are left out."""
-    pieces = {path.stem: path for path in etudes}
     named, left_out = piece_names(find_midi(folder, "--midi_path"), folder) if folder else ({}, [])
-    if taken := pieces.keys() & named.keys():
-        raise InputError(f"--midi_path: {named[min(taken)]} has the name of an etude; rename it")
-    pieces |= {name: path.resolve() for name, path in named.items()}
-    checksums = {piece: _checksum(path) for piece, path in pieces.items()}
+    pieces = [*((path.stem, path) for path in etudes), *named.items()]
     scores: dict[str, Score] = {}
-    for number, (piece, path) in itertools.product(range(n_variations), pieces.items()):
+    for number, (piece, path) in itertools.product(range(n_variations), pieces):
         name, varied = vary(playing, rates, seed, piece, number)
         if name in scores:
-            raise InputError(f"--variations: {scores[name].midi_path} has the name of variation {number} of {path}")
-        scores[name] = Score(str(path), checksums[piece], varied)
+            raise InputError(f"--midi_path: {path} has the name of another recording, {name}; rename it")
+        scores[name] = Score(str(path.resolve()), _checksum(path), varied)
     return scores, left_out
 
 

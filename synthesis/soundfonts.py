@@ -103,9 +103,8 @@ def soundfont_instrument(
     path = pathlib.Path(soundfont)
     about = {"soundfont": path.name, "sha256": checksum, "program": program}
     originals = list(itertools.product(PITCHES, VELOCITIES))
-    return prepared_instrument(
-        name, functools.partial(prepare_pitch, str(path.resolve()), program), originals, folder, about
-    )
+    prepare = functools.partial(render_pitch, str(path.resolve()), program)
+    return prepared_instrument(name, prepare, originals, folder, about)
 
 
 @functools.lru_cache(16)
@@ -127,13 +126,8 @@ def read_soundfont(path: str | os.PathLike, flag: str = "soundfont") -> tuple[se
     return {int(program) for _, (program, bank), _ in presets if bank == 0}, hashlib.sha256(content).hexdigest()
 
 
-def prepare_pitch(soundfont: str, program: int, pitch: int) -> list[np.ndarray]:
-    """The notes of `render_pitch` with their onsets aligned; float32 ``(n,)`` at `SAMPLE_RATE` each."""
-    return [align_onset(note, SAMPLE_RATE) for note in render_pitch(soundfont, program, pitch)]
-
-
-def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.ndarray:
-    """One pitch of a SoundFont's program at each of `VELOCITIES`: float32 ``(5, 180810)``, 4.1 s at 44.1 kHz.
+def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> list[np.ndarray]:
+    """One pitch of a SoundFont's program at each of `VELOCITIES`, onsets aligned: about 4.1 s at `SAMPLE_RATE` each.
 
     Held for 3 s and let go for 1 s, as NSynth's notes are; without reverb and chorus, because those would run from one
     note into the next. A pitch is always rendered by itself, from the same MIDI, so that its samples are the same
@@ -160,13 +154,13 @@ def render_pitch(soundfont: str | os.PathLike, program: int, pitch: int) -> np.n
     content = io.BytesIO()
     midi.write(content)
     rendered = io.BytesIO(_render(soundfont, content.getvalue()))
-    audio, rate = soundfile.read(rendered, dtype="float32", always_2d=True)
-    audio = audio.mean(axis=1)
+    channels, rate = soundfile.read(rendered, dtype="float32", always_2d=True)
+    audio = channels.mean(axis=1)
     starts = [round(index * spacing * rate) for index in range(len(VELOCITIES))]
     if len(audio) < round(end * rate) or not np.isfinite(audio).all():
         raise InputError(f"{soundfont}: expected a SoundFont that sounds, found damaged audio in program {program}")
     notes = np.stack([audio[start : start + round((NOTE_SECONDS + SPARE_SECONDS) * rate)] for start in starts])
-    return np.clip(resample(notes, rate, SAMPLE_RATE), -1, 1)
+    return [align_onset(note, SAMPLE_RATE) for note in np.clip(resample(notes, rate, SAMPLE_RATE), -1, 1)]
 
 
 def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
@@ -183,8 +177,8 @@ def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
     except subprocess.TimeoutExpired:
         reason = f"it takes more than {MAX_SECONDS} s for one pitch"
     except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").split("\n")
-        reason = next((line.strip()[:200] for line in reversed(lines) if line.strip()), f"status {error.returncode}")
+        last_line = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        reason = last_line[:200] or f"exit status {error.returncode}"
     else:
         return done.stdout
     raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads, found a damaged one ({reason})")

@@ -129,15 +129,3 @@ def test_degrees_chords_and_phrases_of_a_plan():
     assert [PLAN.bass(bar, 67) for bar in range(3)] == [48, 53, 43]
     minor = dataclasses.replace(PLAN, tonic=9, scale=etudes.SCALES["harmonic minor"])
     assert minor.chord(2, 64) == [59, 64, 68]  # B, E, G sharp
-
-
-@pytest.mark.parametrize("beats", etudes.BAR_BEATS)
-@pytest.mark.parametrize("density", [0.5, 2, 4])
-def test_a_rhythm_fills_its_beats_at_about_the_density_asked_for(beats, density):
-    rng, counts = np.random.default_rng(0), []
-    for _ in range(100):
-        rhythm = etudes.draw_rhythm(rng, beats, density)
-        assert all(at + length <= following + 1e-9 for (at, length), (following, _) in itertools.pairwise(rhythm))
-        assert rhythm[-1][0] + rhythm[-1][1] <= beats + 1e-9
-        counts.append(len(rhythm))
-    assert np.mean(counts) / beats == pytest.approx(density, rel=0.4)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from made_notes import measured_f0, piece_of, write_notes
@@ -109,15 +107,6 @@ def test_blocks_leave_no_seam(bank, tmp_path, monkeypatch, block):
     written = read_audio(tmp_path / "a" / "long.wav")
     np.testing.assert_allclose(written, whole, atol=2 * 2**-15)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["long.wav"]
-
-
-@pytest.mark.parametrize("seconds", [0.5, 1.00001, 2.71828])
-def test_notes_of_two_sample_rates_give_recordings_of_one_length(bank, seconds):
-    fast = dataclasses.replace(bank, sample_rate=44100)
-    piece = piece_of((0, seconds, 60, 100))
-    for playing, expected in ((Playing(), min(4 * seconds, 4)), (Playing(ending="cut"), seconds)):
-        lengths = {len(synthesize(piece, instrument, playing)[0]) for instrument in (bank, fast)}
-        assert lengths == {round(expected * 44100)}
 
 
 # --- variations -------------------------------------------------------------------------------------------------------

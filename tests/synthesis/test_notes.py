@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from made_notes import made_note, measured_f0, piece_of, write_notes
 
-from common.errors import InputError
 from synthesis.mixing import Playing, synthesize
 from synthesis.notes import NSYNTH_RATE, align_onset, find_notes, remove_dc
 
@@ -103,12 +102,3 @@ def test_onsets_are_moved_to_three_milliseconds(silence, floor):
     assert np.argmax(loud) == round(0.003 * 44100)
     assert aligned[0] == 0
     np.testing.assert_allclose(aligned[132:10000], burst[: 10000 - 132], atol=0.01)
-
-
-def test_instruments_that_are_not_there_are_refused(tmp_path):
-    for place in (tmp_path / "none", tmp_path):
-        with pytest.raises(InputError):
-            find_notes(place, "guitar_acoustic")
-    write_notes(tmp_path, "guitar_acoustic", [60], [100], preset=2)
-    with pytest.raises(InputError):
-        find_notes(tmp_path, "guitar_acoustic")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import numpy as np
 import pytest
 import soundfile
-from made_notes import made_note, measured_f0, piece_of, write_recorded_notes
+from made_notes import made_note, measured_f0, write_recorded_notes
 
 from common.errors import InputError
-from synthesis.mixing import synthesize
 from synthesis.voices import (
     Voice,
     find_recorded_notes,
     parse_note_name,
     parse_voices,
     prepare_pitch,
-    recorded_instrument,
 )
 
 RATE = 44100
@@ -51,19 +48,6 @@ def test_a_voice_is_named_after_its_source(source, name):
 def test_what_is_no_voice_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError):
         parse_voices(text)
-
-
-def test_prepared_notes_are_played_and_counted_by_where_they_came_from(tmp_path):
-    write_recorded_notes(tmp_path / "notes", {"C4.wav": 60, "E4.wav": 64})
-    instrument = recorded_instrument("piano", tmp_path / "notes", tmp_path / "prepared")
-    instrument.note(62, 25)
-    info = soundfile.info(instrument.notes[62, 25])
-    assert (info.samplerate, info.channels, info.frames) == (44100, 1, 4 * 44100)
-    assert os.path.basename(instrument.notes[62, 25]) == "piano_000-062-025.wav"
-    piece = piece_of((0, 1, 60, 127), (0, 1, 60, 100), (0, 1, 62, 127), (0, 1, 47, 127), (0, 1, 77, 100))
-    audio, counts = synthesize(piece, instrument)
-    assert counts == {"played": 5, "velocity": 1, "pitch": 1, "silent": 2}
-    assert np.isfinite(audio).all()
 
 
 # --- recorded notes ---------------------------------------------------------------------------------------------------
@@ -142,12 +126,3 @@ def test_a_note_is_let_go_after_three_seconds(tmp_path):
     note = prepare_pitch(find_recorded_notes(tmp_path), 60)[4]
     level = [np.abs(note[round(t * RATE) :][:441]).max() for t in (1, 2.9, 3.1875, 3.375)]
     np.testing.assert_allclose(level, 0.5 * np.array([1, 1, np.exp(-1), np.exp(-2)]), rtol=0.06)
-
-
-def test_an_instrument_plays_what_is_within_an_octave_of_a_recording(tmp_path):
-    write_recorded_notes(tmp_path, {"040.wav": 40, "070.wav": 70})
-    instrument = recorded_instrument("piano", tmp_path, tmp_path)
-    assert sorted({pitch for pitch, _ in instrument.notes}) == [*range(28, 53), *range(58, 83)]
-    assert [instrument.can_play(pitch) for pitch in (27, 28, 52, 53, 57, 58, 82, 83)] == [
-        False, True, True, False, False, True, True, False,
-    ]  # fmt: skip
