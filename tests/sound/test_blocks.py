@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import soundfile
 
 from sound.blocks import (
     CountedBlocks,
@@ -14,7 +13,6 @@ from sound.blocks import (
     trim_or_pad,
     true_peak,
 )
-from sound.files import read_audio, read_blocks
 
 RATE = 44100
 
@@ -23,17 +21,6 @@ def test_integer_samples_are_the_nearest_and_clip():
     audio = np.array([1, 2, -2, 0.6 / 2**15, -0.6 / 2**15, 0.4 / 2**15], np.float32)
     np.testing.assert_array_equal(to_pcm(audio, 16), [32767, 32767, -32768, 1, -1, 0])
     np.testing.assert_array_equal(to_pcm(audio[:3], 24), [(2**23 - 1) << 8, (2**23 - 1) << 8, -(2**31)])
-
-
-@pytest.mark.parametrize("rate", [RATE, 32000])
-def test_blocks_joined_are_the_recording(tmp_path, rate):
-    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate + 17, 2)).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
-    blocks = list(read_blocks(tmp_path / "a.wav", RATE))
-    assert len(blocks) > 1
-    np.testing.assert_allclose(np.concatenate(blocks), read_audio(tmp_path / "a.wav"), atol=1e-6)
-    if rate == RATE:
-        np.testing.assert_allclose(np.concatenate(blocks), audio.mean(axis=1), atol=1e-7)
 
 
 @pytest.mark.parametrize("rates", [(100, 44100), (44100, 10**7), (10**7, 44100)])

@@ -1,24 +1,114 @@
-"""Mixing notes to the recording of a piece, against hand-computed samples."""
+"""Notes and their mix to the recording of a piece, against made notes and hand-computed samples."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_notes import measured_f0, piece_of, write_notes
+from made_notes import made_note, measured_f0, piece_of, write_notes
 
 from sound.files import read_audio
 from synthesis.mixing import Playing, recording_seconds, synthesize, vary, write_piece
-from synthesis.notes import NSYNTH_RATE, find_notes
+from synthesis.notes import NSYNTH_RATE, align_onset, find_notes, remove_dc
 
 RATE = NSYNTH_RATE
 
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
-    """Every pitch from 48 to 72 in three velocities."""
+    """Every fourth pitch from 48 to 72 in three velocities."""
     folder = tmp_path_factory.mktemp("notes")
     write_notes(folder, "keyboard_acoustic", range(48, 73, 4), (25, 100, 127))
     return find_notes(folder, "keyboard_acoustic")
+
+
+# --- finding and preparing notes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [".", "audio", "nsynth-train/audio"])
+def test_notes_are_found_in_the_folder_and_in_the_download(tmp_path, place):
+    write_notes(tmp_path / place, "synth_lead_synthetic", [60], [100, 127], preset=7)
+    instrument = find_notes(tmp_path, "synth_lead_synthetic", 7)
+    assert set(instrument.notes) == {(60, 100), (60, 127)}
+    np.testing.assert_allclose(instrument.note(60, 127)[0], made_note(60, 127), atol=1e-3)
+
+
+def test_velocity_is_rounded_to_the_nearest_of_nsynth_or_of_those_that_are_there(bank):
+    for velocity, expected in ((1, 25), (37, 25), (80, 100), (88, 100), (113, 100), (114, 127), (127, 127)):
+        note, how = bank.note(60, velocity)
+        assert how == ("velocity" if velocity == 80 else "")  # 75 is not there; 100 is nearer than 25
+        np.testing.assert_allclose(note, made_note(60, expected), atol=1e-3)
+
+
+@pytest.mark.parametrize(("pitch", "source"), [(61, 60), (59, 60), (74, 72), (40, 48), (36, 48)])
+def test_a_missing_pitch_is_resampled_from_the_nearest_one(bank, pitch, source):
+    note, how = bank.note(pitch, 100)
+    assert how == "pitch"
+    assert measured_f0(note[1600:8000], RATE) == pytest.approx(440 * 2 ** ((pitch - 69) / 12), rel=1e-3)
+    assert len(note) == pytest.approx(64000 * 2 ** ((source - pitch) / 12), abs=2)
+
+
+def test_beyond_an_octave_there_is_silence_and_it_is_counted(bank):
+    assert bank.note(35, 100)[1] == bank.note(85, 100)[1] == "silent"
+    audio, counts = synthesize(piece_of((0, 1, 35, 100), (0, 1, 60, 80), (0, 1, 60, 100), (0, 1, 61, 100)), bank)
+    assert counts == {"played": 4, "silent": 1, "velocity": 1, "pitch": 1}
+    assert audio.any()
+    audio, counts = synthesize(piece_of((0, 1, 20, 100)), bank, Playing(ending="cut"))
+    assert not audio.any()
+    assert len(audio) == 44100
+    assert counts == {"played": 1, "silent": 1}
+
+
+def test_a_note_is_the_same_to_the_bit_however_often_it_was_played(bank):
+    before = bank.note(60, 100)[0].copy()
+    piece = piece_of((0, 0.3, 60, 100), (0.2, 1, 60, 100), (0.7, 1.1, 60, 100))
+    first, _ = synthesize(piece, bank)
+    second, _ = synthesize(piece, bank)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(bank.note(60, 100)[0], before)
+    with pytest.raises(ValueError, match="read-only"):
+        bank.note(60, 100)[0][0] = 1
+    # Far enough apart, the later one sounds exactly like the first.
+    audio, _ = synthesize(piece_of((0, 0.2, 60, 100), (2, 2.2, 60, 100), (4, 5, 60, 25)), bank, sample_rate=RATE)
+    np.testing.assert_array_equal(audio[: 2 * RATE], audio[2 * RATE : 4 * RATE])
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_dc_that_follows_a_note_is_removed_and_the_note_is_left_alone(rate):
+    time = np.arange(3 * rate) / rate
+    envelope = np.minimum(time / 0.002, 1) * np.exp(-2 * time)
+    tone = envelope * np.sin(2 * np.pi * 200 * time)
+    cleaned = remove_dc((tone + 0.3 * envelope).astype(np.float32), rate)
+    for start in (0.005, 0.02, 0.1, 0.5, 1.5):  # windows of two periods
+        window = slice(round(start * rate), round((start + 0.01) * rate))
+        assert abs(cleaned[window].mean()) < 0.02 * np.abs(tone[window]).max()
+    after_attack = time > 0.003
+    assert np.abs(cleaned - tone)[after_attack].max() < 0.015  # a twentieth of the DC, at the onset
+    np.testing.assert_allclose(remove_dc(tone.astype(np.float32), rate), tone, atol=0.005)
+
+
+def test_the_lowest_tone_of_a_piano_passes_where_dc_is_removed():
+    time = np.arange(4 * 44100) / 44100
+    tone = np.sin(2 * np.pi * 27.5 * time).astype(np.float32)
+    middle = slice(44100, 3 * 44100)
+    np.testing.assert_allclose(remove_dc(tone, 44100)[middle], tone[middle], atol=0.002)
+    assert np.abs(remove_dc(tone + 1, 44100)[middle] - tone[middle]).max() < 0.002
+
+
+@pytest.mark.parametrize("silence", [0, 0.001, 0.027, 0.4])
+@pytest.mark.parametrize("floor", [0, 0.003])
+def test_onsets_are_moved_to_three_milliseconds(silence, floor):
+    rng = np.random.default_rng(0)
+    burst = np.exp(-np.arange(20000) / 5000) * np.cos(2 * np.pi * 500 / 44100 * np.arange(20000))  # at once at its peak
+    note = np.concatenate([np.zeros(round(silence * 44100)), burst])
+    note = (note + floor * rng.uniform(-1, 1, len(note))).astype(np.float32)  # hiss at -50 dB
+    aligned = align_onset(note, 44100)
+    loud = np.abs(aligned) > 0.5 * np.abs(aligned).max()
+    assert np.argmax(loud) == round(0.003 * 44100)
+    assert aligned[0] == 0
+    np.testing.assert_allclose(aligned[132:10000], burst[: 10000 - 132], atol=0.01)
+
+
+# --- mixing -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_note_is_cut_and_released_by_the_published_formula(bank):
@@ -79,17 +169,6 @@ def test_the_last_note_rings_out_or_is_cut_as_published(bank):
 def test_length_of_a_recording(notes, playing, seconds):
     piece = piece_of(*((start, end, 60, 100) for start, end in notes))
     assert recording_seconds(piece, Playing(**playing)) == pytest.approx(seconds)
-
-
-def test_transposing_an_octave_doubles_the_pitch(bank):
-    piece = piece_of((0, 2, 56, 100))
-    pitches = []
-    for transpose in (0, 12, -8):
-        audio, _ = synthesize(piece, bank, Playing(transpose=transpose))
-        pitches.append(measured_f0(audio[4410:44100], 44100))
-    assert pitches[0] == pytest.approx(440 * 2 ** (-13 / 12), rel=1e-3)
-    assert pitches[1] / pitches[0] == pytest.approx(2, rel=1e-3)
-    assert pitches[2] / pitches[0] == pytest.approx(2 ** (-8 / 12), rel=1e-3)
 
 
 @pytest.mark.parametrize("block", [1000, 70000])
