@@ -86,7 +86,9 @@ class Instrument:
         path = self.notes[found_pitch, nearest(_velocities(self.notes, found_pitch), velocity)]
         if self.prepare and not os.path.exists(path):
             for prepared, note in zip(VELOCITIES, self.prepare(found_pitch), strict=True):
-                write_audio(self.notes[found_pitch, prepared], _pad_note(note), SAMPLE_RATE)
+                padded = np.zeros(NOTE_SECONDS * SAMPLE_RATE, np.float32)
+                padded[: len(note)] = note[: len(padded)]
+                write_audio(self.notes[found_pitch, prepared], padded, SAMPLE_RATE)
         recorded = _velocities(self.originals, pitch)
         if not self._read(path, pitch - found_pitch).any():
             how = "silent"
@@ -108,13 +110,6 @@ def nearest(values: Collection[int], wanted: int) -> int:
 NEAREST_VELOCITY = tuple(nearest(VELOCITIES, velocity) for velocity in range(128))  # looked up for every note
 
 
-def _pad_note(note: np.ndarray) -> np.ndarray:
-    """A prepared note, cut or filled up to `NOTE_SECONDS`."""
-    padded = np.zeros(NOTE_SECONDS * SAMPLE_RATE, np.float32)
-    padded[: len(note)] = note[: len(padded)]
-    return padded
-
-
 def _velocities(notes: Iterable[tuple[int, int]], pitch: int) -> list[int]:
     return [velocity for there, velocity in notes if there == pitch]
 
@@ -129,16 +124,13 @@ def read_note(path: str, sample_rate: int, semitones: int, raw: bool) -> np.ndar
     return note
 
 
-def find_notes(
-    folder: str | os.PathLike, instrument: str, preset: int = 0, flag: str = "--instruments", name: str = ""
-) -> Instrument:
+def find_notes(folder: str | os.PathLike, instrument: str, preset: int = 0, name: str = "") -> Instrument:
     """An instrument in a folder in NSynth's layout or the root of NSynth's download.
 
     Args:
         folder: NSynth's notes.
         instrument: NSynth's family and source, such as guitar_acoustic.
         preset: the number that NSynth gave the instrument.
-        flag: which flag asked for it.
         name: what to call it; by default as NSynth does.
 
     Raises:
@@ -154,7 +146,7 @@ def find_notes(
     wanted = f"{instrument}_{preset:03d}"
     if wanted not in notes:
         there = listed(sorted(notes)) or "no notes such as guitar_acoustic_000-060-100.wav"
-        raise InputError(f"{flag}: {folder} has no {wanted}; it has {there}")
+        raise InputError(f"--nsynth_path: {folder} has no {wanted}; it has {there}")
     about = {"nsynth_path": str(folder.resolve()), "preset": preset}
     return Instrument(name or instrument, notes[wanted], notes[wanted], None, NSYNTH_RATE, about)
 

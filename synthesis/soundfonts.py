@@ -89,17 +89,17 @@ def default_soundfont() -> pathlib.Path:
 
 
 def soundfont_instrument(
-    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike, flag: str = "soundfont"
+    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike
 ) -> Instrument:
     """An instrument whose notes are rendered from a SoundFont's program (from 0, in bank 0) into `folder`.
 
     Raises:
-        InputError: naming `flag`, if the file is no SoundFont or has no such program.
+        InputError: the file is no SoundFont or has no such program.
     """
-    there, checksum = read_soundfont(soundfont, flag)
+    there, checksum = read_soundfont(soundfont)
     if program not in there:
         have = listed(sorted(there)) or "none in bank 0"
-        raise InputError(f"{flag}: {soundfont} has no program {program} for {name}; it has {have}")
+        raise InputError(f"{soundfont}: has no program {program} for {name}; it has {have}")
     path = pathlib.Path(soundfont)
     about = {"soundfont": path.name, "sha256": checksum, "program": program}
     originals = list(itertools.product(PITCHES, VELOCITIES))
@@ -108,11 +108,11 @@ def soundfont_instrument(
 
 
 @functools.lru_cache(16)
-def read_soundfont(path: str | os.PathLike, flag: str = "soundfont") -> tuple[set[int], str]:
+def read_soundfont(path: str | os.PathLike) -> tuple[set[int], str]:
     """The programs in bank 0 of a SoundFont 2 file, and the file's SHA-256 in hexadecimal.
 
     Raises:
-        InputError: there is no such file; or naming `flag`, if it is not a SoundFont.
+        InputError: there is no such file, or it is not a SoundFont.
     """
     with open_regular(path, "an .sf2 file") as file:
         content = file.read()
@@ -121,7 +121,7 @@ def read_soundfont(path: str | os.PathLike, flag: str = "soundfont") -> tuple[se
     start = content.rfind(b"pdtaphdr") + 12
     size = int.from_bytes(content[start - 4 : start], "little")
     if content[:4] + content[8:12] != b"RIFFsfbk" or start < 12 or size % 38 or start + size > len(content):
-        raise InputError(f"{flag}: expected a SoundFont 2 file, found something else or a damaged one at {path}")
+        raise InputError(f"{path}: expected a SoundFont 2 file, found something else or a damaged one")
     presets = np.frombuffer(content, np.dtype("S20, 2<u2, S14"), size // 38, start)[:-1]
     return {int(program) for _, (program, bank), _ in presets if bank == 0}, hashlib.sha256(content).hexdigest()
 

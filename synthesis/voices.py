@@ -44,27 +44,18 @@ class Voice:
     """One source of notes for an instrument.
 
     Attributes:
+        name: of the folder of recordings, such as keyboard_acoustic@grand.
         instrument: NSynth's family and source, such as keyboard_acoustic.
         kind: "soundfont", "nsynth" or "folder".
         place: the SoundFont's file or the folder of recorded notes.
         number: the program in the SoundFont, or NSynth's preset.
     """
 
+    name: str
     instrument: str
     kind: str
     place: str = ""
     number: int = 0
-
-    @property
-    def name(self) -> str:
-        """The voice's folder of recordings: ``<instrument>@<voice>``, of word characters, points and hyphens."""
-        if self.kind == "nsynth":
-            voice = f"nsynth-{self.number:03d}"
-        elif self.kind == "soundfont":
-            voice = f"{pathlib.Path(self.place).stem}-{self.number}"
-        else:
-            voice = pathlib.Path(self.place).resolve().name
-        return f"{self.instrument}@{re.sub(r'[^a-zA-Z0-9_.-]+', '_', voice).strip('_.') or 'voice'}"
 
 
 def parse_voices(text: str) -> list[Voice]:
@@ -72,19 +63,23 @@ def parse_voices(text: str) -> list[Voice]:
     match = re.fullmatch(r"(\w+)=(.+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"expected INSTRUMENT=SOURCE[,SOURCE...], found {text!r}")
-    return [_parse_source(match[1], source, text) for source in match[2].split(",")]
+    return [_parse_source(match[1], source) for source in match[2].split(",")]
 
 
-def _parse_source(instrument: str, source: str, text: str) -> Voice:
+def _parse_source(instrument: str, source: str) -> Voice:
+    kind, place, number = "folder", source, 0
+    name = pathlib.Path(source).resolve().name
     if (match := re.fullmatch(r"(.+\.sf2):(\d{1,3})", source, re.IGNORECASE)) and int(match[2]) <= 127:
-        return Voice(instrument, "soundfont", match[1], int(match[2]))
-    if match := re.fullmatch(r"nsynth:(\d{1,3})", source):
-        return Voice(instrument, "nsynth", number=int(match[1]))
-    if not source or re.search(r"^nsynth:|\.sf[23](:.*)?$", source, re.IGNORECASE):
-        raise argparse.ArgumentTypeError(
-            f"expected FILE.sf2:0..127, nsynth:0..999 or a folder of recorded notes, found {source!r} in {text!r}"
-        )
-    return Voice(instrument, "folder", source)
+        kind, place, number = "soundfont", match[1], int(match[2])
+        name = f"{pathlib.Path(place).stem}-{number}"
+    elif match := re.fullmatch(r"nsynth:(\d{1,3})", source):
+        kind, place, number = "nsynth", "", int(match[1])
+        name = f"nsynth-{number:03d}"
+    elif not source or re.search(r"^nsynth:|\.sf[23](:.*)?$", source, re.IGNORECASE):
+        expected = "FILE.sf2:0..127, nsynth:0..999 or a folder of recorded notes"
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {source!r} for {instrument}")
+    name = re.sub(r"[^a-zA-Z0-9_.-]+", "_", name).strip("_.") or "voice"
+    return Voice(f"{instrument}@{name}", instrument, kind, place, number)
 
 
 def find_instruments(
@@ -101,29 +96,28 @@ def find_instruments(
     Raises:
         InputError: a source or its notes are not there, or two voices have the same name.
     """
-    wanted = [(voice.name, voice, "--voices") for voice in voices]
     if nsynth_path:
-        plain = [Voice(name, "nsynth") for name in names]
+        plain = [Voice(name, name, "nsynth") for name in names]
     else:
         default = str(soundfonts.default_soundfont())
-        plain = [Voice(name, "soundfont", default, soundfonts.program(name)) for name in names]
+        plain = [Voice(name, name, "soundfont", default, soundfonts.program(name)) for name in names]
     instruments: dict[str, Instrument] = {}
-    for name, voice, flag in [*((voice.instrument, voice, "--instruments") for voice in plain), *wanted]:
-        if name.casefold() in instruments:
-            raise InputError(f"--voices: two voices are called {name}")
+    for voice in [*plain, *voices]:
+        if voice.name.casefold() in instruments:
+            raise InputError(f"--voices: two voices are called {voice.name}")
         if voice.kind == "soundfont":
-            instrument = soundfonts.soundfont_instrument(name, voice.place, voice.number, folder, flag)
+            instrument = soundfonts.soundfont_instrument(voice.name, voice.place, voice.number, folder)
         elif voice.kind == "folder":
-            instrument = recorded_instrument(name, voice.place, folder)
+            instrument = recorded_instrument(voice.name, voice.place, folder)
         elif nsynth_path:
-            instrument = find_notes(nsynth_path, voice.instrument, voice.number, flag, name)
+            instrument = find_notes(nsynth_path, voice.instrument, voice.number, voice.name)
         else:
             raise InputError("--voices: nsynth:PRESET needs --nsynth_path")
         silent = [pitch for pitch in PITCHES if not instrument.can_play(pitch)]
-        if silent and flag == "--voices":
+        if silent and voice in voices:
             reason = f"more than {MAX_SHIFT} semitones from a recorded pitch"
-            print(f"{name}: {len(silent)} of {len(PITCHES)} pitches stay silent, {reason}", file=sys.stderr)
-        instruments[name.casefold()] = instrument
+            print(f"{voice.name}: {len(silent)} of {len(PITCHES)} pitches stay silent, {reason}", file=sys.stderr)
+        instruments[voice.name.casefold()] = instrument
     return list(instruments.values())
 
 

@@ -189,7 +189,7 @@ def test_what_synthesis_json_says_deletes_nothing_elsewhere(run, tmp_path, instr
         ("--midi_path MIDI --voices piano=a.sf2", "--voices"),
         ("--midi_path MIDI --voices piano=nowhere", "--voices"),
         ("--midi_path MIDI --voices piano=nsynth:0", "--voices"),
-        ("--midi_path MIDI --nsynth_path NOTES --voices keyboard_acoustic=nsynth:3", "--voices"),
+        ("--midi_path MIDI --nsynth_path NOTES --voices keyboard_acoustic=nsynth:3", "--nsynth_path"),
         ("--midi_path MIDI --voices piano=SF2:0,SF2:0", "--voices"),
     ],
 )
