@@ -30,15 +30,9 @@ def main() -> int:
             np.save(path, level)
 
         def read(thread: int) -> int:
-            """Read the files in turn; how many reads failed or gave another value."""
-            n_failed = 0
-            for number in range(READS // THREADS):
-                index = (number + thread) % len(paths)
-                try:
-                    n_failed += read_level(paths[index], SHAPE)[0, 0, 0] != levels[index, 0, 0, 0]
-                except Exception:
-                    n_failed += 1
-            return n_failed
+            """Read the files in turn; how many reads gave another value."""
+            chosen = [(number + thread) % len(paths) for number in range(READS // THREADS)]
+            return sum(read_level(paths[i], SHAPE)[0, 0, 0] != levels[i, 0, 0, 0] for i in chosen)
 
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             n_failed = sum(pool.map(read, range(THREADS)))

@@ -44,11 +44,7 @@ def run(tmp_path, capsys):
 
     def run(*flags, audios="audios", features="features", jobs=1):
         argv = ["--audios_path", tmp_path / audios, "--features_path", tmp_path / features, "--jobs", jobs, *flags]
-        try:
-            status = compute_features.main([str(arg) for arg in argv])
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
+        return compute_features.main([str(arg) for arg in argv]), *capsys.readouterr()
 
     return run
 

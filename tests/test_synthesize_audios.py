@@ -45,11 +45,7 @@ def run(tmp_path, midis, notes, capsys):
         argv = ["--midi_path", midi] if midi else []
         argv += ["--audios_path", tmp_path / audios, *source, "--jobs", jobs, *flags]
         argv += ["--instruments", *instruments] if instruments else []
-        try:
-            status = synthesize_audios.main([str(arg) for arg in argv])
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
+        return synthesize_audios.main([str(arg) for arg in argv]), *capsys.readouterr()
 
     return run
 
