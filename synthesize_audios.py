@@ -89,26 +89,28 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             "pieces": {name: score.checksum for name, score in scores.items() if score.checksum},
         }
         keep_parameters(audios, parameters, arguments.overwrite)
-        work = []  # by instrument, so that its notes stay in memory
+        work, n_there = [], {}  # by instrument, so that its notes stay in memory
         for instrument in instruments:
-            remove_leftovers(audios / instrument.name)
-            paths = {name: audios / instrument.name / f"{name}.wav" for name in scores}
+            folder = audios / instrument.name
+            remove_leftovers(folder)
+            paths = {name: folder / f"{name}.wav" for name in scores}
             missing = [name for name, path in paths.items() if arguments.overwrite or not path.exists()]
             work += [(str(paths[name]), scores[name], instrument, arguments.max_minutes) for name in missing]
-        left_out += _write_recordings(work, arguments.jobs, {audios / i.name: len(scores) for i in instruments})
+            n_there[folder] = len(paths) - len(missing)
+        left_out += _write_recordings(work, arguments.jobs, n_there)
     return cli.report_left_out(sorted(set(left_out)))
 
 
 def _write_recordings(
-    work: Sequence[tuple[str, Score, Instrument, float]], n_processes: int, n_wanted: dict[pathlib.Path, int]
+    work: Sequence[tuple[str, Score, Instrument, float]], n_processes: int, n_there: dict[pathlib.Path, int]
 ) -> list[tuple[str, str]]:
     """Call `synthesize_piece` with all `work` and say what was done; (file, reason) of the MIDI files left out.
 
     Args:
-        n_wanted: number of recordings in each instrument's folder, those that are there already included.
+        n_there: number of recordings that are in each instrument's folder already.
     """
     left_out = []
-    written: dict[pathlib.Path, collections.Counter] = {folder: collections.Counter() for folder in n_wanted}
+    written: dict[pathlib.Path, collections.Counter] = {folder: collections.Counter() for folder in n_there}
     read: dict[str, collections.Counter] = {}  # the counts of one recording of each piece
     for index, result, reason in jobs.run(synthesize_piece, work, n_processes, "recordings"):
         path, score, _, _ = work[index]
@@ -121,10 +123,10 @@ def _write_recordings(
         read[score.midi_path] = counts
         written[pathlib.Path(path).parent] += counts
     for folder, total in written.items():
-        n_there = n_wanted[folder] - sum(pathlib.Path(path).parent == folder for path, _, _, _ in work)
         parts = [f"{total[key]} {words}" for key, words in ORIGINS.items() if total[key]] or ["all as asked for"]
         notes = f"; {cli.count(total['played'], 'note')}, {', '.join(parts)}" if total["played"] else ""
-        print(f"{folder}: {cli.count(total['recordings'], 'recording')} written, {n_there} already there{notes}")
+        made = cli.count(total["recordings"], "recording")
+        print(f"{folder}: {made} written, {n_there[folder]} already there{notes}")
     if read:
         total = sum(read.values(), collections.Counter())
         left = f"{cli.count(total['drum'], 'drum note')} and {cli.count(total['empty'], 'note')} of no length left out"
