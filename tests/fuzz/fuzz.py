@@ -127,7 +127,7 @@ def read_soundfont(path: pathlib.Path) -> None:
     from synthesis.soundfonts import read_soundfont, render_pitch
 
     program = min(read_soundfont(path)[0], default=0)
-    assert np.isfinite(render_pitch(path, program, 60)).all()
+    assert np.isfinite(np.concatenate(render_pitch(path, program, 60))).all()
 
 
 # A file's name, the functions that make valid files in a folder and read a changed one, and the share at the start that
