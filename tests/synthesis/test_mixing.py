@@ -65,8 +65,7 @@ def test_a_note_is_the_same_to_the_bit_however_often_it_was_played(bank):
     second, _ = synthesize(piece, bank)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(bank.note(60, 100)[0], before)
-    with pytest.raises(ValueError, match="read-only"):
-        bank.note(60, 100)[0][0] = 1
+    assert not bank.note(60, 100)[0].flags.writeable
     # Far enough apart, the later one sounds exactly like the first.
     audio, _ = synthesize(piece_of((0, 0.2, 60, 100), (2, 2.2, 60, 100), (4, 5, 60, 25)), bank, sample_rate=RATE)
     np.testing.assert_array_equal(audio[: 2 * RATE], audio[2 * RATE : 4 * RATE])
@@ -206,15 +205,6 @@ def test_variations_fill_their_ranges_and_depend_on_seed_name_and_number():
         assert low <= min(factors) < 1.03 * low
         assert 0.97 * high < max(factors) <= high
         assert abs(np.log(factors).mean() - np.log(low * high) / 2) < 0.03
-
-
-def test_every_recording_takes_one_of_the_note_lengths():
-    names = [(f"etude_{index:03d}", number) for index in range(100) for number in range(3)]
-    rates = [vary(Playing(), [1, 4], 0, *name)[1].duration_rate for name in names]
-    assert set(rates) == {1, 4}
-    assert 100 < rates.count(1) < 200
-    assert rates != [vary(Playing(), [1, 4], 1, *name)[1].duration_rate for name in names]
-    assert vary(Playing(), [2.5], 0, "a") == ("a", Playing(duration_rate=2.5))
 
 
 def test_a_scaled_velocity_chooses_another_note(bank):
