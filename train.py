@@ -26,13 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train the pair that the arguments name: pairs of slices, networks and settings first, then step by step."""
-    with run.prepare(arguments, [arguments.origin], [arguments.target]) as prepared:
-        from training import loop  # imports TensorFlow, which `prepare` has started on the right devices
+    prepared = run.prepare(arguments, [arguments.origin], [arguments.target])
+    from training import loop  # imports TensorFlow, which `prepare` has started on the right devices
 
-        if arguments.findlr:
-            lr_finder.find(prepared)
-        else:
-            loop.fit(prepared)  # each step: training/step.py
+    if arguments.findlr:
+        lr_finder.find(prepared)
+    else:
+        loop.fit(prepared)  # each step: training/step.py
     return 0
 
 

@@ -25,13 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_generator(arguments: argparse.Namespace) -> int:
     """Train the generator that the arguments name."""
-    with run.prepare(arguments, [arguments.origin], [arguments.target], adversarial=False) as prepared:
-        from training import loop
+    prepared = run.prepare(arguments, [arguments.origin], [arguments.target], adversarial=False)
+    from training import loop
 
-        if arguments.findlr:
-            lr_finder.find(prepared)
-        else:
-            loop.fit(prepared)
+    if arguments.findlr:
+        lr_finder.find(prepared)
+    else:
+        loop.fit(prepared)
     return 0
 
 

@@ -41,13 +41,13 @@ def train_multitarget(arguments: argparse.Namespace) -> int:
     origins = parse_instruments(arguments.origin, "--origin")
     targets = parse_instruments(arguments.target, "--target")
     adversarial = not arguments.generator_only
-    with run.prepare(arguments, origins, targets, style=True, adversarial=adversarial) as prepared:
-        from training import loop
+    prepared = run.prepare(arguments, origins, targets, style=True, adversarial=adversarial)
+    from training import loop
 
-        if arguments.findlr:
-            lr_finder.find(prepared)
-        else:
-            loop.fit(prepared)
+    if arguments.findlr:
+        lr_finder.find(prepared)
+    else:
+        loop.fit(prepared)
     return 0
 
 

@@ -28,8 +28,6 @@ from training import run
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
 SAMPLE_ITERATIONS = 16  # of Griffin-Lim
-# Flags that define a run, beside those that are found out: a resumed one says which of them have changed.
-DEFINING = ("batch_size", "validation_split", "base_filters", "seed", "f0", "lr", "l1", "augment")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,29 +84,23 @@ def train(arguments: argparse.Namespace) -> int:
         runs.append((stage, batches, held_out if len(validation_rows) else None))
     status = cli.report_left_out(features.left_out)
 
-    with run.start(arguments.gpu, arguments.batch_size, seed) as strategy, run.claim_folder(folder, arguments.fresh):
-        import model
-        from training import loop, outputs, step
+    precision = run.start(arguments.gpu, arguments.batch_size, seed, arguments.precision)
+    from training import loop, outputs, step
 
-        precision = model.choose_precision(arguments.precision)
-        flags = {name: getattr(arguments, name) for name in DEFINING} | {
-            "guitar_dir": str(pathlib.Path(arguments.guitar_dir).resolve()),
-            "segments": len(training_rows),
-            "precision": precision,
-        }
-        description = {
-            "system": "hum2guitar",
-            "representation": features.representation.to_dict(),
-            "origin": "any pitched sound",
-            "targets": ["guitar"],
-            "f0": f0,
-            "in_channels": 1,
-            "base_filters": arguments.base_filters,
-            "augment": augment,
-        }
-        run.write_run_file(folder, vars(arguments))
+    guitar_dir = str(pathlib.Path(arguments.guitar_dir).resolve())
+    flags = vars(arguments) | {"guitar_dir": guitar_dir, "segments": len(training_rows), "precision": precision}
+    description = {
+        "system": "hum2guitar",
+        "representation": features.representation.to_dict(),
+        "origin": "any pitched sound",
+        "targets": ["guitar"],
+        "f0": f0,
+        "in_channels": 1,
+        "base_filters": arguments.base_filters,
+        "augment": augment,
+    }
+    with loop.claim(folder, flags, arguments.fresh):
         for stage, batches, held_out in runs:
-            batches.drop_remainder = strategy.num_replicas_in_sync > 1
             networks = _build(stage, arguments.base_filters, precision, seed, arguments.l1)
             _take_over(networks, stage, folder, pretrained, n_replaced)
             sampler = make_sampler(networks.generator, stage, features.representation, examples)
@@ -135,8 +127,6 @@ def train(arguments: argparse.Namespace) -> int:
                 tensorboard=arguments.tensorboard,
                 after_step=after_step,
             )
-            per_epoch = f"{settings.epochs} epochs of {batches.steps_per_epoch} steps"
-            print(f"Training {settings.folder} ({precision}): {per_epoch}")
             loop.fit(loop.Run(networks, settings, batches, held_out, end_epoch))
             if step.is_chief():
                 with replacing(folder / "generator.h5") as beside:
@@ -170,23 +160,16 @@ def _remaining_stages(epochs: dict[str, int], folder: pathlib.Path, fresh: bool,
 
 def _build(stage: Stage, base_filters: int, precision: str, seed: int, l1: float):
     """The `step.Networks` of a stage, with random weights."""
-    import tensorflow as tf
-
     import losses
     from hum2guitar import networks
     from training import step
-
-    def adabelief():
-        optimizer = step.AdaBelief()
-        return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
     build = networks.build_global_generator if stage.is_global else networks.build_local_enhancer
     return step.Networks(
         build(base_filters, precision, seed),
         networks.build_multiscale_discriminator(base_filters, precision, seed + 1),
         losses.hum2guitar(l1),
-        adabelief(),
-        adabelief(),
+        *(step.scaled(step.AdaBelief(), precision) for _ in range(2)),
         instance_noise=INSTANCE_NOISE,
     )
 

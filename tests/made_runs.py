@@ -11,7 +11,7 @@ import pytest
 
 import losses
 import model
-from training import checkpoints, dataset, loop, run, step
+from training import checkpoints, dataset, loop, step
 from training.dataset import Batches
 
 RATES = {"generator_rate": 2e-3, "discriminator_rate": 1e-3}
@@ -76,8 +76,8 @@ class Trainer:
         else:
             self.reset()
         batches = batches or (self.training_batches(batch_size), self.validation_batches())
-        prepared = loop.Run(self.networks, self.settings(folder, **options), *batches, save_samples)
-        with self._shared_step(), run.claim_folder(folder, fresh):
+        prepared = loop.Run(self.networks, self.settings(folder, fresh=fresh, **options), *batches, save_samples)
+        with self._shared_step():
             return loop.fit(prepared)
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ from PIL import Image
 import train_multitarget
 from common import weights
 from common.errors import InputError
+from common.files import read_json
 from data import PUBLISHED
 from sound.files import read_audio
 
@@ -45,6 +46,9 @@ def test_multitarget_run(instrument_features, tmp_path, capsys):
         assert description.settings["validation_mae"] == float(row["val_mae"])
         assert description.representation == PUBLISHED
     assert weights.describe(folder / "discriminator.h5").network == "patchgan"
+    written = read_json(folder / "run.json")
+    assert (written["flags"]["seed"], written["flags"]["gen_lr"]) == (0, 1e-5)
+    assert {"python", "tensorflow", "commit"} <= written["versions"].keys()
     for target in ("guitar_acoustic", "string_acoustic"):
         audio = read_audio(folder / "samples" / "001" / f"audio_{target}.wav")
         assert len(audio) / 44100 == pytest.approx(256 * 512 / 44100, rel=0.01)  # the one slice held out

@@ -1,33 +1,36 @@
-"""The state of a training run on disk: written completely or not at all, and checked byte by byte when it is read.
+"""The folder of a run: its lock, what made it, and the states from which it resumes exactly.
 
-A state is one file, ``checkpoints/state-<step>.bin``: the arrays one after another, then a JSON header with their
-names, types and shapes, the run's flags and its progress, the header's length and a checksum of it all. The last two
-states are kept, so that a run can fall back to the older one if the newest is damaged.
+A state is one zip file, ``checkpoints/state-<step>.zip``, which has a checksum for each of its members: the bytes of
+each array, uncompressed, and the run's flags and progress as JSON. The last two states are kept, so that a run can fall
+back to the older one if the newest is damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import math
 import os
 import pathlib
+import platform
 import re
-import zlib
+import subprocess
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from common.errors import InputError
-from common.files import open_regular, parse_json, replacing
+from common.files import open_regular, parse_json, replacing, write_json
 
 FOLDER = "checkpoints"
 LR_FINDER = "lr_finder"  # first part of the names of the learning-rate finder's files
 N_KEPT = 2
-_MAGIC = b"training state 2\n"
+_HEADER = "progress.json"
 _LOCK = ".lock"
-_NAME = re.compile(r"state-(\d{9,18})\.bin")
+_NAME = re.compile(r"state-(\d{9,18})\.zip")
 
 
 @dataclasses.dataclass
@@ -57,28 +60,11 @@ class Progress:
     epoch_offset: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
-    """An undamaged state in the file `path`: flags and progress of its run, and where its arrays are.
-
-    `layout` holds the type and shape of each array by name, in the file's order.
-    """
-
-    path: pathlib.Path
-    flags: dict
-    progress: Progress
-    layout: dict[str, tuple[np.dtype, tuple[int, ...]]]
-
-    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Names and arrays, one at a time."""
-        with open_regular(self.path) as file:
-            file.seek(len(_MAGIC))
-            for name, (dtype, shape) in self.layout.items():
-                yield name, np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
+# --- states -----------------------------------------------------------------------------------------------------------
 
 
 def save(
-    folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray]], flags: dict, progress: Progress
+    folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray]], flags: Mapping, progress: Progress
 ) -> pathlib.Path:
     """Write the state of step `step` below `folder` and delete all but the last two; the path of the new state.
 
@@ -86,22 +72,14 @@ def save(
         arrays: (name, array), taken one at a time, so that a large network is not held in memory twice.
         flags: of the run, as JSON can store them.
     """
-    path = folder / FOLDER / f"state-{step:09d}.bin"
-    layout, checksum = [], 0
+    path = folder / FOLDER / f"state-{step:09d}.zip"
+    header = {"flags": dict(flags), "progress": dataclasses.asdict(progress), "members": [_HEADER]}
     with replacing(path) as beside, beside.open("wb") as file:
-
-        def write(content: bytes) -> None:
-            nonlocal checksum
-            checksum = zlib.crc32(content, checksum)
-            file.write(content)
-
-        write(_MAGIC)
-        for name, array in arrays:
-            layout.append([name, array.dtype.name, array.shape])
-            write(array.tobytes())
-        header = json.dumps({"flags": flags, "progress": dataclasses.asdict(progress), "arrays": layout}).encode()
-        write(header + len(header).to_bytes(8, "little"))
-        file.write(checksum.to_bytes(4, "little"))
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays:
+                archive.writestr(name, array.tobytes())
+                header["members"].append(name)
+            archive.writestr(_HEADER, json.dumps(header))
         file.flush()
         os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
     written = states(folder)
@@ -114,15 +92,14 @@ def save(
 
 def states(folder: pathlib.Path) -> list[pathlib.Path]:
     """The states below `folder`, oldest first; files of any other name are left alone."""
-    return sorted((path for path in (folder / FOLDER).glob("state-*.bin") if _NAME.fullmatch(path.name)), key=_step)
+    found = [path for path in (folder / FOLDER).glob("state-*.zip") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]))
 
 
-def _step(path: pathlib.Path) -> int:
-    return int(_NAME.fullmatch(path.name)[1])
+def load(folder: pathlib.Path) -> tuple[pathlib.Path, dict, Progress] | None:
+    """Path, flags and progress of the newest undamaged state below `folder`; None if there are no states at all.
 
-
-def load(folder: pathlib.Path) -> State | None:
-    """The newest undamaged state below `folder`; None if there are no states at all. Prints which are damaged.
+    Prints which states are damaged.
 
     Raises:
         InputError: there are states, but none that can be read.
@@ -130,32 +107,23 @@ def load(folder: pathlib.Path) -> State | None:
     paths = states(folder)
     for path in reversed(paths):
         try:
-            return _read(path)
-        except (OSError, InputError, ValueError, TypeError, LookupError, OverflowError) as error:
+            with open_regular(path, "a training state") as file, zipfile.ZipFile(file) as archive:
+                if any(member.file_size != member.compress_size for member in archive.infolist()):
+                    raise ValueError("it is compressed")
+                if damaged := archive.testzip():
+                    raise ValueError(f"the checksum of {damaged} is wrong")
+                header = parse_json(archive.read(_HEADER), _HEADER)
+                if set(archive.namelist()) != set(header["members"]):
+                    raise ValueError("arrays are missing")
+            return path, header["flags"], Progress(**header["progress"])
+        except Exception as error:  # zipfile raises a dozen kinds
             print(f"{path}: damaged training state ({error}), falling back to the one before")
     if paths:
         raise InputError(f"{folder / FOLDER}: no training state in it is undamaged; --fresh starts over")
     return None
 
 
-def _read(path: pathlib.Path) -> State:
-    """The state in a file; any error of reading and parsing says that it is damaged."""
-    with open_regular(path, "a training state") as file:
-        size = os.fstat(file.fileno()).st_size
-        checksum, left = 0, size - 4
-        while left > 0 and (block := file.read(min(left, 2**20))):
-            checksum, left = zlib.crc32(block, checksum), left - len(block)
-        if left or checksum.to_bytes(4, "little") != file.read(4):
-            raise ValueError("its checksum is wrong")
-        file.seek(size - 12)
-        length = int.from_bytes(file.read(8), "little")
-        file.seek(size - 12 - length)
-        header = parse_json(file.read(length), "header")
-    layout = {name: (np.dtype(dtype), tuple(shape)) for name, dtype, shape in header["arrays"]}
-    return State(path, header["flags"], Progress(**header["progress"]), layout)
-
-
-def resume(folder: pathlib.Path, variables: Mapping, flags: dict) -> Progress | None:
+def resume(folder: pathlib.Path, variables: Mapping, flags: Mapping) -> Progress | None:
     """Set all variables from the newest state below `folder`, and print what has changed since; its progress.
 
     None if there is no state. `variables` are Keras variables by name, `flags` those of the run that goes on.
@@ -163,31 +131,44 @@ def resume(folder: pathlib.Path, variables: Mapping, flags: dict) -> Progress | 
     Raises:
         InputError: as `load`, or the state belongs to another network.
     """
-    state = load(folder)
-    if state is None:
+    found = load(folder)
+    if found is None:
         return None
-    changed = {flag: value for flag, value in flags.items() if state.flags.get(flag, value) != value}
-    shapes = {name: shape for name, (_, shape) in state.layout.items()}
-    if {name: tuple(variable.shape) for name, variable in variables.items()} != shapes:
-        other = ", ".join(f"--{flag} {state.flags[flag]}" for flag in changed)
-        raise InputError(f"{state.path} is of another network{f' ({other})' if other else ''}; --fresh starts over")
-    for name, array in state.arrays():
-        variables[name].assign(array)
+    path, before, progress = found
+    before["fresh"] = flags.get("fresh")  # says nothing about the run
+    changed = {flag: value for flag, value in flags.items() if before.get(flag, value) != value}
+    sizes = {name: math.prod(v.shape) * np.dtype(v.dtype).itemsize for name, v in variables.items()}
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: member.file_size for member in archive.infolist()}
+        del members[_HEADER]
+        if members != sizes:
+            other = ", ".join(f"--{flag} {before[flag]}" for flag in changed)
+            raise InputError(f"{path} is of another network{f' ({other})' if other else ''}; --fresh starts over")
+        for name, variable in variables.items():
+            variable.assign(np.frombuffer(archive.read(name), variable.dtype).reshape(variable.shape))
     for flag, value in changed.items():
-        print(f"Going on with other settings: {flag} {value} (started with {state.flags[flag]})")
+        print(f"Going on with other settings: {flag} {value} (started with {before[flag]})")
     if changed:
-        state.progress.copy_mae = math.nan  # may have been measured on other data
-        share = state.flags.get("batch_size", 1) / flags.get("batch_size", 1)
-        state.progress.step = int(state.progress.step * share)  # the same share of the epoch is done
-    print(f"Resuming from {state.path} (epoch {state.progress.epoch + 1}, step {state.progress.step})")
-    return state.progress
+        progress.copy_mae = math.nan  # may have been measured on other data
+        share = before.get("batch_size", 1) / flags.get("batch_size", 1)
+        progress.step = int(progress.step * share)  # the same share of the epoch is done
+    print(f"Resuming from {path} (epoch {progress.epoch + 1}, step {progress.step})")
+    return progress
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Lock a model's folder for a block; the lock ends with the process, even if the process is killed.
+def claim(folder: pathlib.Path, flags: Mapping, fresh: bool = False) -> Iterator[None]:
+    """Lock a model's folder for a block, and write ``run.json`` into it: flags and versions of the run that begins.
 
-    The folder is made if it is missing. Unfinished files of a process that was killed are deleted.
+    The folder is made if it is missing. Unfinished files of a process that was killed are deleted. The lock ends with
+    the process, even if the process is killed.
+
+    Args:
+        flags: of the run, as JSON can store them.
+        fresh: first move what the folder holds to another name, as `set_aside`.
 
     Raises:
         InputError: another process holds the lock, or a run would write elsewhere through a link in the folder.
@@ -206,6 +187,9 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     try:
         for unfinished in folder.rglob(".*.part.*"):
             unfinished.unlink()
+        if fresh:
+            set_aside(folder)
+        write_json(folder / "run.json", {"flags": dict(flags), "versions": _find_versions()})
         yield
     finally:
         with contextlib.suppress(OSError):  # Windows removes no open file
@@ -213,19 +197,30 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         lock.release()
 
 
-def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
-    """Move what a model's folder holds to the first free ``<folder>.old<N>``; its path, or None if nothing was moved.
+def set_aside(folder: pathlib.Path) -> None:
+    """Move what a model's folder holds to the first free ``<folder>.old<N>``, and print it.
 
     The lock stays, so that its owner keeps it. The learning-rate finder's files stay too, because their suggestions are
     for the next run.
     """
     moved = [entry for entry in folder.iterdir() if not entry.name.startswith((_LOCK, LR_FINDER))]
     if not moved:
-        return None
+        return
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
         number += 1
     aside.mkdir()
     for entry in moved:
         entry.rename(aside / entry.name)
-    return aside
+    print(f"Starting over; the old run is now {aside}")
+
+
+def _find_versions() -> dict[str, str]:
+    """The versions of what computes, and the commit of this program."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "librosa")}
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
+    with contextlib.suppress(OSError):  # git is not installed
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        versions["commit"] = commit or "unknown"
+    return versions

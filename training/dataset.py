@@ -245,8 +245,8 @@ class ByStep:
         batch_size: items of a step; an epoch's last one has the rest, or is left out with `drop_remainder`.
     """
 
-    def __init__(self, n_items: int, batch_size: int, drop_remainder: bool = False) -> None:
-        self._n_items, self.batch_size, self.drop_remainder = n_items, batch_size, drop_remainder
+    def __init__(self, n_items: int, batch_size: int) -> None:
+        self._n_items, self.batch_size, self.drop_remainder = n_items, batch_size, False
 
     @property
     def steps_per_epoch(self) -> int:

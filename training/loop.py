@@ -14,7 +14,7 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -36,11 +36,12 @@ class Settings:
     """How networks are trained; docs/training.md explains each setting.
 
     Attributes:
-        folder: the model's folder, which this process has claimed (`run.claim_folder`).
+        folder: the model's folder.
         description: is stored in the weights files.
-        flags: the settings that define the run, by flag; a resumed run prints those that have changed.
+        flags: all settings of the run, by flag; a resumed run prints those that have changed.
         epochs: of the run, after the first `epoch_offset`.
         epoch_offset: epochs that bare weights in the folder were trained for; None takes the number in the file.
+        fresh: start over, and keep what is in the folder under another name.
         after_step: is called after each step with the number of steps that the run has done.
     """
 
@@ -56,6 +57,7 @@ class Settings:
     lr_schedule: str = "constant"
     patience: int | None = None
     tensorboard: bool = False
+    fresh: bool = False
     after_step: Callable[[int], None] = lambda _: None
 
 
@@ -128,7 +130,9 @@ def fit(run: Run) -> Progress:
         KeyboardInterrupt, SystemExit: after Ctrl-C and SIGTERM (exit status 143); the state is on disk.
     """
     settings = run.settings
-    with _Interruption() as interruption:
+    run.training_batches.drop_remainder = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    with claim(settings.folder, settings.flags, settings.fresh), _Interruption() as interruption:
+        print(f"Training {settings.folder}: {settings.epochs} epochs of {run.steps_per_epoch} steps")
         run.networks.build()
         resumed = checkpoints.resume(settings.folder, dict(run.networks.variables()), settings.flags)
         run.progress = resumed or _begin(run)
@@ -158,6 +162,14 @@ def fit(run: Run) -> Progress:
             outputs.print_outcome(settings.folder, run.progress.rows)
         wait_for_all()  # the next run in this folder finds everything written
     return run.progress
+
+
+@contextlib.contextmanager
+def claim(folder: pathlib.Path, flags: Mapping, fresh: bool) -> Iterator[None]:
+    """`checkpoints.claim` for the block; of several workers, the chief holds the lock for all."""
+    with checkpoints.claim(folder, flags, fresh) if is_chief() else contextlib.nullcontext():
+        wait_for_all()  # no worker may read the old run's files
+        yield
 
 
 def _begin(run: Run) -> Progress:

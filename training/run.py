@@ -7,33 +7,22 @@ the arguments and the data set have been checked.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import importlib.metadata
 import importlib.util
 import pathlib
-import platform
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common import cli, devices, weights
 from common.errors import InputError
-from common.files import read_json, writable_folder, write_json
+from common.files import read_json, writable_folder
 from training import checkpoints, dataset
 from training.augmentation import Augmentation
 from training.dataset import Batches
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
-    import losses
     from training import loop
 
-ROOT = pathlib.Path(__file__).parents[1]
-# Flags that define a run: a resumed one says which of them have changed; and those that the loop reads.
-DEFINING = ("batch_size", "validation_split", "holdout", "base_filters", "seed", "augment", "objective")
-OF_LOOP = ("epochs", "epoch_offset", "max_steps", "seed", "patience", "tensorboard")
 PUBLISHED, SMALL = "published", "small"
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
@@ -77,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         add("--disc_lr", type=rate, help=text.replace("rate:", "rate of the discriminator:"))
     else:
         add("--lr", dest="gen_lr", type=rate, help=text)
+        parser.set_defaults(disc_lr=None, l1_weight=1.0)
     text = (
         "published: constant rates, beta_1 0.9; small, for small networks and little data: rates that rise over 5 %% "
         "of the steps and fall to zero in the second half, beta_1 0.5; both have rates for where none are given "
@@ -114,18 +104,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 # --- from arguments to a run ------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
 def prepare(
     arguments: argparse.Namespace,
     origins: Sequence[str],
     targets: Sequence[str],
     style: bool = False,
     adversarial: bool = True,
-) -> Iterator[loop.Run]:
-    """The run that the arguments ask for, for the block that trains it or finds its learning rates.
-
-    In the block, TensorFlow runs on the devices that were asked for and, unless learning rates are to be found, the
-    model's folder belongs to this process.
+) -> loop.Run:
+    """The run that the arguments ask for, to train it or to find its learning rates.
 
     Args:
         arguments: of `add_arguments`, and ``findlr``.
@@ -139,89 +125,79 @@ def prepare(
         InputError: whatever is wrong with arguments or data.
     """
     check_machine(arguments.models_path, arguments.tensorboard)
-
     batches, held_out = find_data(arguments, origins, targets, style)
-    pairs, n_slices = batches.pairs, len(batches.samples)
+    pairs, base_filters, seed = batches.pairs, arguments.base_filters, arguments.seed
     origin = dataset.instrument_of(origins[0]) if len(origins) == 1 else dataset.ANY
     target = dataset.ANY if style else dataset.instrument_of(targets[0])
     folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
     is_new = arguments.fresh or not checkpoints.states(folder)
     if arguments.findlr or (is_new and not arguments.fresh):
         refuse_exported(folder)
-
-    # Settings: learning rates, and the weights to start from.
-    given = {"gen_lr": arguments.gen_lr} | ({"disc_lr": arguments.disc_lr} if adversarial else {})
-    rates = choose_rates(given, arguments.preset, arguments.base_filters, target, folder, n_slices)
+    rates = choose_rates(
+        arguments.gen_lr, arguments.disc_lr, arguments.preset, base_filters, target, folder, len(batches.samples)
+    )
     initial: list[weights.Description] = []
     if arguments.init and arguments.epoch_offset is not None:
         raise InputError("--epoch_offset cannot be combined with --init, whose epochs begin at 1")
     if arguments.init and is_new:
         if not (arguments.fresh or arguments.findlr) and (folder / "generator.h5").exists():
             raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
-        initial = find_initial_weights(arguments.init, batches.in_channels, arguments.base_filters, pairs)
+        initial = find_initial_weights(arguments.init, batches.in_channels, base_filters, pairs)
 
-    with start(arguments.gpu, arguments.batch_size, arguments.seed) as strategy:
-        import losses
-        import model
-        from training import loop, outputs, step
+    precision = start(arguments.gpu, arguments.batch_size, seed, arguments.precision)
+    import losses
+    import model
+    from training import loop, outputs, step
 
-        batches.drop_remainder = strategy.num_replicas_in_sync > 1
-        precision = model.choose_precision(arguments.precision)
-        l1_weight = arguments.l1_weight if adversarial else 1.0
-        perceptual = pairs.representation if arguments.objective == "perceptual" else None
-        objective = losses.pix2pix(adversarial, l1_weight, perceptual)
-        size = (batches.in_channels, arguments.base_filters)
-        networks = build(*size, precision, arguments.seed, objective, rates.beta_1)
-        for network, found in zip((networks.generator, networks.discriminator), initial, strict=False):
-            if network is not None:
-                model.load_into(network, found.path)
-                print(f"Starting from {found.path} ({found.summary})")
-        flags = {name: getattr(arguments, name) for name in DEFINING} | {
-            "origin": list(pairs.origins),
-            "target": list(pairs.targets),
-            "dataset_path": str(pairs.folder.resolve()),
-            "slices": n_slices,
-            "precision": precision,
-            "lr_schedule": rates.lr_schedule,
-            "beta_1": rates.beta_1,
-            "gen_lr": rates.gen_lr,
-        }
-        if adversarial:
-            flags |= {"disc_lr": rates.disc_lr, "l1_weight": l1_weight}
-        description = {
-            "system": "pix2pix",
-            "representation": pairs.representation.to_dict(),
-            "origin": origin,
-            "origins": list(pairs.origins),
-            "targets": [dataset.instrument_of(name) for name in pairs.targets],
-            "voices": list(pairs.targets),
-            "identity": not style,  # whether pairs of an instrument with itself were trained on
-            "augment": arguments.augment,
-            "validation_split": arguments.validation_split,
-            "seed": arguments.seed,
-        }
-        settings = loop.Settings(
-            folder,
-            description,
-            flags,
-            generator_rate=rates.gen_lr,
-            discriminator_rate=rates.disc_lr,
-            lr_schedule=rates.lr_schedule,
-            **{name: getattr(arguments, name) for name in OF_LOOP},
-        )
-        run = loop.Run(
-            networks, settings, batches, held_out, outputs.make_sampler(networks.generator, held_out or batches)
-        )
-        if arguments.findlr:
-            yield run
-            return
-        print(f"Learning rates: {rates}")
-        epochs, steps = cli.count(arguments.epochs, "epoch"), cli.count(run.steps_per_epoch, "step")
-        print(f"Training {folder} ({precision}): {epochs} of {steps}")
-        with claim_folder(folder, arguments.fresh):
-            if step.is_chief():
-                write_run_file(folder, vars(arguments))
-            yield run
+    batch_norm = model.training_batch_norm()
+    generator = model.build_generator(batches.in_channels, base_filters, precision, seed, batch_norm)
+    discriminator = None
+    if adversarial:
+        discriminator = model.build_discriminator(base_filters, precision, seed + 1, batch_norm)
+    for network, found in zip((generator, discriminator), initial, strict=False):
+        if network is not None:
+            model.load_into(network, found.path)
+            print(f"Starting from {found.path} ({found.summary})")
+    perceptual = pairs.representation if arguments.objective == "perceptual" else None
+    networks = step.Networks(
+        generator,
+        discriminator,
+        losses.pix2pix(adversarial, arguments.l1_weight, perceptual),
+        *(step.scaled(step.Adam(beta_1=rates.beta_1), precision) for _ in range(2)),
+    )
+    shown = f"{rates.gen_lr:g}, {rates.disc_lr:g}" if adversarial else f"{rates.gen_lr:g}"
+    print(f"Learning rates: {shown} (--preset {rates.preset}: {rates.lr_schedule}, beta_1 {rates.beta_1:g})")
+    flags = vars(arguments) | dataclasses.asdict(rates)
+    flags |= {"origin": list(pairs.origins), "target": list(pairs.targets), "slices": len(batches.samples)}
+    flags |= {"dataset_path": str(pairs.folder.resolve()), "precision": precision}
+    description = {
+        "system": "pix2pix",
+        "representation": pairs.representation.to_dict(),
+        "origin": origin,
+        "origins": list(pairs.origins),
+        "targets": [dataset.instrument_of(name) for name in pairs.targets],
+        "voices": list(pairs.targets),
+        "identity": not style,  # whether pairs of an instrument with itself were trained on
+        "augment": arguments.augment,
+        "validation_split": arguments.validation_split,
+        "seed": seed,
+    }
+    settings = loop.Settings(
+        folder,
+        description,
+        flags,
+        generator_rate=rates.gen_lr,
+        discriminator_rate=rates.disc_lr,
+        lr_schedule=rates.lr_schedule,
+        epochs=arguments.epochs,
+        epoch_offset=arguments.epoch_offset,
+        max_steps=arguments.max_steps,
+        seed=seed,
+        patience=arguments.patience,
+        tensorboard=arguments.tensorboard,
+        fresh=arguments.fresh,
+    )
+    return loop.Run(networks, settings, batches, held_out, outputs.make_sampler(generator, held_out or batches))
 
 
 def find_data(
@@ -277,25 +253,6 @@ def find_initial_weights(
     return [found]
 
 
-def build(in_channels: int, base_filters: int, precision: str, seed: int, objective: losses.Objective, beta_1: float):
-    """The `step.Networks` of a Pix2Pix model with random weights; with a discriminator if `objective` has one."""
-    import tensorflow as tf
-
-    import model
-    from training import step
-
-    def adam():
-        optimizer = step.Adam(beta_1=beta_1)
-        return tf.keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
-
-    batch_norm = model.training_batch_norm()
-    generator = model.build_generator(in_channels, base_filters, precision, seed, batch_norm)
-    if not objective.discriminator:
-        return step.Networks(generator, None, objective, adam())
-    discriminator = model.build_discriminator(base_filters, precision, seed + 1, batch_norm)
-    return step.Networks(generator, discriminator, objective, adam(), adam())
-
-
 # --- learning rates ---------------------------------------------------------------------------------------------------
 
 
@@ -304,25 +261,22 @@ class Rates:
     """What a run is trained with.
 
     Attributes:
-        gen_lr, disc_lr: learning rates; `disc_lr` is 0 without a discriminator.
+        gen_lr, disc_lr: learning rates.
         beta_1: of Adam.
         lr_schedule: as of `step.rate_factor`.
-        reason: where the learning rates come from.
+        preset: that the schedule, beta_1 and each rate that was not given are of.
     """
 
     gen_lr: float
     disc_lr: float
     beta_1: float
     lr_schedule: str
-    reason: str
-
-    def __str__(self) -> str:
-        shown = f"{self.gen_lr:g}, {self.disc_lr:g}" if self.disc_lr else f"{self.gen_lr:g}"
-        return f"{shown} ({self.reason}); {self.lr_schedule}, beta_1 {self.beta_1:g}"
+    preset: str
 
 
 def choose_rates(
-    given: Mapping[str, float | str | None],
+    gen_lr: float | str | None,
+    disc_lr: float | str | None,
     preset: str | None,
     base_filters: int,
     target: str,
@@ -335,33 +289,28 @@ def choose_rates(
     data they are so low that a run ends worse than copying its input (docs/training.md).
 
     Args:
-        given: ``gen_lr`` and, with a discriminator, ``disc_lr``: a number, "auto" for what the finder wrote into the
-            model's `folder`, or None.
+        gen_lr, disc_lr: a number, "auto" for what the finder wrote into the model's `folder`, or None.
         target: the published rates depend on it.
         n_slices: to train on.
 
     Raises:
         InputError: "auto", and no suggestion in the model's folder.
     """
-    numbers = [rate for rate in given.values() if isinstance(rate, float)]
-    reason = f"of --preset {preset}"
-    if preset is None and numbers:
-        preset, reason = PUBLISHED, "the published one where none is given"
-    elif preset is None:
-        is_published = base_filters >= PUBLISHED_FILTERS and n_slices >= MIN_SLICES
-        preset = PUBLISHED if is_published else SMALL
-        reason = f"--preset {preset}, for {base_filters} filters and {cli.count(n_slices, 'slice')}"
+    given = {"gen_lr": gen_lr, "disc_lr": disc_lr}
+    if preset is None:
+        is_full_size = base_filters >= PUBLISHED_FILTERS and n_slices >= MIN_SLICES
+        is_number = any(isinstance(rate, float) for rate in given.values())
+        preset = PUBLISHED if is_number or is_full_size else SMALL
     if preset == PUBLISHED:
         defaults, beta_1, schedule = PUBLISHED_RATES.get(target, OTHER_RATES), 0.9, "constant"
     else:
         rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
         defaults, beta_1, schedule = (rate, DISCRIMINATOR_SHARE * rate), 0.5, "linear"
-    if None not in given.values():
-        reason = "as given" if numbers else "suggested by --findlr"
-    chosen = {"gen_lr": 0.0, "disc_lr": 0.0}
-    for (flag, rate), default in zip(given.items(), defaults, strict=False):
-        chosen[flag] = _suggested(folder, flag) if rate == "auto" else default if rate is None else rate
-    return Rates(**chosen, beta_1=beta_1, lr_schedule=schedule, reason=reason)
+    chosen = [
+        _suggested(folder, flag) if rate == "auto" else default if rate is None else rate
+        for (flag, rate), default in zip(given.items(), defaults, strict=True)
+    ]
+    return Rates(*chosen, beta_1, schedule, preset)
 
 
 def _suggested(folder: pathlib.Path, flag: str) -> float:
@@ -397,12 +346,15 @@ def refuse_exported(folder: pathlib.Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def start(gpu: int | str, batch_size: int, seed: int) -> Iterator[tf.distribute.Strategy]:
-    """Start TensorFlow and enter the scope of its strategy, in which networks are built and trained.
+def start(gpu: int | str, batch_size: int, seed: int, precision: str) -> str:
+    """Start TensorFlow, and let networks be built and trained on the devices that were asked for.
 
     Args:
         gpu: CUDA device; -1 for the CPU, "all" for all.
+        precision: "auto", or one of `model.PRECISIONS`.
+
+    Returns:
+        The precision that "auto" stands for here.
 
     Raises:
         InputError: as `step.make_strategy`.
@@ -410,42 +362,13 @@ def start(gpu: int | str, batch_size: int, seed: int) -> Iterator[tf.distribute.
     devices.start_tensorflow(None if gpu == "all" else gpu)
     import tensorflow as tf
 
+    import model
     from training import step
 
     strategy = step.make_strategy(gpu == "all", batch_size)  # before TensorFlow does anything
+    if strategy is not tf.distribute.get_strategy():
+        tf.distribute.experimental_set_strategy(strategy)
     tf.keras.utils.set_random_seed(seed)
-    with strategy.scope():
-        yield strategy
-
-
-@contextlib.contextmanager
-def claim_folder(folder: pathlib.Path, fresh: bool = False) -> Iterator[None]:
-    """Lock a model's folder for the block that trains in it; the folder is made if it is missing.
-
-    Args:
-        folder: the same for all workers of a distributed run, of which the chief holds the lock.
-        fresh: first move what the folder holds to another name, as `checkpoints.set_aside`.
-
-    Raises:
-        InputError: another process trains in this folder.
-    """
-    from training import step
-
-    with checkpoints.locked(folder) if step.is_chief() else contextlib.nullcontext():
-        if fresh:
-            aside = checkpoints.set_aside(folder) if step.is_chief() else None
-            if aside:
-                print(f"Starting over; the old run is now {aside}")
-            step.wait_for_all()  # no worker may read the old run's files
-        yield
-
-
-def write_run_file(folder: pathlib.Path, flags: Mapping) -> None:
-    """Write ``run.json``: all flags of the command, the versions of what computes, and the commit of this program."""
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "librosa")}
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    with contextlib.suppress(OSError):  # git is not installed
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        versions["commit"] = commit or "unknown"
-    write_json(folder / "run.json", {"flags": dict(flags), "versions": versions})
+    precision = model.choose_precision(precision)
+    print(f"Computing in {precision}")
+    return precision

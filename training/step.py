@@ -164,6 +164,11 @@ def rate_factor(schedule: str, step: int, n_steps: int) -> float:
     return min(1.0, (step + 1) / warm_up, max(n_steps - step, 1) / decay)
 
 
+def scaled(optimizer: keras.optimizers.Optimizer, precision: str) -> keras.optimizers.Optimizer:
+    """The optimizer, with a loss scale if gradients are computed in float16, which would lose the small ones."""
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+
 class Adam(keras.optimizers.Adam):
     """Keras' Adam (Kingma & Ba, 2015), with one fused operation for each variable.
 

@@ -199,12 +199,13 @@ def test_killed_at_a_random_moment_and_resumed(trainer, features, tmp_path, numb
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     with subprocess.Popen([sys.executable, "-c", TRAINER, str(features), str(folder)], env=environment) as process:
         n_steps = random.Random().randrange(2, 8)
-        while process.poll() is None and not any(checkpoints._step(p) >= n_steps for p in checkpoints.states(folder)):
+        while process.poll() is None and not any(int(p.stem[6:]) >= n_steps for p in checkpoints.states(folder)):
             time.sleep(0.001)
         process.kill()
     for path in folder.glob("*.h5"):
         weights.read(path)
-    epoch = checkpoints.load(folder).progress.epoch + 1
+    _, _, progress = checkpoints.load(folder)
+    epoch = progress.epoch + 1
     trainer.fit(folder, epochs=epoch)
     resumed = trainer.values()
     trainer.fit(tmp_path / "whole", epochs=epoch)
@@ -283,9 +284,9 @@ def test_other_settings_are_named_and_another_network_is_refused(trainer, tmp_pa
     assert "batch_size 1 (started with 2)" in said
     assert "gen_lr 0.25 (started with 0.002)" in said
     assert "step 4" in said  # of five: the same share of the epoch
-    state = checkpoints.load(folder)
+    _, flags, progress = checkpoints.load(folder)
     array = np.zeros((4, 4, 1, 64), np.float32)
-    path = checkpoints.save(folder, 99, [("generator/000", array)], state.flags, state.progress)
+    path = checkpoints.save(folder, 99, [("generator/000", array)], flags, progress)
     content = path.read_bytes()
     with pytest.raises(InputError):
         trainer.fit(folder)

@@ -9,7 +9,7 @@ import train
 import train_generator
 import train_hum2guitar
 import train_multitarget
-from common.files import read_json, write_json
+from common.files import write_json
 from training import checkpoints, run
 
 PAIR = ["--dataset_path", "features", "--origin", "piano", "--target", "guitar"]
@@ -57,9 +57,8 @@ LITTLE = {"base_filters": 8, "n_slices": 60}
 ])  # fmt: skip
 def test_rates_by_target_size_preset_and_suggestion(tmp_path, options, rates, how):
     write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.125, "disc_lr": 0.5})
-    options = {"gen_lr": None, "disc_lr": None, "preset": None, "base_filters": 64, "target": "harp"} | options
-    given = {name: options.pop(name) for name in ("gen_lr", "disc_lr")}
-    chosen = run.choose_rates(given, folder=tmp_path, **{"n_slices": 20000, **options})
+    usual = {"gen_lr": None, "disc_lr": None, "preset": None, "base_filters": 64, "target": "harp", "n_slices": 20000}
+    chosen = run.choose_rates(folder=tmp_path, **{**usual, **options})
     assert (chosen.gen_lr, chosen.disc_lr) == pytest.approx(rates)
     assert (chosen.beta_1, chosen.lr_schedule) == how
 
@@ -92,10 +91,6 @@ def test_init_starts_from_weights_of_other_instruments(voices, write_generator, 
         assert_same_weights(networks.generator, arrays_of(expected))
         assert_same_weights(networks.discriminator, judge.get_weights())
     folder = started[-1].settings.folder
-    written = read_json(folder / "run.json")
-    assert written["flags"]["init"] == str(last)
-    assert written["flags"]["seed"] == 0
-    assert {"python", "tensorflow", "commit"} <= written["versions"].keys()
     checkpoints.save(folder, 1, [], {}, checkpoints.Progress())
     assert train.main([*argv, str(tmp_path / "deleted.h5")]) == 0  # the same command again goes on from the state
 
