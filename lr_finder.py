@@ -20,7 +20,7 @@ import numpy as np
 from common.errors import InputError
 from common.files import write_json
 from training.checkpoints import LR_FINDER
-from training.dataset import ByStep, iterate_batches
+from training.dataset import iterate_batches
 from training.outputs import Status, write_csv
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ MIN_POINTS = 10  # before the loss diverges
 DEFAULT_MIN_STEPS = 100  # if --max_steps is not given
 DIVISOR = 3.0  # of the steepest rate
 DIVERGED = 100.0  # a test stops when the loss is this many times the lowest so far
-SKIPPED_FIRST, SKIPPED_LAST = 10, 5  # points left out of the plots, as published
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,42 +87,32 @@ def run_tests(run: Run, n_steps: int) -> dict[str, list[dict[str, float]]]:
 
     Each begins with the present weights of the networks, which are restored at the end.
     """
-    from training.step import make_step
-
-    networks = run.networks
-    factors = {"generator": (1.0, 0.0)}  # of the rates of generator and discriminator
-    if networks.discriminator is not None:
-        factors["discriminator"] = (0.0, 1.0)
-    networks.build()
-    before = [variable.numpy() for _, variable in networks.variables()]
-    step = make_step(networks, run.settings.seed)
-    tests, rates = {}, np.geomspace(MIN_RATE, MAX_RATE, n_steps)
-    for test, of_both in factors.items():
-        tests[test] = _run_test(test, step, run.training_batches, rates, of_both)
-        for (_, variable), array in zip(networks.variables(), before, strict=True):
-            variable.assign(array)
-    return tests
-
-
-def _run_test(
-    test: str, step: Callable, batches: ByStep, rates: np.ndarray, factors: tuple[float, float]
-) -> list[dict[str, float]]:
-    """The rows of one test; `factors` multiply the rates of generator and discriminator."""
     import tensorflow as tf
 
-    stream = iterate_batches(batches, 0, len(rates))
-    label = f"{test} rates {rates[0]:g} to {rates[-1]:g}"
-    with contextlib.closing(Status(label, len(rates))) as status:
+    from training.step import make_step
 
-        def update(number: int, rate: float) -> dict[str, float]:
-            inputs, target = next(stream)
-            both = (tf.constant(factor * rate, tf.float32) for factor in factors)
-            tensors = step(inputs, target, *both, tf.constant(number, tf.int32))
+    networks, tests = run.networks, {}
+    networks.build()
+    before = [variable.numpy() for _, variable in networks.variables()]
+    step, rates = make_step(networks, run.settings.seed), np.geomspace(MIN_RATE, MAX_RATE, n_steps)
+    for test in ("generator", "discriminator"):
+        if test == "discriminator" and networks.discriminator is None:
+            continue
+        stream = iterate_batches(run.training_batches, 0, n_steps)
+        status = Status(f"{test} rates {MIN_RATE:g} to {MAX_RATE:g}", n_steps)
+
+        def update(number: int, rate: float, test=test, stream=stream, status=status) -> dict[str, float]:
+            both = (rate, 0.0) if test == "generator" else (0.0, rate)
+            tensors = step(*next(stream), *map(tf.constant, both), tf.constant(number, tf.int32))
             losses = {name: float(value) for name, value in tensors.items()}
             status.advance(1, {"rate": rate, "loss": losses["generator_loss"]})
             return losses
 
-        return range_test(update, rates, f"{test}_loss")
+        with contextlib.closing(status):
+            tests[test] = range_test(update, rates, f"{test}_loss")
+        for (_, variable), array in zip(networks.variables(), before, strict=True):
+            variable.assign(array)
+    return tests
 
 
 def range_test(
@@ -157,26 +146,26 @@ def suggest_rates(tests: dict[str, list[dict[str, float]]], folder: pathlib.Path
     Raises:
         InputError: as `suggest`, if the loss of generator or discriminator never falls.
     """
-    suggestions = {"gen_lr": _suggest_and_plot(tests["generator"], "generator_loss", folder, "generator_loss")}
-    if "discriminator" in tests:
-        name = "discriminator_loss"
-        suggestions["disc_lr"] = _suggest_and_plot(tests["discriminator"], name, folder, name)
-        with contextlib.suppress(InputError):  # a generator alone is trained on the MAE itself
-            _suggest_and_plot(tests["generator"], "mae", folder, "generator_mae")
-    return suggestions
-
-
-def _suggest_and_plot(rows: list[dict[str, float]], loss: str, folder: pathlib.Path, title: str) -> float:
-    """The suggestion for a loss, with a plot in `folder`."""
     from common import plots
 
-    rates, losses = (np.array([row[name] for row in rows]) for name in ("rate", loss))
-    steepest, smoothed = suggest(rates, losses)
-    suggestion = steepest / DIVISOR
-    shown = slice(SKIPPED_FIRST, -SKIPPED_LAST) if len(rates) > 2 * (SKIPPED_FIRST + SKIPPED_LAST) else slice(None)
-    path = folder / f"{LR_FINDER}_{title}.png"
-    plots.save_lr_curve(path, rates[shown], losses[shown], smoothed[shown], suggestion, title)
-    return suggestion
+    curves = [("generator", "generator_loss", "gen_lr", "generator_loss")]
+    if "discriminator" in tests:  # a generator alone is trained on the MAE itself
+        curves += [("discriminator", "discriminator_loss", "disc_lr", "discriminator_loss")]
+        curves += [("generator", "mae", None, "generator_mae")]
+    suggestions = {}
+    for test, loss, flag, title in curves:
+        rates, losses = (np.array([row[name] for row in tests[test]]) for name in ("rate", loss))
+        try:
+            steepest, smoothed = suggest(rates, losses)
+        except InputError:
+            if flag:
+                raise
+            continue
+        rate = steepest / DIVISOR
+        plots.save_lr_curve(folder / f"{LR_FINDER}_{title}.png", rates, losses, smoothed, rate, title)
+        if flag:
+            suggestions[flag] = rate
+    return suggestions
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:

@@ -87,7 +87,7 @@ class _Blocks:
     """
 
     def __init__(self, precision: str, seed: int | None, batch_norm: BatchNorm) -> None:
-        self.policy = layer_policy(precision)
+        self.policy = keras.DTypePolicy(precision)
         self._seeds, self._batch_norm = draw_seeds(seed), batch_norm
         self._counts: collections.Counter = collections.Counter()
 
@@ -180,11 +180,6 @@ def training_batch_norm() -> BatchNorm:
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         return functools.partial(layers.BatchNormalization, synchronized=True)
     return FusedBatchNormalization
-
-
-def layer_policy(precision: str) -> keras.DTypePolicy:
-    """Keras' policy for one of `PRECISIONS`."""
-    return keras.DTypePolicy(precision)
 
 
 def draw_seeds(seed: int | None) -> Iterator[int]:

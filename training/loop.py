@@ -71,7 +71,6 @@ class Run:
         validation_batches: the same for the slices that are held out; None if there are none.
         save_samples: writes pictures and audio of the present generator into a folder and returns them.
         progress: is set by `fit` from the folder's state.
-        end_seconds: what the end of the last epoch took: validation, samples, files.
     """
 
     networks: Networks
@@ -80,7 +79,6 @@ class Run:
     validation_batches: ByStep | None
     save_samples: Callable[[pathlib.Path], list[outputs.Sample]]
     progress: Progress = dataclasses.field(default_factory=Progress)
-    end_seconds: float = 0.0
 
     # Steps are numbered from the first one of epoch 0, which `epoch_offset` may place before this run.
 
@@ -151,12 +149,10 @@ def fit(run: Run) -> Progress:
         training_stream = iterate_batches(run.training_batches, start, stop, is_shared=True)
         while not run.is_complete:
             _train_epoch(run, step, training_stream, interruption)
-            trained = time.monotonic()
             _end_epoch(run, _validate(run.validation_batches, evaluation))
             if run.is_complete and is_chief():
                 outputs.write_animations(settings.folder)  # before the state: a complete run writes nothing any more
             _save_state(run)
-            run.end_seconds = time.monotonic() - trained
             interruption.check()
         if is_chief():
             outputs.print_outcome(settings.folder, run.progress.rows)
@@ -207,9 +203,8 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
     progress = run.progress
     first, first_of_epoch, last = run.next_step, progress.epoch * run.steps_per_epoch, run.first_step + run.n_steps
     stop = min(first_of_epoch + run.steps_per_epoch, last)
-    later = (last - stop, run.end_seconds * (1 + math.ceil((last - stop) / run.steps_per_epoch)))
     label = f"epoch {progress.epoch + 1}/{run.last_epoch}"
-    status = outputs.Status(label, stop - first_of_epoch, progress.step, later)
+    status = outputs.Status(label, stop - first_of_epoch, progress.step, n_later=last - stop)
     saved = clock = time.monotonic()
     pending: list[tuple[int, dict]] = []
     with contextlib.closing(status):

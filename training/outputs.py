@@ -35,11 +35,11 @@ class Status:
         label: what the line begins with.
         n_steps: steps of the whole epoch.
         step: steps that were done before.
-        later: steps of the run after this epoch, and the seconds that the ends of this epoch and of later ones take.
+        n_later: steps of the run after this epoch.
     """
 
-    def __init__(self, label: str, n_steps: int, step: int = 0, later: tuple[int, float] = (0, 0.0)) -> None:
-        self.label, self.n_steps, self.step, self.later = label, n_steps, step, later
+    def __init__(self, label: str, n_steps: int, step: int = 0, n_later: int = 0) -> None:
+        self.label, self.n_steps, self.step, self.n_later = label, n_steps, step, n_later
         self.printed, self.started = time.monotonic(), None
         self.bar = None
         if sys.stdout.isatty():
@@ -54,9 +54,8 @@ class Status:
         if self.started is None:  # no estimate rests on the first steps, which include the compilation
             self.started, self.first = now, self.step
         elif self.step > self.first:
-            steps = self.n_steps - self.step + self.later[0]
-            left = (now - self.started) / (self.step - self.first) * steps + self.later[1]
-            text += f"  {duration(left)} left"
+            steps = self.n_steps - self.step + self.n_later
+            text += f"  {duration((now - self.started) / (self.step - self.first) * steps)} left"
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(n)

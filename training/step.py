@@ -54,6 +54,27 @@ class Networks:
                 yield f"{part}/{index:03d}", variable
 
 
+def forward(
+    networks: Networks, inputs: tf.Tensor, target: tf.Tensor, training: bool = False, seed: int = 0, number: int = 0
+) -> losses.Outcome:
+    """The generator's output for one batch, and what the discriminator says of it and of the target.
+
+    In `training`, instance noise is drawn from `seed` and the `number` of the step.
+    """
+    output = networks.generator(inputs, training=training)
+    if networks.discriminator is None:
+        return losses.Outcome(target, output)
+    judged = []
+    for index, shown in enumerate((target, output)):
+        spectrogram = shown
+        if training and networks.instance_noise:
+            noise_seed = tf.stack([seed, 2 * number + index])
+            noise = tf.random.stateless_normal(tf.shape(shown), noise_seed, stddev=networks.instance_noise)
+            spectrogram = shown + noise
+        judged.append(model.discriminate(networks.discriminator, inputs[..., :1], spectrogram, training))
+    return losses.Outcome(target, output, *judged)
+
+
 def make_step(networks: Networks, seed: int = 0) -> Callable:
     """The compiled update of both networks by one batch.
 
@@ -64,22 +85,10 @@ def make_step(networks: Networks, seed: int = 0) -> Callable:
     """
     generator, discriminator, objective = networks.generator, networks.discriminator, networks.objective
 
-    def judge(inputs, spectrogram, noise_seed):
-        if networks.instance_noise:
-            noise = tf.random.stateless_normal(tf.shape(spectrogram), noise_seed, stddev=networks.instance_noise)
-            spectrogram += noise
-        return model.discriminate(discriminator, inputs[..., :1], spectrogram, training=True)
-
     def replica_step(inputs, target, number):
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
-            # Forward: the generator's output, and what the discriminator says of the target and of the output.
-            output = generator(inputs, training=True)
-            real, fake = [], []
-            if discriminator is not None:
-                real = judge(inputs, target, tf.stack([seed, 2 * number]))
-                fake = judge(inputs, output, tf.stack([seed, 2 * number + 1]))
+            outcome = forward(networks, inputs, target, True, seed, number)
             # Losses: sums of named terms with the weights of the objective (losses.py).
-            outcome = losses.Outcome(target, output, real, fake)
             generator_loss, terms = losses.evaluate(objective.generator, outcome)
             scaled = _scale(networks.generator_optimizer, generator_loss)
             if discriminator is not None:
@@ -122,19 +131,13 @@ def _set_rate(optimizer: keras.optimizers.Optimizer, rate: tf.Tensor) -> None:
 
 def make_evaluation(networks: Networks) -> Callable:
     """The compiled losses of one batch in inference mode: a function of (inputs, target) that returns them by name."""
-    generator, discriminator, objective = networks.generator, networks.discriminator, networks.objective
 
     @tf.function(reduce_retracing=True, autograph=False)
     def evaluation(inputs, target):
-        output = generator(inputs, training=False)
-        real, fake = [], []
-        if discriminator is not None:
-            real = model.discriminate(discriminator, inputs[..., :1], target, training=False)
-            fake = model.discriminate(discriminator, inputs[..., :1], output, training=False)
-        outcome = losses.Outcome(target, output, real, fake)
+        outcome, objective = forward(networks, inputs, target), networks.objective
         values = {"val_mae": losses.l1(outcome)}
         values["val_generator_loss"], _ = losses.evaluate(objective.generator, outcome)
-        if discriminator is not None:
+        if networks.discriminator is not None:
             values["val_discriminator_loss"], _ = losses.evaluate(objective.discriminator, outcome)
         return values
 

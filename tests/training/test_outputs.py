@@ -16,14 +16,14 @@ def test_status_line_in_a_log_file(monkeypatch, capsys):
     """One line in 30 s without control characters; the first steps, which include the compilation, do not count."""
     now = [0.0]
     monkeypatch.setattr(outputs.time, "monotonic", lambda: now[0])
-    status = Status("epoch 1/2", 100, step=20, later=(100, 280))
+    status = Status("epoch 1/2", 100, step=20, n_later=240)
     for at in (100.0, 120.0, 140.0):
         now[0] = at
         status.advance(10, {"generator_loss": 12.5, "mae": 0.125})
     status.close()
     first, second = capsys.readouterr().out.splitlines()
     assert first.split("  ") == ["epoch 1/2", "step 30/100", "generator_loss 12.5", "mae 0.125"]
-    assert second.endswith("step 50/100  generator_loss 12.5  mae 0.125  10 min left")  # 150 steps of 2 s, and 280 s
+    assert second.endswith("step 50/100  generator_loss 12.5  mae 0.125  10 min left")  # 290 steps of 2 s
 
 
 def row(epoch=1, **values):
