@@ -24,7 +24,7 @@ from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio
 from sound.files import find_audio, write_audio
-from training import run
+from training import checkpoints, run
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
 SAMPLE_ITERATIONS = 16  # of Griffin-Lim
@@ -85,7 +85,7 @@ def train(arguments: argparse.Namespace) -> int:
     status = cli.report_left_out(features.left_out)
 
     precision = run.start(arguments.gpu, arguments.batch_size, seed, arguments.precision)
-    from training import loop, outputs, step
+    from training import loop, outputs
 
     guitar_dir = str(pathlib.Path(arguments.guitar_dir).resolve())
     flags = vars(arguments) | {"guitar_dir": guitar_dir, "segments": len(training_rows), "precision": precision}
@@ -99,7 +99,7 @@ def train(arguments: argparse.Namespace) -> int:
         "base_filters": arguments.base_filters,
         "augment": augment,
     }
-    with loop.claim(folder, flags, arguments.fresh):
+    with checkpoints.claim(folder, flags, arguments.fresh):
         for stage, batches, held_out in runs:
             networks = _build(stage, arguments.base_filters, precision, seed, arguments.l1)
             _take_over(networks, stage, folder, pretrained, n_replaced)
@@ -110,7 +110,7 @@ def train(arguments: argparse.Namespace) -> int:
                 return sampler(target)
 
             def after_step(number: int, stage=stage, sampler=sampler) -> None:
-                if number % arguments.plot_interval == 0 and step.is_chief():
+                if number % arguments.plot_interval == 0:
                     target = output / folder.name / stage.name / f"step_{number:07d}"
                     outputs.attempt("samples", lambda: sampler(target), [])
 
@@ -128,10 +128,9 @@ def train(arguments: argparse.Namespace) -> int:
                 after_step=after_step,
             )
             loop.fit(loop.Run(networks, settings, batches, held_out, end_epoch))
-            if step.is_chief():
-                with replacing(folder / "generator.h5") as beside:
-                    shutil.copyfile(settings.folder / "generator.h5", beside)
-                print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
+            with replacing(folder / "generator.h5") as beside:
+                shutil.copyfile(settings.folder / "generator.h5", beside)
+            print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
     return status
 
 
@@ -141,8 +140,6 @@ def _remaining_stages(epochs: dict[str, int], folder: pathlib.Path, fresh: bool,
     Raises:
         InputError: none is left, or the first one would freeze a global part that was never trained.
     """
-    from training import checkpoints
-
     remaining = [stage for stage in STAGES[n_replaced:] if epochs[stage.name]]
     if not remaining:
         raise InputError("--n_joint_epochs: no stage has epochs to train")

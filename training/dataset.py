@@ -380,15 +380,11 @@ def iterate_batches(batches: ByStep, start: int, stop: int, is_shared: bool = Fa
         target.set_shape((None, *batches.shape))
         return inputs, target
 
-    def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        n_workers = context.num_input_pipelines  # of several replicas each
-        of_worker = dataset.rebatch(batches.batch_size // n_workers).shard(n_workers, context.input_pipeline_id)
-        return of_worker.rebatch(batches.batch_size // strategy.num_replicas_in_sync).prefetch(2)
-
     dataset = tf.data.Dataset.range(start, stop).map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
     strategy = tf.distribute.get_strategy()
     if is_shared and strategy.num_replicas_in_sync > 1:
-        dataset = strategy.distribute_datasets_from_function(share)
+        share = batches.batch_size // strategy.num_replicas_in_sync
+        dataset = strategy.distribute_datasets_from_function(lambda _: dataset.rebatch(share).prefetch(2))
     try:
         yield from dataset
     except tf.errors.OpError:

@@ -14,7 +14,7 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +25,7 @@ from common.errors import InputError
 from training import checkpoints, outputs
 from training.checkpoints import Progress
 from training.dataset import ByStep, iterate_batches
-from training.step import Networks, copy_error, is_chief, make_evaluation, make_step, rate_factor, wait_for_all
+from training.step import Networks, copy_error, make_evaluation, make_step, rate_factor
 
 CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits for the device
 CHECKPOINT_SECONDS = 600  # between two states within an epoch
@@ -129,13 +129,12 @@ def fit(run: Run) -> Progress:
     """
     settings = run.settings
     run.training_batches.drop_remainder = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    with claim(settings.folder, settings.flags, settings.fresh), _Interruption() as interruption:
+    with checkpoints.claim(settings.folder, settings.flags, settings.fresh), _Interruption() as interruption:
         print(f"Training {settings.folder}: {settings.epochs} epochs of {run.steps_per_epoch} steps")
         run.networks.build()
         resumed = checkpoints.resume(settings.folder, dict(run.networks.variables()), settings.flags)
         run.progress = resumed or _begin(run)
         run.progress.step = min(run.progress.step, run.steps_per_epoch - 1)
-        wait_for_all()  # the chief writes below what the others read above
         if run.is_complete:
             print(f"{settings.folder}: this run is complete; more epochs, --max_steps or --patience extend it")
             outputs.print_outcome(settings.folder, run.progress.rows)
@@ -150,22 +149,12 @@ def fit(run: Run) -> Progress:
         while not run.is_complete:
             _train_epoch(run, step, training_stream, interruption)
             _end_epoch(run, _validate(run.validation_batches, evaluation))
-            if run.is_complete and is_chief():
+            if run.is_complete:
                 outputs.write_animations(settings.folder)  # before the state: a complete run writes nothing any more
             _save_state(run)
             interruption.check()
-        if is_chief():
-            outputs.print_outcome(settings.folder, run.progress.rows)
-        wait_for_all()  # the next run in this folder finds everything written
+        outputs.print_outcome(settings.folder, run.progress.rows)
     return run.progress
-
-
-@contextlib.contextmanager
-def claim(folder: pathlib.Path, flags: Mapping, fresh: bool) -> Iterator[None]:
-    """`checkpoints.claim` for the block; of several workers, the chief holds the lock for all."""
-    with checkpoints.claim(folder, flags, fresh) if is_chief() else contextlib.nullcontext():
-        wait_for_all()  # no worker may read the old run's files
-        yield
 
 
 def _begin(run: Run) -> Progress:
@@ -289,19 +278,18 @@ def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
     is_best = mae < progress.best
     progress.best = min(progress.best, mae)
     progress.waited = 0 if is_best or not validation_losses else progress.waited + 1
-    if is_chief():
-        description = {
-            **run.settings.description,
-            "epoch": row["epoch"],
-            "validation_mae": row.get("val_mae", math.nan),
-            "copy_mae": row.get("val_copy_mae", math.nan),
-        }
-        model.save(networks.generator, folder / "generator.h5", description)
-        if is_best:
-            model.save(networks.generator, folder / "generator_best.h5", description)
-        if networks.discriminator is not None:
-            model.save(networks.discriminator, folder / "discriminator.h5", description)
-        outputs.write_epoch(folder, progress.rows, run.last_epoch, run.save_samples, run.settings.tensorboard)
+    description = {
+        **run.settings.description,
+        "epoch": row["epoch"],
+        "validation_mae": row.get("val_mae", math.nan),
+        "copy_mae": row.get("val_copy_mae", math.nan),
+    }
+    model.save(networks.generator, folder / "generator.h5", description)
+    if is_best:
+        model.save(networks.generator, folder / "generator_best.h5", description)
+    if networks.discriminator is not None:
+        model.save(networks.discriminator, folder / "discriminator.h5", description)
+    outputs.write_epoch(folder, progress.rows, run.last_epoch, run.save_samples, run.settings.tensorboard)
     if progress.step == run.steps_per_epoch:
         progress.epoch, progress.step, progress.n_slices = progress.epoch + 1, 0, 0
         progress.sums, progress.seconds = {}, 0.0
@@ -309,9 +297,8 @@ def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
 
 def _save_state(run: Run) -> None:
     """Write the state; the previous one stays until this one is complete."""
-    if is_chief():
-        arrays = ((name, variable.numpy()) for name, variable in run.networks.variables())
-        checkpoints.save(run.settings.folder, run.next_step, arrays, run.settings.flags, run.progress)
+    arrays = ((name, variable.numpy()) for name, variable in run.networks.variables())
+    checkpoints.save(run.settings.folder, run.next_step, arrays, run.settings.flags, run.progress)
 
 
 class _Interruption(contextlib.AbstractContextManager):

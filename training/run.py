@@ -357,16 +357,19 @@ def start(gpu: int | str, batch_size: int, seed: int, precision: str) -> str:
         The precision that "auto" stands for here.
 
     Raises:
-        InputError: as `step.make_strategy`.
+        InputError: several GPUs cannot share a batch equally.
     """
     devices.start_tensorflow(None if gpu == "all" else gpu)
     import tensorflow as tf
 
     import model
-    from training import step
 
-    strategy = step.make_strategy(gpu == "all", batch_size)  # before TensorFlow does anything
-    if strategy is not tf.distribute.get_strategy():
+    if gpu == "all":  # losses and batch normalisation are those of the whole batch
+        strategy = tf.distribute.MirroredStrategy()
+        n_gpus = strategy.num_replicas_in_sync
+        if batch_size % n_gpus:
+            raise InputError(f"--batch_size: expected a multiple of the {n_gpus} GPUs, found {batch_size}")
+        print(f"GPUs: {n_gpus}, with {batch_size // n_gpus} slices of each batch; a smaller last one is left out")
         tf.distribute.experimental_set_strategy(strategy)
     tf.keras.utils.set_random_seed(seed)
     precision = model.choose_precision(precision)

@@ -1,16 +1,14 @@
-"""The training step: devices, optimizers, networks, and the compiled update of their weights by one batch."""
+"""The training step: networks, the compiled update of their weights by one batch, optimizers."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 import losses
 import model
-from common.errors import InputError
 
 keras = tf.keras
 
@@ -221,46 +219,3 @@ class AdaBelief(keras.optimizers.Adam):
         unbiased_mean = new_mean / (1 - tf.pow(tf.cast(self.beta_1, variable.dtype), step))
         unbiased_spread = new_spread / (1 - tf.pow(tf.cast(self.beta_2, variable.dtype), step))
         self.assign_sub(variable, rate * unbiased_mean / (tf.sqrt(unbiased_spread) + self.epsilon))
-
-
-# --- several devices --------------------------------------------------------------------------------------------------
-
-
-def make_strategy(all_gpus: bool, batch_size: int) -> tf.distribute.Strategy:
-    """The strategy that networks are built and trained under: for one device, for `all_gpus` of this machine, or for
-    the workers that the environment variable TF_CONFIG names.
-
-    Losses and batch normalisation are those of the whole batch, of which every replica gets an equal share.
-
-    Raises:
-        InputError: the replicas cannot share a batch equally.
-    """
-    if "TF_CONFIG" in os.environ:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    else:
-        strategy = tf.distribute.MirroredStrategy() if all_gpus else tf.distribute.get_strategy()
-    n_replicas = strategy.num_replicas_in_sync
-    if batch_size % n_replicas:
-        raise InputError(f"--batch_size: expected a multiple of the {n_replicas} replicas, found {batch_size}")
-    if n_replicas > 1:
-        share = batch_size // n_replicas
-        print(f"{n_replicas} replicas, {share} slices each; an epoch's last batch is left out if it is smaller")
-    return strategy
-
-
-def is_chief() -> bool:
-    """Whether this process writes the files of the run: one of a distributed run's workers does, or the only process.
-
-    The other workers compute the same and write nothing.
-    """
-    resolver = tf.distribute.get_strategy().cluster_resolver
-    if resolver is None or resolver.task_type in (None, "chief"):
-        return True
-    return resolver.task_id == 0 and not resolver.cluster_spec().as_dict().get("chief")
-
-
-def wait_for_all() -> None:
-    """Wait until every worker of a distributed run has called this; return at once if there is only one process."""
-    strategy = tf.distribute.get_strategy()
-    if strategy.cluster_resolver is not None:
-        strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.ones(())), axis=None)

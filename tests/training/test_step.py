@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 
@@ -11,9 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
-from made_runs import history_of
 
-import train
 from training import step
 
 keras = tf.keras
@@ -144,44 +141,3 @@ def test_two_devices_take_the_step_of_one_on_the_whole_batch():
     assert len(one) == len(two) == 5
     for expected, found in zip(one, two, strict=True):
         assert found == pytest.approx(expected, rel=5e-3, abs=5e-4)  # sums of other lengths round differently
-
-
-@pytest.mark.slow
-def test_two_workers_train_as_one_process_does(tmp_path, note_features):
-    features = note_features(tmp_path / "features", {"piano": (2.0, 4.0), "guitar": (1.0, 2.0)}, 9)
-    models = tmp_path / "models"
-    argv = (
-        f"--dataset_path {features} --origin piano --target guitar --models_path {models} --base_filters 2 "
-        "--batch_size 4 --gen_lr 1e-3 --disc_lr 1e-3 --gpu -1"
-    ).split()
-    assert train.main([*argv, "--epochs", "1"]) == 0
-    outputs = run_workers(2, [*argv, "--epochs", "1", "--fresh"])
-    # The folder is set aside once, before any worker looks into it.
-    assert sorted(path.name for path in models.iterdir()) == ["piano_2_guitar", "piano_2_guitar.old1"]
-    ([one], [two]) = (history_of(models / name) for name in ("piano_2_guitar.old1", "piano_2_guitar"))
-    assert one["step"] == two["step"] == "2"
-    for column in ("generator_loss", "mae", "discriminator_loss", "val_mae"):  # dropout draws for each replica
-        assert float(two[column]) == pytest.approx(float(one[column]), rel=0.01)
-    assert "validation MAE" in outputs[0]
-    assert "validation MAE" not in outputs[1]  # only the chief prints and writes
-
-
-def run_workers(n_workers, argv):
-    """Run train.py as workers of one cluster on free ports; their outputs."""
-    sockets = [socket.socket() for _ in range(n_workers)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
-    for each in sockets:
-        each.close()
-    workers = []
-    for index in range(n_workers):
-        task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
-        command = [sys.executable, str(ROOT / "train.py"), *argv]
-        workers.append(
-            subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        )
-    outputs = [worker.communicate(timeout=400)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * n_workers, outputs
-    return outputs
