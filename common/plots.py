@@ -22,8 +22,6 @@ SCREEN_DPI = 100
 MAX_COLUMNS = 14 * DPI  # more than the widest picture has; no picture shows the 310 000 frames of an hour
 MARKS = (10000, 5000, 2000, 1000, 500, 200)  # Hz, on frequency axes
 
-Panels = Sequence[tuple[str, np.ndarray]]
-
 # --- spectrograms -----------------------------------------------------------------------------------------------------
 
 
@@ -59,8 +57,7 @@ def spectrogram_png(level: np.ndarray, hz_per_bin: float, size: tuple[int, int] 
     from PIL import Image
 
     shown = _thin_bins(_thin_frames(level, size[0]), _bin_edges(len(level), hz_per_bin), size[1])
-    indices = np.clip(np.nan_to_num(shown) * 255, 0, 255).round().astype(np.uint8)[::-1]
-    image = Image.fromarray(indices, "P")
+    image = Image.fromarray(np.clip(np.nan_to_num(shown) * 255, 0, 255).round().astype(np.uint8)[::-1], "P")
     image.putpalette(colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
@@ -75,7 +72,7 @@ def frequency_marks(n_bins: int, hz_per_bin: float) -> dict[int, float]:
 
 
 def spectrogram_figure(
-    panels: Panels,
+    panels: Sequence[tuple[str, np.ndarray]],
     seconds_per_frame: float,
     bins_hz: float | np.ndarray,
     title: str | None = None,
@@ -109,8 +106,7 @@ def spectrogram_figure(
     needed = (1 + 3.2 * n, 3.6) if beside else (float(np.clip(4 + seconds / 2, 4.5, 14)), 0.6 + 2.3 * n)
     figure = _figure(*(size or needed), title, dpi)
     axes = figure.subplots(*((1, n) if beside else (n, 1)), sharex=not beside, sharey=beside, squeeze=False).ravel()
-    images = []
-    half_frame = seconds_per_frame / 2
+    images, half_frame = [], seconds_per_frame / 2
     for axis, (name, _), level in zip(axes, panels, levels, strict=True):
         low, high = _shown_mels(_bin_edges(len(level), bins_hz))
         # Frame t is centred on its time, so the image begins half a step earlier.
@@ -126,10 +122,8 @@ def spectrogram_figure(
         axis.set_xlim(-half_frame, max(seconds - half_frame, half_frame))
         marks = [mark for mark in MARKS if low <= _hz_to_mel(mark) <= high]
         axis.set_yticks(_hz_to_mel(np.array(marks)), [str(mark) for mark in marks])
-    for axis in axes[:1] if beside else axes:
-        axis.set_ylabel("frequency (Hz)")
-    for axis in axes if beside else axes[-1:]:
-        axis.set_xlabel("time (s)")
+    figure.supylabel("frequency (Hz)", fontsize="medium")
+    figure.supxlabel("time (s)", fontsize="medium")
     figure.colorbar(images[-1], ax=list(axes), label="level (dB)", aspect=12 * (1 if beside else n), pad=0.02)
     # The pixels of the panels are known once everything around them has its place.
     figure.draw_without_rendering()
@@ -145,10 +139,8 @@ def spectrogram_figure(
 
 def _thin_frames(level: np.ndarray, n_columns: int) -> np.ndarray:
     """`level` with at most `n_columns` frames: the maximum of neighbours, so that no onset is lost."""
-    n_frames = level.shape[1]
-    if n_frames <= n_columns:
-        return level
-    return np.fmax.reduceat(level, np.arange(n_columns) * n_frames // n_columns, axis=1)
+    n_columns = min(n_columns, level.shape[1])
+    return np.fmax.reduceat(level, np.arange(n_columns) * level.shape[1] // n_columns, axis=1)
 
 
 def _thin_bins(level: np.ndarray, edges: np.ndarray, n_rows: int) -> np.ndarray:
@@ -171,7 +163,7 @@ def _bin_edges(n_bins: int, bins_hz: float | np.ndarray) -> np.ndarray:
 
 
 def _shown_mels(edges: np.ndarray) -> np.ndarray:
-    """The lowest and highest place of an axis, ``(2,)``; there is nothing below 0 Hz."""
+    """The lowest and highest place of an axis, ``(2,)``; nothing is below 0 Hz."""
     return _hz_to_mel(np.maximum(edges[[0, -1]], 0))
 
 
@@ -197,11 +189,10 @@ def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.concatenate([colours, greys]).tobytes())
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    milliseconds = [max(20, round(1000 * seconds_per_frame))] * len(images)
+    milliseconds = [round(1000 * seconds_per_frame)] * len(images)
     milliseconds[-1] *= 4
-    options = {"save_all": True, "append_images": images[1:], "duration": milliseconds, "loop": 0, "optimize": False}
     with replacing(path) as beside:
-        images[0].save(beside, format="GIF", **options)
+        images[0].save(beside, save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False)
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
@@ -220,7 +211,7 @@ def save_history(
     The panel of the MAE also shows that of copying the input, and the epoch with the lowest validation MAE.
 
     Args:
-        rows: of history.csv; a missing, empty or infinite value leaves a gap.
+        rows: of history.csv; a missing or infinite value leaves a gap.
         columns: names without ``val_``; a column ``val_<name>`` is drawn in the panel of ``<name>``.
     """
     from matplotlib.ticker import MaxNLocator
@@ -231,9 +222,7 @@ def save_history(
     for axis, name in zip(axes, columns, strict=True):
         for label, column in (("training", name), ("validation", f"val_{name}")):
             if any(column in row for row in rows):
-                # Mark the points of a short curve, because a single point draws no line.
-                marker = "o" if len(epochs) <= 30 else None
-                axis.plot(epochs, _read(rows, column), label=label, linewidth=1.4, marker=marker, markersize=3)
+                axis.plot(epochs, _read(rows, column), label=label, marker="o", markersize=2)
         if name == "mae":
             _mark_copying_and_best(axis, epochs, rows)
         # The first epoch is often far above all others, and would flatten them.
@@ -250,23 +239,21 @@ def save_history(
 
 
 def _read(rows: Sequence[Mapping[str, object]], column: str) -> np.ndarray:
-    """A column as numbers, ``(n_rows,)``; what is missing, empty or infinite becomes NaN."""
-    y = np.array([np.nan if row.get(column) in (None, "") else row[column] for row in rows], float)
-    y[~np.isfinite(y)] = np.nan
-    return y
+    """A column as numbers, ``(n_rows,)``; what is missing or infinite becomes NaN."""
+    y = np.array([row.get(column, np.nan) for row in rows], float)
+    return np.where(np.isfinite(y), y, np.nan)
 
 
 def _mark_copying_and_best(axis, epochs: np.ndarray, rows: Sequence[Mapping[str, object]]) -> None:
     """Draw the MAE of copying the input as a line, and circle the lowest validation MAE, where they are known."""
     copying, validation = _read(rows, "val_copy_mae"), _read(rows, "val_mae")
-    if np.isfinite(copying).any():
-        value = copying[np.isfinite(copying)][-1]
-        axis.axhline(value, color="0.35", linestyle="--", linewidth=1.2, label=f"copying the input: {value:.3f}")
+    if np.isfinite(copying[-1]):
+        label = f"copying the input: {copying[-1]:.3f}"
+        axis.axhline(copying[-1], color="0.35", linestyle="--", label=label)
     if np.isfinite(validation).any():
         best = int(np.nanargmin(validation))
         label = f"best epoch {epochs[best]:g}: {validation[best]:.3f}"
-        ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "C3", "linestyle": "none"}
-        axis.plot(epochs[best], validation[best], "o", zorder=3, label=label, **ring)
+        axis.plot(epochs[best], validation[best], "o", color="C3", fillstyle="none", markersize=10, label=label)
 
 
 def save_lr_curve(
@@ -283,8 +270,7 @@ def save_lr_curve(
     axis.axvline(suggestion, color="C3", linestyle="--", label=f"suggested {suggestion:.1e}")
     # Limit the axis to the range in which the smoothed curve falls: the divergence at the end would flatten the rest.
     fall = smoothed[0] - smoothed.min()
-    if fall > 0:
-        axis.set_ylim(smoothed.min() - 0.2 * fall, min(smoothed.max(), smoothed[0] + 1.5 * fall) + 0.2 * fall)
+    axis.set_ylim(smoothed.min() - 0.2 * fall, min(smoothed.max(), smoothed[0] + 1.5 * fall) + 0.2 * fall)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel(_label(name))

@@ -140,9 +140,9 @@ def test_frames_become_an_animation_that_repeats(tmp_path):
 
 def test_history_draws_training_and_validation_into_one_panel(tmp_path, drawn):
     rows = [
-        {"epoch": "1", "mae": "0.4", "val_mae": "0.5", "some_loss": "10"},
-        {"epoch": "2", "mae": "nan", "val_mae": "", "some_loss": "5"},
-        {"epoch": "3", "mae": "0.2", "val_mae": "0.3", "some_loss": "2"},
+        {"epoch": 1, "mae": 0.4, "val_mae": 0.5, "some_loss": 10.0},
+        {"epoch": 2, "mae": np.inf, "some_loss": 5.0},
+        {"epoch": 3, "mae": 0.2, "val_mae": 0.3, "some_loss": 2.0},
     ]
     plots.save_history(tmp_path / "h.png", rows, ["mae", "some_loss"])
     mae, loss = drawn[0].axes
