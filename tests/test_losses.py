@@ -65,17 +65,17 @@ def test_low_precision_is_added_up_in_float32():
 # --- hum2guitar -------------------------------------------------------------------------------------------------------
 
 
-def hum2guitar_scale(maps, logits):
-    """The answer of one discriminator: feature maps and logits."""
-    return [tf.constant(m, tf.float32) for m in maps] + [tf.constant(logits, tf.float32)]
+def hum2guitar_scale(*maps):
+    """The answer of one discriminator: feature maps, the logits last."""
+    return [tf.constant(values, tf.float32) for values in maps]
 
 
 def judged(real, fake):
     return losses.Outcome(tf.zeros(1), tf.zeros(1), real, fake)
 
 
-REAL = [hum2guitar_scale([[1.0, 2.0], [0.0]], [1.0, 0.5]), hum2guitar_scale([[3.0], [4.0]], [2.0])]
-FAKE = [hum2guitar_scale([[0.0, 4.0], [0.5]], [0.0, 0.5]), hum2guitar_scale([[3.0], [2.0]], [-1.0])]
+REAL = [hum2guitar_scale([1.0, 2.0], [0.0], [1.0, 0.5]), hum2guitar_scale([3.0], [4.0], [2.0])]
+FAKE = [hum2guitar_scale([0.0, 4.0], [0.5], [0.0, 0.5]), hum2guitar_scale([3.0], [2.0], [-1.0])]
 
 
 def test_least_squares_are_summed_over_scales():

@@ -199,15 +199,11 @@ def test_arrays_that_share_their_bytes_and_much_that_is_no_array_are_refused(pub
         ("representation", "[" * 100_000), ("in_channels", "[1]"), ("epoch", -1), ("seed", 2**32),
         ("validation_split", float("nan")), ("validation_mae", "low"), ("identity", "yes"), ("origins", "piano"),
         ("system", "s" * 300), ("epoch", np.arange(8)), ("origin", np.array(["a", "b"], "S")),
+        ("representation", '{"kind": "mel"}'),
     ],
 )  # fmt: skip
 def test_entries_that_nothing_can_be_done_with_are_named(published, entry, value):
     change(published, lambda file: file.attrs.__setitem__(entry, value))
-    with pytest.raises(InputError, match=entry):
-        weights.describe(published)
-
-
-def test_damaged_representation_is_named(published):
-    change(published, lambda file: file.attrs.__setitem__("representation", '{"kind": "mel"}'))
-    with pytest.raises(InputError, match=r"g\.h5.*mel"):
+    with pytest.raises(InputError) as error:
         _ = weights.describe(published).representation
+    assert str(published) in str(error.value)

@@ -109,18 +109,6 @@ def stopped_noise(rng, seconds=0.8):
     return audio
 
 
-@pytest.mark.parametrize("rt60", [0.15, 0.5, 1.2])
-def test_a_stopped_sound_falls_by_60_db_in_the_rt60(published, rng, rt60):
-    wet = augmented(published, stopped_noise(rng), Effects(room=(rt60, -8, 7000)))[: bin_of(4000)]
-    first = math.ceil(0.8 * RATE / HOP) + 1  # the first frame that the sound itself does not reach
-    seconds = np.arange(first, PUBLISHED.n_frames) * HOP / RATE
-    curve = power_db(wet[:, first:], 0)
-    heard = curve > curve[0] - 50
-    assert heard.sum() > 8
-    slope = np.polyfit(seconds[heard], curve[heard], 1)[0]
-    assert -60 / slope == pytest.approx(rt60, rel=0.03)
-
-
 @pytest.mark.parametrize("room", [(0.3, -10, 2000), (1.0, -16, 5000)])
 def test_a_room_is_what_convolving_with_decaying_noise_does_to_the_audio(published, rng, room):
     audio, effects = stopped_noise(rng), Effects(room=room)
@@ -182,9 +170,8 @@ def spectral_centre(magnitude, hz):
     return (bins * spectrum).sum() / spectrum.sum() * PUBLISHED.bin_hz
 
 
-@pytest.mark.parametrize("cents", [20, -20, 30])
-@pytest.mark.parametrize("hz", [1000, 3000, 5250])
-def test_detuning_moves_a_tone_by_as_many_cents(published, cents, hz):
+@pytest.mark.parametrize(("hz", "cents"), [(1000, 20), (3000, -20), (5250, 30)])
+def test_detuning_moves_a_tone_by_as_many_cents(published, hz, cents):
     wet = augmented(published, sines([hz]), Effects(detuning_cents=cents))
     truth = magnitude_of(sines([hz * 2 ** (cents / 1200)]))
     moved = 1200 * math.log2(spectral_centre(wet, hz) / spectral_centre(magnitude_of(sines([hz])), hz))

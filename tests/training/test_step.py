@@ -93,14 +93,13 @@ def test_adabelief_takes_the_hand_computed_steps():
 
 # --- several devices --------------------------------------------------------------------------------------------------
 
-# Three steps of small networks without dropout on one and on two virtual CPU devices, then two of AdaBelief; prints
-# losses and sums of weights.
+# Three steps of small networks without dropout on one and on two virtual CPU devices: losses and sums of weights.
 STEPS = """
 import json
 import numpy as np, tensorflow as tf
 import model
 from made_runs import make_networks
-from training.step import AdaBelief, make_step
+from training.step import make_step
 device = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
 dropout = tf.keras.layers.Dropout
@@ -119,13 +118,6 @@ def losses_and_weights(strategy):
             yield [float(loss) for _, loss in sorted(step(inputs, target, rate, rate, tf.constant(number)).items())]
     trained = [*networks.generator.weights, *networks.discriminator.weights]
     yield [float(np.abs(variable.numpy()).sum()) for variable in trained]
-    with strategy.scope():
-        variable = tf.keras.Variable(np.ones(3, np.float32))
-        optimizer = AdaBelief(0.1)
-        optimizer.build([variable])
-        for gradient in ([4.0, -1.0, 0.5], [2.0, -1.0, 3.0]):
-            strategy.run(lambda: optimizer.apply([tf.constant(gradient) / n], [variable]))
-    yield variable.numpy().tolist()
 
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     print(json.dumps(list(losses_and_weights(strategy))))
@@ -138,6 +130,6 @@ def test_two_devices_take_the_step_of_one_on_the_whole_batch():
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
-    assert len(one) == len(two) == 5
+    assert len(one) == len(two) == 4
     for expected, found in zip(one, two, strict=True):
         assert found == pytest.approx(expected, rel=5e-3, abs=5e-4)  # sums of other lengths round differently
