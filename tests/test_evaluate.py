@@ -49,17 +49,15 @@ def test_folders_are_evaluated_and_what_is_left_out_is_status_1(folders, capsys)
     write(folders / "guitar" / "four.wav")
     arguments = ["--origin_audio", "piano", "--target_audio", "guitar", "--output", "a/b"]
     assert evaluate.main(["--model", "models/piano_2_guitar", *arguments]) == 1
-    output = capsys.readouterr()
-    assert "Means of 2 pairs" in output.out
-    assert "2 left out:" in output.err
-    assert "three" in output.err
-    assert "four.wav" in output.err
+    error = capsys.readouterr().err
+    assert "three" in error
+    assert "four.wav" in error
     content = json.loads(pathlib.Path("a/b/report.json").read_text())
     assert [pair["name"] for pair in content["pairs"]] == ["one", "two"]
     assert len(content["left_out"]) == 2
 
 
-def test_a_data_set_is_evaluated_on_what_its_model_was_not_trained_on(folders, capsys):
+def test_a_data_set_is_evaluated_on_the_pieces_held_out(folders):
     for instrument in ("piano", "guitar"):
         for path in (folders / "features" / instrument, folders / "audios" / instrument):
             path.mkdir(parents=True)
@@ -70,26 +68,8 @@ def test_a_data_set_is_evaluated_on_what_its_model_was_not_trained_on(folders, c
     (folders / "holdout.txt").write_text("piece_1\npiece_3\n")
     arguments = ["--dataset", "features", "--audios_path", "audios", "--holdout", "holdout.txt"]
     assert evaluate.main(["--model", "models/piano_2_guitar", *arguments]) == 0
-    output = capsys.readouterr().out
-    assert "piano to guitar, validation pieces" in output
     content = json.loads(pathlib.Path("report/report.json").read_text())
     assert [pair["name"] for pair in content["pairs"]] == ["piece_1", "piece_3"]
-    assert len(content["worst"]["piano_2_guitar"]) == 2
-    statistics = content["summary"]["piano_2_guitar"]["mae"]
-    assert statistics["low"] <= statistics["mean"] <= statistics["high"]
-
-
-def test_all_voices_of_an_instrument_are_evaluated_together_and_each_alone(folders):
-    for voice, decay in (("piano@grand", 2), ("piano@upright", 8), ("guitar", 8)):
-        for i in range(2):
-            write(folders / "audios" / voice / f"piece_{i}.wav", tone(60 + i, 0.4, decay=decay))
-    assert evaluate.main(["--origin_audio", "audios/piano", "--target_audio", "audios/guitar"]) == 0
-    content = json.loads(pathlib.Path("report/report.json").read_text())
-    assert len(content["pairs"]) == 4
-    means = {voice: of_voice["summary"]["copy"]["mae"]["mean"] for voice, of_voice in content["voices"].items()}
-    assert list(means) == ["piano@grand", "piano@upright"]
-    assert means["piano@grand"] > means["piano@upright"] == 0  # the upright is the guitar
-    assert content["summary"]["copy"]["mae"]["mean"] == pytest.approx(means["piano@grand"] / 2)
 
 
 def test_check_reports_pairs(folders, capsys):
@@ -105,16 +85,13 @@ def test_check_reports_pairs(folders, capsys):
     ("arguments", "named"),
     [
         ([], "--check"),
-        (["--check", "piano", "--dataset", "x"], "--dataset"),
         (["--origin_audio", "piano/one.wav"], "--target_audio"),
         (["--dataset", "features"], "--audios_path"),
         (["--check", "nowhere"], "nowhere"),
         (["--origin_audio", "piano", "--target_audio", "guitar", "--align", "x"], "--align"),
         (["--origin_audio", "x.wav", "--target_audio", "piano"], "x.wav"),
         (["--origin_audio", "piano", "--target_audio", "guitar", "--model", "none"], "none"),
-        (["--dataset", "none", "--audios_path", "piano"], "--origin"),
         (["--dataset", "none", "--audios_path", "x", "--origin", "a", "--target", "b"], "none"),
-        (["--phase", "hybrid", "--check", "piano"], "--phase"),
         (["--origin_audio", "damaged", "--target_audio", "guitar"], "no pair can be read"),
         (["--origin_audio", "bad.wav", "--target_audio", "guitar/one.wav"], "bad.wav"),
     ],
@@ -123,12 +100,8 @@ def test_mistakes_are_one_line_and_status_2(folders, capsys, arguments, named):
     (folders / "damaged").mkdir()
     for name in ("bad.wav", "damaged/one.wav", "damaged/two.wav"):
         (folders / name).write_text("no audio")
-    try:
-        status = evaluate.main(arguments)
-    except SystemExit as stopped:  # argparse's own
-        status = stopped.code
+    assert evaluate.main(arguments) == 2
     error = capsys.readouterr().err
-    assert status == 2
     assert named in error
     assert len(error.splitlines()) == 1
     assert not pathlib.Path("report").exists()
@@ -140,13 +113,8 @@ def test_the_command_itself_without_a_model_and_without_tensorflow(tmp_path):
     write(tmp_path / "t.wav", np.concatenate([melody(3), np.zeros(RATE // 10, np.float32)]))
     script = pathlib.Path(evaluate.__file__)
     arguments = ["--origin_audio", "o.wav", "--target_audio", "t.wav"]
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", script, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-X", "importtime", script, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "the target is 0.100 s longer" in done.stdout
     assert "| tensorflow" not in done.stderr
     assert (tmp_path / "report" / "report.html").stat().st_size > 50_000

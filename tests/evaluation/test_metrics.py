@@ -88,7 +88,7 @@ def test_a_missing_end_counts_like_silence_there(target):
     assert metrics.compare(second, half)["lsd"] == pytest.approx(shorter["lsd"])
 
 
-@pytest.mark.parametrize("n_samples", [1, 511, 30_000])
+@pytest.mark.parametrize("n_samples", [1, 30_000])
 def test_silence_equals_silence_and_nothing_else(n_samples, target):
     silence = np.zeros(n_samples, np.float32)
     row = metrics.compare(silence, silence)
@@ -159,12 +159,6 @@ def test_a_gain_of_6_db_is_the_gain_row_and_no_other(target, analysed):
     assert (own["gain"], own["loudness"], -own["brightness"]) == pytest.approx([exact] * 3, abs=0.05)
 
 
-def test_the_missing_gain_is_a_median_over_frames_that_sound_in_both():
-    output, target = np.array([-80.0, -30, -20, -50, -40]), np.array([-10.0, -27, -16, -80, -20])
-    assert metrics.missing_gain(output, target) == 4  # of 3, 4 and 20
-    assert metrics.missing_gain(output[:1], target[:1]) == 0
-
-
 def plucks(rise_ms, decay=3.0, starts=(0.3, 1.3, 2.3, 3.3)):
     """Single notes of 40 partials whose level rises along a straight line and then decays."""
     audio, time = np.zeros(4 * RATE + RATE // 2), np.arange(RATE) / RATE
@@ -217,10 +211,6 @@ def test_brightness_is_the_power_above_4_khz(target, analysed):
 
 
 # --- estimators -------------------------------------------------------------------------------------------------------
-
-
-def test_chroma_of_a_tone_is_its_pitch_class():
-    assert np.argmax(metrics.analyse(tone(69, decay=0)).chroma[:, 10]) == 9  # A, counted from C
 
 
 def test_onsets_are_where_the_notes_begin():
