@@ -84,7 +84,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         origin, target = (path.parent.name if is_one_name else path.stem for path in paths)
         title = f"{origin} to {target}" + (f", {paths[0].stem}" if is_one_name else "")
     else:
-        origin, target = pairing.choose_instruments(list(models.values()), arguments.origin, arguments.target)
+        origin, target = pairing.choose_instruments(
+            arguments.dataset, list(models.values()), arguments.origin, arguments.target
+        )
         pairs, left_out, remarks = pairing.find_validation_pairs(
             arguments.dataset, arguments.audios_path, origin, target, models, arguments.holdout
         )

@@ -80,7 +80,7 @@ class Description:
     @property
     def summary(self) -> str:
         """The file in one line of text."""
-        pair = f"{self.settings.get('origin', '?')} to {', '.join(self.settings.get('targets', ['?']))}"
+        pair = f"{self.settings.get('origin', '?')} to {', '.join(dict.fromkeys(self.settings.get('targets', ['?'])))}"
         parts = [self.system, self.network, pair if "origin" in self.settings else "published layout, no description"]
         parts.append(f"{self.base_filters} base filters")
         parts += [f"epoch {self.settings['epoch']}"] if "epoch" in self.settings else []

@@ -112,15 +112,18 @@ def _find_recordings(
 
 
 def choose_instruments(
-    models: Sequence[weights.Description], origin: str | None, target: str | None
+    features: str | os.PathLike, models: Sequence[weights.Description], origin: str | None, target: str | None
 ) -> tuple[str, str]:
     """Origin and target to evaluate on a data set: as given, or else what the first model was trained on.
+
+    A voice that the data set lacks stands for its instrument.
 
     Raises:
         InputError: not given, and the first model does not name exactly one.
     """
     settings = models[0].settings if models else {}
-    targets = set(settings.get("voices", settings.get("targets", [])))
+    voices = settings.get("voices", settings.get("targets", []))
+    targets = {v if pathlib.Path(features, v).is_dir() else dataset.instrument_of(v) for v in voices}
     if len(targets) > 1:
         targets = set(map(dataset.instrument_of, targets))
     origin = origin or settings.get("origin", dataset.ANY)
@@ -244,7 +247,8 @@ def check_folder(folder: str | os.PathLike, aligned: str | os.PathLike | None = 
     print(f"{'piece':32} {'instrument':22} {'lag ms':>8} {'match':>6} {'cents':>6} {'longer s':>9}  verdict")
     n_checked = n_bad = 0
     work = [(recordings, aligned) for recordings in pieces.values()]
-    for index, checks, reason in jobs.run(check_piece, work, 0, label="check"):
+    n_processes = 1 if len(pieces) < 32 else 0  # librosa starts slowly in each
+    for index, checks, reason in jobs.run(check_piece, work, n_processes, label="check"):
         piece = list(pieces)[index]
         if reason is not None:
             left_out.append((piece, reason))

@@ -203,7 +203,7 @@ def as_text(content: dict) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{round(value, 3) + 0:.3f}"  # + 0 makes -0 to 0
 
 
 def write(report: Report, content: dict, folder: str | os.PathLike) -> list[pathlib.Path]:

@@ -116,21 +116,23 @@ def test_instruments_are_those_given_or_those_that_the_model_says(tmp_path):
     _, description = model(tmp_path)
     one, several = {"origin": "a", "targets": ["b"]}, {"origin": "a", "targets": ["b", "c"]}
     voices, of_any = {**several, "voices": ["b@1", "b@2"]}, {"origin": "any", "voices": ["b@1"]}
+    (tmp_path / "b@1").mkdir()
     for settings, given, expected in (
         (one, (None, None), ("a", "b")),
         (one, ("x", "y"), ("x", "y")),
         (several, (None, "c"), ("a", "c")),
         (voices, (None, None), ("a", "b")),
         (of_any, ("a@1", None), ("a@1", "b@1")),
+        ({"origin": "a", "voices": ["b@FluidR3"]}, (None, None), ("a", "b")),  # a shipped model beside other data
         (several, (None, None), None),
         (of_any, (None, None), None),
     ):
         described = [dataclasses.replace(description, settings=settings)]
         if expected:
-            assert pairing.choose_instruments(described, *given) == expected
+            assert pairing.choose_instruments(tmp_path, described, *given) == expected
         else:
             with pytest.raises(InputError):
-                pairing.choose_instruments(described, *given)
+                pairing.choose_instruments(tmp_path, described, *given)
 
 
 # --- voices -----------------------------------------------------------------------------------------------------------
