@@ -42,7 +42,7 @@ def export(arguments: argparse.Namespace) -> int:
     recommended = {"input_level": arguments.input_level} if arguments.input_level else {}
     with replacing(output) as beside:
         if output.suffix.lower() == ".onnx":
-            beside.write_bytes(build_graph(description.path, arguments.float16, recommended).SerializeToString())
+            beside.write_bytes(build_graph(description, arguments.float16, recommended).SerializeToString())
         else:
             weights.copy(description, beside, {"exported": True, **recommended}, arguments.float16)
     print(output)

@@ -76,7 +76,7 @@ def load_converter(
     Raises:
         InputError: the file is damaged.
     """
-    settings, network = settings or Settings(), load_network(description.path, gpu)
+    settings, network = settings or Settings(), load_network(description, gpu)
     if description.system == "hum2guitar":
         transpose = None if settings.transpose == "auto" else float(settings.transpose)
         return make_converter(description, network, settings.overlap, settings.f0, transpose)

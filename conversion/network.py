@@ -47,7 +47,7 @@ INSTANCE_NORM_EPSILON = 1e-5
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-def load_network(path: str | os.PathLike, gpu: int | None = -1) -> Network:
+def load_network(description: weights.Description, gpu: int | None = -1) -> Network:
     """The generator of a weights file, ready to run on a CUDA device or on all cores of the CPU.
 
     Bins and frames: multiples of 256 (U-Net), at least 8 (global generator), even from 16 and from 8 (enhancer).
@@ -55,7 +55,7 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> Network:
     Says on stderr that it works on the CPU where a device was asked for and cannot be used.
 
     Args:
-        path: weights of a generator, published or ours.
+        description: of a generator.
         gpu: number of the CUDA device, -1 for the CPU, None for device 0 if there is one.
 
     Raises:
@@ -63,8 +63,7 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> Network:
     """
     import onnxruntime
 
-    graph = _Graph(pathlib.Path(path))
-    description = graph.description
+    graph, path = _Graph(description), description.path
     if description.network == weights.UNET:
         bins, frames = description.representation.n_bins, description.representation.n_frames
         if bins % 256 or frames % 256 or bins * frames > MAX_SLICE:
@@ -90,7 +89,7 @@ def load_network(path: str | os.PathLike, gpu: int | None = -1) -> Network:
     return lambda x: session.run([OUTPUT], {INPUT: np.asarray(x, np.float32)})[0]
 
 
-def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict | None = None) -> onnx.ModelProto:
+def build_graph(found: weights.Description, float16: bool = False, settings: dict | None = None) -> onnx.ModelProto:
     """The generator of a weights file as an ONNX model.
 
     Batch normalisation is folded into the convolutions. Input ``(batch, bins, frames, channels)`` and output ``(batch,
@@ -99,17 +98,16 @@ def build_graph(path: str | os.PathLike, float16: bool = False, settings: dict |
     ``in_channels``, ``base_filters``, ``input`` and ``output``.
 
     Args:
-        path: weights of a generator, published or ours.
+        found: description of a generator.
         float16: store the kernels as float16 (of hum2guitar, the largest ones); the network still computes in float32.
         settings: added to the description.
 
     Raises:
-        InputError: as `weights.describe`, if the file holds no generator, or if its weights are not finite numbers.
+        InputError: as `weights.read`, if the file holds no generator, or if its weights are not finite numbers.
     """
     import onnx
 
-    graph = _Graph(pathlib.Path(path), float16)
-    model, found = graph.make_model(), graph.description
+    model = _Graph(found, float16).make_model()
     axes = {"axes": ["batch", "bins", "frames", "channels"], "dtype": "float32", "range": [-1, 1]}
     described = {
         **found.settings, "system": found.system, "network": found.network, "in_channels": found.in_channels,
@@ -129,27 +127,24 @@ class _Graph:
     Arguments and errors are those of `build_graph`.
     """
 
-    def __init__(self, path: pathlib.Path, float16: bool = False) -> None:
-        self.description = weights.describe(path)
-        if self.description.network not in _BUILDERS:
-            raise InputError(
-                f"{path}: expected the weights of a generator, found those of a {self.description.network}"
-            )
+    def __init__(self, description: weights.Description, float16: bool = False) -> None:
+        if description.network not in _BUILDERS:
+            raise InputError(f"{description.path}: holds the weights of a {description.network}, not of a generator")
         self.weights: dict[str, np.ndarray] = {}
-        self.layers = {name: list(arrays.values()) for name, arrays in weights.read(path).items() if arrays}
-        self._path, self._float16 = path, float16
+        self.layers = {name: list(arrays.values()) for name, arrays in weights.read(description.path).items() if arrays}
+        self.description, self._float16 = description, float16
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, np.ndarray] = {}
-        self._channels = {INPUT: self.description.in_channels}
+        self._channels = {INPUT: description.in_channels}
         x = self.add("Transpose", INPUT, perm=[0, 3, 1, 2])
-        x = self.add("Tanh", _BUILDERS[self.description.network](self, x))
+        x = self.add("Tanh", _BUILDERS[description.network](self, x))
         self.add("Transpose", x, output=OUTPUT, perm=[0, 2, 3, 1])
         if self.layers or self._channels[x] != 1:
             raise self.refuse("has other layers")
 
     def refuse(self, text: str) -> InputError:
         """The error that the weights are not those of the network."""
-        return InputError(f"{self._path}: {text} than a {self.description.network} of this project")
+        return InputError(f"{self.description.path}: {text} than a {self.description.network} of this project")
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes) -> str:
         """Add a node; the name of its output."""
@@ -190,7 +185,7 @@ class _Graph:
             kernel = kernel.transpose(3, 2, 0, 1).astype(np.float16 if is_half else np.float32, order="C")
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
             limit = ", or that are beyond the range of float16" if is_half else ""
-            raise InputError(f"{self._path}: layer {name} has weights that are not finite{limit}")
+            raise InputError(f"{self.description.path}: layer {name} has weights that are not finite{limit}")
         stored, stored_bias = f"{name}/kernel", f"{name}/bias"
         self.weights |= {stored: kernel, stored_bias: bias}
         if is_half:

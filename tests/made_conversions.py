@@ -8,6 +8,7 @@ from made_weights import fill, patchgan_table
 
 import predict
 from common import weights
+from conversion import network
 from conversion.converter import Pix2PixConverter, Settings
 from data import PUBLISHED
 
@@ -19,9 +20,14 @@ def identity(slices):
     return slices[..., :1]
 
 
-def make_converter(network=identity, style=None, **settings):
+def load_network(path, gpu=-1):
+    """The network of a weights file."""
+    return network.load_network(weights.describe(path), gpu)
+
+
+def make_converter(generator=identity, style=None, **settings):
     """A Pix2Pix converter with the settings given by name."""
-    return Pix2PixConverter(network, style=style, settings=Settings(**settings))
+    return Pix2PixConverter(generator, style=style, settings=Settings(**settings))
 
 
 def make_music(seconds, seed=0, rate=RATE):

@@ -11,11 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import soundfile
-from made_conversions import read_refusal, run
+from made_conversions import load_network, read_refusal, run
 
 import export
 from common import weights
-from conversion import network
 
 ROOT = pathlib.Path(export.__file__).parent
 
@@ -52,7 +51,7 @@ def test_half_the_size_is_the_same_network(tmp_path, generator):
     settings = weights.describe(generator).settings
     assert weights.describe(tmp_path / "half.h5").settings == {**settings, "exported": True, "input_level": "peak"}
     x = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, 1)).astype(np.float32)
-    outputs = {name: network.load_network(tmp_path / f"{name}.h5")(x) for name in ("generator", "whole", "half")}
+    outputs = {name: load_network(tmp_path / f"{name}.h5")(x) for name in ("generator", "whole", "half")}
     np.testing.assert_array_equal(outputs["whole"], outputs["generator"])
     assert 0 < np.abs(outputs["half"] - outputs["whole"]).max() < 5e-3
 

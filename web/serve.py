@@ -144,7 +144,7 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
     """Write the .onnx file of a model as ``export.py --float16`` does; the model's entry in models.json."""
     from conversion.network import build_graph
 
-    content = build_graph(description.path, float16=description.network == weights.UNET).SerializeToString()
+    content = build_graph(description, float16=description.network == weights.UNET).SerializeToString()
     (folder / "models" / f"{name}.onnx").write_bytes(content)
     entry = {
         "name": name,

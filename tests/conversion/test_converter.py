@@ -6,11 +6,10 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from made_conversions import RATE, decibels, make_converter, make_music, make_sine
+from made_conversions import RATE, decibels, load_network, make_converter, make_music, make_sine
 
 from common import weights
 from conversion.converter import Pix2PixConverter, Settings, apply_phase, griffin_lim, load_converter
-from conversion.network import load_network
 from conversion.recordings import convert_audio, convert_file
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude, forward_transform, from_network, to_network, unit
 from sound.streaming import istft_blocks

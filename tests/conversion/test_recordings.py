@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from made_conversions import RATE, decibels, make_converter, make_music, make_sine, read_refusal, run, write_tone
+from made_conversions import (
+    RATE,
+    decibels,
+    load_network,
+    make_converter,
+    make_music,
+    make_sine,
+    read_refusal,
+    run,
+    write_tone,
+)
 
 from common import cli, weights
 from common.errors import InputError
 from conversion import recordings
 from conversion.converter import HIGH_BANDS, LEVELS, PHASES, STEREO, Settings, load_converter
-from conversion.network import load_network
 from conversion.recordings import convert_audio, convert_file
 
 
@@ -31,7 +40,7 @@ def convert(tmp_path):
     def run(audio, network=None, rate=RATE, **settings):
         chosen = Settings(**{"level": "none", "subtype": "float"} | settings)
         soundfile.write(tmp_path / "in.wav", audio.T, rate, "FLOAT")
-        made = make_converter(**{"network": network} if network else {}, **vars(chosen))
+        made = make_converter(**{"generator": network} if network else {}, **vars(chosen))
         convert_file(tmp_path / "in.wav", tmp_path / "out.wav", made, chosen)
         converted, found = soundfile.read(tmp_path / "out.wav", dtype="float32")
         return converted.T, found

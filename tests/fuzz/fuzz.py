@@ -94,7 +94,7 @@ def read_network(path: pathlib.Path) -> None:
 
     description = weights.describe(path)
     assert description.summary.isprintable()
-    found = network.load_network(path)
+    found = network.load_network(description)
     if description.network == weights.UNET:
         assert description.representation.n_bins * description.representation.n_frames <= 2**20
         found(np.zeros((1, 256, 256, description.in_channels), np.float32))

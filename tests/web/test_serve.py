@@ -14,10 +14,10 @@ import urllib.request
 import numpy as np
 import onnxruntime
 import pytest
+from made_conversions import load_network
 from made_weights import write_model
 
 from common import weights
-from conversion.network import load_network
 from web import serve
 
 
