@@ -5,7 +5,7 @@
 # make web-dist   the folder web/dist, which any static host can serve
 # make test       all tests
 # make test-fast  the tests that take seconds
-# make soak       damaged files and millions of reads, for an hour (SOAK_SECONDS=60 for a minute)
+# make soak       damaged files for an hour (SOAK_SECONDS=60 for a minute), and kills
 # make lint       the linter, the formatter's check and the types
 # make clean      remove .venv, caches, and what the demos and web made
 #
@@ -97,7 +97,6 @@ SOAK_SECONDS := 3600
 
 soak: $(VENV)/installed-dev
 	$(PYTHON) tests/fuzz/fuzz.py --seconds $(SOAK_SECONDS) --first $$(date +%s)
-	$(PYTHON) tests/soak_reads.py
 	KILLS=20 $(PYTHON) -m pytest tests/training/test_loop.py -k killed
 
 lint: $(VENV)/installed-dev

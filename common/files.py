@@ -161,8 +161,8 @@ def parse_json(content: str | bytes, where: str | os.PathLike) -> dict:
 def read_array(path: str | os.PathLike, mapped: bool = False) -> np.ndarray:
     """The array in a .npy file: float16, float32 or float64, of 2 to 4 dimensions, in C order.
 
-    NumPy would parse the header of the file with ``ast.literal_eval``, which in Python 3.11 is not safe in several
-    threads: after some 100 000 files it can raise a SystemError (CPython issue 106905).
+    The header is not left to NumPy, whose ``ast.literal_eval`` fails in threads after some 100 000 files in Python 3.11
+    (CPython issue 106905).
 
     Args:
         mapped: map the array from disk, read-only, instead of reading it.

@@ -118,9 +118,7 @@ def test_slices_that_do_not_fit_the_network_are_refused(tmp_path, write_generato
 
 def test_onnx_runtime_writes_nothing_below_the_home_folder(tmp_path, write_generator):
     """Its telemetry, on by default from version 1.32, keeps a device id there."""
-    code = (
-        "import sys; sys.path.append('tests'); from made_conversions import load_network; load_network(sys.argv[1]);"
-    )
+    code = "import sys; sys.path.append('tests'); from made_conversions import load_network; load_network(sys.argv[1]);"
     code += "import os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
     path = write_generator(tmp_path / "generator.h5", base_filters=1)
     home = tmp_path / "home"
