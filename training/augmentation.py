@@ -1,7 +1,7 @@
 """Augmentation of the origin while training: other rooms, microphones, noise, levels and tunings of the same slice.
 
 Effects on magnitudes ``(n_bins, n_frames)``, in the order in which a recording meets them: the instrument's tuning, the
-room, the microphone's frequency response, its gain, its noise. `draw` gives the parameters of one slice, `Augmentation`
+room, the microphone's frequency response, its gain, its noise. `draw` gives the parameters of one slice, `augment`
 applies them to a log level in [0, 1]. The target of a pair stays as it is, so the network learns to ignore all of them.
 
 A slice is transformed whenever it is loaded, so everything is float32 and works on whole arrays: about half a
@@ -11,6 +11,7 @@ millisecond of one core per slice. The phase is not stored; where two sounds add
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -205,61 +206,59 @@ def _frequencies(representation: Representation) -> np.ndarray:
     return np.maximum(np.arange(representation.n_bins), 0.5) * representation.bin_hz
 
 
-def unit_noise(representation: Representation, n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Real and imaginary part of the spectrum of white noise, ``(2, n_bins, n_frames)`` float32, mean square 1 in sum.
+@functools.cache
+def stored_noise(representation: Representation) -> np.ndarray:
+    """Spectrum of white noise that every slice takes a section of at random: as good as new noise, and much cheaper.
 
-    Made in the time domain, so neighbouring bins and frames are correlated as in a real recording.
+    Real and imaginary part, ``(2, n_bins, n_frames)`` float32, mean square 1 in sum. Made in the time domain, so
+    neighbouring bins and frames are correlated as in a real recording.
     """
-    audio = rng.standard_normal(representation.hop_length * (n_frames - 1) + representation.n_fft, np.float32)
+    n_samples = representation.hop_length * (NOISE_SLICES * representation.n_frames - 1) + representation.n_fft
+    audio = np.random.default_rng(0).standard_normal(n_samples, np.float32)
     spectrum = data.stft(audio, representation, center=False)[: representation.n_bins]
     spectrum /= np.sqrt((representation.window**2).sum())
     return np.stack([spectrum.real.copy(), spectrum.imag.copy()])  # frames of one bin side by side, as in a slice
 
 
+def _section(representation: Representation, n_frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Real and imaginary part of `n_frames` of the noise, from a random frame on."""
+    noise = stored_noise(representation)
+    first = rng.integers(noise.shape[2] - n_frames + 1)
+    real, imaginary = noise[:, :, first : first + n_frames]
+    return real, imaginary
+
+
 # --- a slice ----------------------------------------------------------------------------------------------------------
 
 
-class Augmentation:
-    """Augments slices: ``augmentation(level, rng_for(seed, epoch, sample))``.
+def augment(
+    level: np.ndarray,
+    rng: np.random.Generator,
+    representation: Representation = data.PUBLISHED,
+    effects: Effects | None = None,
+) -> np.ndarray:
+    """`level`, in [0, 1] ``(n_bins, n_frames)``, with effects drawn from `rng`: a new float32 array in [0, 1].
 
-    Holds some noise that every slice takes a section of at random: as good as new noise, and much cheaper.
+    The result depends on `level` and on the state of `rng` alone. Silence stays silence where no noise is added. With
+    given `effects`, `rng` still chooses the section of noise and the room's response.
     """
-
-    def __init__(self, representation: Representation = data.PUBLISHED) -> None:
-        self.representation = representation
-        n_frames = NOISE_SLICES * representation.n_frames
-        self._noise = unit_noise(representation, n_frames, np.random.default_rng(0))
-
-    def __call__(self, level: np.ndarray, rng: np.random.Generator, effects: Effects | None = None) -> np.ndarray:
-        """`level`, in [0, 1] ``(n_bins, n_frames)``, with effects drawn from `rng`: a new float32 array in [0, 1].
-
-        The result depends on `level` and on the state of `rng` alone. Silence stays silence where no noise is added.
-        With given `effects`, `rng` still chooses the section of noise and the room's response.
-        """
-        effects = effects or draw(rng)
-        representation, n_frames = self.representation, level.shape[1]
-        magnitude = data.db_to_amplitude(np.asarray(level, np.float32), representation.amin)
-        if effects.detuning_cents:
-            magnitude = detune(magnitude, effects.detuning_cents)
-        if effects.room:
-            # One frame of noise: complex normal, and correlated between the neighbouring bins that share a partial.
-            real, imaginary = self._section(rng, 1)
-            magnitude = reverberate(magnitude, *effects.room, representation, (real + 1j * imaginary)[:, 0])
-        gain = np.full(representation.n_bins, decibels(effects.level_db))
-        if effects.equaliser_db:
-            gain *= equaliser_gain(effects.equaliser_db, representation)
-        if effects.band_limits_hz:
-            gain *= band_limits_gain(*effects.band_limits_hz, representation)
-        magnitude *= gain[:, np.newaxis]
-        if effects.noise_db:
-            # The phase between the sound and the noise is evenly distributed, so that of the sound may be 0.
-            scale = noise_magnitude(*effects.noise_db, representation)[:, np.newaxis]
-            real, imaginary = self._section(rng, n_frames)
-            magnitude = absolute(magnitude + real * scale, imaginary * scale)
-        return np.clip(data.amplitude_to_db(magnitude, representation.amin), 0, 1)
-
-    def _section(self, rng: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """Real and imaginary part of `n_frames` of the noise, from a random frame on."""
-        first = rng.integers(self._noise.shape[2] - n_frames + 1)
-        real, imaginary = self._noise[:, :, first : first + n_frames]
-        return real, imaginary
+    effects = effects or draw(rng)
+    magnitude = data.db_to_amplitude(np.asarray(level, np.float32), representation.amin)
+    if effects.detuning_cents:
+        magnitude = detune(magnitude, effects.detuning_cents)
+    if effects.room:
+        # One frame of noise: complex normal, and correlated between the neighbouring bins that share a partial.
+        real, imaginary = _section(representation, 1, rng)
+        magnitude = reverberate(magnitude, *effects.room, representation, (real + 1j * imaginary)[:, 0])
+    gain = np.full(representation.n_bins, decibels(effects.level_db))
+    if effects.equaliser_db:
+        gain *= equaliser_gain(effects.equaliser_db, representation)
+    if effects.band_limits_hz:
+        gain *= band_limits_gain(*effects.band_limits_hz, representation)
+    magnitude *= gain[:, np.newaxis]
+    if effects.noise_db:
+        # The phase between the sound and the noise is evenly distributed, so that of the sound may be 0.
+        scale = noise_magnitude(*effects.noise_db, representation)[:, np.newaxis]
+        real, imaginary = _section(representation, level.shape[1], rng)
+        magnitude = absolute(magnitude + real * scale, imaginary * scale)
+    return np.clip(data.amplitude_to_db(magnitude, representation.amin), 0, 1)

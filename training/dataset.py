@@ -20,7 +20,7 @@ from common.errors import InputError
 from common.files import existing_folder, read_array, read_json
 from data import PUBLISHED, Representation
 from sound.files import AUDIO_EXTENSIONS
-from training.augmentation import Augmentation, rng_for
+from training import augmentation
 
 SLICE_NAME = re.compile(r"(.+)_(\d{3,})\.npy$")
 FEATURES_FILE = "features.json"
@@ -278,7 +278,7 @@ class Batches(ByStep):
         style: add another slice of the same target as second channel, never the answer itself: drawn from `samples`,
             or from all pairs where `samples` has only one of that target (and is the answer where there is no other).
         shuffle: otherwise samples come as they stand, with the same styles in every epoch.
-        augmentation: changes the origin's level, differently for each sample and epoch; None leaves it as it is.
+        augment: vary the origin as `augmentation.augment`, differently for each sample and epoch.
 
     Raises:
         InputError: fewer samples than one batch.
@@ -292,7 +292,7 @@ class Batches(ByStep):
         seed: int,
         style: bool = False,
         shuffle: bool = True,
-        augmentation: Augmentation | None = None,
+        augment: bool = False,
     ) -> None:
         if shuffle and batch_size > len(samples):
             raise InputError(
@@ -300,7 +300,7 @@ class Batches(ByStep):
             )
         super().__init__(len(samples), batch_size)
         self.pairs, self.samples, self.seed = pairs, samples, seed
-        self.style, self.shuffle, self.augmentation = style, shuffle, augmentation
+        self.style, self.shuffle, self.augment = style, shuffle, augment
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
         # The slices that may show what each target sounds like: their names as indices, ascending.
         sources = (samples, pairs.samples)
@@ -339,9 +339,9 @@ class Batches(ByStep):
         for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):
             name, t, o = self.samples[sample]
             inputs[i, ..., :1] = self._read(self.pairs.origins[o], name)
-            if self.augmentation is not None:
-                rng = rng_for(self.seed, epoch, int(sample))
-                inputs[i, ..., 0] = self.augmentation(inputs[i, ..., 0], rng)
+            if self.augment:
+                rng = augmentation.rng_for(self.seed, epoch, int(sample))
+                inputs[i, ..., 0] = augmentation.augment(inputs[i, ..., 0], rng, self.pairs.representation)
             target[i] = self._read(self.pairs.targets[t], name)
             if self.style:
                 inputs[i, ..., 1:] = self._read(self.pairs.targets[t], style)

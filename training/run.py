@@ -7,7 +7,6 @@ the arguments and the data set have been checked.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
 import pathlib
 from collections.abc import Sequence
@@ -17,13 +16,13 @@ from common import cli, devices, weights
 from common.errors import InputError
 from common.files import read_json, writable_folder
 from training import checkpoints, dataset
-from training.augmentation import Augmentation
 from training.dataset import Batches
 
 if TYPE_CHECKING:
     from training import loop
 
 PUBLISHED, SMALL = "published", "small"
+PRESETS = {PUBLISHED: (0.9, "constant"), SMALL: (0.5, "linear")}  # beta_1 of Adam, schedule of the learning rates
 
 # Learning rates of generator and discriminator that the published weights were trained with, by target.
 PUBLISHED_RATES = {
@@ -133,7 +132,7 @@ def prepare(
     is_new = arguments.fresh or not checkpoints.states(folder)
     if arguments.findlr or (is_new and not arguments.fresh):
         refuse_exported(folder)
-    rates = choose_rates(
+    gen_lr, disc_lr, preset = choose_rates(
         arguments.gen_lr, arguments.disc_lr, arguments.preset, base_filters, target, folder, len(batches.samples)
     )
     initial: list[weights.Description] = []
@@ -158,18 +157,26 @@ def prepare(
         if network is not None:
             model.load_into(network, found.path)
             print(f"Starting from {found.path} ({found.summary})")
+    beta_1, lr_schedule = PRESETS[preset]
     perceptual = pairs.representation if arguments.objective == "perceptual" else None
     networks = step.Networks(
         generator,
         discriminator,
         losses.pix2pix(adversarial, arguments.l1_weight, perceptual),
-        *(step.scaled(step.Adam(beta_1=rates.beta_1), precision) for _ in range(2)),
+        *(step.scaled(step.Adam(beta_1=beta_1), precision) for _ in range(2)),
     )
-    shown = f"{rates.gen_lr:g}, {rates.disc_lr:g}" if adversarial else f"{rates.gen_lr:g}"
-    print(f"Learning rates: {shown} (--preset {rates.preset}: {rates.lr_schedule}, beta_1 {rates.beta_1:g})")
-    flags = vars(arguments) | dataclasses.asdict(rates)
-    flags |= {"origin": list(pairs.origins), "target": list(pairs.targets), "slices": len(batches.samples)}
-    flags |= {"dataset_path": str(pairs.folder.resolve()), "precision": precision}
+    shown = f"{gen_lr:g}, {disc_lr:g}" if adversarial else f"{gen_lr:g}"
+    print(f"Learning rates: {shown} (--preset {preset}: {lr_schedule}, beta_1 {beta_1:g})")
+    flags = vars(arguments) | {
+        "origin": list(pairs.origins),
+        "target": list(pairs.targets),
+        "dataset_path": str(pairs.folder.resolve()),
+        "slices": len(batches.samples),
+        "precision": precision,
+        "preset": preset,
+        "gen_lr": gen_lr,
+        "disc_lr": disc_lr,
+    }
     description = {
         "system": "pix2pix",
         "representation": pairs.representation.to_dict(),
@@ -186,9 +193,9 @@ def prepare(
         folder,
         description,
         flags,
-        generator_rate=rates.gen_lr,
-        discriminator_rate=rates.disc_lr,
-        lr_schedule=rates.lr_schedule,
+        generator_rate=gen_lr,
+        discriminator_rate=disc_lr,
+        lr_schedule=lr_schedule,
         epochs=arguments.epochs,
         epoch_offset=arguments.epoch_offset,
         max_steps=arguments.max_steps,
@@ -210,9 +217,8 @@ def find_data(
     training_rows, validation_rows, split = dataset.split_by_piece(
         pairs, arguments.validation_split, arguments.seed, arguments.holdout
     )
-    augmentation = Augmentation(pairs.representation) if arguments.augment else None
     shared = (arguments.batch_size, arguments.seed, style)
-    batches = Batches(pairs, training_rows, *shared, augmentation=augmentation)
+    batches = Batches(pairs, training_rows, *shared, augment=arguments.augment)
     held_out = Batches(pairs, validation_rows, *shared, shuffle=False) if len(validation_rows) else None
     if arguments.patience and held_out is None:
         raise InputError("--patience needs slices that are held out: --validation_split")
@@ -256,24 +262,6 @@ def find_initial_weights(
 # --- learning rates ---------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Rates:
-    """What a run is trained with.
-
-    Attributes:
-        gen_lr, disc_lr: learning rates.
-        beta_1: of Adam.
-        lr_schedule: as of `step.rate_factor`.
-        preset: that the schedule, beta_1 and each rate that was not given are of.
-    """
-
-    gen_lr: float
-    disc_lr: float
-    beta_1: float
-    lr_schedule: str
-    preset: str
-
-
 def choose_rates(
     gen_lr: float | str | None,
     disc_lr: float | str | None,
@@ -282,8 +270,8 @@ def choose_rates(
     target: str,
     folder: pathlib.Path,
     n_slices: int,
-) -> Rates:
-    """The rates that are given and, in place of what is None, those of a preset, which also says how they are used.
+) -> tuple[float, float, str]:
+    """Learning rates of generator and discriminator, those of a preset in place of what is None, and the preset.
 
     The published rates belong to the published size: 64 filters and hours of audio. In a small network or on little
     data they are so low that a run ends worse than copying its input (docs/training.md).
@@ -301,16 +289,14 @@ def choose_rates(
         is_full_size = base_filters >= PUBLISHED_FILTERS and n_slices >= MIN_SLICES
         is_number = any(isinstance(rate, float) for rate in given.values())
         preset = PUBLISHED if is_number or is_full_size else SMALL
-    if preset == PUBLISHED:
-        defaults, beta_1, schedule = PUBLISHED_RATES.get(target, OTHER_RATES), 0.9, "constant"
-    else:
-        rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
-        defaults, beta_1, schedule = (rate, DISCRIMINATOR_SHARE * rate), 0.5, "linear"
+    rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
+    of_small = (rate, DISCRIMINATOR_SHARE * rate)
+    defaults = PUBLISHED_RATES.get(target, OTHER_RATES) if preset == PUBLISHED else of_small
     chosen = [
         _suggested(folder, flag) if rate == "auto" else default if rate is None else rate
         for (flag, rate), default in zip(given.items(), defaults, strict=True)
     ]
-    return Rates(*chosen, beta_1, schedule, preset)
+    return chosen[0], chosen[1], preset
 
 
 def _suggested(folder: pathlib.Path, flag: str) -> float:

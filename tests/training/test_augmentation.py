@@ -17,11 +17,6 @@ N_SAMPLES = HOP * (PUBLISHED.n_frames - 1)
 FREQUENCIES = np.arange(PUBLISHED.n_bins) * PUBLISHED.bin_hz
 
 
-@pytest.fixture(scope="module")
-def published():
-    return augmentation.Augmentation()
-
-
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
@@ -31,10 +26,10 @@ def magnitude_of(audio):
     return data.forward_transform(audio.astype(np.float32))[0]
 
 
-def augmented(augment, audio, effects, seed=0):
+def augmented(audio, effects, seed=0):
     """The magnitude that `effects` make of the slice of `audio`."""
     level = data.amplitude_to_db(magnitude_of(audio))
-    return data.db_to_amplitude(augment(level, np.random.default_rng(seed), effects))
+    return data.db_to_amplitude(augmentation.augment(level, np.random.default_rng(seed), PUBLISHED, effects))
 
 
 def white_noise(rng, rms=0.1):
@@ -65,9 +60,9 @@ def bin_of(hz):
 # --- level, equaliser, band limits ------------------------------------------------------------------------------------
 
 
-def test_six_decibels_at_1_khz_are_what_a_filter_of_that_response_does_to_the_audio(published, rng):
+def test_six_decibels_at_1_khz_are_what_a_filter_of_that_response_does_to_the_audio(rng):
     audio = white_noise(rng, 0.05)
-    wet = augmented(published, audio, Effects(equaliser_db=(0, 0, 0, 6, 6, 0, 0)))  # the bands at 693 and 1566 Hz
+    wet = augmented(audio, Effects(equaliser_db=(0, 0, 0, 6, 6, 0, 0)))  # the bands at 693 and 1566 Hz
     points = np.linspace(0, RATE / 2, 4097)
     ratio = (8000 / 60) ** (1 / 6)
     corners = [1, 60 * ratio**2, 60 * ratio**3, 60 * ratio**4, 60 * ratio**5, RATE]
@@ -77,9 +72,9 @@ def test_six_decibels_at_1_khz_are_what_a_filter_of_that_response_does_to_the_au
     np.testing.assert_allclose(power_db(wet, 1)[2:], filtered[2:], atol=0.3)
 
 
-def test_band_limits_are_what_butterworth_filters_do_to_the_audio(published, rng):
+def test_band_limits_are_what_butterworth_filters_do_to_the_audio(rng):
     audio = white_noise(rng)
-    wet = power_db(augmented(published, audio, Effects(band_limits_hz=(350, 3400))), 1)
+    wet = power_db(augmented(audio, Effects(band_limits_hz=(350, 3400))), 1)
     audio = analog_butterworth(analog_butterworth(audio, 4, 350, "highpass"), 4, 3400, "lowpass")
     filtered = power_db(magnitude_of(audio), 1)
     passed = slice(bin_of(250), None)  # below, the window spreads what lies above over several bins
@@ -110,9 +105,9 @@ def stopped_noise(rng, seconds=0.8):
 
 
 @pytest.mark.parametrize("room", [(0.3, -10, 2000), (1.0, -16, 5000)])
-def test_a_room_is_what_convolving_with_decaying_noise_does_to_the_audio(published, rng, room):
+def test_a_room_is_what_convolving_with_decaying_noise_does_to_the_audio(rng, room):
     audio, effects = stopped_noise(rng), Effects(room=room)
-    ours = np.mean([augmented(published, audio, effects, seed) ** 2 for seed in range(8)], 0)
+    ours = np.mean([augmented(audio, effects, seed) ** 2 for seed in range(8)], 0)
     truth = np.mean([magnitude_of(convolved(audio, room, rng)) ** 2 for _ in range(8)], 0)
     for low, high in [(0, room[2] / 2), (room[2] / 2, room[2]), (room[2], 8000)]:
         band = slice(bin_of(low) + 1, bin_of(high))
@@ -137,9 +132,9 @@ def test_the_expected_power_of_a_held_tone_in_a_room_is_the_sum_of_both():
 
 
 @pytest.mark.parametrize("level_db", [-50, -80])
-def test_a_white_noise_floor_has_the_power_of_white_noise_in_the_audio(published, rng, level_db):
+def test_a_white_noise_floor_has_the_power_of_white_noise_in_the_audio(rng, level_db):
     truth = magnitude_of(white_noise(rng, 10 ** (level_db / 20)))
-    ours = augmented(published, np.zeros(N_SAMPLES), Effects(noise_db=(level_db, 0)))
+    ours = augmented(np.zeros(N_SAMPLES), Effects(noise_db=(level_db, 0)))
     assert power_db(ours) == pytest.approx(power_db(truth), abs=0.3)
     assert ours.mean() / np.sqrt((ours**2).mean()) == pytest.approx(math.sqrt(math.pi) / 2, abs=0.01)  # Rayleigh's
     for axis in (0, 1):  # neighbours are as alike as the window and the hop make them
@@ -148,11 +143,9 @@ def test_a_white_noise_floor_has_the_power_of_white_noise_in_the_audio(published
         assert likeness[0] == pytest.approx(likeness[1], abs=0.02)
 
 
-def test_pink_noise_falls_by_3_db_per_octave_and_has_the_power_of_white_noise(published):
+def test_pink_noise_falls_by_3_db_per_octave_and_has_the_power_of_white_noise():
     white, pink = (
-        np.mean(
-            [augmented(published, np.zeros(N_SAMPLES), Effects(noise_db=(-55, slope)), i) ** 2 for i in range(4)], 0
-        )
+        np.mean([augmented(np.zeros(N_SAMPLES), Effects(noise_db=(-55, slope)), i) ** 2 for i in range(4)], 0)
         for slope in (0, -3)
     )
     octaves = 10 * np.log10([pink[first : 2 * first].mean() for first in (8, 16, 32, 64)])
@@ -171,8 +164,8 @@ def spectral_centre(magnitude, hz):
 
 
 @pytest.mark.parametrize(("hz", "cents"), [(1000, 20), (3000, -20), (5250, 30)])
-def test_detuning_moves_a_tone_by_as_many_cents(published, hz, cents):
-    wet = augmented(published, sines([hz]), Effects(detuning_cents=cents))
+def test_detuning_moves_a_tone_by_as_many_cents(hz, cents):
+    wet = augmented(sines([hz]), Effects(detuning_cents=cents))
     truth = magnitude_of(sines([hz * 2 ** (cents / 1200)]))
     moved = 1200 * math.log2(spectral_centre(wet, hz) / spectral_centre(magnitude_of(sines([hz])), hz))
     assert moved == pytest.approx(cents, abs=2)
@@ -182,11 +175,11 @@ def test_detuning_moves_a_tone_by_as_many_cents(published, hz, cents):
 # --- a slice ----------------------------------------------------------------------------------------------------------
 
 
-def test_silence_stays_silence_until_noise_is_added(published, rng):
+def test_silence_stays_silence_until_noise_is_added(rng):
     silence = np.zeros((PUBLISHED.n_bins, PUBLISHED.n_frames), np.float32)
     everything = Effects(20, (1, -8, 5000), (10.0,) * 7, (100, 5000), -3)
-    assert not published(silence, rng, everything).any()
-    assert published(silence, rng, dataclasses.replace(everything, noise_db=(-70, 0))).all()
+    assert not augmentation.augment(silence, rng, PUBLISHED, everything).any()
+    assert augmentation.augment(silence, rng, PUBLISHED, dataclasses.replace(everything, noise_db=(-70, 0))).all()
 
 
 def test_samples_are_drawn_independently_with_the_probabilities_of_the_table():

@@ -10,7 +10,6 @@ from common.errors import InputError
 from common.files import write_json
 from data import Representation
 from training import dataset
-from training.augmentation import Augmentation
 from training.dataset import Batches, iterate_batches, read_level
 
 
@@ -273,9 +272,8 @@ def test_stream_gives_what_load_gives_and_names_a_damaged_file(folder, pairs, tm
 
 def test_augmentation_changes_the_origin_alone_and_depends_on_seed_epoch_and_sample(pairs):
     """So a resumed run, another batch size and another order of loading see the same."""
-    augmentation = Augmentation(pairs.representation)
     plain = batches_of(pairs, batch_size=23, style=True)
-    augmented = batches_of(pairs, batch_size=23, style=True, augmentation=augmentation)
+    augmented = batches_of(pairs, batch_size=23, style=True, augment=True)
     origins = []
     for epoch in (0, 1):
         (inputs, target), (expected, truth) = augmented.load(epoch), plain.load(epoch)
@@ -284,6 +282,6 @@ def test_augmentation_changes_the_origin_alone_and_depends_on_seed_epoch_and_sam
         assert (np.abs(inputs[..., 0] - expected[..., 0]).max(axis=(1, 2)) > 1e-3).all()
         origins.append(inputs[np.argsort(plain.order(epoch)[0]), ..., 0])
     assert (origins[0] != origins[1]).any(axis=(1, 2)).all()
-    fresh = batches_of(pairs, batch_size=1, style=True, augmentation=Augmentation(pairs.representation))
+    fresh = batches_of(pairs, batch_size=1, style=True, augment=True)
     for i in (22, 3):
         np.testing.assert_array_equal(fresh.load(23 + i)[0][0], inputs[i])

@@ -59,8 +59,8 @@ def test_rates_by_target_size_preset_and_suggestion(tmp_path, options, rates, ho
     write_json(tmp_path / "lr_finder.json", {"gen_lr": 0.125, "disc_lr": 0.5})
     usual = {"gen_lr": None, "disc_lr": None, "preset": None, "base_filters": 64, "target": "harp", "n_slices": 20000}
     chosen = run.choose_rates(folder=tmp_path, **{**usual, **options})
-    assert (chosen.gen_lr, chosen.disc_lr) == pytest.approx(rates)
-    assert (chosen.beta_1, chosen.lr_schedule) == how
+    assert chosen[:2] == pytest.approx(rates)
+    assert run.PRESETS[chosen[2]] == how
 
 
 # --- the start of a run -----------------------------------------------------------------------------------------------
