@@ -62,7 +62,8 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
             with _quiet_libraries():
                 return work(arguments)
         finally:
-            sys.stdout.flush()  # so that a closed pipe raises here and not at exit
+            if sys.stdout:  # None where the shell has closed it
+                sys.stdout.flush()  # so that a closed pipe raises here and not at exit
     except InputError as error:
         message = str(error)
     except BrokenPipeError:  # for example by `| head`

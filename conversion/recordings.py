@@ -21,7 +21,7 @@ import numpy as np
 
 from common import cli, plots, weights
 from common.errors import InputError
-from common.files import concerning_one_file, remove_leftovers, without_converted
+from common.files import concerning_one_file, remove_leftovers, without_converted, writable_folder
 from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Converter, Settings
 from data import PUBLISHED
 from hum2guitar.melody import F0_METHODS
@@ -183,7 +183,7 @@ def convert_all(
     if plot and pathlib.Path(plot).suffix.lower() not in PICTURES:
         raise InputError(f"--plot: expected a name that ends in one of {' '.join(PICTURES)}, found {plot}")
     for folder in {made.parent for made in outputs.values()}:
-        remove_leftovers(folder)
+        remove_leftovers(writable_folder(folder, "--output"))
     todo = {path: made for path, made in outputs.items() if overwrite or not is_many or not made.exists()}
     if n_there := len(outputs) - len(todo):
         print(f"{n_there} of {len(outputs)} already there (--overwrite converts them again)")
