@@ -34,7 +34,7 @@ demo: $(VENV)/installed
 	@echo
 	@echo "Now a small model of your own, from the data to the result. This takes some minutes."
 	@echo
-	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios \
+	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios --duration_rate 1 \
 	  --instruments keyboard_acoustic guitar_acoustic
 	$(PYTHON) compute_features.py --audios_path demo/audios --features_path demo/features
 	$(PYTHON) train.py --dataset_path demo/features --origin keyboard_acoustic --target guitar_acoustic \
@@ -62,7 +62,8 @@ demo-hum: $(VENV)/installed
 	@echo
 	@echo "Now a small model of your own. This takes some minutes."
 	@echo
-	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios --instruments guitar_acoustic
+	$(PYTHON) synthesize_audios.py --midi_path docs/examples --audios_path demo/audios --duration_rate 1 \
+	  --instruments guitar_acoustic
 	$(PYTHON) train_hum2guitar.py --guitar_dir demo/audios/guitar_acoustic --humming_dir docs/examples/hum \
 	  --models_path demo/models --features_path demo/hum2guitar --out_dir demo/output --base_filters 4 --lr 1e-3 \
 	  --n_global_epochs 2 --n_fixed_global_epochs 1 --n_joint_epochs 1 --gpu -1
