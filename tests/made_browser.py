@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -52,15 +51,3 @@ def browsers() -> Iterator[Callable]:
         finally:
             for browser in started:
                 browser.quit()
-
-
-def read_peak_memory(profile: str | pathlib.Path) -> int:
-    """Peak memory in bytes of the largest process that shows pages of the browser with this profile (Linux)."""
-    peaks = [0]
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # the process has ended
-            command = (folder / "cmdline").read_bytes().decode(errors="replace")
-            if "--type=renderer" in command and str(profile) in command:
-                lines = (folder / "status").read_text().splitlines()
-                peaks += [1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
-    return max(peaks)

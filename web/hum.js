@@ -222,8 +222,7 @@ function findNotes(f0, decibels, representation) {
     let stop = start + 1;
     while (stop < f0.length && isVoiced(stop) && !begins[stop]) stop += 1;
     const last = notes.at(-1);
-    const isShort = last?.[1] === start && Math.min(stop - start, last[1] - last[0]) < SHORTEST_NOTE;
-    if (isShort) last[1] = stop;
+    if (last?.[1] === start && Math.min(stop - start, last[1] - last[0]) < SHORTEST_NOTE) last[1] = stop;
     else notes.push([start, stop]);
   }
   return notes.filter(([start, stop]) => stop - start >= SHORTEST_NOTE).flatMap(([start, stop]) => {
@@ -237,8 +236,7 @@ function findNotes(f0, decibels, representation) {
 function describeMelody({f0, energy, purity}, octaves, representation) {
   const {SILENCE_DB, LOUD_PERCENTILE, LOUD_DB, MIN_PURITY, MIN_NOTE_FRAMES, MAX_UNCLEAR, MAX_OUTSIDE} = representation;
   const [low, high] = [representation.f0Low / representation.MARGIN, representation.f0High * representation.MARGIN];
-  const isSilent = greatest(energy) <= 10 ** (SILENCE_DB / 10);
-  if (isSilent) return [`nothing sounds above ${SILENCE_DB} dB: the output is silent`];
+  if (greatest(energy) <= 10 ** (SILENCE_DB / 10)) return [`nothing sounds above ${SILENCE_DB} dB: the output is silent`];
   const percent = (share) => `${round(100 * share)}%`;
   const lines = [];
   const count = `${Math.abs(octaves)} octave${Math.abs(octaves) > 1 ? "s" : ""}`;
@@ -427,9 +425,7 @@ function melToAudio(power, representation) {
     }
     previous = made;
   }
-  const audio = new Float32Array(hopLength * n);
-  audio.set(centredIstft(spectrum, covered, representation));
-  return audio;
+  return centredIstft(spectrum, covered, representation);
 }
 
 /** A spectrum of these magnitudes whose phase follows from the frequencies of its peaks (Beauregard et al., 2015). */

@@ -12,7 +12,6 @@ import argparse
 import functools
 import hashlib
 import http.server
-import importlib.util
 import io
 import os
 import pathlib
@@ -145,14 +144,8 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
     from conversion.network import build_graph
 
     content = build_graph(description, float16=description.network == weights.UNET).SerializeToString()
-    (folder / "models" / f"{name}.onnx").write_bytes(content)
-    entry = {
-        "name": name,
-        "system": description.system,
-        "file": urllib.parse.quote(f"models/{name}.onnx"),
-        "bytes": len(content),
-        "in_channels": description.in_channels,
-    }
+    entry = {"name": name, "system": description.system, "in_channels": description.in_channels}
+    entry |= _add_file(folder / "models" / f"{name}.onnx", content)
     if description.network == weights.LOCAL_ENHANCER:
         return entry | _add_hum_tools(name, description, folder)
     origin, _, target = name.partition("_2_")
@@ -164,42 +157,40 @@ def _export(name: str, description: weights.Description, folder: pathlib.Path) -
     }
 
 
+def _add_file(path: pathlib.Path, content: bytes) -> dict:
+    """Write a file of the folder models/; where the page finds it, and its size for the progress of loading."""
+    path.write_bytes(content)
+    return {"file": urllib.parse.quote(f"models/{path.name}"), "bytes": len(content)}
+
+
 def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.Path) -> dict:
     """Write what hum2guitar needs beside its network: SwiftF0, and the pseudo-inverse of the mel bands; its entries."""
     import numpy as np
+    import swift_f0
 
     from hum2guitar import converter, harmonics, melody
     from hum2guitar.harmonics import HumRepresentation, mel_filters, mel_pseudo_inverse
 
     settings = description.settings["representation"]
     representation = HumRepresentation.from_dict(settings)
-    package = importlib.util.find_spec("swift_f0")
-    if package is None or package.origin is None:
-        raise InputError("the package swift-f0 is missing: pip install -r conversion/requirements.txt installs it")
-    files = {
-        "pitch": ("models/swift_f0.onnx", pathlib.Path(package.origin).with_name("model.onnx").read_bytes()),
-        "inverse": (f"models/{name}.inverse.f32", mel_pseudo_inverse(representation).astype("<f4").tobytes()),
-    }
-    for path, content in files.values():
-        (folder / path).write_bytes(content)
+    pitch = pathlib.Path(swift_f0.__file__).with_name("model.onnx").read_bytes()
+    inverse = mel_pseudo_inverse(representation).astype("<f4").tobytes()
     bands = []  # first bin and weights of each
     for row in mel_filters(representation):
         bins = np.flatnonzero(row)
         bands.append([int(bins[0]) if len(bins) else 0, *row[bins].round(7).tolist()])
-    modules = (converter, harmonics, melody)
+    constants = vars(converter) | vars(harmonics) | vars(melody)
     return {
         "origin": "hummed, sung, whistled or played melody",
         "title": "guitar from a hum",
         "plucks": bool(description.settings.get("augment")),
         "representation": settings,
         "constants": {
-            key: value
-            for module in modules
-            for key, value in vars(module).items()
-            if isinstance(value, (int, float, tuple)) and key.isupper()
+            key: value for key, value in constants.items() if isinstance(value, (int, float, tuple)) and key.isupper()
         },
         "bands": bands,
-        **{key: {"file": urllib.parse.quote(path), "bytes": len(content)} for key, (path, content) in files.items()},
+        "pitch": _add_file(folder / "models" / "swift_f0.onnx", pitch),
+        "inverse": _add_file(folder / "models" / f"{name}.inverse.f32", inverse),
     }
 
 
@@ -229,7 +220,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         path = pathlib.Path(self.translate_path(self.path))
         try:
             content = (path / "index.html" if path.is_dir() else path).read_bytes()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a zero byte in the name
             self.send_error(404)
             return None
         tag = f'"{hashlib.sha256(content).hexdigest()}"'

