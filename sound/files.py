@@ -175,8 +175,8 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
             if stream is None:
                 continue
             # The file may begin with a picture, and its sound later.
-            starts = [float((stream.start_time or 0) * stream.time_base), (container.start_time or 0) / av.time_base]
-            delay = starts[0] - starts[1] if stream.start_time is not None else 0
+            start = float((stream.start_time or 0) * stream.time_base)
+            delay = start - (container.start_time or 0) / av.time_base
             for frame in _decode_packets(container, stream):
                 if frame is None or (found and not MIN_RATE <= frame.sample_rate <= MAX_RATE):
                     n_damaged += 1
@@ -200,10 +200,9 @@ def _nameless(file: io.BufferedIOBase) -> types.SimpleNamespace:
     """`file` for FFmpeg, which without a name can neither guess by the extension nor open anything beside it."""
 
     def seek(offset: int, whence: int = 0) -> int:
-        try:
+        with contextlib.suppress(OSError, ValueError, OverflowError):  # a damaged file may ask for a negative place
             return file.seek(offset, whence)
-        except (OSError, ValueError, OverflowError):  # a place before the start, which a damaged file may ask for
-            return -1
+        return -1
 
     return types.SimpleNamespace(read=file.read, seek=seek, tell=file.tell)
 
@@ -223,7 +222,7 @@ def _decode_packets(container, stream) -> Iterator:
 
 
 def _ogg_links(file: io.BufferedReader) -> Iterator[io.BufferedIOBase]:
-    """The file, or the links of a chained Ogg file, of which FFmpeg would read the first one only."""
+    """The file, or the links of a chained Ogg file, of which FFmpeg reads only those like the first one."""
     starts, end = [], -1
     if file.peek(4)[:4] == b"OggS":
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -269,11 +268,7 @@ def _unify(
 
 
 def _announced_seconds(container, stream, file: io.BufferedReader, found: float) -> float:
-    """How long a recording is by its header, if that tells and was written when the length was known; else 0.
-
-    Args:
-        found: seconds that were decoded.
-    """
+    """How long a recording of `found` seconds is by its header, if that tells and was written at its end; else 0."""
     form = container.format.name.partition(",")[0]
     if form == "wav":  # of which FFmpeg takes the size of the file for that of the header
         file.seek(4)
@@ -440,16 +435,13 @@ def write_rendering(
     with replacing(path) as beside:
         name = os.fspath(beside) if os.name == "nt" else os.fsencode(beside)  # soundfile takes only Unicode as text
         beside.touch()  # tells why there can be no such file, which libsndfile would not
-        try:
+        with contextlib.suppress(soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it wrote all
             with soundfile.SoundFile(name, "w", sample_rate, n_channels, code, format=form) as file:
                 bits = {"PCM_16": 16, "PCM_24": 24}.get(file.subtype)
                 for block in rendering.blocks(gain):
                     file.write(to_pcm(block[:, order], bits) if bits else block[:, order])
             n_written = soundfile.info(name).frames
-        except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it could write all
-            pass
-        # An mp3 may hold more samples, because it has whole frames. With fewer, writing failed, and libsndfile does not
-        # say why.
+        # An mp3 has whole frames and may hold more. With fewer, writing failed, and libsndfile does not say why.
         if n_written < n_samples:
             raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))
 
