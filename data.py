@@ -132,7 +132,7 @@ PUBLISHED = Representation()
 
 
 def stft(audio: np.ndarray, representation: StftSettings = PUBLISHED, center: bool = True) -> np.ndarray:
-    """Short-time Fourier transform: complex64 ``(n_fft // 2 + 1, n_frames)`` of audio ``(n_samples,)``.
+    """Short-time Fourier transform: complex64 ``(..., n_fft // 2 + 1, n_frames)`` of audio ``(..., n_samples)``.
 
     The values are those of ``librosa.stft`` with the same window and hop. With `center`, frame t is centred on sample
     ``t * hop_length`` and the audio is padded with zeros, so that there are ``1 + n_samples // hop_length`` frames.
@@ -147,10 +147,10 @@ def stft(audio: np.ndarray, representation: StftSettings = PUBLISHED, center: bo
     audio = np.asarray(audio)
     audio = audio if audio.dtype == np.float64 else audio.astype(np.float32, copy=False)
     if center:
-        audio = np.pad(audio, n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(audio, n_fft)[::hop]
+        audio = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(n_fft // 2, n_fft // 2)])
+    frames = np.lib.stride_tricks.sliding_window_view(audio, n_fft, axis=-1)[..., ::hop, :]
     window = representation.window64 if audio.dtype == np.float64 else representation.window
-    return fft.rfft(frames * window, axis=1).T.astype(np.complex64, copy=False)
+    return fft.rfft(frames * window, axis=-1).swapaxes(-1, -2).astype(np.complex64, copy=False)
 
 
 def istft(spectrum: np.ndarray, length: int, representation: StftSettings = PUBLISHED) -> np.ndarray:
@@ -162,22 +162,24 @@ def istft(spectrum: np.ndarray, length: int, representation: StftSettings = PUBL
 
 
 def overlap_add(spectrum: np.ndarray, representation: StftSettings = PUBLISHED) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the windowed inverse frames, and the sum of squared windows to divide by: two float32 ``(n_samples,)``.
+    """Sum of the windowed inverse frames, float32 ``(..., n_samples)``, and the sum of squared windows to divide by,
+    float32 ``(n_samples,)``.
 
     ``n_samples = n_fft + hop_length * (n_frames - 1)``; frame t starts at sample ``t * hop_length``.
     """
     from scipy import fft
 
     n_fft, hop, window = representation.n_fft, representation.hop_length, representation.window
-    frames = fft.irfft(np.asarray(spectrum, np.complex64).T, n_fft, axis=1) * window  # (n_frames, n_fft)
-    n_frames, n_parts = len(frames), n_fft // hop
-    audio = np.zeros((n_frames + n_parts - 1, hop), np.float32)
+    frames = fft.irfft(np.asarray(spectrum, np.complex64).swapaxes(-1, -2), n_fft, axis=-1) * window
+    *channels, n_frames, _ = frames.shape
+    n_parts = n_fft // hop
+    audio = np.zeros((*channels, n_frames + n_parts - 1, hop), np.float32)
     weight = np.zeros((n_frames + n_parts - 1, hop), np.float32)
     for part in range(n_parts):
         columns = slice(part * hop, (part + 1) * hop)
-        audio[part : part + n_frames] += frames[:, columns]
+        audio[..., part : part + n_frames, :] += frames[..., columns]
         weight[part : part + n_frames] += window[columns] ** 2
-    return audio.reshape(-1), weight.reshape(-1)
+    return audio.reshape(*channels, -1), weight.reshape(-1)
 
 
 def forward_transform(audio: np.ndarray, representation: Representation = PUBLISHED) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
 from data import PUBLISHED, Representation
 from hum2guitar.converter import HumConverter, make_converter
-from sound.blocks import CountedBlocks, pick_channel, split
+from sound.blocks import CountedBlocks, pick_channel
 from sound.streaming import istft_blocks, regroup_frames, stft_blocks
 
 PHASES = ("input", "griffinlim")
@@ -37,7 +37,7 @@ CROSSOVER_BINS = 16  # at the top of the network's band, over which the output f
 CONTEXT = 8  # frames on both sides of a chunk that are included when its phase is refined
 MOMENTUM = 0.9  # of fast Griffin-Lim
 
-Chunk = tuple[np.ndarray, np.ndarray]  # magnitude or output spectrum, and input spectrum, both (n_bins, n)
+Chunk = tuple[np.ndarray, np.ndarray]  # magnitude or output spectrum, and input spectrum, both (..., n_bins, n)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,29 +117,21 @@ class Pix2PixConverter:
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Convert mono float32 blocks ``(n,)`` to mono float32 blocks of the same total length."""
-        return pick_channel(self.convert_channels((block[:, np.newaxis] for block in blocks), 1), 0)
+        return pick_channel(self.convert_channels(block[:, np.newaxis] for block in blocks), 0)
 
-    def convert_channels(self, blocks: Iterable[np.ndarray], n_channels: int) -> Iterator[np.ndarray]:
+    def convert_channels(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Convert float32 blocks ``(n, n_channels)`` to blocks of the same total length, with one prediction for all.
 
         The network hears the root mean square of the channels' magnitudes, which no phase between them cancels, and
         each channel gets the share of the prediction that it has of the input.
         """
-        representation = self.representation
-        streams = enumerate(split(blocks, n_channels))
-        channels = [CountedBlocks(pick_channel(stream, index)) for index, stream in streams]
-        spectra = zip(*(stft_blocks(channel, representation) for channel in channels), strict=True)
-        # The channels' bins one below the other: (n_channels * n_bins, n).
-        stacked = (np.concatenate([spectrum[: representation.n_bins] for spectrum in group]) for group in spectra)
-        predicted = split(self._predict(stacked), n_channels)  # advance together, so that none waits in memory
-        outputs = [
-            channel.trim(self._resynthesise(chunks, index))
-            for index, (channel, chunks) in enumerate(zip(channels, predicted, strict=True))
-        ]
-        return (np.stack(pieces, axis=1) for pieces in zip(*outputs, strict=True))
+        counted, n_bins = CountedBlocks(blocks), self.representation.n_bins
+        spectra = stft_blocks((block.T for block in counted), self.representation)
+        made = self._resynthesise(self._predict(spectrum[:, :n_bins] for spectrum in spectra))
+        return counted.trim(audio.T for audio in made)
 
     def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[Chunk]:
-        """Predict the magnitudes of spectra ``(n_channels * n_bins, n)``.
+        """Predict the magnitudes of spectra ``(n_channels, n_bins, n)``.
 
         Yields:
             magnitude, spectrum: the prediction and the input, both ``(n_channels, n_bins, n)``.
@@ -172,8 +164,7 @@ class Pix2PixConverter:
         representation, n_overlap = self.representation, self.n_overlap
         n_frames = representation.n_frames
         hop = n_frames - n_overlap
-        for frames, is_last in regroup_frames(spectra, BATCH_SIZE * hop, n_overlap):
-            spectrum = frames.reshape(-1, representation.n_bins, frames.shape[1])
+        for spectrum, is_last in regroup_frames(spectra, BATCH_SIZE * hop, n_overlap):
             magnitude = _root_mean_square(np.abs(spectrum)) * representation.magnitude_scale
             level = data.amplitude_to_db(magnitude, representation.amin)
             n_slices = max(1, -(-(level.shape[1] - n_overlap) // hop))
@@ -192,9 +183,8 @@ class Pix2PixConverter:
             outputs[sounding] = data.from_network(self.network(inputs))[..., 0]
         return outputs
 
-    def _resynthesise(self, chunks: Iterable[Chunk], index: int) -> Iterator[np.ndarray]:
-        """Audio ``(n,)`` of a channel's predicted magnitudes and input spectra, ``(n_channels, n_bins, n)``."""
-        chunks = ((magnitude[index], spectrum[index]) for magnitude, spectrum in chunks)
+    def _resynthesise(self, chunks: Iterable[Chunk]) -> Iterator[np.ndarray]:
+        """Audio ``(n_channels, n)`` of predicted magnitudes and input spectra."""
         representation, settings = self.representation, self.settings
         converted = apply_phase(chunks, settings.phase, representation)
         if self.residual:
@@ -229,61 +219,64 @@ def apply_phase(
     """Give predicted magnitudes a phase.
 
     Args:
-        chunks: (predicted magnitude, input spectrum), both ``(n_bins, n)``.
+        chunks: (predicted magnitude, input spectrum), both ``(..., n_bins, n)``.
         phase: "input" takes the phase of the input, "griffinlim" starts with it and refines it.
         representation: window and hop.
         iterations: of Griffin-Lim.
 
     Yields:
-        output, spectrum: the output's and the input's spectrum of the same frames, both ``(n_bins, n)``.
+        output, spectrum: the output's and the input's spectrum of the same frames, both ``(..., n_bins, n)``.
     """
     if phase == "input":
         for target, spectrum in chunks:
             yield target * data.unit(spectrum), spectrum
         return
-    empty = np.zeros((representation.n_bins, 0), np.float32)
-    before = empty.astype(np.complex64)  # the last frames whose phase is final
-    target, spectrum = empty, before
-    end = (empty, before)
-    for following in itertools.chain(chunks, [end]):
-        target = np.concatenate([target, following[0]], axis=1)
-        spectrum = np.concatenate([spectrum, following[1]], axis=1)
+    chunks = iter(chunks)
+    first = next(chunks, None)
+    if first is None:
+        return
+    end = first[0][..., :0], first[1][..., :0]
+    target, spectrum = end
+    before = spectrum  # the last frames whose phase is final
+    for following in itertools.chain([first], chunks, [end]):
+        target = np.concatenate([target, following[0]], axis=-1)
+        spectrum = np.concatenate([spectrum, following[1]], axis=-1)
         # The last frames are refined again together with the next chunk.
-        n_final = target.shape[1] - (0 if following is end else CONTEXT)
+        n_final = target.shape[-1] - (0 if following is end else CONTEXT)
         if n_final <= 0:
             continue
         refined = target * griffin_lim(target, data.unit(spectrum), before, iterations, representation)
-        yield refined[:, :n_final], spectrum[:, :n_final]
-        before = np.concatenate([before, refined[:, :n_final]], axis=1)[:, -CONTEXT:]
-        target, spectrum = target[:, n_final:], spectrum[:, n_final:]
+        yield refined[..., :n_final], spectrum[..., :n_final]
+        before = np.concatenate([before, refined[..., :n_final]], axis=-1)[..., -CONTEXT:]
+        target, spectrum = target[..., n_final:], spectrum[..., n_final:]
 
 
 def griffin_lim(
     target: np.ndarray, start: np.ndarray, before: np.ndarray, iterations: int, representation: Representation
 ) -> np.ndarray:
-    """A refined phase for the magnitude `target`, complex ``(n_bins, n_frames)`` of absolute value 1.
+    """A refined phase for the magnitude `target`, complex ``(..., n_bins, n_frames)`` of absolute value 1.
 
     With it, the STFT of the resynthesised audio comes closer to `target`. This is fast Griffin-Lim (Perraudin, Balazs &
     Sondergaard, 2013), started with a given phase instead of noise: each iteration resynthesises the audio and takes
     the phase of its STFT, with momentum.
 
     Args:
-        target: magnitude ``(n_bins, n_frames)``.
-        start: first phase, complex ``(n_bins, n_frames)`` of absolute value 1.
-        before: spectrum ``(n_bins, n)`` of the preceding frames, which is not changed.
+        target: magnitude ``(..., n_bins, n_frames)``.
+        start: first phase, complex ``(..., n_bins, n_frames)`` of absolute value 1.
+        before: spectrum ``(..., n_bins, n)`` of the preceding frames, which is not changed.
         iterations: number of iterations; 0 returns `start`.
         representation: window and hop.
     """
-    n_bins, n_before = len(target), before.shape[1]
-    phase = start
-    full = np.zeros((representation.n_fft // 2 + 1, n_before + target.shape[1]), np.complex64)
-    full[:n_bins, :n_before] = before
+    *channels, n_bins, n_frames = target.shape
+    n_before, phase = before.shape[-1], start
+    full = np.zeros((*channels, representation.n_fft // 2 + 1, n_before + n_frames), np.complex64)
+    full[..., :n_bins, :n_before] = before
     previous = None
     for _ in range(iterations):
-        full[:n_bins, n_before:] = target * phase
+        full[..., :n_bins, n_before:] = target * phase
         audio, weight = data.overlap_add(full, representation)
         audio /= np.maximum(weight, np.finfo(np.float32).tiny)
-        spectrum = data.stft(audio, representation, center=False)[:n_bins, n_before:]
+        spectrum = data.stft(audio, representation, center=False)[..., :n_bins, n_before:]
         accelerated = spectrum if previous is None else spectrum + MOMENTUM * (spectrum - previous)
         previous = spectrum
         phase = data.unit(accelerated)

@@ -303,7 +303,7 @@ def _convert_blocks(
     blocks, originals = split(blocks, 2) if converter.residual else (blocks, None)
     blocks = resample_blocks(blocks, from_rate, converter.sample_rate, n_channels)
     if converter.joint:
-        blocks = converter.convert_channels(blocks, n_channels)
+        blocks = converter.convert_channels(blocks)
     else:  # each channel is a stream of its own; all advance together, so that none has to wait in memory
         names = [f"{name} (channel {i})" if n_channels > 1 else name for i in range(n_channels)]
         streams = enumerate(split(blocks, n_channels))
