@@ -151,7 +151,7 @@ def suggest_rates(tests: dict[str, list[dict[str, float]]], folder: pathlib.Path
     curves = [("generator", "generator_loss", "gen_lr", "generator_loss")]
     if "discriminator" in tests:  # a generator alone is trained on the MAE itself
         curves += [("discriminator", "discriminator_loss", "disc_lr", "discriminator_loss")]
-        curves += [("generator", "mae", None, "generator_mae")]
+        curves += [("generator", "mae", "", "generator_mae")]
     suggestions = {}
     for test, loss, flag, title in curves:
         rates, losses = (np.array([row[name] for row in tests[test]]) for name in ("rate", loss))

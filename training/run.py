@@ -293,7 +293,7 @@ def choose_rates(
     of_small = (rate, DISCRIMINATOR_SHARE * rate)
     defaults = PUBLISHED_RATES.get(target, OTHER_RATES) if preset == PUBLISHED else of_small
     chosen = [
-        _suggested(folder, flag) if rate == "auto" else default if rate is None else rate
+        _suggested(folder, flag) if rate == "auto" else default if rate is None else float(rate)
         for (flag, rate), default in zip(given.items(), defaults, strict=True)
     ]
     return chosen[0], chosen[1], preset
