@@ -270,9 +270,8 @@ def test_epochs_are_counted_on_from_bare_weights(trainer, tmp_path):
     assert [row["epoch"] for row in history_of(folder)] == ["6", "7"]
     model.save(generator, tmp_path / "other" / "generator.h5", {"epoch": 3})
     trainer.fit(tmp_path / "other", epochs=4, max_steps=1)
-    assert [(row["epoch"], row["step"]) for row in history_of(tmp_path / "other")] == [
-        ("4", "10")
-    ]  # after 3 of 3 steps
+    [row] = history_of(tmp_path / "other")
+    assert (row["epoch"], row["step"]) == ("4", "10")  # after 3 of 3 steps
 
 
 def test_other_settings_are_named_and_another_network_is_refused(trainer, tmp_path, capsys):
@@ -326,13 +325,7 @@ def test_a_loss_or_a_weight_that_is_no_number_stops_the_run(trainer, whole, tmp_
 def test_history_holds_means_over_slices(trainer, tmp_path):
     """The last batch has one slice instead of two and counts half as much; validation is that of the last weights."""
     seen = []
-
-    def around(number, call):
-        values = call()
-        seen.append(float(values["mae"]))
-        return values
-
-    trainer.around_step = around
+    trainer.around_step = lambda _, call: seen.append(call()) or seen[-1]
     trainer.fit(tmp_path / "m", epochs=1)
     [row] = history_of(tmp_path / "m")
     assert list(row) == [
@@ -340,7 +333,8 @@ def test_history_holds_means_over_slices(trainer, tmp_path):
         "discriminator_loss", "val_mae", "val_generator_loss", "val_discriminator_loss", "val_copy_mae", "seconds",
         "slices_per_second",
     ]  # fmt: skip
-    assert float(row["mae"]) == pytest.approx((2 * seen[0] + 2 * seen[1] + seen[2]) / 5)
+    maes = [float(values["mae"]) for values in seen]
+    assert float(row["mae"]) == pytest.approx((2 * maes[0] + 2 * maes[1] + maes[2]) / 5)
     inputs, target = trainer.validation_batches().load(0)
     output = trainer.networks.generator(inputs, training=False).numpy()
     assert float(row["val_copy_mae"]) == pytest.approx(np.abs(inputs - target).mean(), rel=1e-5)
@@ -350,12 +344,6 @@ def test_history_holds_means_over_slices(trainer, tmp_path):
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
-def repeat(pairs, style=False):
-    """Batches of four pairs, 40 in an epoch, and the same pairs once for validation."""
-    rows = np.tile(pairs.samples, (160 // len(pairs.samples), 1))
-    return Batches(pairs, rows, 4, 0, style), Batches(pairs, pairs.samples, 4, 0, style, shuffle=False)
-
-
 @pytest.mark.slow
 def test_multitarget_follows_the_style(tmp_path, note_features):
     """For one input, the output is much nearer to the target whose style was given, for both styles."""
@@ -363,14 +351,14 @@ def test_multitarget_follows_the_style(tmp_path, note_features):
     made = note_features(tmp_path / "features", instruments, 4)
     pairs = dataset.find_pairs(made, ["piano"], ["guitar", "flute"])
     networks = make_networks(4, in_channels=2, seed=0)
-    settings = loop.Settings(tmp_path / "model", {}, {}, 1e-2, 2e-4, epochs=2, lr_schedule="linear")
-    loop.fit(loop.Run(networks, settings, *repeat(pairs, style=True), lambda _: []))
+    settings = loop.Settings(tmp_path / "model", {}, {}, 1e-2, 2e-4, epochs=1, lr_schedule="linear")
+    batches = Batches(pairs, np.tile(pairs.samples, (40, 1)), 4, 0, style=True)  # 80 steps
+    loop.fit(loop.Run(networks, settings, batches, None, lambda _: []))
     levels = {
         name: to_network(np.stack([read_level(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(4)]))
         for name in instruments
     }
     for style, other in (("guitar", "flute"), ("flute", "guitar")):
-        for shift in (1, 2):  # the style of another slice
-            inputs = np.concatenate([levels["piano"], np.roll(levels[style], shift, axis=0)], axis=-1)
-            output = networks.generator(inputs, training=False).numpy()
-            assert np.abs(output - levels[style]).mean() < 0.7 * np.abs(output - levels[other]).mean()
+        inputs = np.concatenate([levels["piano"], np.roll(levels[style], 1, axis=0)], axis=-1)  # of another slice
+        output = networks.generator(inputs, training=False).numpy()
+        assert np.abs(output - levels[style]).mean() < 0.7 * np.abs(output - levels[other]).mean()
