@@ -29,12 +29,6 @@ def test_ratios_to_the_plain_ways_and_share_of_the_matrix_product_rate(monkeypat
     assert row.endswith("1.00 slices/s   2.00 times eager, 1.25 times compiled, 50 % of the matrix-product rate")
 
 
-def test_a_measurement_in_a_process_of_its_own():
-    value, unit = benchmark.measure_in_child(benchmark.features, {"jobs": 1, "minutes": 0.1})
-    assert value > 0
-    assert unit == "s/s"
-
-
 def test_plain_conversion_is_that_of_the_command(write_generator, tmp_path):
     audio = librosa.resample(made_note(60), orig_sr=16000, target_sr=44100)[:170_000]  # no whole number of hops
     soundfile.write(tmp_path / "in.wav", audio, 44100)

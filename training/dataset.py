@@ -41,7 +41,7 @@ class Pairs:
         pieces: (n_names,) the piece of each name as an index into `piece_names`.
         piece_names: sorted; the variations of a score count as one piece.
         samples: int (n_samples, 3): every pair as (name, target, origin), all indices; ordered by target, origin, name.
-        left_out: one line for the slices of each folder that have no counterpart, or are of pieces that
+        left_out: one line for the slices of each folder that have no counterpart, or one that is of a piece that
             compute_features.py has not finished.
     """
 
@@ -82,19 +82,17 @@ def find_pairs(
     origin_folders = _voices(folder, present, origins, "--origin")
     target_folders = _voices(folder, present, targets, "--target")
     described = folder / FEATURES_FILE
-    names_of, left_out = {}, []
+    names_of, finished = {}, {}
     for instrument in sorted({*origin_folders, *target_folders}):
         names = {name for name in os.listdir(folder / instrument) if SLICE_NAME.match(name) and name[0] != "."}
+        names_of[instrument] = finished[instrument] = names
         if described.exists():  # by compute_features.py, which writes a piece's slice 0 last; others make any slices
-            unfinished = {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" not in names}
-            left_out += _line(unfinished, instrument, "of pieces unfinished by compute_features.py")
-            names -= unfinished
-        if not names:
+            finished[instrument] = {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" in names}
+        if not finished[instrument]:
             found = _advice_on_recordings(folder, folder / instrument) or "none of a finished piece"
             raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {found}")
-        names_of[instrument] = names
     paired = {
-        (t, o): names_of[target] & names_of[origin]
+        (t, o): finished[target] & finished[origin]
         for t, target in enumerate(target_folders)
         for o, origin in enumerate(origin_folders)
         if with_itself or instrument_of(origin) != instrument_of(target)
@@ -103,9 +101,12 @@ def find_pairs(
     if not names:
         shown = f"{', '.join(origin_folders)} and {', '.join(target_folders)}"
         raise InputError(f"{folder}: expected slices of {shown} with the same names, found none")
+    left_out = []
     for instrument, found in names_of.items():
         of_pairs = (both for (t, o), both in paired.items() if instrument in (target_folders[t], origin_folders[o]))
-        left_out += _line(found.difference(*of_pairs), instrument, "without a counterpart")
+        if alone := found.difference(*of_pairs):
+            slices = f"{cli.count(len(alone), 'slice')} of {instrument}"
+            left_out.append(f"{slices} without a counterpart in a finished piece, such as {min(alone)}")
     samples = [
         np.column_stack([indices, np.full_like(indices, t), np.full_like(indices, o)])
         for (t, o), common in paired.items()
@@ -122,11 +123,6 @@ def find_pairs(
     )  # fmt: skip
 
 
-def _line(names: set[str], instrument: str, why: str) -> list[str]:
-    """One line for slices that are left out; none if there are no `names`."""
-    return [f"{cli.count(len(names), 'slice')} of {instrument} {why}, such as {min(names)}"] if names else []
-
-
 def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[str], flag: str) -> list[str]:
     """The folders among `present` that `instruments` name, each once, in order.
 
@@ -137,8 +133,6 @@ def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[
     for instrument in instruments:
         voices = [name for name in present if instrument in (ANY, name, instrument_of(name))]
         if not voices:
-            if deeper := [folder / name for name in present if (folder / name / instrument).is_dir()]:
-                raise InputError(f"{flag}: {folder} has no folder {instrument}; try --dataset_path {deeper[0]}")
             if advice := _advice_on_recordings(folder, folder):
                 raise InputError(f"--dataset_path: expected features, found {advice}")
             listed = ", ".join(present) or "no folders at all"

@@ -12,7 +12,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from common.files import replacing
 from sound.files import write_audio
 from training.dataset import Batches
 
-T = TypeVar("T")
 MAX_FRAMES = 200  # of an animation: all its frames are held in memory while it is written
 STATUS_SECONDS = 30  # between two lines in a log file
 N_RISING_EPOCHS = 5  # after which a rising validation MAE is reported
@@ -116,7 +115,7 @@ def write_epoch(
     write_csv(folder / "history.csv", rows)
     samples: list[Sample] = attempt("samples", lambda: save_samples(folder / "samples" / f"{row['epoch']:03d}"), [])
     columns = ["mae", "generator_loss", "discriminator_loss"] if "discriminator_loss" in row else ["mae"]
-    attempt("the history", lambda: plots.save_history(folder / "history.png", rows, columns, title=folder.name), None)
+    attempt("the history", lambda: plots.save_history(folder / "history.png", rows, columns, title=folder.name))
     if tensorboard:
         _write_tensorboard(folder / "tensorboard", row, samples)
     print(summary(row, last_epoch), flush=True)
@@ -124,7 +123,7 @@ def write_epoch(
         print(f"Warning: {warning}", flush=True)
 
 
-def attempt(what: str, work: Callable[[], T], otherwise: T) -> T:
+def attempt(what: str, work: Callable[[], Any], otherwise: Any = None) -> Any:
     """The result of `work`, which draws something; if it fails, a warning about `what`, and `otherwise`.
 
     A package may find no place for its cache, or no font. A full disk still stops the run, in one line.
@@ -168,7 +167,7 @@ def write_animations(folder: pathlib.Path) -> None:
         paths = [path for epoch in epochs if (path := epoch / f"{name}.png").exists()]
         chosen = np.linspace(0, len(paths) - 1, min(len(paths), MAX_FRAMES)).round().astype(int)
         frames = _read_frames([paths[index] for index in chosen])
-        attempt(f"{name}.gif", lambda n=name, f=frames: plots.save_gif(folder / f"{n}.gif", f, 0.5), None)
+        attempt(f"{name}.gif", lambda n=name, f=frames: plots.save_gif(folder / f"{n}.gif", f, 0.5))
 
 
 def _read_frames(paths: list[pathlib.Path]) -> list[np.ndarray]:
