@@ -153,8 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    add("--audios_path", required=True, help="folder with a folder of recordings for each instrument")
-    add("--features_path", required=True, help="folder to write the slices to")
+    add("--audios_path", "--audios", required=True, help="folder with a folder of recordings for each instrument")
+    add("--features_path", "--features", required=True, help="folder to write the slices to")
     add("--overwrite", action="store_true", help="compute every slice again, and remove slices of other settings")
     jobs.add_arguments(parser)
 

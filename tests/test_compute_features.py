@@ -43,7 +43,7 @@ def run(tmp_path, capsys):
     """Run the command in tmp_path; gives exit status, stdout, stderr."""
 
     def run(*flags, audios="audios", features="features", jobs=1):
-        argv = ["--audios_path", tmp_path / audios, "--features_path", tmp_path / features, "--jobs", jobs, *flags]
+        argv = ["--audios", tmp_path / audios, "--features", tmp_path / features, "--jobs", jobs, *flags]
         return compute_features.main([str(arg) for arg in argv]), *capsys.readouterr()
 
     return run
