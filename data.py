@@ -17,8 +17,6 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from common.errors import InputError
-
 T = TypeVar("T", bound="StftSettings")
 
 # Bounds of a representation, so that a damaged file cannot ask for much memory or time.
@@ -70,11 +68,11 @@ class StftSettings(abc.ABC):
         return {**self.KIND, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_dict(cls: type[T], settings: dict, where: str = "settings") -> T:
-        """The representation that `to_dict` described; `where` names the file in the error.
+    def from_dict(cls: type[T], settings: dict) -> T:
+        """The representation that `to_dict` described.
 
         Raises:
-            InputError: the settings describe another kind of representation, or are damaged; names `where`.
+            ValueError: the settings describe another kind of representation, or are damaged.
         """
         try:
             kind = {name: settings.get(name, value) for name, value in cls.KIND.items()}
@@ -88,7 +86,7 @@ class StftSettings(abc.ABC):
             return cls(**values)
         except (KeyError, ValueError) as error:
             reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-            raise InputError(f"{where}: damaged description of the representation ({reason})") from None
+            raise ValueError(f"damaged description of the representation ({reason})") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import open_regular, parse_json, replacing
-from data import PUBLISHED, Representation
+from data import PUBLISHED, Representation, T
 
 if TYPE_CHECKING:
     import h5py
@@ -75,7 +75,7 @@ class Description:
     def representation(self) -> Representation:
         """The spectrogram settings of a pix2pix network; the published ones if the file has no description."""
         settings = self.settings.get("representation")
-        return PUBLISHED if settings is None else Representation.from_dict(settings, str(self.path))
+        return PUBLISHED if settings is None else read_representation(Representation, settings, self.path)
 
     @property
     def summary(self) -> str:
@@ -90,6 +90,14 @@ class Description:
             beside = f" (copying the input: {copy_mae:.4f})" if isinstance(copy_mae, float) else ""
             parts.append(f"validation MAE {mae:.4f}{beside}")
         return ", ".join(parts)
+
+
+def read_representation(kind: type[T], settings: dict, where: str | os.PathLike) -> T:
+    """The representation in a description; an InputError that names its place, `where`, if it is damaged."""
+    try:
+        return kind.from_dict(settings)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def write(path: str | os.PathLike, layers: Layers, settings: dict, float16: bool = False) -> None:

@@ -47,7 +47,9 @@ def make_converter(
         InputError: the description is damaged.
     """
     settings, halves = description.settings, description.network == weights.GLOBAL_GENERATOR
-    representation = HumRepresentation.from_dict(settings.get("representation", {}), str(description.path))
+    representation = weights.read_representation(
+        HumRepresentation, settings.get("representation", {}), description.path
+    )
     trained = settings.get("f0")
     f0 = f0 or (trained if trained in melody.F0_METHODS else melody.F0_METHODS[0])  # earlier models name pYIN
 

@@ -24,8 +24,8 @@ def test_settings_that_nothing_can_be_transformed_with_are_refused():
         "n_bins": (514,), "n_frames": (None, 2**20), "n_fft": (2**17,), "window": ("kaiser",),
     }.items():  # fmt: skip
         for value in values:
-            with pytest.raises(ValueError, match=r"^file\.h5: "):
-                Representation.from_dict({**PUBLISHED.to_dict(), name: value}, "file.h5")
+            with pytest.raises(ValueError, match="damaged"):
+                Representation.from_dict({**PUBLISHED.to_dict(), name: value})
 
 
 # --- transform --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common import cli
+from common import cli, weights
 from common.errors import InputError
 from common.files import existing_folder, read_array, read_json
 from data import PUBLISHED, Representation
@@ -116,7 +116,7 @@ def find_pairs(
     piece_names, pieces = np.unique(piece_of, return_inverse=True)
     representation = PUBLISHED
     if described.exists():
-        representation = Representation.from_dict(read_json(described), str(described))
+        representation = weights.read_representation(Representation, read_json(described), described)
     return Pairs(
         folder, tuple(origin_folders), tuple(target_folders), np.array(names), pieces, tuple(piece_names.tolist()),
         np.concatenate(samples), tuple(left_out), representation,
