@@ -191,7 +191,7 @@ class HumConverter:
             end = following if following - stop <= melody.RINGING_FRAMES else stop
             level = waiting[:, start - first + 1 : stop - first]
             level = np.pad(level, ((0, 0), (EDGE_FRAMES + 1, EDGE_FRAMES + end - stop)), mode="edge")
-            audio = mel_to_audio(harmonics.mel_power(level, r), level.shape[1] * hop, r, self.n_iterations)
+            audio = mel_to_audio(harmonics.mel_power(level, r), r, self.n_iterations)
             gain = melody.envelope((end - start) * hop, r.sample_rate)
             audio = audio[round((EDGE_FRAMES - melody.ONSET_FRAMES) * hop) :][: len(gain)]
             yield max(0, round((start - melody.ONSET_FRAMES) * hop)), gain * audio

@@ -31,7 +31,6 @@ from training.dataset import ByStep
 
 MIN_VOICED = 0.1  # share of a segment's frames; segments with less are dropped
 OTHER_ROWS = 3  # energy, F0, rounding error of F0
-FEATURES_VERSION = 1  # of the content of feature files; files of another version are not used
 
 # Augmentation: `as_voice`.
 KEPT_SHARE = 0.15  # of the segments stay as they are
@@ -75,13 +74,12 @@ def prepare(
         folder: guitar recordings; if any are named ``*solo*``, as in GuitarSet, only those: its others are chords.
         features_path: the cache; every combination of folder, representation and F0 method has a folder of its own.
         method: of `melody.analyse`.
-        representation: of the segments.
 
     Raises:
         InputError: no recordings, or none that gives a segment.
     """
     root = pathlib.Path(folder).resolve()
-    settings = {"version": FEATURES_VERSION, "folder": str(root), "f0": method, **representation.to_dict()}
+    settings = {"folder": str(root), "f0": method, **representation.to_dict()}
     key = hashlib.sha1(json.dumps(settings, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:10]
     cache = pathlib.Path(features_path, f"{root.name}_{method}_{key}")
     found = find_audio(root, "--guitar_dir")
@@ -118,8 +116,8 @@ def prepare(
     return Segments(representation, tuple(files), np.array(rows), sorted(left_out), len(voiced) / len(every))
 
 
-def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> int:
-    """Write the segments of one recording to a feature file, which gets the recording's time; their number.
+def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> None:
+    """Write the segments of one recording to a feature file, which gets the recording's time.
 
     Segments that are hardly voiced and a remainder shorter than a segment are dropped.
 
@@ -135,10 +133,9 @@ def write_segments(source: str, destination: str, method: str, representation: H
             rounded = f0.astype(np.float16)
             level = harmonics.mel_level(spectrum, representation)
             kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
-    segments = np.concatenate(kept).astype(np.float16)
-    write_array(destination, segments)  # even if there are none, so that the recording is not analysed again
+    # Written even if there are none, so that the recording is not analysed again.
+    write_array(destination, np.concatenate(kept).astype(np.float16))
     os.utime(destination, ns=(recorded.st_atime_ns, recorded.st_mtime_ns))
-    return len(segments)
 
 
 def _is_current(segments: pathlib.Path, recording: pathlib.Path) -> bool:
@@ -239,8 +236,6 @@ def as_voice(
     Args:
         f0: in Hz ``(n_frames,)``, 0 where unvoiced.
         decibels: energy in dB ``(n_frames,)``.
-        representation: gives the frames per second.
-        rng: source of the choices.
 
     Returns:
         float32 ``(n_frames,)`` each. Unvoiced frames stay unvoiced and keep their energy, apart from the gain of the

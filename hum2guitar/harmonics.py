@@ -221,12 +221,9 @@ def harmonics_level(f0: np.ndarray, energy: np.ndarray, representation: HumRepre
 
 
 def mel_to_audio(
-    power: np.ndarray,
-    length: int,
-    representation: HumRepresentation = PUBLISHED,
-    n_iterations: int = 32,
+    power: np.ndarray, representation: HumRepresentation = PUBLISHED, n_iterations: int = 32
 ) -> np.ndarray:
-    """Audio float32 ``(length,)`` whose mel power is close to `power`.
+    """Audio float32 ``(hop_length * n_frames - 1,)`` whose mel power is close to `power`, ``(n_mels, n_frames)``.
 
     1. Magnitude by the pseudo-inverse of the mel matrix, clipped at 0.
     2. Phase from the frequency of each spectral peak (`peak_phase`).
@@ -234,28 +231,23 @@ def mel_to_audio(
        than the magnitude of step 1: each iteration scales the bins of the current magnitude by the ratio of the wanted
        to the current power of their mel bands.
 
-    Args:
-        power: ``(n_mels, n_frames)``.
-        length: in samples; after the last frame there is silence.
-        representation: of the mel power.
-        n_iterations: of step 3.
+    `n_iterations` are those of step 3.
     """
     r = representation
-    covered = r.hop_length * power.shape[1] - 1  # samples that have as many centred frames as `power`
+    n_samples = r.hop_length * power.shape[1] - 1  # which have as many centred frames as `power`
     power = np.asarray(power, np.float32) * r.magnitude_scale**-2
     guess = np.sqrt(np.maximum(mel_pseudo_inverse(r) @ power, 0))
     coefficients = guess * np.exp(1j * peak_phase(guess, r)).astype(np.complex64)
     bands, spread = _mel_bands(r)
     tiny, previous = np.float32(1e-12), None
     for _ in range(n_iterations):
-        spectrum = data.stft(data.istft(coefficients, covered, r), r)
+        spectrum = data.stft(data.istft(coefficients, n_samples, r), r)
         squared = np.square(spectrum.real) + np.square(spectrum.imag) + tiny
         wanted = np.sqrt(squared * (spread @ (power / (bands @ squared + tiny))))
         accelerated = spectrum if previous is None else spectrum + np.float32(0.99) * (spectrum - previous)
         previous = spectrum
         coefficients = accelerated * (wanted / (np.abs(accelerated) + tiny))
-    audio = data.istft(coefficients, min(length, covered), r)
-    return np.pad(audio, (0, length - len(audio)))
+    return data.istft(coefficients, n_samples, r)
 
 
 def peak_phase(spectrum: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
@@ -270,7 +262,6 @@ def peak_phase(spectrum: np.ndarray, representation: HumRepresentation = PUBLISH
 
     Args:
         spectrum: magnitude ``(n_bins, n_frames)`` in any scale.
-        representation: sample rate, window and hop.
     """
     from scipy import ndimage
 

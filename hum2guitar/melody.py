@@ -58,7 +58,6 @@ def analyse(
 
     Args:
         audio: ``(n_samples,)``; frames quieter than `SILENCE_DB` are unvoiced.
-        representation: of the frames.
         method: "swiftf0" (Nieradzik, "SwiftF0", 2025), or "cepstrum" as published by hum2guitar.
         guitar: whether the cepstrum looks for a guitar rather than for humming.
     """
@@ -225,7 +224,6 @@ def pluck(
     Args:
         f0: in Hz ``(n_frames,)``, 0 where unvoiced.
         energy: ``(n_frames,)``, as of `harmonics.frame_energy`.
-        representation: gives the frames per second.
         heard: whether the notes fall as strings do, in the sound, or by `SEEN_DECAY`, in what networks see.
 
     Returns:

@@ -210,7 +210,7 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
     frequencies = librosa.mel_frequencies(r.n_mels + 2, fmin=r.f_min, fmax=r.f_max)[1:-1]
 
     def sample(folder: pathlib.Path) -> list:
-        time = f"epoch {folder.name}" if folder.name.isdigit() else folder.name.replace("_", " ")
+        time = f"epoch {int(folder.name)}" if folder.name.isdigit() else folder.name.replace("_", " ")
         samples = []
         for name, (title, harmonics_level, original) in examples.items():
             inputs = harmonics.halve_bins(harmonics_level) if stage.is_global else harmonics_level
@@ -227,7 +227,7 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
                 title=f"{title}, {stage.name}, {time}",
                 scale_db=(r.mel_ref_db - r.mel_top_db, r.mel_ref_db),
             )
-            audio = mel_to_audio(harmonics.mel_power(output, r), r.segment_samples, r, SAMPLE_ITERATIONS)
+            audio = mel_to_audio(harmonics.mel_power(output, r), r, SAMPLE_ITERATIONS)[: r.segment_samples]
             audio /= max(1.0, np.abs(audio).max())
             plots.save_png(folder / f"{name}.png", picture)
             write_audio(folder / f"{name}.wav", audio, r.sample_rate)

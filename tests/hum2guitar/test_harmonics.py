@@ -91,8 +91,7 @@ def test_back_to_audio_is_near_the_sound():
     audio = plucks(110, 165, 220, 330)
     spectrum = harmonics.magnitude(audio)
     power = harmonics.mel_power(harmonics.mel_level(spectrum))
-    ours = mel_to_audio(power, len(audio), n_iterations=16)
-    assert len(ours) == len(audio)
+    ours = mel_to_audio(power, n_iterations=16)[: len(audio)]
     assert decibels_between(harmonics.magnitude(ours), spectrum) < -20
     again = librosa.feature.melspectrogram(  # what librosa measures in our audio is the mel power that was asked for
         y=ours, sr=RATE, n_fft=2048, hop_length=512, n_mels=512, fmin=0, fmax=10000, norm=None
@@ -100,12 +99,10 @@ def test_back_to_audio_is_near_the_sound():
     assert decibels_between(np.sqrt(again) / 512, np.sqrt(power)) < -20
 
 
-def test_back_to_audio_keeps_silence_and_length():
-    for length in (1, 4000, 10 * 512 - 1, 6000):
-        audio = mel_to_audio(np.zeros((512, 10), np.float32), length, n_iterations=2)
-        assert audio.shape == (length,)
-        assert audio.dtype == np.float32
-        assert not audio.any()
+def test_back_to_audio_keeps_silence():
+    audio = mel_to_audio(np.zeros((512, 10), np.float32), n_iterations=2)
+    assert (audio.shape, audio.dtype) == ((10 * 512 - 1,), np.float32)
+    assert not audio.any()
 
 
 def test_peak_phase_advances_by_the_frequency_of_the_peak():
