@@ -223,7 +223,7 @@ def _describe_oddities(origin: np.ndarray, target: np.ndarray, sample_rate: int)
 
 
 def summarise(
-    values: Sequence[dict[str, dict[str, float]]], pieces: Sequence[str] | None = None, seed: int = 0
+    values: Sequence[dict[str, dict[str, float]]], pieces: Sequence[str] | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Statistics of all pairs: column: {metric: {"mean", "median", "low", "high"}}.
 
@@ -233,9 +233,8 @@ def summarise(
     independent of each other. Values that are NaN, such as the attack of a piece without isolated onsets, do not count.
 
     Args:
-        values: of each `Result`.
-        pieces: of each `Result`, the piece it belongs to; None if each is a piece of its own.
-        seed: of the draws.
+        values: of each pair, {column: {metric: value}}.
+        pieces: of each pair, the piece it belongs to; None if each is a piece of its own.
     """
     names = [(column, metric) for column in values[0] for metric in values[0][column]]
     table = np.array([[of_pair[column][metric] for column, metric in names] for of_pair in values])
@@ -243,8 +242,8 @@ def summarise(
     piece_of = np.arange(len(values)) if pieces is None else np.unique(pieces, return_inverse=True)[1]
     n_pieces = piece_of.max() + 1
     n_known = np.array([len(set(piece_of[of_column])) for of_column in known.T])
-    # How often each piece, and so each pair, is drawn into each data set.
-    draws = np.random.default_rng(seed).multinomial(n_pieces, np.full(n_pieces, 1 / n_pieces), N_RESAMPLES)[:, piece_of]
+    draws = np.random.default_rng(0).multinomial(n_pieces, np.full(n_pieces, 1 / n_pieces), N_RESAMPLES)
+    draws = draws[:, piece_of]  # how often each pair is in each data set
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing, which are NaN
         means = (draws @ np.where(known, table, 0)) / (draws @ known)
