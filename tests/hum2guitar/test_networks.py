@@ -80,15 +80,6 @@ def test_a_discriminator_answers_with_a_list_a_scale_and_sees_both_inputs():
         assert all(np.abs(a[-1] - b[-1]).max() > 1e-3 for a, b in zip(answer, other, strict=True))
 
 
-def test_any_number_of_frames_goes_through():
-    for network in (networks.build_global_generator(2, seed=0), networks.build_local_enhancer(2, seed=0)):
-        for n_frames in (8, 37, 300):
-            x = tf.random.stateless_uniform((1, 64, n_frames, 1), (0, 1), -1, 1)
-            y = network(x)
-            assert y.shape == x.shape
-            assert np.isfinite(y).all()
-
-
 def test_halving_and_padding_are_numpys():
     x = np.array([1.0, 2.0, 6.0, 4.0, 5.0, 9.0], np.float32)
     np.testing.assert_allclose(networks.HalveBins()(x.reshape(1, 6, 1, 1))[0, :, 0], halve_bins(x[:, np.newaxis]))
@@ -131,13 +122,17 @@ def test_the_local_enhancer_takes_over_and_keeps_the_global_part(tmp_path):
     assert not any(layer.name == "global_last" for layer in networks.global_layers(generator))
 
 
-def test_weights_files_bring_back_either_generator(tmp_path):
-    x = tf.random.stateless_uniform((1, 64, 24, 1), (0, 1), -1, 1)
+def test_weights_files_bring_back_either_generator_and_any_number_of_frames_goes_through(tmp_path):
     for build in (networks.build_global_generator, networks.build_local_enhancer):
         network, path = build(2, seed=4), tmp_path / "g.h5"
         model.save(network, path, {})
         assert weights.describe(path).network == network.name
-        np.testing.assert_array_equal(networks.load_hum2guitar(path)(x), network(x))
+        loaded = networks.load_hum2guitar(path)
+        for n_frames in (8, 37):
+            x = tf.random.stateless_uniform((1, 64, n_frames, 1), (0, 1), -1, 1)
+            y = loaded(x)
+            assert y.shape == x.shape
+            np.testing.assert_array_equal(y, network(x))
     model.save(networks.build_multiscale_discriminator(2), path, {})
     with pytest.raises(InputError):
         networks.load_hum2guitar(path)
