@@ -109,7 +109,6 @@ def check_models() -> Iterator[Finding]:
     from common import weights
     from common.files import find_files
     from conversion.converter import load_converter
-    from conversion.network import GENERATORS
     from conversion.recordings import convert_audio
 
     generators = []
@@ -120,7 +119,7 @@ def check_models() -> Iterator[Finding]:
             yield WRONG, str(path), str(error), f"rm {path}"
             continue
         yield OK, str(path), description.summary, ""
-        generators += [description] if description.network in GENERATORS else []
+        generators += [] if description.network in weights.DISCRIMINATORS else [description]
     if not generators:
         yield WRONG, "models", f"none in {MODELS}", f"git checkout {MODELS}"
         return

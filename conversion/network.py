@@ -300,4 +300,3 @@ _BUILDERS = {
     weights.GLOBAL_GENERATOR: _global_generator,
     weights.LOCAL_ENHANCER: _local_enhancer,
 }
-GENERATORS = tuple(_BUILDERS)
