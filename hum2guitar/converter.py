@@ -114,20 +114,18 @@ class HumConverter:
     def _listen(self, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """F0 in Hz, energy and purity ``(n_frames,)`` of the joined blocks, and their number of samples."""
         hop = self.representation.hop_length
-        waiting = np.zeros(0, np.float32)
-        first = n_done = n_samples = 0  # `first`: frame at the start of `waiting`; `n_done`: frames analysed
+        waiting, n_before, n_samples = np.zeros(0, np.float32), 0, 0  # `n_before`: frames of context in `waiting`
         pieces = [np.zeros((3, 0), np.float32)]
         for block in blocks:
             n_samples += len(block)
             waiting = np.concatenate([waiting, np.asarray(block, np.float32)])
-            while len(waiting) >= (n_done - first + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop:
-                piece = self._analyse(waiting[: (n_done - first + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop])
-                pieces.append(piece[:, n_done - first :][:, :ANALYSIS_FRAMES])
-                n_done += ANALYSIS_FRAMES
-                dropped = max(0, n_done - CONTEXT_FRAMES - first)
-                waiting, first = waiting[dropped * hop :], first + dropped
+            while len(waiting) >= (n_before + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop:
+                piece = self._analyse(waiting[: (n_before + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop])
+                pieces.append(piece[:, n_before:][:, :ANALYSIS_FRAMES])
+                waiting = waiting[(n_before + ANALYSIS_FRAMES - CONTEXT_FRAMES) * hop :]
+                n_before = CONTEXT_FRAMES
         if n_samples:
-            pieces.append(self._analyse(waiting)[:, n_done - first :])
+            pieces.append(self._analyse(waiting)[:, n_before:])
         return *np.concatenate(pieces, axis=1), n_samples
 
     def _analyse(self, audio: np.ndarray) -> np.ndarray:
