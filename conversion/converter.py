@@ -6,8 +6,9 @@ A *converter* turns a stream of audio blocks into another one of the same length
 * ``band``: the highest frequency that it makes, in Hz;
 * ``residual``: whether its output is a difference that has to be added to the input;
 * ``normalizes_input``: whether the whole input is to be brought to peak 1 before, and the output back after;
-* ``joint``: whether it converts the channels of a recording together, by ``convert_channels``;
-* ``convert(blocks, name)``: mono blocks ``(n,)`` to mono blocks; `name` is that of the recording, for warnings.
+* ``joint``: whether it converts the channels of a recording together;
+* ``convert(blocks, name)``: float32 blocks, ``(n, n_channels)`` if it is joint, else ``(n,)``, to blocks of the same
+  total length; `name` is that of the recording, for warnings.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,13 +27,13 @@ from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
 from data import PUBLISHED, Representation
 from hum2guitar.converter import HumConverter, make_converter
-from sound.blocks import CountedBlocks, pick_channel
+from sound.blocks import CountedBlocks
 from sound.streaming import istft_blocks, regroup_frames, stft_blocks
 
 PHASES = ("input", "griffinlim")
 HIGH_BANDS = ("zero", "keep")
 LEVELS = ("normalize", "peak", "match", "none")
-STEREO = ("joint", "per_channel", "mono")
+STEREO = ("joint", "mono")
 INPUT_LEVELS = ("keep", "peak")
 CROSSOVER_BINS = 16  # at the top of the network's band, over which the output fades into the input (high_band "keep")
 CONTEXT = 8  # frames on both sides of a chunk that are included when its phase is refined
@@ -103,6 +105,7 @@ class Pix2PixConverter:
     representation: Representation = PUBLISHED
     style: np.ndarray | None = None
     settings: Settings = Settings()
+    joint: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         settings, representation = self.settings, self.representation
@@ -112,14 +115,9 @@ class Pix2PixConverter:
         self.band = representation.n_bins * representation.bin_hz
         self.residual = settings.high_band == "keep"
         self.normalizes_input = settings.input_level == "peak"
-        self.joint = settings.stereo == "joint"
         self.n_overlap = round(settings.overlap * representation.n_frames)  # frames that neighbouring slices share
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
-        """Convert mono float32 blocks ``(n,)`` to mono float32 blocks of the same total length."""
-        return pick_channel(self.convert_channels(block[:, np.newaxis] for block in blocks), 0)
-
-    def convert_channels(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Convert float32 blocks ``(n, n_channels)`` to blocks of the same total length, with one prediction for all.
 
         The network hears the root mean square of the channels' magnitudes, which no phase between them cancels, and

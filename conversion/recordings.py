@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "RMS; none: as the network makes it; the last two are lowered where they would clip"
     )
     add("--level", choices=LEVELS, help=text)
-    text = "joint: one prediction for all channels, which keeps their places; or convert each channel, or the mean"
+    text = "joint: one prediction for all channels, which keeps their places; mono: convert their mean"
     add("--stereo", choices=STEREO, help=text)
     text = "share of the input in the output, at equal loudness"
     add("--mix", type=cli.number(float, minimum=0, maximum=1), help=text)
@@ -303,7 +303,7 @@ def _convert_blocks(
     blocks, originals = split(blocks, 2) if converter.residual else (blocks, None)
     blocks = resample_blocks(blocks, from_rate, converter.sample_rate, n_channels)
     if converter.joint:
-        blocks = converter.convert_channels(blocks)
+        blocks = converter.convert(blocks)
     else:  # each channel is a stream of its own; all advance together, so that none has to wait in memory
         names = [f"{name} (channel {i})" if n_channels > 1 else name for i in range(n_channels)]
         streams = enumerate(split(blocks, n_channels))

@@ -73,7 +73,7 @@ def fixtures(tmp_path_factory):
         made.add(f"converted, {length} samples", converted, start=start)
     second = 0.3 * music[::-1] + 0.1 * music
     made.add("second", second)
-    blocks = make_converter(bend).convert_channels([np.stack([music, second], axis=1)])
+    blocks = make_converter(bend).convert([np.stack([music, second], axis=1)])
     for index, channel in enumerate(np.concatenate(list(blocks)).T):
         made.add(f"converted, channel {index} of two", channel, start=0, index=index)
     for name, seconds in {"long": 7, "short": 1}.items():
