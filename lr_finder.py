@@ -172,13 +172,11 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     """The rate at which the smoothed loss falls most steeply over log(rate), and the smoothed loss (n,).
 
     The loss is smoothed by a second-order polynomial in a window of about one factor of 10 in the rate (Savitzky &
-    Golay, 1964), and limited to the values that the loss has in this window, because the polynomial overshoots where
-    the loss diverges. Rates after the loss has risen again are not considered: there it falls back from its divergence.
+    Golay, 1964). Rates after the loss has risen again are not considered: there it falls back from its divergence.
 
     Raises:
         InputError: the loss diverges after a few steps, or never falls.
     """
-    from scipy.ndimage import maximum_filter1d, minimum_filter1d
     from scipy.signal import savgol_filter
 
     n = len(losses)
@@ -191,8 +189,7 @@ def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:
     best = int(np.argmin(slope[: _count_until_rise(losses, smoothed, window)]))
     if slope[best] >= 0:
         raise InputError("--findlr cannot tell: the loss falls at no rate; try more --max_steps")
-    lowest, highest = minimum_filter1d(losses, window), maximum_filter1d(losses, window)
-    return float(rates[best]), np.clip(smoothed, lowest, highest)
+    return float(rates[best]), smoothed
 
 
 def _count_until_rise(losses: np.ndarray, smoothed: np.ndarray, window: int) -> int:

@@ -268,9 +268,9 @@ def save_lr_curve(
     axis.plot(rates, losses, color="0.7", linewidth=0.8, label="each batch")
     axis.plot(rates, smoothed, color="C0", linewidth=1.8, label="smoothed")
     axis.axvline(suggestion, color="C3", linestyle="--", label=f"suggested {suggestion:.1e}")
-    # Limit the axis to the range in which the smoothed curve falls: the divergence at the end would flatten the rest.
-    fall = smoothed[0] - smoothed.min()
-    axis.set_ylim(smoothed.min() - 0.2 * fall, min(smoothed.max(), smoothed[0] + 1.5 * fall) + 0.2 * fall)
+    # Limit the axis to the range in which the loss falls: the divergence at the end would flatten the rest.
+    fall = losses[0] - losses.min()
+    axis.set_ylim(losses.min() - 0.2 * fall, min(losses.max(), losses[0] + 1.5 * fall) + 0.2 * fall)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel(_label(name))
