@@ -62,8 +62,8 @@ def find(run: Run) -> dict:
     Raises:
         InputError: too few steps, or as `suggest`; then ``lr_finder.csv`` has been written.
     """
-    folder = run.settings.folder
-    n_steps = run.settings.max_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
+    folder = run.folder
+    n_steps = run.max_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
     if n_steps < MIN_STEPS:
         raise InputError(f"--findlr cannot tell in --max_steps {n_steps}; it needs {MIN_STEPS}")
     tests = run_tests(run, n_steps)
@@ -94,7 +94,7 @@ def run_tests(run: Run, n_steps: int) -> dict[str, list[dict[str, float]]]:
     networks, tests = run.networks, {}
     networks.build()
     before = [variable.numpy() for _, variable in networks.variables()]
-    step, rates = make_step(networks, run.settings.seed), np.geomspace(MIN_RATE, MAX_RATE, n_steps)
+    step, rates = make_step(networks, run.seed), np.geomspace(MIN_RATE, MAX_RATE, n_steps)
     for test in ("generator", "discriminator"):
         if test == "discriminator" and networks.discriminator is None:
             continue

@@ -114,7 +114,11 @@ def train(arguments: argparse.Namespace) -> int:
                     target = output / folder.name / stage.name / f"step_{number:07d}"
                     outputs.attempt("samples", lambda: sampler(target), [])
 
-            settings = loop.Settings(
+            trained = loop.Run(
+                networks,
+                batches,
+                held_out,
+                end_epoch,
                 folder / stage.name,
                 description,
                 flags,
@@ -127,9 +131,9 @@ def train(arguments: argparse.Namespace) -> int:
                 tensorboard=arguments.tensorboard,
                 after_step=after_step,
             )
-            loop.fit(loop.Run(networks, settings, batches, held_out, end_epoch))
+            loop.fit(trained)
             with replacing(folder / "generator.h5") as beside:
-                shutil.copyfile(settings.folder / "generator.h5", beside)
+                shutil.copyfile(trained.folder / "generator.h5", beside)
             print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
     return status
 

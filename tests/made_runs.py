@@ -64,21 +64,18 @@ class Trainer:
         for _, variable in self.networks.variables():
             variable.assign(np.full(variable.shape, 3, variable.dtype))
 
-    def settings(self, folder, flags=None, **options):
-        flags = {"batch_size": 2, "gen_lr": RATES["generator_rate"], **(flags or {})}
-        description = {"system": "pix2pix", "origin": "piano", "targets": ["guitar"]}
-        return loop.Settings(folder, description, flags, **{**RATES, "epochs": 2, **options})
-
-    def fit(self, folder, save_samples=lambda _: [], batch_size=2, batches=None, fresh=False, **options):
+    def fit(self, folder, save_samples=lambda _: [], batch_size=2, batches=None, flags=None, **options):
         """Train as the same command in a new process does, on the small data or on `batches` (training, validation)."""
-        if checkpoints.states(folder) and not fresh:
+        if checkpoints.states(folder) and not options.get("fresh"):
             self.scramble()
         else:
             self.reset()
         batches = batches or (self.training_batches(batch_size), self.validation_batches())
-        prepared = loop.Run(self.networks, self.settings(folder, fresh=fresh, **options), *batches, save_samples)
+        description = {"system": "pix2pix", "origin": "piano", "targets": ["guitar"]}
+        flags = {"batch_size": 2, "gen_lr": RATES["generator_rate"], **(flags or {})}
+        options = {**RATES, "epochs": 2, **options}
         with self._shared_step():
-            return loop.fit(prepared)
+            return loop.fit(loop.Run(self.networks, *batches, save_samples, folder, description, flags, **options))
 
     @contextlib.contextmanager
     def _shared_step(self):

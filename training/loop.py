@@ -1,7 +1,7 @@
 """The one training loop: steps, epochs, validation, and a state from which a run resumes exactly.
 
 The variants (fixed pair, multitarget, generator only, hum2guitar) differ in what a `Run` holds: networks with their
-losses and optimizers, settings, and batches. What a run computes depends on these alone: step s of epoch e always sees
+losses and optimizers, batches, and settings. What a run computes depends on these alone: step s of epoch e always sees
 the same batch, the same dropout and the same learning rate, wherever the run was interrupted.
 """
 
@@ -31,53 +31,42 @@ CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits
 CHECKPOINT_SECONDS = 600  # between two states within an epoch
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How networks are trained; docs/training.md explains each setting.
+@dataclasses.dataclass
+class Run:
+    """One training run: what is trained, on what, how (docs/training.md explains the settings), how far it has come.
 
     Attributes:
+        training_batches: batches by step.
+        validation_batches: the same for the slices that are held out; None if there are none.
+        save_samples: writes pictures and audio of the present generator into a folder and returns them.
         folder: the model's folder.
         description: is stored in the weights files.
-        flags: all settings of the run, by flag; a resumed run prints those that have changed.
+        flags: all settings by flag; a resumed run prints those that have changed.
         epochs: of the run, after the first `epoch_offset`.
         epoch_offset: epochs that bare weights in the folder were trained for; None takes the number in the file.
         fresh: start over, and keep what is in the folder under another name.
         after_step: is called after each step with the number of steps that the run has done.
-    """
-
-    folder: pathlib.Path
-    description: dict
-    flags: dict
-    generator_rate: float
-    discriminator_rate: float = 0.0
-    epochs: int = 100
-    epoch_offset: int | None = None
-    max_steps: int | None = None
-    seed: int = 0
-    lr_schedule: str = "constant"
-    patience: int | None = None
-    tensorboard: bool = False
-    fresh: bool = False
-    after_step: Callable[[int], None] = lambda _: None
-
-
-@dataclasses.dataclass
-class Run:
-    """One training run: what is trained, how, on what, and how far it has come.
-
-    Attributes:
-        networks, settings: what is trained, and how.
-        training_batches: batches by step.
-        validation_batches: the same for the slices that are held out; None if there are none.
-        save_samples: writes pictures and audio of the present generator into a folder and returns them.
         progress: is set by `fit` from the folder's state.
     """
 
     networks: Networks
-    settings: Settings
     training_batches: ByStep
     validation_batches: ByStep | None
     save_samples: Callable[[pathlib.Path], list[outputs.Sample]]
+    folder: pathlib.Path
+    description: dict
+    flags: dict
+    generator_rate: float
+    discriminator_rate: float
+    epochs: int
+    lr_schedule: str = "constant"
+    epoch_offset: int | None = None
+    max_steps: int | None = None
+    seed: int = 0
+    patience: int | None = None
+    tensorboard: bool = False
+    fresh: bool = False
+    after_step: Callable[[int], None] = lambda _: None
     progress: Progress = dataclasses.field(default_factory=Progress)
 
     # Steps are numbered from the first one of epoch 0, which `epoch_offset` may place before this run.
@@ -99,24 +88,24 @@ class Run:
     @property
     def n_steps(self) -> int:
         """Steps of the whole run."""
-        n_steps = self.settings.epochs * self.steps_per_epoch
-        return n_steps if self.settings.max_steps is None else min(n_steps, self.settings.max_steps)
+        n_steps = self.epochs * self.steps_per_epoch
+        return n_steps if self.max_steps is None else min(n_steps, self.max_steps)
 
     @property
     def last_epoch(self) -> int:
-        return self.progress.epoch_offset + self.settings.epochs
+        return self.progress.epoch_offset + self.epochs
 
     @property
     def is_complete(self) -> bool:
         """Whether all steps are done, or the validation MAE has not fallen for `patience` epochs."""
-        patience, progress = self.settings.patience, self.progress
+        patience, progress = self.patience, self.progress
         is_out_of_patience = patience is not None and progress.step == 0 and progress.waited >= patience
         return is_out_of_patience or self.next_step >= self.first_step + self.n_steps
 
     def learning_rates(self, step: int) -> tuple[float, float]:
         """Learning rates of generator and discriminator at step number `step`."""
-        factor = rate_factor(self.settings.lr_schedule, step - self.first_step, self.n_steps)
-        return factor * self.settings.generator_rate, factor * self.settings.discriminator_rate
+        factor = rate_factor(self.lr_schedule, step - self.first_step, self.n_steps)
+        return factor * self.generator_rate, factor * self.discriminator_rate
 
 
 def fit(run: Run) -> Progress:
@@ -127,33 +116,32 @@ def fit(run: Run) -> Progress:
             damaged.
         KeyboardInterrupt, SystemExit: after Ctrl-C and SIGTERM (exit status 143); the state is on disk.
     """
-    settings = run.settings
     run.training_batches.drop_remainder = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    with checkpoints.claim(settings.folder, settings.flags, settings.fresh), _Interruption() as interruption:
-        print(f"Training {settings.folder}: {settings.epochs} epochs of {run.steps_per_epoch} steps")
+    with checkpoints.claim(run.folder, run.flags, run.fresh), _Interruption() as interruption:
+        print(f"Training {run.folder}: {run.epochs} epochs of {run.steps_per_epoch} steps")
         run.networks.build()
-        resumed = checkpoints.resume(settings.folder, dict(run.networks.variables()), settings.flags)
+        resumed = checkpoints.resume(run.folder, dict(run.networks.variables()), run.flags)
         run.progress = resumed or _begin(run)
         run.progress.step = min(run.progress.step, run.steps_per_epoch - 1)
         if run.is_complete:
-            print(f"{settings.folder}: this run is complete; more epochs, --max_steps or --patience extend it")
-            outputs.print_outcome(settings.folder, run.progress.rows)
+            print(f"{run.folder}: this run is complete; more epochs, --max_steps or --patience extend it")
+            outputs.print_outcome(run.folder, run.progress.rows)
             return run.progress
         if run.validation_batches is not None and not math.isfinite(run.progress.copy_mae):
             run.progress.copy_mae = _validate(run.validation_batches, copy_error)["mae"]
-        if not checkpoints.states(settings.folder):
+        if not checkpoints.states(run.folder):
             _save_state(run)  # before any weights file: weights without a state cannot be resumed
-        step, evaluation = make_step(run.networks, settings.seed), make_evaluation(run.networks)
+        step, evaluation = make_step(run.networks, run.seed), make_evaluation(run.networks)
         start, stop = run.next_step, run.first_step + run.n_steps
         training_stream = iterate_batches(run.training_batches, start, stop, is_shared=True)
         while not run.is_complete:
             _train_epoch(run, step, training_stream, interruption)
             _end_epoch(run, _validate(run.validation_batches, evaluation))
             if run.is_complete:
-                outputs.write_animations(settings.folder)  # before the state: a complete run writes nothing any more
+                outputs.write_animations(run.folder)  # before the state: a complete run writes nothing any more
             _save_state(run)
             interruption.check()
-        outputs.print_outcome(settings.folder, run.progress.rows)
+        outputs.print_outcome(run.folder, run.progress.rows)
     return run.progress
 
 
@@ -163,9 +151,9 @@ def _begin(run: Run) -> Progress:
     Raises:
         InputError: ``--epoch_offset`` without weights, weights without a number of epochs, or of another network.
     """
-    networks, settings = run.networks, run.settings
-    generator, discriminator = settings.folder / "generator.h5", settings.folder / "discriminator.h5"
-    offset = settings.epoch_offset
+    networks = run.networks
+    generator, discriminator = run.folder / "generator.h5", run.folder / "discriminator.h5"
+    offset = run.epoch_offset
     if not generator.exists():
         if offset:
             raise InputError(f"--epoch_offset needs weights to go on from, and {generator} does not exist")
@@ -180,7 +168,7 @@ def _begin(run: Run) -> Progress:
             model.load_into(networks.discriminator, discriminator)
     except InputError as error:
         raise InputError(f"{error}; another --models_path leaves them alone, --fresh sets them aside") from None
-    print(f"Resuming from the bare weights {generator}: epochs {offset + 1} to {offset + settings.epochs}")
+    print(f"Resuming from the bare weights {generator}: epochs {offset + 1} to {offset + run.epochs}")
     return Progress(epoch=offset, epoch_offset=offset)
 
 
@@ -200,7 +188,7 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
         for number, (inputs, target) in enumerate(itertools.islice(training_stream, stop - first), first):
             rates = map(tf.constant, run.learning_rates(number))
             pending.append((number, step(inputs, target, *rates, tf.constant(number, tf.int32))))
-            run.settings.after_step(number + 1)
+            run.after_step(number + 1)
             is_due = interruption.signal is not None or time.monotonic() - saved > CHECKPOINT_SECONDS
             if len(pending) == CHECK_EVERY or number == stop - 1 or is_due:
                 latest = _add_losses(run, pending)
@@ -239,8 +227,8 @@ def _check_variables(run: Run) -> None:
 
 def _diverged(run: Run, found: str) -> InputError:
     return InputError(
-        f"{run.settings.folder}: {found} step {run.progress.step} of epoch {run.progress.epoch + 1}: training has "
-        f"diverged; run again with smaller learning rates, from {checkpoints.states(run.settings.folder)[-1]}"
+        f"{run.folder}: {found} step {run.progress.step} of epoch {run.progress.epoch + 1}: training has "
+        f"diverged; run again with smaller learning rates, from {checkpoints.states(run.folder)[-1]}"
     )
 
 
@@ -263,7 +251,7 @@ def _validate(batches: ByStep | None, evaluation: Callable) -> dict[str, float]:
 
 def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
     """Add the epoch to the history, write its files, and reset the counters of the epoch if it is complete."""
-    progress, networks, folder = run.progress, run.networks, run.settings.folder
+    progress, networks, folder = run.progress, run.networks, run.folder
     rates = dict(zip(("generator_lr", "discriminator_lr"), run.learning_rates(run.next_step - 1), strict=True))
     if networks.discriminator is None:
         del rates["discriminator_lr"]
@@ -279,7 +267,7 @@ def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
     progress.best = min(progress.best, mae)
     progress.waited = 0 if is_best or not validation_losses else progress.waited + 1
     description = {
-        **run.settings.description,
+        **run.description,
         "epoch": row["epoch"],
         "validation_mae": row.get("val_mae", math.nan),
         "copy_mae": row.get("val_copy_mae", math.nan),
@@ -289,7 +277,7 @@ def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
         model.save(networks.generator, folder / "generator_best.h5", description)
     if networks.discriminator is not None:
         model.save(networks.discriminator, folder / "discriminator.h5", description)
-    outputs.write_epoch(folder, progress.rows, run.last_epoch, run.save_samples, run.settings.tensorboard)
+    outputs.write_epoch(folder, progress.rows, run.last_epoch, run.save_samples, run.tensorboard)
     if progress.step == run.steps_per_epoch:
         progress.epoch, progress.step, progress.n_slices = progress.epoch + 1, 0, 0
         progress.sums, progress.seconds = {}, 0.0
@@ -298,7 +286,7 @@ def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
 def _save_state(run: Run) -> None:
     """Write the state; the previous one stays until this one is complete."""
     arrays = ((name, variable.numpy()) for name, variable in run.networks.variables())
-    checkpoints.save(run.settings.folder, run.next_step, arrays, run.settings.flags, run.progress)
+    checkpoints.save(run.folder, run.next_step, arrays, run.flags, run.progress)
 
 
 class _Interruption(contextlib.AbstractContextManager):

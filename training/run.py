@@ -189,14 +189,18 @@ def prepare(
         "validation_split": arguments.validation_split,
         "seed": seed,
     }
-    settings = loop.Settings(
+    return loop.Run(
+        networks,
+        batches,
+        held_out,
+        outputs.make_sampler(generator, held_out or batches),
         folder,
         description,
         flags,
         generator_rate=gen_lr,
         discriminator_rate=disc_lr,
-        lr_schedule=lr_schedule,
         epochs=arguments.epochs,
+        lr_schedule=lr_schedule,
         epoch_offset=arguments.epoch_offset,
         max_steps=arguments.max_steps,
         seed=seed,
@@ -204,7 +208,6 @@ def prepare(
         tensorboard=arguments.tensorboard,
         fresh=arguments.fresh,
     )
-    return loop.Run(networks, settings, batches, held_out, outputs.make_sampler(generator, held_out or batches))
 
 
 def find_data(

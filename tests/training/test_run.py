@@ -88,7 +88,7 @@ def test_init_starts_from_weights_of_other_instruments(voices, write_generator, 
         networks = started[-1].networks
         assert_same_weights(networks.generator, arrays_of(expected))
         assert_same_weights(networks.discriminator, judge.get_weights())
-    folder = started[-1].settings.folder
+    folder = started[-1].folder
     checkpoints.save(folder, 1, [], {}, checkpoints.Progress())
     assert train.main([*argv, str(tmp_path / "deleted.h5")]) == 0  # the same command again goes on from the state
 
