@@ -27,8 +27,7 @@ from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
 from data import PUBLISHED, Representation
 from hum2guitar.converter import HumConverter, make_converter
-from sound.blocks import CountedBlocks
-from sound.streaming import istft_blocks, regroup_frames, stft_blocks
+from sound.blocks import istft_blocks, regroup_frames, stft_blocks
 
 PHASES = ("input", "griffinlim")
 HIGH_BANDS = ("zero", "keep")
@@ -123,10 +122,21 @@ class Pix2PixConverter:
         The network hears the root mean square of the channels' magnitudes, which no phase between them cancels, and
         each channel gets the share of the prediction that it has of the input.
         """
-        counted, n_bins = CountedBlocks(blocks), self.representation.n_bins
-        spectra = stft_blocks((block.T for block in counted), self.representation)
-        made = self._resynthesise(self._predict(spectrum[:, :n_bins] for spectrum in spectra))
-        return counted.trim(audio.T for audio in made)
+        n_read = n_given = 0
+
+        def read() -> Iterator[np.ndarray]:
+            nonlocal n_read
+            for block in blocks:
+                n_read += len(block)
+                yield block.T
+
+        spectra = stft_blocks(read(), self.representation)
+        chunks = self._predict(spectrum[:, : self.representation.n_bins] for spectrum in spectra)
+        for audio in self._resynthesise(chunks):
+            made = audio.T[: n_read - n_given]  # the last frame reaches beyond the end of the input
+            n_given += len(made)
+            if len(made):
+                yield made
 
     def _predict(self, spectra: Iterable[np.ndarray]) -> Iterator[Chunk]:
         """Predict the magnitudes of spectra ``(n_channels, n_bins, n)``.

@@ -21,8 +21,8 @@ from common import cli, weights
 from common.errors import InputError
 from common.files import find_files, read_array
 from data import PUBLISHED, Representation, amplitude_to_db, to_network
-from sound.files import Recording, open_recording
-from sound.streaming import mono_spectra, regroup_frames
+from sound.blocks import regroup_frames, stft_blocks
+from sound.files import read_blocks
 
 MODELS = pathlib.Path(__file__).resolve().parents[1] / "models"  # those that come with the project
 EXTENSION = ".h5"
@@ -256,8 +256,7 @@ def read_style(
     Raises:
         InputError: there is no recording or no such slice, or it is silent.
     """
-    recording = open_recording(path)
-    loudness = [float(level.mean()) for level in _style_slices(recording, representation)]
+    loudness = [float(level.mean()) for level in _style_slices(path, representation)]
     if not max(loudness):
         raise InputError(f"{path}: a style recording has to sound, found silence")
     sounding = np.flatnonzero(loudness).tolist()
@@ -266,17 +265,18 @@ def read_style(
     index = int(np.argmax(loudness)) if choice is None else choice
     if index not in sounding:
         raise InputError(f"--style_slice: expected a slice of {path} that sounds, one of {sounding}, found {index}")
-    return next(itertools.islice(_style_slices(recording, representation), index, None))
+    return next(itertools.islice(_style_slices(path, representation, warn=False), index, None))
 
 
-def _style_slices(recording: Recording, representation: Representation) -> Iterator[np.ndarray]:
+def _style_slices(path: str | os.PathLike, representation: Representation, warn: bool = True) -> Iterator[np.ndarray]:
     """The slices of a recording, log level ``(n_bins, n_frames)`` each.
 
     A last slice that is not full is left out, unless it is the only one: then it is repeated to fill a slice.
     """
     n_frames, scale = representation.n_frames, representation.magnitude_scale
+    spectra = stft_blocks(read_blocks(path, representation.sample_rate, warn=warn), representation)
     is_first = True
-    for frames, _ in regroup_frames(mono_spectra(recording, representation), n_frames, 0):
+    for frames, _ in regroup_frames(spectra, n_frames, 0):
         level = amplitude_to_db(np.abs(frames[: representation.n_bins]) * scale, representation.amin)
         if level.shape[1] < n_frames:
             if not is_first:

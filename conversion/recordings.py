@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import glob
 import itertools
 import math
@@ -23,11 +24,18 @@ from common import cli, plots, weights
 from common.errors import InputError
 from common.files import concerning_one_file, remove_leftovers, without_converted, writable_folder
 from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Converter, Settings
-from data import PUBLISHED
+from data import PUBLISHED, Representation, amplitude_to_db
 from hum2guitar.melody import F0_METHODS
 from sound import files as sound_files
-from sound.blocks import add_streams, mean_of_channels, pick_channel, resample_blocks, split, trim_or_pad, true_peak
-from sound.streaming import spectrogram
+from sound.blocks import (
+    add_streams,
+    mean_of_channels,
+    regroup_frames,
+    resample_blocks,
+    stft_blocks,
+    trim_or_pad,
+    true_peak,
+)
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
@@ -219,7 +227,7 @@ def convert_audio(
         return audio
     samples = np.atleast_2d(audio).T
     rate = sample_rate or converter.sample_rate
-    blocks = list(_convert_blocks([samples], samples.shape, float(np.abs(audio).max()), rate, rate, converter))
+    blocks = list(_convert_blocks(lambda: [samples], samples.shape, float(np.abs(audio).max()), rate, rate, converter))
     converted = np.concatenate(blocks).T.reshape(audio.shape)
     if mix:
         power = [float(np.mean(np.square(sound, dtype=np.float64))) for sound in (converted, audio)]
@@ -257,8 +265,8 @@ def convert_file(
 
     shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
     rates = recording.sample_rate, sample_rate
-    name = str(recording.path)
-    blocks = _convert_blocks(_read(recording, n_channels), shape, recording.peak, *rates, converter, name)
+    name, read = str(recording.path), functools.partial(_read, recording, n_channels)
+    blocks = _convert_blocks(read, shape, recording.peak, *rates, converter, name)
     blocks = _show_progress(blocks, recording.path.name, shape[0], sample_rate)
     with contextlib.ExitStack() as stack:
         rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
@@ -266,7 +274,7 @@ def convert_file(
             raise InputError(f"{destination}: expected finite samples from the network, found NaN (damaged weights?)")
         if settings.mix:
             gain = np.float32(settings.mix * _loudness_gain(rendering.power, recording.power))
-            originals = trim_or_pad(resample_blocks(_read(recording, n_channels), *rates, n_channels), *shape)
+            originals = trim_or_pad(resample_blocks(read(), *rates, n_channels), *shape)
             blocks = add_streams(rendering.blocks(1 - settings.mix), (gain * block for block in originals))
             rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
         gain = _output_gain(rendering, recording.power, settings.level)
@@ -283,7 +291,7 @@ def _read(recording: sound_files.Recording, n_channels: int) -> Iterator[np.ndar
 
 
 def _convert_blocks(
-    blocks: Iterable[np.ndarray],
+    read: Callable[[], Iterable[np.ndarray]],
     shape: tuple[int, int],
     peak: float,
     from_rate: int,
@@ -291,29 +299,31 @@ def _convert_blocks(
     converter: Converter,
     name: str = "",
 ) -> Iterator[np.ndarray]:
-    """Blocks ``(n, n_channels)`` at `from_rate` converted to blocks at `to_rate`, before the level is adjusted.
+    """A recording at `from_rate` converted to blocks ``(n, n_channels)`` at `to_rate`; the level is not yet adjusted.
 
     Args:
+        read: returns the blocks ``(n, n_channels)`` of the recording from its start.
         shape: of the joined output, ``(n_samples, n_channels)``.
         peak: of the joined input.
     """
     n_channels = shape[1]
-    gain = min(1 / peak, MAX_INPUT_GAIN) if converter.normalizes_input and peak >= SILENT else 1
-    blocks = (block * np.float32(gain) for block in blocks)
-    blocks, originals = split(blocks, 2) if converter.residual else (blocks, None)
-    blocks = resample_blocks(blocks, from_rate, converter.sample_rate, n_channels)
+    gain = np.float32(min(1 / peak, MAX_INPUT_GAIN) if converter.normalizes_input and peak >= SILENT else 1)
+
+    def read_at(rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
+        if channel is None:
+            return resample_blocks((block * gain for block in read()), from_rate, rate, n_channels)
+        return resample_blocks((block[:, channel] * gain for block in read()), from_rate, rate)
+
     if converter.joint:
-        blocks = converter.convert(blocks)
-    else:  # each channel is a stream of its own; all advance together, so that none has to wait in memory
+        blocks = converter.convert(read_at(converter.sample_rate))
+    else:  # each channel is read anew, so that none has to wait in memory for the others
         names = [f"{name} (channel {i})" if n_channels > 1 else name for i in range(n_channels)]
-        streams = enumerate(split(blocks, n_channels))
-        channels = [converter.convert(pick_channel(stream, i), names[i]) for i, stream in streams]
+        channels = [converter.convert(read_at(converter.sample_rate, i), names[i]) for i in range(n_channels)]
         blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
     blocks = trim_or_pad(resample_blocks(blocks, converter.sample_rate, to_rate, n_channels), *shape)
-    if originals is not None:
-        originals = trim_or_pad(resample_blocks(originals, from_rate, to_rate, n_channels), *shape)
-        blocks = add_streams(blocks, originals)
-    return (block / np.float32(gain) for block in blocks)
+    if converter.residual:
+        blocks = add_streams(blocks, trim_or_pad(read_at(to_rate), *shape))
+    return (block / gain for block in blocks)
 
 
 def _loudness_gain(power: float, of_input: float) -> float:
@@ -365,3 +375,27 @@ def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, h
         name = recording.name.encode("utf-8", "backslashreplace").decode()  # file names may hold any bytes
         panels.append((f"{title}: {name}", level))
     plots.save_spectrograms(path, panels, seconds, representation.bin_hz)
+
+
+def spectrogram(
+    path: str | os.PathLike, n_columns: int, representation: Representation = PUBLISHED
+) -> tuple[np.ndarray, float]:
+    """Spectrogram of a recording of any length, reduced to about `n_columns` columns.
+
+    Returns:
+        level: log level [0, 1] of the mean of the channels, float32 ``(n_bins, n)``. Each column is the maximum of
+            neighbouring frames, so that short onsets stay visible.
+        seconds_per_column: time from one column to the next.
+
+    Raises:
+        InputError: as `sound.files.open_recording`.
+    """
+    recording = sound_files.open_recording(path)
+    n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
+    step = max(1, round(n_frames / n_columns))
+    blocks = sound_files.read_blocks(path, representation.sample_rate, warn=False)
+    columns = []
+    for frames, _ in regroup_frames(stft_blocks(blocks, representation), step, 0):
+        magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * representation.magnitude_scale
+        columns.append(amplitude_to_db(magnitude, representation.amin))
+    return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate

@@ -24,8 +24,8 @@ from common.files import piece_names, read_array, write_array
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.melody import analyse, find_notes, octaves_into_range, pluck
+from sound.blocks import regroup_frames
 from sound.files import find_audio, read_blocks
-from sound.streaming import regroup_frames
 from training import dataset
 from training.dataset import ByStep
 

@@ -1,14 +1,12 @@
-"""Streams of audio blocks: resampling, lengths, levels, true peak."""
+"""Streams of audio blocks: resampling, lengths, levels, true peak, STFT and its inverse."""
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
 import numpy as np
 
-T = TypeVar("T")
+from data import Representation, overlap_add, stft
 
 MAX_RESAMPLED = 2**20  # values that are resampled to at a time
 MIX_BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
@@ -21,35 +19,6 @@ def mean_of_channels(audio: np.ndarray) -> np.ndarray:
     if audio.shape[1] == 1:
         return audio[:, 0]
     return sum(audio.T[1:], audio[:, 0]) / np.float32(audio.shape[1])  # ten times as fast as audio.mean(axis=1)
-
-
-def split(items: Iterable[T], n_streams: int) -> list[Iterator[T]]:
-    """`n_streams` iterators over the same items.
-
-    They hold only what one is ahead of the others; those of `itertools.tee` would keep some fifty items.
-    """
-    items = iter(items)
-    waiting: list[collections.deque] = [collections.deque() for _ in range(n_streams)]
-
-    def stream(own: collections.deque) -> Iterator[T]:
-        while True:
-            if not own:
-                try:
-                    item = next(items)
-                except StopIteration:
-                    return
-                for queue in waiting:
-                    queue.append(item)
-                del item
-            yield own.popleft()
-
-    return [stream(own) for own in waiting]
-
-
-def pick_channel(blocks: Iterable[np.ndarray], index: int) -> Iterator[np.ndarray]:
-    """One channel ``(n,)`` of blocks ``(n, n_channels)``."""
-    for block in blocks:
-        yield block[:, index]
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
@@ -124,35 +93,6 @@ def add_streams(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> It
         waiting = waiting[len(block) :]
 
 
-class CountedBlocks:
-    """Iterates over blocks of samples and counts the samples: for outputs that have to be as long as their input.
-
-    Attributes:
-        n_samples: of the blocks so far.
-    """
-
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks = blocks
-        self.n_samples = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.n_samples += len(block)
-            yield block
-
-    def trim(self, made: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Blocks `made` from these ones, cut to the same total length; empty ones are left out.
-
-        Nothing may be made before the samples that it stands for were read.
-        """
-        n_given = 0
-        for block in made:
-            kept = block[: self.n_samples - n_given]
-            if len(kept):
-                n_given += len(kept)
-                yield kept
-
-
 def mix_sounds(sounds: Iterator[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
     """The sum of sounds, which are in order of their first sample, up to `n_samples`, in blocks of `MIX_BLOCK`."""
     ringing: list[tuple[int, np.ndarray]] = []  # sounds that continue in the next block
@@ -206,3 +146,98 @@ def true_peak(blocks: Iterable[np.ndarray]) -> float:
             windows = channel[np.flatnonzero(near)[:, np.newaxis] + np.arange(2 * half)]
             peak = max(peak, float(np.abs(windows @ taps).max(initial=0)))
     return peak
+
+
+# --- STFT -------------------------------------------------------------------------------------------------------------
+
+
+def stft_blocks(blocks: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
+    """The centred `data.stft` of a stream of audio, complex64 ``(..., n_fft // 2 + 1, n)`` each.
+
+    Computed in double precision, because the phase is also used in bins that the network makes much louder than they
+    were. If the last sample lies where the last window is almost zero, one more frame is made: the inverse STFT divides
+    by the window, which would amplify the network's output there.
+
+    Args:
+        blocks: audio ``(n,)`` or ``(n_channels, n)`` each.
+        representation: window and hop.
+    """
+    n_fft, hop = representation.n_fft, representation.hop_length
+    pending = None
+    n_samples = n_made = 0
+    for block in blocks:
+        n_samples += block.shape[-1]
+        before = np.zeros((*block.shape[:-1], n_fft // 2)) if pending is None else pending
+        pending = np.concatenate([before, block], axis=-1)
+        n_ready = max(0, (pending.shape[-1] - n_fft) // hop + 1)
+        if n_ready:
+            yield stft(pending, representation, center=False)
+            pending = pending[..., n_ready * hop :]
+            n_made += n_ready
+    if not n_samples:
+        return
+    n_frames = 1 + n_samples // hop
+    # The window's values at the last sample, in the last frame and in those before it.
+    last_weights = representation.window[n_fft // 2 + (n_samples - 1) - (n_frames - 1) * hop :: hop]
+    if np.sum(np.square(last_weights)) < 1 / 16:
+        n_frames += 1
+    if n_frames > n_made:
+        length = (n_frames - n_made - 1) * hop + n_fft
+        zeros = np.zeros((*pending.shape[:-1], length))
+        yield stft(np.concatenate([pending, zeros], axis=-1)[..., :length], representation, center=False)
+
+
+def regroup_frames(spectra: Iterable[np.ndarray], advance: int, n_shared: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """Regroup a stream of frames into overlapping pieces of ``advance + n_shared`` frames.
+
+    Args:
+        spectra: ``(..., n_bins, n)`` each.
+        advance: frames from the start of a piece to the start of the next one.
+        n_shared: frames at the end of a piece that the next one begins with.
+
+    Yields:
+        frames: ``(..., n_bins, advance + n_shared)``; the last piece may have fewer frames.
+        is_last: whether it is the last piece.
+    """
+    waiting: list[np.ndarray] = []
+    n_waiting = 0
+    for spectrum in spectra:
+        waiting.append(spectrum)
+        n_waiting += spectrum.shape[-1]
+        if n_waiting <= advance + n_shared:
+            continue
+        joined = np.concatenate(waiting, axis=-1)
+        while n_waiting > advance + n_shared:  # more frames than one piece, so this is not the last piece
+            yield joined[..., : advance + n_shared], False
+            joined = joined[..., advance:]
+            n_waiting -= advance
+        waiting = [joined]
+    if waiting:
+        yield np.concatenate(waiting, axis=-1), True
+
+
+def istft_blocks(spectra: Iterable[np.ndarray], representation: Representation) -> Iterator[np.ndarray]:
+    """The inverse of the centred STFT of a stream: audio from sample 0 on, float32 ``(..., n)`` each.
+
+    Args:
+        spectra: ``(..., n_bins, n)`` each; bins above them are zero.
+        representation: window and hop.
+    """
+    n_fft, hop = representation.n_fft, representation.hop_length
+    audio_tail = np.zeros(n_fft - hop, np.float32)
+    weight_tail = np.zeros(n_fft - hop, np.float32)
+    n_skipped = n_fft // 2  # before sample 0
+    tiny = np.finfo(np.float32).tiny
+    for spectrum in spectra:
+        *channels, n_bins, n = spectrum.shape
+        full = np.zeros((*channels, n_fft // 2 + 1, n), np.complex64)
+        full[..., :n_bins, :] = spectrum
+        audio, weight = overlap_add(full, representation)
+        audio[..., : n_fft - hop] += audio_tail
+        weight[: n_fft - hop] += weight_tail
+        n_ready = n * hop
+        audio_tail, weight_tail = audio[..., n_ready:], weight[n_ready:]
+        skipped = min(n_skipped, n_ready)
+        n_skipped -= skipped
+        yield audio[..., skipped:n_ready] / np.maximum(weight[skipped:n_ready], tiny)
+    yield (audio_tail / np.maximum(weight_tail, tiny))[..., n_skipped:]

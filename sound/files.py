@@ -102,7 +102,10 @@ def read_audio(
 
 
 def read_blocks(
-    path: str | os.PathLike, sample_rate: int | None = PUBLISHED.sample_rate, mono: bool = True
+    path: str | os.PathLike,
+    sample_rate: int | None = PUBLISHED.sample_rate,
+    mono: bool = True,
+    warn: bool = True,
 ) -> Iterator[np.ndarray]:
     """The recording at `path` in blocks, float32 ``(n,)`` or ``(n, n_channels)`` each.
 
@@ -110,11 +113,12 @@ def read_blocks(
         path: any file that FFmpeg decodes.
         sample_rate: in Hz, to resample to (soxr, HQ); None keeps that of the file.
         mono: give the mean of the channels.
+        warn: as in `open_audio`.
 
     Raises:
         InputError: as `open_audio`, or a sample is NaN or infinite, possibly only after the first blocks.
     """
-    with open_audio(path) as audio:
+    with open_audio(path, warn) as audio:
         blocks = map(mean_of_channels, audio.blocks) if mono else audio.blocks
         n_channels = None if mono else audio.n_channels
         yield from resample_blocks(blocks, audio.sample_rate, sample_rate or audio.sample_rate, n_channels)

@@ -1,4 +1,4 @@
-/* A recording to a new recording: a port of sound/streaming.py and of conversion/.
+/* A recording to a new recording: a port of sound/blocks.py and of conversion/.
  *
  * Everything is a stream: each function takes an asynchronous iterable of pieces and yields pieces, so that memory does
  * not grow with the length of the recording. A piece is an array with one element for each channel: samples, or a

@@ -12,7 +12,7 @@ from common import weights
 from conversion.converter import Pix2PixConverter, Settings, apply_phase, griffin_lim, load_converter
 from conversion.recordings import convert_audio, convert_file
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude, forward_transform, from_network, to_network, unit
-from sound.streaming import istft_blocks
+from sound.blocks import istft_blocks
 
 
 def published_offline(audio, network):

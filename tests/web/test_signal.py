@@ -14,10 +14,9 @@ import soundfile
 from made_conversions import RATE, make_converter, make_music, make_sine
 
 from conversion.models import read_style
-from conversion.recordings import convert_audio
+from conversion.recordings import convert_audio, spectrogram
 from data import PUBLISHED, amplitude_to_db, db_to_amplitude, fade_in
-from sound.blocks import resample, true_peak
-from sound.streaming import istft_blocks, spectrogram, stft_blocks
+from sound.blocks import istft_blocks, resample, stft_blocks, true_peak
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="no Node.js (Debian: nodejs)")
 
