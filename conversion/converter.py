@@ -97,7 +97,7 @@ class Pix2PixConverter:
         network: slices ``(n, n_bins, n_frames, channels)`` in [-1, 1] to ``(n, n_bins, n_frames, 1)``.
         representation: the spectrogram settings that the network was trained with.
         style: log level [0, 1] ``(n_bins, n_frames)``, the second channel of a multitarget network's input.
-        settings: overlap, phase, input_level, high_band and stereo are used here.
+        settings: overlap, phase, input_level and high_band are used here.
     """
 
     network: Network
