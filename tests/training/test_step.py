@@ -1,6 +1,5 @@
 """Optimizers against Keras' and by hand; several replicas give what one gives on the whole batch."""
 
-import json
 import math
 import os
 import subprocess
@@ -10,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from made_runs import history_of
+from made_weights import arrays_of
 
 from training import step
 
@@ -93,43 +94,37 @@ def test_adabelief_takes_the_hand_computed_steps():
 
 # --- several devices --------------------------------------------------------------------------------------------------
 
-# Three steps of small networks without dropout on one and on two virtual CPU devices: losses and sums of weights.
-STEPS = """
-import json
-import numpy as np, tensorflow as tf
-import model
-from made_runs import make_networks
-from training.step import make_step
+# Trains without dropout on one device, and on two virtual ones as if they were GPUs.
+TWO_DEVICES = """
+import sys
+import tensorflow as tf
+import model, train
 device = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
-dropout = tf.keras.layers.Dropout
+dropout, mirrored = tf.keras.layers.Dropout, tf.distribute.MirroredStrategy
 model.layers.Dropout = lambda rate, **settings: dropout(0.0, **settings)
-batches = np.random.default_rng(0).uniform(-1, 1, (3, 2, 4, 256, 256, 1)).astype(np.float32)
-
-def losses_and_weights(strategy):
-    n = strategy.num_replicas_in_sync
-    shares = [part for batch in batches for part in np.split(batch, n, axis=1)]
-    source = lambda _: tf.data.Dataset.from_tensor_slices(tuple(np.stack(part) for part in zip(*shares)))
-    with strategy.scope():
-        networks = make_networks()
-        networks.build()
-        step, rate = make_step(networks), tf.constant(1e-3)
-        for number, (inputs, target) in enumerate(strategy.distribute_datasets_from_function(source)):
-            yield [float(loss) for _, loss in sorted(step(inputs, target, rate, rate, tf.constant(number)).items())]
-    trained = [*networks.generator.weights, *networks.discriminator.weights]
-    yield [float(np.abs(variable.numpy()).sum()) for variable in trained]
-
-for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
-    print(json.dumps(list(losses_and_weights(strategy))))
+tf.distribute.MirroredStrategy = lambda: mirrored(["CPU:0", "CPU:1"])
+for gpu, models in (("-1", "one"), ("all", "two")):
+    assert train.main([*sys.argv[1:], "--gpu", gpu, "--models_path", models]) == 0
 """
 
 
 @pytest.mark.slow
-def test_two_devices_take_the_step_of_one_on_the_whole_batch():
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=False, env=environment)
+def test_two_devices_train_as_one_does_on_whole_batches(tmp_path, note_features):
+    features = note_features(tmp_path / "features", {"piano": (2.0, 4.0), "guitar": (1.0, 2.0)}, 9)
+    argv = (
+        f"--dataset_path {features} --origin piano --target guitar --base_filters 2 --batch_size 4 --epochs 1 "
+        "--gen_lr 1e-3 --disc_lr 1e-3 --precision float32"
+    ).split()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TWO_DEVICES, *argv]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
-    assert len(one) == len(two) == 4
-    for expected, found in zip(one, two, strict=True):
-        assert found == pytest.approx(expected, rel=5e-3, abs=5e-4)  # sums of other lengths round differently
+    one, two = (tmp_path / models / "piano_2_guitar" for models in ("one", "two"))
+    for expected, found in zip(history_of(one), history_of(two), strict=True):
+        assert found["step"] == expected["step"]
+        for column in ("generator_loss", "mae", "discriminator_loss", "val_mae"):
+            assert float(found[column]) == pytest.approx(float(expected[column]), rel=5e-3)  # sums round differently
+    for name in ("generator.h5", "discriminator.h5"):
+        sums = [[np.abs(array).sum() for array in arrays_of(folder / name)] for folder in (one, two)]
+        assert sums[1] == pytest.approx(sums[0], rel=5e-3, abs=5e-4)
