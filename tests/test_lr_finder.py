@@ -103,26 +103,18 @@ def test_findlr_writes_its_files_and_leaves_trained_weights_alone(
     assert (runs[0].generator_rate, runs[0].discriminator_rate) == (found["gen_lr"], found["disc_lr"])
 
 
-FALLING, RISING = np.linspace(2, 1, 40) ** 3, np.linspace(1, 2, 40)
-RATES = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 40)
-
-
-def rows_of(**losses):
-    """Rows of 40 steps: these losses by test, and an MAE that only rises."""
-    return {
-        test: [
-            {"rate": rate, "generator_loss": loss, "discriminator_loss": loss, "mae": mae}
-            for rate, loss, mae in zip(RATES, of_test, RISING, strict=True)
-        ]
-        for test, of_test in losses.items()
-    }
-
-
 def test_a_third_of_the_steepest_rate_is_suggested_and_each_loss_that_falls_has_a_plot(tmp_path):
-    third = pytest.approx(lr_finder.suggest(RATES, FALLING)[0] / 3)
-    both = rows_of(generator=FALLING, discriminator=FALLING)
+    rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 40)
+    falling, rising = np.linspace(2, 1, 40) ** 3, np.linspace(1, 2, 40)
+
+    def rows(loss):
+        names = ("rate", "generator_loss", "discriminator_loss", "mae")  # the MAE only rises
+        return [dict(zip(names, values, strict=True)) for values in zip(rates, loss, loss, rising, strict=True)]
+
+    third = pytest.approx(lr_finder.suggest(rates, falling)[0] / 3)
+    both = {"generator": rows(falling), "discriminator": rows(falling)}
     assert lr_finder.suggest_rates(both, tmp_path) == {"gen_lr": third, "disc_lr": third}
     names = ["lr_finder_discriminator_loss.png", "lr_finder_generator_loss.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     with pytest.raises(InputError):
-        lr_finder.suggest_rates(rows_of(generator=FALLING, discriminator=RISING), tmp_path)
+        lr_finder.suggest_rates({"generator": rows(falling), "discriminator": rows(rising)}, tmp_path)

@@ -91,9 +91,6 @@ def test_what_cannot_be_paired_names_flag_or_folder(tmp_path, noise_features):
     (tmp_path / "audios" / "a").mkdir(parents=True)
     (tmp_path / "audios" / "a" / "x.wav").touch()
     for path, origin, target, words in (
-        (tmp_path / "missing", "a", "b", ["--dataset_path"]),
-        (made, "harp", "b", ["--origin", "a, b, c", "harp"]),
-        (made, "a", "harp", ["--target", "a, b, c", "harp"]),
         (made, "a", "endless", ["--target"]),
         (made, "a", "b", [str(made)]),  # no names in common
         (made, "a", "c", [str(made / "c")]),
