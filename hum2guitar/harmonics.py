@@ -221,7 +221,7 @@ def harmonics_level(f0: np.ndarray, energy: np.ndarray, representation: HumRepre
 
 
 def mel_to_audio(
-    power: np.ndarray, representation: HumRepresentation = PUBLISHED, n_iterations: int = 32
+    power: np.ndarray, representation: HumRepresentation = PUBLISHED, n_iterations: int = 16
 ) -> np.ndarray:
     """Audio float32 ``(hop_length * n_frames - 1,)`` whose mel power is close to `power`, ``(n_mels, n_frames)``.
 

@@ -27,7 +27,6 @@ from sound.files import find_audio, write_audio
 from training import checkpoints, run
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
-SAMPLE_ITERATIONS = 16  # of Griffin-Lim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +230,7 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
                 title=f"{title}, {stage.name}, {time}",
                 scale_db=(r.mel_ref_db - r.mel_top_db, r.mel_ref_db),
             )
-            audio = mel_to_audio(harmonics.mel_power(output, r), r, SAMPLE_ITERATIONS)[: r.segment_samples]
+            audio = mel_to_audio(harmonics.mel_power(output, r), r)[: r.segment_samples]
             audio /= max(1.0, np.abs(audio).max())
             plots.save_png(folder / f"{name}.png", picture)
             write_audio(folder / f"{name}.wav", audio, r.sample_rate)
