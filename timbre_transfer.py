@@ -123,13 +123,13 @@ def render(
     Raises:
         InputError: the file is no MIDI file with notes, or the SoundFont cannot play it.
     """
-    from synthesis import mixing, soundfonts
+    from synthesis import mixing, voices
     from synthesis.midi import read_midi
 
     played = mixing.Playing(**playing)
-    font = soundfont or soundfonts.default_soundfont()
+    font = soundfont or voices.default_soundfont()
     piece = read_midi(midi, played.sustain_pedal)
     with tempfile.TemporaryDirectory() as folder:
-        number = soundfonts.program(instrument) if program is None else program
-        notes = soundfonts.soundfont_instrument(instrument, font, number, folder)
+        number = voices.program(instrument) if program is None else program
+        notes = voices.soundfont_instrument(instrument, font, number, folder)
         return mixing.synthesize(piece, notes, played)[0]

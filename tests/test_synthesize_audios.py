@@ -14,7 +14,7 @@ import soundfile
 from made_notes import measured_f0, write_midi, write_notes, write_recorded_notes
 
 import synthesize_audios
-from synthesis.soundfonts import default_soundfont
+from synthesis.voices import default_soundfont
 
 SOUNDFONT = default_soundfont()
 TWO = ("guitar_acoustic", "keyboard_acoustic")

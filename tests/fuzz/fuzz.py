@@ -118,13 +118,13 @@ def read_npy(path: pathlib.Path) -> None:
 
 
 def make_soundfont(folder: pathlib.Path) -> None:
-    from synthesis.soundfonts import default_soundfont
+    from synthesis.voices import default_soundfont
 
     (folder / "a.sf2").symlink_to(default_soundfont())
 
 
 def read_soundfont(path: pathlib.Path) -> None:
-    from synthesis.soundfonts import read_soundfont, render_pitch
+    from synthesis.voices import read_soundfont, render_pitch
 
     program = min(read_soundfont(path)[0], default=0)
     assert np.isfinite(np.concatenate(render_pitch(path, program, 60))).all()
