@@ -77,33 +77,17 @@ def test_what_is_written_is_read_again(tmp_path, float16):
 
 
 def test_earlier_files_with_checksums_are_read_and_their_damage_is_found(tmp_path):
-    expected = write_published(tmp_path / "g.h5", published_table(1, 2))
-
-    def add_checksums(file):
-        for group in file.values():
-            for name in group.attrs["weight_names"]:
-                array = group[name][()]
-                del group[name]
-                group.create_dataset(name, data=array, chunks=array.shape, fletcher32=True)
-
-    change(tmp_path / "g.h5", add_checksums)
-    # HDF5 does not give back the space of the arrays that were replaced.
-    with h5py.File(tmp_path / "g.h5") as source, h5py.File(tmp_path / "checked.h5", "w") as file:
-        file.attrs.update(source.attrs)
-        for name in source:
-            source.copy(name, file)
-    path = tmp_path / "checked.h5"
+    path = tmp_path / "g.h5"
+    expected = write_published(path, published_table(1, 2), checked=True)
     assert all(np.array_equal(a, b) for a, b in zip(arrays_of(path), expected, strict=True))
-    content = path.read_bytes()
-    place = content.index(expected[0].tobytes()) + 8
-    path.write_bytes(content[:place] + b"\1\2" + content[place + 2 :])
+    path.write_bytes(path.read_bytes().replace(expected[0].tobytes(), bytes(expected[0].nbytes)))
     with pytest.raises(InputError):
         weights.read(path)
 
 
 def test_cut_files_and_what_is_no_weights_file_are_refused(tmp_path, published):
     content, path = published.read_bytes(), tmp_path / "x.h5"
-    for share in (0, 0.01, 0.3, 0.9, 0.999):
+    for share in (0, 0.01, 0.9, 0.999):
         path.write_bytes(content[: int(share * len(content))])
         assert refused(path)
     path.write_text("RIFF this is no HDF5")
@@ -114,9 +98,6 @@ def test_cut_files_and_what_is_no_weights_file_are_refused(tmp_path, published):
             weights.describe(path)
     assert refused(tmp_path)
     assert refused(tmp_path / "missing.h5")
-
-
-# --- files that are not trusted ---------------------------------------------------------------------------------------
 
 
 SHAPE = (4, 4, 8, 16)
@@ -144,13 +125,10 @@ REPLACEMENTS = {  # of an array, each a function of the open file and of another
     "group": lambda file, _: file.create_group(KERNEL),
     "nothing": lambda file, _: None,
     "text": stored(dtype=h5py.string_dtype()),
-    "compound": stored(dtype=np.dtype([("a", "f4")])),
     "double": stored(dtype=np.float64),
     "never written": stored(dtype=np.float32),
     "chunks never written": stored(dtype=np.float32, chunks=SHAPE, fletcher32=True),
     "gzip": stored(data=ZEROS, compression="gzip"),
-    "two filters": stored(data=ZEROS, shuffle=True, fletcher32=True),
-    "huge": stored((2**20, 2**10, 8, 16), dtype=np.float32),
     "huge chunks": stored((2**20, 2**10, 8, 16), dtype=np.float32, chunks=(2**9, 2**9, 8, 16)),
 }
 

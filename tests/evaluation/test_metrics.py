@@ -1,7 +1,5 @@
 """Metrics against values computed by hand, against librosa and mir_eval, and against what they should hear."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import scipy.signal
@@ -35,13 +33,6 @@ def target():
 @pytest.fixture(scope="module")
 def analysed(target):
     return metrics.analyse(target)
-
-
-# --- the whole table --------------------------------------------------------------------------------------------------
-
-
-def test_a_recording_against_itself_is_exactly_at_its_best(target):
-    assert metrics.compare(target, target.copy()) == BEST
 
 
 def _noise(audio, db):
@@ -81,19 +72,17 @@ def test_each_change_moves_the_metrics_that_should_see_it_more_the_more_there_is
 def test_a_missing_end_counts_like_silence_there(target):
     second = target[:RATE]
     half = second[: RATE // 2]
-    filled = np.concatenate([half, np.zeros(len(second) - len(half), np.float32)])
     shorter = metrics.compare(half, second)
-    assert shorter == pytest.approx(metrics.compare(filled, second), nan_ok=True)
-    assert shorter["lsd"] > 3
-    assert metrics.compare(second, half)["lsd"] == pytest.approx(shorter["lsd"])
+    assert shorter == pytest.approx(metrics.compare(np.pad(half, (0, len(second) - len(half))), second), nan_ok=True)
+    assert 3 < shorter["lsd"] == pytest.approx(metrics.compare(second, half)["lsd"])
 
 
-@pytest.mark.parametrize("n_samples", [1, 30_000])
-def test_silence_equals_silence_and_nothing_else(n_samples, target):
-    silence = np.zeros(n_samples, np.float32)
-    row = metrics.compare(silence, silence)
-    assert np.isnan([row.pop(name) for name in ("attack", "flutter")]).all()  # there is nothing to measure
-    assert row == {name: BEST[name] for name in row}
+def test_silence_equals_silence_and_nothing_else(target):
+    for n_samples in (1, 30_000):
+        silence = np.zeros(n_samples, np.float32)
+        row = metrics.compare(silence, silence)
+        assert np.isnan([row.pop(name) for name in ("attack", "flutter")]).all()  # there is nothing to measure
+        assert row == {name: BEST[name] for name in row}
     for row in (metrics.compare(silence, target[:30_000]), metrics.compare(target[:30_000], silence)):
         assert all(np.isfinite(row[name]) for name in row if name not in ("attack", "flutter"))
         assert row["mfcc"] == row["chroma"] == 1.0
@@ -101,16 +90,11 @@ def test_silence_equals_silence_and_nothing_else(n_samples, target):
         assert row["loudness"] > 20
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------
-
-
 def test_network_mae_by_hand():
     # Levels 0, 1/2, 1 are -1, 0, 1 for the network.
     output = np.array([[0.0, db_to_amplitude(np.float64(0.5)), 1.0]])
     np.testing.assert_allclose(metrics.network_mae(output, np.array([[1.0, 1.0, 1.0]])), (2 + 1 + 0) / 3)
     assert metrics.network_mae(np.array([[4.0]]), np.array([[1.0]])) == 0  # the level ends at 1
-    # 4.8 dB, as the docstring says, are 0.1: well above amin the level is linear in dB.
-    assert metrics.network_mae(np.array([[0.1 * 10 ** (4.8 / 20)]]), np.array([[0.1]])) == pytest.approx(0.1, abs=0.001)
 
 
 def test_log_spectral_distance_by_hand():
@@ -146,9 +130,6 @@ def test_loudness_of_a_sine_is_its_a_weighted_level(hertz, weight):
     assert np.median(metrics.analyse(sine / 10).loudness) == pytest.approx(weight - 20, abs=0.3)
 
 
-# --- level, attack, flutter, brightness ------------------------------------------------------------------------------
-
-
 def test_a_gain_of_6_db_is_the_gain_row_and_no_other(target, analysed):
     """Halving is 20 log10(1/2) = -6.02 dB; a model that forgot them is measured as if it had not."""
     exact = 20 * np.log10(2)
@@ -159,23 +140,24 @@ def test_a_gain_of_6_db_is_the_gain_row_and_no_other(target, analysed):
     assert (own["gain"], own["loudness"], -own["brightness"]) == pytest.approx([exact] * 3, abs=0.05)
 
 
-def plucks(rise_ms, decay=3.0, starts=(0.3, 1.3, 2.3, 3.3)):
+def plucks(rise_ms):
     """Single notes of 40 partials whose level rises along a straight line and then decays."""
     audio, time = np.zeros(4 * RATE + RATE // 2), np.arange(RATE) / RATE
-    envelope = np.clip(time / (rise_ms / 1000), 0, 1) * np.exp(-decay * time)
-    for start, f0 in zip(starts, (220, 261, 330, 196), strict=True):
+    envelope = np.clip(time / (rise_ms / 1000), 0, 1) * np.exp(-3 * time)
+    for start, f0 in zip((0.3, 1.3, 2.3, 3.3), (220, 261, 330, 196), strict=True):
         note = sum(np.sin(2 * np.pi * m * f0 * time + m * m) / m**0.5 for m in range(1, 41)) * envelope
         audio[round(start * RATE) :][: len(note)] += 0.05 * note
     return audio.astype(np.float32)
 
 
-@pytest.mark.parametrize("rise", [10, 60])
-def test_the_rise_of_a_pluck_is_measured_from_10_to_90_percent(rise):
+def test_the_rise_of_a_pluck_is_measured_from_10_to_90_percent():
     """Of a straight line these are 80 % of its length; the pluck decays meanwhile, and the window is 5.8 ms long."""
-    soft, sharp = metrics.analyse(plucks(rise)), metrics.analyse(plucks(1))
-    assert metrics.measure_target(soft)["attack"] == pytest.approx(0.8 * rise, abs=2)
-    assert metrics.attack_difference(soft, sharp) == pytest.approx(0.8 * rise - 2.7, abs=2)
-    assert metrics.attack_difference(soft, sharp) == -metrics.attack_difference(sharp, soft) > 0
+    sharp = metrics.analyse(plucks(1))
+    for rise in (10, 60):
+        soft = metrics.analyse(plucks(rise))
+        assert metrics.measure_target(soft)["attack"] == pytest.approx(0.8 * rise, abs=2)
+        assert metrics.attack_difference(soft, sharp) == pytest.approx(0.8 * rise - 2.7, abs=2)
+        assert metrics.attack_difference(soft, sharp) == -metrics.attack_difference(sharp, soft) > 0
 
 
 def test_an_attack_under_another_note_or_near_another_onset_is_not_measured():
@@ -194,12 +176,7 @@ def test_the_flutter_of_a_partial_is_the_second_difference_of_its_wobble(hertz, 
     features = metrics.analyse((0.3 * 10 ** (level / 20) * np.sin(2 * np.pi * 440 * time)).astype(np.float32))
     expected = 2 * wobble_db * (1 - np.cos(step)) * 0.5**0.5
     assert metrics.flutter(features, np.zeros(1)) == pytest.approx(expected, rel=0.08, abs=2e-3)
-
-
-def test_frames_near_onsets_do_not_count_as_held():
-    held = np.array([[0.5, 0.97, 1.03, 1.5], [1.0, 9.0, 9.0, 2.0]])
-    features = dataclasses.replace(metrics.analyse(np.zeros(1)), held=held)
-    assert metrics.flutter(features, np.array([1.0])) == 1.5
+    assert np.isnan(metrics.flutter(features, np.arange(0, 4, 0.02)))  # frames near onsets do not count
 
 
 def test_brightness_is_the_power_above_4_khz(target, analysed):
@@ -210,15 +187,10 @@ def test_brightness_is_the_power_above_4_khz(target, analysed):
     assert metrics.measure(_low_pass(target, 3000), analysed)["brightness"] < -6
 
 
-# --- estimators -------------------------------------------------------------------------------------------------------
-
-
 def test_onsets_are_where_the_notes_begin():
     starts = np.array([0.0, 0.5, 1.1, 1.4, 2.2])
     audio = np.zeros(3 * RATE, np.float32)
     for start in starts:
         note = tone(60, 0.5, decay=8)
         audio[int(start * RATE) :][: len(note)] += note
-    onsets = metrics.analyse(audio).onsets
-    assert len(onsets) == 5
-    np.testing.assert_allclose(onsets, starts, atol=0.035)
+    np.testing.assert_allclose(metrics.analyse(audio).onsets, starts, atol=0.035)

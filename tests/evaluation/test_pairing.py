@@ -26,19 +26,12 @@ def test_folders_are_paired_by_name_whatever_the_extension(tmp_path):
     assert sorted(name[-5:] for name, _ in left_out) == ["2.wav", "4.wav"]
     single = tmp_path / "a" / "1.wav", tmp_path / "b" / "4.wav"
     assert pairing.find_pairs(*single) == ([pairing.Pair("1", *single)], [])
-
-
-def test_what_cannot_be_paired_is_refused(tmp_path):
-    file = write(tmp_path / "a" / "1.wav")
-    write(tmp_path / "b" / "2.wav")
-    for origin, target in (("none", file), (file, "none"), (file, "b"), ("a", "b")):
+    with pytest.raises(InputError):  # the recordings would be overwritten
+        pairing.check_folder(tmp_path, tmp_path)
+    write(tmp_path / "c" / "5.wav")
+    for origin, target in (("none", "b"), (single[0], "none"), (single[0], "b"), ("a", "c")):
         with pytest.raises(InputError):
             pairing.find_pairs(tmp_path / origin, tmp_path / target)
-    with pytest.raises(InputError):  # no piece of two instruments
-        pairing.check_folder(tmp_path)
-    write(tmp_path / "b" / "1.wav")
-    with pytest.raises(InputError):
-        pairing.check_folder(tmp_path, tmp_path)
 
 
 def model(tmp_path, seed=0, split=0.3, origins=("piano",), targets=("guitar",), **settings):
@@ -76,9 +69,7 @@ def test_validation_pairs_are_whole_held_out_pieces_with_their_recordings(tmp_pa
     first, *rest = sorted(held_out[0])
     (tmp_path / "audios" / "guitar" / f"{first}.wav").unlink()
     pairs, left_out, _ = pairing.find_validation_pairs(*paths, dict([model(tmp_path, 0, 0.5)]))
-    assert [(p.piece, p.origin.parent.name, p.target.parent.name) for p in pairs] == [
-        (name, "piano", "guitar") for name in rest
-    ]
+    assert [p.piece for p in pairs] == rest
     assert [name for name, _ in left_out] == [first]
 
 
@@ -114,28 +105,24 @@ def test_a_multitarget_models_pieces_are_those_that_its_own_training_has_held_ou
 
 def test_instruments_are_those_given_or_those_that_the_model_says(tmp_path):
     _, description = model(tmp_path)
-    one, several = {"origin": "a", "targets": ["b"]}, {"origin": "a", "targets": ["b", "c"]}
-    voices, of_any = {**several, "voices": ["b@1", "b@2"]}, {"origin": "any", "voices": ["b@1"]}
+    several, of_any = {"origin": "a", "targets": ["b", "c"]}, {"origin": "any", "voices": ["b@1"]}
     (tmp_path / "b@1").mkdir()
+
+    def choose(settings, *given):
+        return pairing.choose_instruments(tmp_path, [dataclasses.replace(description, settings=settings)], *given)
+
     for settings, given, expected in (
-        (one, (None, None), ("a", "b")),
-        (one, ("x", "y"), ("x", "y")),
+        ({"origin": "a", "targets": ["b"]}, (None, None), ("a", "b")),
         (several, (None, "c"), ("a", "c")),
-        (voices, (None, None), ("a", "b")),
+        ({**several, "voices": ["b@1", "b@2"]}, (None, None), ("a", "b")),
         (of_any, ("a@1", None), ("a@1", "b@1")),
         ({"origin": "a", "voices": ["b@FluidR3"]}, (None, None), ("a", "b")),  # a shipped model beside other data
-        (several, (None, None), None),
-        (of_any, (None, None), None),
     ):
-        described = [dataclasses.replace(description, settings=settings)]
-        if expected:
-            assert pairing.choose_instruments(tmp_path, described, *given) == expected
-        else:
-            with pytest.raises(InputError):
-                pairing.choose_instruments(tmp_path, described, *given)
+        assert choose(settings, *given) == expected
+    for settings in (several, of_any):
+        with pytest.raises(InputError):
+            choose(settings, None, None)
 
-
-# --- voices -----------------------------------------------------------------------------------------------------------
 
 PIANOS = ("piano@grand", "piano@upright")
 
@@ -150,8 +137,6 @@ def test_a_folder_stands_for_all_voices_of_its_instrument(tmp_path):
         for voice, piece in (("piano@grand", "1"), ("piano@grand", "2"), ("piano@upright", "2"))
     ]
     assert sorted(pathlib.Path(name).name for name, _ in left_out) == ["3.wav", "4.wav"]
-    single, _ = pairing.find_pairs(tmp_path / "piano@upright", tmp_path / "guitar")
-    assert [(str(p), p.voice) for p in single] == [("2", "")]
     write(tmp_path / "guitar@steel" / "1.wav", tone(60, 0.1))
     pairs, _ = pairing.find_pairs(tmp_path / "piano", tmp_path / "guitar")
     assert [p.voice for p in pairs] == [
@@ -168,15 +153,11 @@ def test_validation_pairs_of_an_instrument_are_those_of_all_its_voices(tmp_path)
     of_voice = {voice: [p.piece for p in pairs if p.voice == voice] for voice in PIANOS}
     assert of_voice[PIANOS[0]] == of_voice[PIANOS[1]]
     scores = {piece.removesuffix("_v01") for piece in of_voice[PIANOS[0]]}
-    assert 2 <= len(scores) <= 6
     assert of_voice[PIANOS[0]] == sorted(piece for piece in pieces if piece.removesuffix("_v01") in scores)
-    assert all(p.origin.parent.name == p.voice and p.target.parent.name == "guitar" for p in pairs)
     # One voice is a row of its own; its pieces are those that the model of both voices has not been trained on.
     pairs, _, _ = pairing.find_validation_pairs(features, audios, "piano@upright", "guitar", described)
     assert [(p.voice, p.piece) for p in pairs] == [("", piece) for piece in of_voice[PIANOS[1]]]
 
-
-# --- do the recordings of a piece match? ------------------------------------------------------------------------------
 
 RATE = pairing.SAMPLE_RATE
 STARTS = (0.2, 0.9, 1.3, 2.1, 2.5, 3.3)
@@ -205,9 +186,8 @@ REFERENCE = scale()
         (np.pad(REFERENCE, (0, RATE)), 0, 0, "1.00 s longer"),
         (scale(cents=-35), 0, -35, "cents low"),
         (scale(cents=-300), 0, 0, "by -3 semitones"),
-        (scale(cents=200), 0, 0, "by +2 semitones"),
     ],
-    ids=["timbre", "late", "early", "longer", "low", "3 lower", "2 higher"],
+    ids=["timbre", "late", "early", "longer", "low", "3 lower"],
 )
 def test_what_differs_is_measured(audio, lag, cents, problem):
     check = pairing.check_pair(REFERENCE, audio)
@@ -217,21 +197,16 @@ def test_what_differs_is_measured(audio, lag, cents, problem):
     assert "semitones" in problem or check.lag == pytest.approx(lag, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
+def test_another_performance_or_silence_is_called_that_and_nothing_else():
+    for other, said in (
         (scale(starts=0.2 + 0.33 * np.arange(6)), "not the same performance"),
-        (scale(pitches=(55, 58, 62, 63, 70, 51), starts=(0.1, 0.5, 1.1, 1.7, 2.9, 3.2)), "not the same performance"),
         (np.random.default_rng(0).normal(0, 0.1, 6 * RATE).astype(np.float32), "not the same performance"),
         (REFERENCE * np.float32(1e-6), "silent"),
         (0 * REFERENCE, "silent"),
-    ],
-    ids=["rhythm", "piece", "noise", "quiet", "silent"],
-)
-def test_another_performance_or_silence_is_called_that_and_nothing_else(other, said):
-    check = pairing.check_pair(REFERENCE, other)
-    assert list(check.problems.values()) == [said]
-    assert np.isnan([check.lag, check.cents]).all()
+    ):
+        check = pairing.check_pair(REFERENCE, other)
+        assert list(check.problems.values()) == [said]
+        assert np.isnan([check.lag, check.cents]).all()
 
 
 def test_a_soft_attack_is_still_a_pair():
@@ -254,11 +229,11 @@ def test_a_check_reports_what_is_wrong_and_writes_copies_without_lag(tmp_path, c
     write(audios / "guitar" / "other.wav", scale(starts=0.2 + 0.33 * np.arange(6)), RATE)
     assert pairing.check_folder(audios) == 1
     output = capsys.readouterr()
-    lines = {line.split()[0]: line for line in output.out.splitlines()}
-    assert lines["good"].endswith("ok")
-    assert lines["late"].endswith("200 ms early, 0.20 s shorter")  # the piano, beside the guitar
-    assert lines["other"].endswith("not the same performance")
-    assert output.out.splitlines()[-1].startswith("1 of 3 recordings")
+    _, good, late, other, *_, total = output.out.splitlines()
+    assert good.endswith("ok")
+    assert late.endswith("200 ms early, 0.20 s shorter")  # the piano, beside the guitar
+    assert other.endswith("not the same performance")
+    assert total.startswith("1 of 3 recordings")
     assert "alone" in output.err
 
     assert pairing.check_folder(audios, folder) == 1

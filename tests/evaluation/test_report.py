@@ -58,54 +58,39 @@ def write(made, folder):
     return report.write(made, report.as_json(made), folder)
 
 
-def lines_of(made):
-    return report.as_text(report.as_json(made)).splitlines()
-
-
-# --- sounds -----------------------------------------------------------------------------------------------------------
-
-
 def test_sounds_have_one_loudness_do_not_clip_and_are_excerpts(monkeypatch):
     monkeypatch.setattr(report, "EXCERPT", 3.0)
     _, audios = made_result("p", seconds=4, model=0.1)
     audios["silent"] = 0 * audios["model"]
-    sounds = report.make_sounds(audios, {name: name.upper() for name in audios})
     levels = []
-    for sound, name in zip(sounds, audios, strict=True):
-        assert (sound["key"], sound["title"]) == (name, name.upper())
+    for sound in report.make_sounds(audios, {name: name for name in audios}):
         audio, rate = soundfile.read(decode(sound["audio"]))
         assert len(audio) / rate == pytest.approx(report.EXCERPT, abs=0.1)
         assert np.abs(audio).max() <= 1
         with Image.open(decode(sound["picture"])) as picture:
             assert picture.size == (259, 420)  # 3 s have 259 frames
-        if name == "silent":
-            assert np.abs(audio).max() < 1e-3
-            continue
-        levels.append(20 * np.log10(np.sqrt(np.mean(audio**2))))
-    assert np.ptp(levels) < 0.5
+        levels.append(20 * np.log10(np.sqrt(np.mean(audio**2)) + 1e-9))
+    assert np.ptp(levels[:-1]) < 0.5
     assert max(levels) > -30
-
-
-# --- table and files --------------------------------------------------------------------------------------------------
+    assert levels[-1] < -60
 
 
 def test_the_table_holds_means_intervals_and_the_worst(no_pictures, monkeypatch):
     monkeypatch.setattr(report, "PAGE_PAIRS", 1)
     made = made_report((0.25, 0.375))
     assert list(made.page) == ["piece 1"]  # whose sounds are kept
-    lines = lines_of(made)
+    lines = report.as_text(report.as_json(made)).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("MAE"))
     assert lines[at].split()[-5:] == [*["0.500"] * 4, "0.312"]
     assert lines[at + 1].split() == [*["0.500..0.500"] * 4, "0.250..0.375"]
     assert "Greatest MAE of model one: piece 1, piece 0" in lines
-    assert not any(".." in line for line in lines_of(made_report((0.25,))))  # a single pair has no interval
+    assert ".." not in report.as_text(report.as_json(made_report((0.25,))))  # a single pair has no interval
 
 
 def test_the_seeds_of_one_model_have_a_mean_and_a_standard_deviation(no_pictures):
-    made = made_report([(0.2, 0.3, 0.9), (0.4, 0.5, 0.9)], ("a", "b", "other"), seeds=["a", "b"])
-    assert report.as_json(made)["seeds"]["mae"] == pytest.approx({"mean": 0.35, "sd": 0.1 / 2**0.5})  # of 0.3 and 0.4
-    assert any(line.split() == ["mae:", "0.350", "+-", "0.071"] for line in lines_of(made))
-    assert report.as_json(made_report())["seeds"] == {}
+    content = report.as_json(made_report([(0.2, 0.3, 0.9), (0.4, 0.5, 0.9)], ("a", "b", "other"), seeds=["a", "b"]))
+    assert content["seeds"]["mae"] == pytest.approx({"mean": 0.35, "sd": 0.1 / 2**0.5})  # of 0.3 and 0.4
+    assert "0.350 +- 0.071" in report.as_text(content)
 
 
 def test_json_and_csv_hold_every_value_and_voices_have_means_of_their_own(tmp_path, no_pictures):
@@ -114,9 +99,7 @@ def test_json_and_csv_hold_every_value_and_voices_have_means_of_their_own(tmp_pa
     made = made_report(maes, names=names, voices=voices)
     made.left_out.append(("x.wav", "no audio"))
     paths = write(made, tmp_path / "new" / "folder")
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == ["report.csv", "report.html", "report.json"]
     content = json.loads(paths[0].read_text())
-    assert content["summary"]["model one"]["mae"]["mean"] == pytest.approx(0.4)
     assert content["worst"] == {"model one": ["piano@<up>/-a", "piano@grand/caf\udce9", "piano@grand/\uff1d1"]}
     assert content["left_out"] == [{"name": "x.wav", "reason": "no audio"}]
     assert content["target"] == {"attack": 10, "flutter": None}
@@ -140,12 +123,8 @@ def test_the_verdict_says_what_a_musician_would(no_pictures):
     assert "attacks 9 ms softer than the guitar's, spectrum twice as near as the piano's" in sentence
     assert "3 dB duller" in sentence
     assert "waver" not in sentence  # nothing to hear there
-    assert "0.250" in sentence
     assert not report.as_json(made_report((0.6,)))["is_good"]
     assert report.as_json(made_report([(0.6, 0.4)], ("bad", "better")))["verdict"].startswith("better")
-
-
-# --- in a browser -----------------------------------------------------------------------------------------------------
 
 
 # Records when sources start, and with which offset, and the gains that they go through.
@@ -171,7 +150,6 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
     )
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": RECORD_STARTS})
     browser.get(page.as_uri())
-    assert find("h1").text == "piano to <guitar>"
 
     # The three sounds of a pair start together; switching starts nothing anew and does not move the position.
     buttons = browser.find_elements("css selector", ".pair .choices button")[:3]
@@ -188,7 +166,6 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
         position = float(find(".pair .time input").get_property("value"))
     assert browser.execute_script("return window.starts.length") == 3
     assert browser.execute_script("return window.gains.map((node) => Math.round(node.gain.value))") == [0, 1, 0]
-    assert find(".pair figure.chosen figcaption").text == "output"
     find(".pair .play").click()
 
     # A click enlarges a picture; keys switch between the pictures.
@@ -210,13 +187,8 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
             find(f"#{id}").click()
     answers = browser.find_elements("css selector", "#blind-answers tr td:nth-child(2)")
     right = [cell.text for cell in answers].count("A")  # which of the two was the target is shown at the end
-    assert find("#blind-trial").text == "All 2 comparisons done."
     chance = {0: 100, 1: 75, 2: 25}[right]
-    assert find("#blind-result").text == (
-        f"model, one: target found in {right} of 2 (chance of that many by guessing: {chance} %), "
-        f"output liked better in {right} of 2."
-    )
-    assert not find("#vote-a").is_displayed()
+    assert f"target found in {right} of 2 (chance of that many by guessing: {chance} %)" in find("#blind-result").text
     find("#blind-csv").click()
     until(lambda _: (tmp_path / "downloads" / "votes.csv").is_file())
     with open(tmp_path / "downloads" / "votes.csv", newline="") as file:
@@ -262,7 +234,6 @@ def test_the_page_marks_models_against_copying_and_fits_on_a_phone(start_browser
     first = means.find_elements("css selector", "tbody tr:nth-child(2) td")[0]
     assert first.text == "0.375"
     assert first.rect["x"] + first.rect["width"] <= 360
-    assert browser.get_log("browser") == []
 
     *_, page = write(made_report((0.1,), models=()), tmp_path)  # nothing to vote on
     browser.get(page.as_uri())
