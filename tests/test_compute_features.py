@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import signal
 
 import librosa
@@ -194,16 +193,3 @@ def test_folders_without_recordings_get_one_line_and_nothing_is_left(run, tmp_pa
     (tmp_path / "audios/piano/a.wav").write_text("no audio")
     assert run()[0] == 1
     assert not (tmp_path / "features").exists()
-
-
-def test_a_full_disk_is_one_line_with_the_file(tmp_path, audios, run_command):
-    """The system's own limit of a file's size stands in for the disk: only a part of a slice fits."""
-    resource = pytest.importorskip("resource", reason="no such limit there")
-    flags = ["--audios_path", audios, "--features_path", tmp_path / "features", "--jobs", 2]
-    limit = (70_000, resource.RLIM_INFINITY)
-    done = run_command(
-        "compute_features.py", *flags, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-    assert re.search(rf"error: {tmp_path}/features/\w+/piece_\d{{3}}\.npy: File too large", done.stderr)
-    assert not written(tmp_path / "features")

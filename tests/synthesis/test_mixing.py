@@ -83,18 +83,12 @@ def test_dc_that_follows_a_note_is_removed_and_the_note_is_left_alone(rate):
     after_attack = time > 0.003
     assert np.abs(cleaned - tone)[after_attack].max() < 0.015  # a twentieth of the DC, at the onset
     np.testing.assert_allclose(remove_dc(tone.astype(np.float32), rate), tone, atol=0.005)
+    lowest, middle = np.sin(2 * np.pi * 27.5 * time).astype(np.float32), slice(rate, 2 * rate)  # of a piano
+    for offset in (0, 1):
+        np.testing.assert_allclose(remove_dc(lowest + offset, rate)[middle], lowest[middle], atol=0.002)
 
 
-def test_the_lowest_tone_of_a_piano_passes_where_dc_is_removed():
-    time = np.arange(4 * 44100) / 44100
-    tone = np.sin(2 * np.pi * 27.5 * time).astype(np.float32)
-    middle = slice(44100, 3 * 44100)
-    np.testing.assert_allclose(remove_dc(tone, 44100)[middle], tone[middle], atol=0.002)
-    assert np.abs(remove_dc(tone + 1, 44100)[middle] - tone[middle]).max() < 0.002
-
-
-@pytest.mark.parametrize("silence", [0, 0.001, 0.027, 0.4])
-@pytest.mark.parametrize("floor", [0, 0.003])
+@pytest.mark.parametrize(("silence", "floor"), [(0, 0), (0, 0.003), (0.001, 0.003), (0.027, 0), (0.4, 0.003)])
 def test_onsets_are_moved_to_three_milliseconds(silence, floor):
     rng = np.random.default_rng(0)
     burst = np.exp(-np.arange(20000) / 5000) * np.cos(2 * np.pi * 500 / 44100 * np.arange(20000))  # at once at its peak
@@ -110,63 +104,29 @@ def test_onsets_are_moved_to_three_milliseconds(silence, floor):
 # --- mixing -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_note_is_cut_and_released_by_the_published_formula(bank):
-    # 0.25 s times 4 is 1 s; what follows in the piece is far below in level and later.
-    piece = piece_of((0.5, 0.75, 60, 100), (2.9, 3, 48, 25))
-    audio, _ = synthesize(piece, bank, sample_rate=RATE)
-    note = bank.note(60, 100)[0].astype(np.float64)
-    expected = np.zeros(3 * RATE)
-    expected[8000:24000] = note[:16000]
-    expected[8000 + 14400 : 24000] *= np.exp(-np.arange(1600) / 3000)
-    expected[:46400] *= 32000 / 32768 / np.abs(expected).max()
-    np.testing.assert_allclose(audio[:46400], expected[:46400], atol=1e-6)
-    assert np.abs(audio).max() == pytest.approx(32000 / 32768, abs=1e-6)
-
-
-def test_duration_rate_and_playback_speed(bank):
-    def sounding(piece, **playing):
-        audio, _ = synthesize(piece, bank, Playing(**playing, ending="cut"), sample_rate=RATE)
-        return len(audio) / RATE, np.flatnonzero(np.abs(audio[: int(0.9 * len(audio))]) > 1e-4)[[0, -1]] / RATE
-
-    piece = piece_of((0.5, 0.75, 60, 100), (7.9, 8, 60, 25))
-    for playing, length, start, end in (
-        ({"duration_rate": 1}, 8, 0.5, 0.75),
-        ({}, 8, 0.5, 1.5),
-        ({"playback_speed": 2}, 4, 0.25, 0.75),
-        ({"playback_speed": 0.5, "duration_rate": 1}, 16, 1, 1.5),
-        ({"duration_rate": 100}, 8, 0.5, 4.5),  # no longer than the recorded note
-    ):
-        measured, sound = sounding(piece, **playing)
-        assert measured == length
-        np.testing.assert_allclose(sound, (start, end), atol=0.005)
-
-
-def test_the_last_note_rings_out_or_is_cut_as_published(bank):
-    piece = piece_of((0, 0.5, 60, 100), (0.25, 0.5, 64, 100))  # for 2 s and for 1 s, from 0 and from 0.25 s on
-    audio, _ = synthesize(piece, bank, sample_rate=RATE)
-    expected = np.zeros(2 * RATE)
-    for first, seconds, pitch in ((0, 2, 60), (RATE // 4, 1, 64)):
-        sound = bank.note(pitch, 100)[0][: seconds * RATE].astype(np.float64)
-        n_release = len(sound) // 10
-        sound[-n_release:] *= np.exp(-np.arange(n_release) / 3000)
-        expected[first : first + len(sound)] += sound
-    np.testing.assert_allclose(audio, expected * (32000 / 32768 / np.abs(expected).max()), atol=1e-6)
-    audio, _ = synthesize(piece, bank, Playing(ending="cut"), sample_rate=RATE)
-    expected = expected[: RATE // 2]
-    np.testing.assert_allclose(audio, expected * (32000 / 32768 / np.abs(expected).max()), atol=1e-6)
-
-
 @pytest.mark.parametrize(("notes", "playing", "seconds"), [
     ([(0, 0.5), (0.25, 0.5)], {}, 2),  # the first note rings longest
     ([(0, 0.5), (0.25, 0.5)], {"playback_speed": 2}, 1),
+    ([(0, 0.5), (0.25, 0.5)], {"ending": "cut"}, 0.5),
+    ([(0.5, 1)], {"playback_speed": 0.5, "duration_rate": 1}, 2),
     ([(0, 0.5)], {"duration_rate": 0.5}, 0.5),  # the piece itself is longer
     ([(1, 6)], {}, 6),  # no longer than a recorded note: 4 s
     ([(1, 3)], {}, 5),
     ([(1, 3)], {"playback_speed": 2}, 4.5),
     ([(1, 3)], {"ending": "cut"}, 3),
 ])  # fmt: skip
-def test_length_of_a_recording(notes, playing, seconds):
-    piece = piece_of(*((start, end, 60, 100) for start, end in notes))
+def test_notes_are_cut_released_and_added_by_the_published_formula(bank, notes, playing, seconds):
+    piece = piece_of(*((start, end, 60 + 4 * index, 100) for index, (start, end) in enumerate(notes)))
+    speed, rate = playing.get("playback_speed", 1), playing.get("duration_rate", 4)
+    expected = np.zeros(10 * RATE)
+    for start, end, pitch, velocity in piece.notes:
+        sound = bank.note(pitch, velocity)[0][: round((end - start) / speed * rate * RATE)].astype(np.float64)
+        n_release = len(sound) // 10
+        sound[len(sound) - n_release :] *= np.exp(-np.arange(n_release) / 3000)
+        expected[round(start / speed * RATE) :][: len(sound)] += sound
+    expected = expected[: round(seconds * RATE)]
+    audio, _ = synthesize(piece, bank, Playing(**playing), sample_rate=RATE)
+    np.testing.assert_allclose(audio, expected * (32000 / 32768 / np.abs(expected).max()), atol=1e-6)
     assert recording_seconds(piece, Playing(**playing)) == pytest.approx(seconds)
 
 

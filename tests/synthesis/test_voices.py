@@ -93,27 +93,21 @@ def test_the_death_of_the_renderer_is_one_line(monkeypatch):
         render_pitch(SOUNDFONT, 25, 60)
 
 
-@pytest.mark.parametrize(("program", "pitch"), [(25, 60), (25, 48), (48, 72)])
-def test_notes_begin_at_one_time_and_have_no_dc(program, pitch):
+@pytest.mark.parametrize(("program", "pitch"), [(25, 48), (48, 57)])  # of which the ensemble sustains
+def test_rendered_notes_have_their_pitch_velocity_and_shape_and_no_dc(program, pitch):
     """The guitar's samples are offset by up to 17 % of their RMS, and its attacks begin at 3 to 8 ms."""
-    for note in render_pitch(SOUNDFONT, program, pitch):
+    notes = render_pitch(SOUNDFONT, program, pitch)
+    for note, again in zip(notes, render_pitch(SOUNDFONT, program, pitch), strict=True):
+        np.testing.assert_array_equal(note, again)
         assert np.argmax(np.abs(note) > 0.0316228 * np.abs(note).max()) / RATE == pytest.approx(0.003, abs=1e-3)
         window = note[2205:22050]
         assert abs(window.mean()) < 0.01 * window.std()
-
-
-def test_rendered_notes_have_the_pitch_the_velocity_and_the_shape():
-    notes = render_pitch(SOUNDFONT, 48, 57)  # string ensemble: sustains, then releases
-    assert measured_f0(notes[4][RATE : 2 * RATE], RATE) == pytest.approx(220, rel=0.01)
+    assert measured_f0(notes[4][RATE : 2 * RATE], RATE) == pytest.approx(440 * 2 ** ((pitch - 69) / 12), rel=0.01)
     rms = np.array([np.sqrt(np.mean(note[: 3 * RATE] ** 2)) for note in notes])
     assert len(rms) == 5
     assert (np.diff(rms) > 0).all()
-    for note, level in zip(notes, rms, strict=True):
-        assert np.abs(note[: RATE // 10]).max() == pytest.approx(level, rel=2)  # it starts at once
     held, released = (np.abs(notes[4][round(t * RATE) :][: RATE // 10]).max() for t in (2.9, 3.9))
     assert released < held / 10
-    for note, again in zip(notes, render_pitch(SOUNDFONT, 48, 57), strict=True):
-        np.testing.assert_array_equal(note, again)
 
 
 # --- recorded notes ---------------------------------------------------------------------------------------------------
