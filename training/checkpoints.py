@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -28,6 +29,7 @@ from common.files import open_regular, parse_json, replacing, write_json
 FOLDER = "checkpoints"
 LR_FINDER = "lr_finder"  # first part of the names of the learning-rate finder's files
 N_KEPT = 2
+MAX_MEMBERS = 10_000  # of a state, each of which starts with PK\1\2 in the directory that zipfile holds in memory
 _HEADER = "progress.json"
 _LOCK = ".lock"
 _NAME = re.compile(r"state-(\d{9,18})\.zip")
@@ -102,12 +104,16 @@ def load(folder: pathlib.Path) -> tuple[pathlib.Path, dict, Progress] | None:
     Prints which states are damaged.
 
     Raises:
-        InputError: there are states, but none that can be read.
+        InputError: there are states, but none that can be read, or only those of an earlier version (.bin).
     """
     paths = states(folder)
     for path in reversed(paths):
         try:
-            with open_regular(path, "a training state") as file, zipfile.ZipFile(file) as archive:
+            with open_regular(path, "a training state") as file:
+                blocks = iter(functools.partial(file.read, 2**20), b"")
+                if sum(block.count(b"PK\1\2") for block in blocks) > MAX_MEMBERS:
+                    raise ValueError(f"it has more than {MAX_MEMBERS} members")
+            with zipfile.ZipFile(path) as archive:
                 if any(member.file_size != member.compress_size for member in archive.infolist()):
                     raise ValueError("it is compressed")
                 if damaged := archive.testzip():
@@ -120,6 +126,8 @@ def load(folder: pathlib.Path) -> tuple[pathlib.Path, dict, Progress] | None:
             print(f"{path}: damaged training state ({error}), falling back to the one before")
     if paths:
         raise InputError(f"{folder / FOLDER}: no training state in it is undamaged; --fresh starts over")
+    if any((folder / FOLDER).glob("state-*.bin")):
+        raise InputError(f"{folder / FOLDER} holds training states of an earlier version; --fresh sets them aside")
     return None
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import types
+import zipfile
 from functools import partial
 
 import numpy as np
@@ -79,6 +80,17 @@ def test_a_damaged_byte_is_found_wherever_it_is_or_changes_nothing(tmp_path):
         checkpoints.load(tmp_path)
     save(tmp_path, 15)  # goes on from there
     assert [path.stem for path in checkpoints.states(tmp_path)] == ["state-000000015"]
+
+
+def test_a_state_of_too_many_members_is_not_read_and_one_of_an_earlier_version_not_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "MAX_MEMBERS", 3)  # a state of `arrays` has four
+    path = save(tmp_path, 10)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the directory was read"))
+    with pytest.raises(InputError):
+        checkpoints.load(tmp_path)
+    path.rename(path.with_suffix(".bin"))
+    with pytest.raises(InputError):
+        checkpoints.load(tmp_path)
 
 
 def test_a_second_process_is_refused_and_what_a_killed_one_left_is_cleared(tmp_path):
