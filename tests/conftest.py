@@ -22,6 +22,7 @@ from data import PUBLISHED
 from hum2guitar import harmonics
 
 ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = sorted(path.stem for path in ROOT.glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8"))
 
 # An expression for a process's peak memory in KiB. Linux' getrusage would begin with that of the process it was forked
 # from, which for a child of pytest is more than a gigabyte.
@@ -121,25 +122,7 @@ def write_hum2guitar():
 
 @pytest.fixture(scope="session")
 def write_generator():
-    """A function that writes the weights of a generator drawn at random, as ours or as a published file without
-    description, so that its output is neither flat nor saturated; gives the path."""
-
-    def write(path, in_channels=1, base_filters=4, seed=0, **settings):
-        rng = np.random.default_rng(seed)
-
-        def draw(name, shape):
-            if "kernel" in name:
-                fan_in = 4 * shape[3] if "transpose" in name else 16 * shape[2]
-                return rng.normal(0, 0.8 / np.sqrt(fan_in), shape)
-            if "gamma" in name or "variance" in name:
-                return rng.uniform(0.5, 1.5, shape)
-            return rng.normal(0, 0.1, shape)
-
-        layers = made_weights.fill(made_weights.published_table(in_channels, base_filters), draw)
-        weights.write(path, layers, settings)
-        return path
-
-    return write
+    return made_weights.write_generator
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +137,8 @@ def refused(tmp_path, instrument_features, capsys):
     """Run a train script with faulty arguments: it answers with one line and status 2 and leaves nothing; the line."""
 
     def run(script, **options):
-        given = {
-            "dataset_path": instrument_features,
-            "origin": "keyboard_acoustic",
-            "target": "guitar_acoustic",
-        } | options
+        pair = {"origin": "keyboard_acoustic", "target": "guitar_acoustic"}
+        given = {"dataset_path": instrument_features, **pair, **options}
         argv = [f"--models_path={tmp_path / 'models'}"]
         for flag, value in given.items():
             argv += [f"--{flag}", *(map(str, value) if isinstance(value, (list, tuple)) else [str(value)])]

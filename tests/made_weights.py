@@ -94,13 +94,18 @@ def write_published(path, table, seed=0, checked=False):
     return arrays
 
 
-def write_model(path, in_channels=1, seed=0, **settings):
-    """A generator with 2 base filters and random weights."""
+def write_generator(path, in_channels=1, base_filters=4, seed=0, **settings):
+    """Write the weights of a generator drawn at random, as ours or as a published file without description, so that
+    its output is neither flat nor saturated; the path."""
     rng = np.random.default_rng(seed)
 
     def draw(name, shape):
-        return np.ones(shape) if "gamma" in name or "variance" in name else rng.normal(0, 0.05, shape)
+        if "kernel" in name:
+            fan_in = 4 * shape[3] if "transpose" in name else 16 * shape[2]
+            return rng.normal(0, 0.8 / np.sqrt(fan_in), shape)
+        if "gamma" in name or "variance" in name:
+            return rng.uniform(0.5, 1.5, shape)
+        return rng.normal(0, 0.1, shape)
 
-    described = {"system": "pix2pix", "network": "unet", **settings}
-    weights.write(path, fill(published_table(in_channels, 2), draw), described)
+    weights.write(path, fill(published_table(in_channels, base_filters), draw), settings)
     return path

@@ -10,11 +10,8 @@ import subprocess
 import sys
 
 import pytest
+from conftest import COMMANDS, ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
-COMMANDS = sorted(
-    path.stem for path in ROOT.glob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
-)
 MAX_BOXES = 24
 ROW = re.compile(r"^\| (?P<floor>[\w ]+) \| `(?P<path>[\w/]+\.py)` \|.*\| (?P<tensorflow>yes)? ?\|$", re.M)
 
@@ -95,19 +92,15 @@ def test_imports_follow_the_table():
         graphlib.TopologicalSorter(edges).prepare()  # an error names the circle
 
 
-def test_commands_are_the_files_that_run_as_scripts():
+def test_the_table_names_the_commands_and_what_imports_tensorflow():
     rows = ROW.findall(read("docs/architecture.md"))
     assert sorted(path.removesuffix(".py") for floor, path, _ in rows if floor == "commands") == COMMANDS
-
-
-def test_the_table_names_what_imports_tensorflow():
-    listed = {path for _, path, tensorflow in ROW.findall(read("docs/architecture.md")) if tensorflow}
     needing = {
         path.relative_to(ROOT).as_posix()
         for path in find_modules().values()
         if {name.split(".")[0] for name in imported_names(path)} & {"tensorflow", "keras"}
     }
-    assert listed == needing
+    assert {path for _, path, tensorflow in rows if tensorflow} == needing
 
 
 def test_every_import_from_outside_is_a_requirement():

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from made_sounds import RATE, melody, tone, write
-from made_weights import write_model
+from made_weights import write_generator
 
 import data
 import evaluate
@@ -23,13 +23,13 @@ def folders(tmp_path, monkeypatch):
         write(tmp_path / "piano" / f"{name}.wav", tone(pitch, 0.4))
         write(tmp_path / "guitar" / f"{name}.wav", tone(pitch, 0.4, decay=8))
     write(tmp_path / "piano" / "three.wav", tone(60, 0.4))
-    write_model(tmp_path / "models" / "piano_2_guitar" / "generator.h5", origin="piano", targets=["guitar"])
+    write_generator(tmp_path / "models" / "piano_2_guitar" / "generator.h5", origin="piano", targets=["guitar"])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_two_recordings_and_two_models(folders, capsys):
-    write_model(folders / "models" / "other" / "generator.h5", seed=1)
+    write_generator(folders / "models" / "other" / "generator.h5", seed=1)
     models = ["--model", "models/piano_2_guitar", "models/other/generator.h5"]
     pair = ["--origin_audio", "piano/one.wav", "--target_audio", "guitar/one.wav"]
     assert evaluate.main([*models, *pair]) == 0

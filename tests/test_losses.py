@@ -121,6 +121,7 @@ def test_perceptual_losses_have_a_finite_gradient_in_silence():
 def test_the_weights_of_the_objectives():
     weights = {name: weight for name, (weight, _) in losses.pix2pix(True, 10.0, REPRESENTATION).generator.items()}
     assert weights == {"adversarial": 1.0, "mae": 10.0, "band_energy": 5.0, "onset": 10.0}
+    assert losses.pix2pix().generator["mae"][0] == 100  # as published
     alone = losses.pix2pix(adversarial=False)
     assert {name: weight for name, (weight, _) in alone.generator.items()} == {"mae": 1.0}
     assert not alone.discriminator

@@ -7,39 +7,34 @@ import sys
 import warnings
 
 import pytest
-from conftest import ROOT
+from conftest import COMMANDS, ROOT
 
 from common import cli
 from common.errors import InputError
 
-COMMANDS = [path for path in sorted(ROOT.glob("*.py")) if '__name__ == "__main__"' in path.read_text(encoding="utf-8")]
-SCRIPTS = [path.name for path in COMMANDS if path.name != "doctor.py"]  # which lists all that is missing
-
 
 def test_every_outcome_has_its_exit_status_and_at_most_one_line(capsys):
-    def failing(error):
+    def run_failing(error):
         def work(_):
             raise error
 
-        return work
+        return cli.run(cli.Parser("A command."), work, [])
 
-    parser = cli.Parser("A command.")
     with warnings.catch_warnings(record=True) as shown:
-        assert cli.run(parser, lambda _: warnings.warn("of a library", stacklevel=1) or 0, []) == 0
+        assert cli.run(cli.Parser("A command."), lambda _: warnings.warn("of a library", stacklevel=1) or 0, []) == 0
     assert not shown
-    missing = ModuleNotFoundError("No module named 'nobody_has.part'", name="nobody_has.part")
     for error, status in (
         (InputError("two\nlines"), cli.BAD_INPUT),
         (PermissionError(13, "Permission denied", "a.wav"), cli.BAD_INPUT),
         (MemoryError(), cli.BAD_INPUT),
-        (missing, cli.BAD_INPUT),
+        (ModuleNotFoundError("none", name="nobody_has.part"), cli.BAD_INPUT),
         (KeyboardInterrupt(), cli.INTERRUPTED),
     ):
-        assert cli.run(parser, failing(error), []) == status
+        assert run_failing(error) == status
         assert capsys.readouterr().err.count("\n") == 1
     for bug in (RuntimeError("a bug"), ModuleNotFoundError("none", name="common.none")):
         with pytest.raises(type(bug)):
-            cli.run(parser, failing(bug), [])
+            run_failing(bug)
 
 
 def test_a_closed_pipe_ends_a_command_without_a_word():
@@ -75,10 +70,10 @@ def test_control_characters_do_not_reach_the_terminal():
     assert str(InputError("a\nb\x1b[31m\tc é 吉 \udcff\u202e")) == "a b\\x1b[31m c é 吉 \udcff\\u202e"
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_python_without_packages_is_told_in_one_line(script):
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "doctor"])  # it lists all of them
+def test_a_python_without_packages_is_told_in_one_line(command):
     """Without its site-packages, as outside the environment."""
-    command = [sys.executable, "-ES", str(ROOT / script), "--help"]
+    command = [sys.executable, "-ES", ROOT / f"{command}.py", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "numpy" in done.stderr

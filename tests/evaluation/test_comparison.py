@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from made_sounds import RATE, melody, tone, write
-from made_weights import write_model
+from made_weights import write_generator
 
 import data
 from common import weights
@@ -27,7 +27,9 @@ def pair(tmp_path):
 
 
 def test_models_are_named_by_their_folders_or_by_paths_that_tell_them_apart(tmp_path):
-    first, second, copy = (write_model(tmp_path / folder / "generator.h5") for folder in ("x/a_2_b", "y/a_2_b", "copy"))
+    first, second, copy = (
+        write_generator(tmp_path / folder / "generator.h5") for folder in ("x/a_2_b", "y/a_2_b", "copy")
+    )
     for models, names in (
         ([first.parent], ["a_2_b"]),
         ([first, second], ["x/a_2_b/generator.h5", "y/a_2_b/generator.h5"]),
@@ -37,7 +39,7 @@ def test_models_are_named_by_their_folders_or_by_paths_that_tell_them_apart(tmp_
 
 
 def test_seeds_of_one_model_are_found(tmp_path):
-    described = weights.describe(write_model(tmp_path / "generator.h5"))
+    described = weights.describe(write_generator(tmp_path / "generator.h5"))
 
     def find(*settings):
         return comparison.find_seeds({f"model {i}": dataclasses.replace(described, settings=s) for i, s in settings})
@@ -49,7 +51,7 @@ def test_seeds_of_one_model_are_found(tmp_path):
 
 def test_models_of_different_representations_do_not_stand_side_by_side(tmp_path):
     other = Representation(n_fft=2048)
-    paths = [write_model(tmp_path / "a.h5"), write_model(tmp_path / "b.h5", representation=other.to_dict())]
+    paths = [write_generator(tmp_path / "a.h5"), write_generator(tmp_path / "b.h5", representation=other.to_dict())]
     described = {path.name: weights.describe(path) for path in paths}
     assert comparison.common_representation({"b": described["b.h5"]}) == other
     with pytest.raises(InputError):
@@ -57,7 +59,7 @@ def test_models_of_different_representations_do_not_stand_side_by_side(tmp_path)
 
 
 def test_a_multitarget_model_hears_the_next_pairs_target_or_the_given_style(tmp_path):
-    path = write_model(tmp_path / "any" / "generator.h5", in_channels=2)
+    path = write_generator(tmp_path / "any" / "generator.h5", in_channels=2)
     recordings = [write(tmp_path / f"{i}.wav", tone(pitch, 1.0)) for i, pitch in enumerate((50, 60))]
     pairs = [Pair(str(i), recordings[0], recording) for i, recording in enumerate(recordings)]
     described, audio = weights.describe(path), melody()

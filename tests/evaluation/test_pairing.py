@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 from made_sounds import tone, write
-from made_weights import write_model
+from made_weights import write_generator
 
 from common import weights
 from common.errors import InputError
@@ -37,7 +37,7 @@ def test_folders_are_paired_by_name_whatever_the_extension(tmp_path):
 def model(tmp_path, seed=0, split=0.3, origins=("piano",), targets=("guitar",), **settings):
     """Name and description of a model whose training has held out a share of its pieces."""
     settings |= {"origins": list(origins), "voices": list(targets), "validation_split": split, "seed": seed}
-    description = weights.describe(write_model(tmp_path / "model" / "generator.h5"))
+    description = weights.describe(write_generator(tmp_path / "model" / "generator.h5"))
     return f"seed {seed}", dataclasses.replace(description, settings=settings)
 
 

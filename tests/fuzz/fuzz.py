@@ -73,7 +73,7 @@ def read_audio(path: pathlib.Path) -> None:
 
 
 def make_h5(folder: pathlib.Path) -> None:
-    from made_weights import fill, hum2guitar_table, published_table, write_model, write_published
+    from made_weights import fill, hum2guitar_table, published_table, write_generator, write_published
 
     from common import weights
     from data import PUBLISHED
@@ -81,7 +81,7 @@ def make_h5(folder: pathlib.Path) -> None:
 
     write_published(folder / "published.h5", published_table(1, 1))
     described = {"representation": PUBLISHED.to_dict(), "targets": ["a"], "origin": "b", "epoch": 3, "seed": 0}
-    write_model(folder / "unet.h5", **described, validation_mae=0.1, validation_split=0.1)
+    write_generator(folder / "unet.h5", **described, validation_mae=0.1, validation_split=0.1)
     described = {"system": "hum2guitar", "network": weights.LOCAL_ENHANCER, "f0": "cepstrum"}
     described |= {"representation": harmonics.PUBLISHED.to_dict()}
     layers = fill(hum2guitar_table(weights.LOCAL_ENHANCER, 1), lambda _, shape: np.full(shape, 0.5))

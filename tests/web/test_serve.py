@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from made_conversions import load_network, read_refusal
-from made_weights import write_model
+from made_weights import write_generator
 
 from common import weights
 from web import serve
@@ -36,7 +36,7 @@ def runtime(tmp_path, monkeypatch):
 def models(tmp_path):
     for name, in_channels in (("keyboard_acoustic_2_any", 2), ("keyboard_acoustic_2_guitar_acoustic", 1)):
         (tmp_path / "models" / name).mkdir(parents=True)
-        write_model(tmp_path / "models" / name / "generator.h5", in_channels, origin="keyboard_acoustic")
+        write_generator(tmp_path / "models" / name / "generator.h5", in_channels, origin="keyboard_acoustic")
     return tmp_path / "models"
 
 
