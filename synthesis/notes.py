@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
-import pathlib
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -42,25 +40,25 @@ class Instrument:
 
     Attributes:
         name: such as ``guitar_acoustic`` or ``guitar_acoustic@FluidR3_GM-24``; the name of its folder of recordings.
-        notes: from (pitch, velocity) to the file where the note lies, or will lie once it is prepared.
-        originals: (pitch, velocity) of the notes that were recorded; all others are made of these.
+        notes: from (pitch, velocity) of the notes that were recorded, or can be rendered, to the file they are in.
+        description: what the notes are made of, for synthesis.json.
         prepare: gives the notes of a pitch at each of `VELOCITIES`, onsets aligned, float32 ``(n,)`` at `SAMPLE_RATE`
             each; None for NSynth's own notes, whose DC is removed when they are read.
-        sample_rate: of the files, in Hz.
-        description: what the notes are made of, for synthesis.json.
+        folder: where prepared notes are written to: those of `PITCHES` within the limit of shifting.
+        sample_rate: of NSynth's or the prepared notes, in Hz.
     """
 
     name: str
     notes: dict[tuple[int, int], str]
-    originals: Collection[tuple[int, int]]
+    description: dict
     prepare: Callable[[int], Sequence[np.ndarray]] | None = None
+    folder: str = ""
     sample_rate: int = SAMPLE_RATE
-    description: dict = dataclasses.field(default_factory=dict)
     _found: dict[tuple[int, int], tuple[str, int, str]] = dataclasses.field(default_factory=dict, repr=False)
 
     def can_play(self, pitch: int) -> bool:
         """Whether a pitch is recorded or near enough to a recorded one."""
-        return abs(nearest({recorded for recorded, _ in self.originals}, pitch) - pitch) <= MAX_SHIFT
+        return abs(nearest({recorded for recorded, _ in self.notes}, pitch) - pitch) <= MAX_SHIFT
 
     def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
         """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
@@ -82,14 +80,18 @@ class Instrument:
         """What to read for a note of one of `VELOCITIES`, if anything, its shift in semitones, and how it was found."""
         if not self.can_play(pitch):
             return "", 0, "silent"
-        found_pitch = nearest({there for there, _ in self.notes}, pitch)
-        path = self.notes[found_pitch, nearest(_velocities(self.notes, found_pitch), velocity)]
+        if self.prepare:
+            found_pitch = pitch if pitch in PITCHES else nearest(list(filter(self.can_play, PITCHES)), pitch)
+            path = self._prepared(found_pitch, velocity)
+        else:
+            found_pitch = nearest({there for there, _ in self.notes}, pitch)
+            path = self.notes[found_pitch, nearest(_velocities(self.notes, found_pitch), velocity)]
         if self.prepare and not os.path.exists(path):
-            for prepared, note in zip(VELOCITIES, self.prepare(found_pitch), strict=True):
+            for each, note in zip(VELOCITIES, self.prepare(found_pitch), strict=True):
                 padded = np.zeros(NOTE_SECONDS * SAMPLE_RATE, np.float32)
                 padded[: len(note)] = note[: len(padded)]
-                write_audio(self.notes[found_pitch, prepared], padded, SAMPLE_RATE)
-        recorded = _velocities(self.originals, pitch)
+                write_audio(self._prepared(found_pitch, each), padded, SAMPLE_RATE)
+        recorded = _velocities(self.notes, pitch)
         if not self._read(path, pitch - found_pitch).any():
             how = "silent"
         elif not recorded:
@@ -97,6 +99,9 @@ class Instrument:
         else:
             how = "" if NEAREST_VELOCITY[nearest(recorded, velocity)] == velocity else "velocity"
         return path, pitch - found_pitch, how
+
+    def _prepared(self, pitch: int, velocity: int) -> str:
+        return os.path.join(self.folder, f"{self.name}_000-{pitch:03d}-{velocity:03d}.wav")
 
     def _read(self, path: str, semitones: int) -> np.ndarray:
         return read_note(path, self.sample_rate, semitones, not self.prepare) if path else np.zeros(0, np.float32)
@@ -148,7 +153,7 @@ def find_notes(folder: str | os.PathLike, instrument: str, preset: int = 0, name
         there = listed(sorted(notes)) or "no notes such as guitar_acoustic_000-060-100.wav"
         raise InputError(f"--nsynth_path: {folder} has no {wanted}; it has {there}")
     about = {"nsynth_path": str(folder.resolve()), "preset": preset}
-    return Instrument(name or instrument, notes[wanted], notes[wanted], None, NSYNTH_RATE, about)
+    return Instrument(name or instrument, notes[wanted], about, sample_rate=NSYNTH_RATE)
 
 
 def listed(items: Sequence) -> str:
@@ -158,21 +163,6 @@ def listed(items: Sequence) -> str:
 
 
 # --- preparing --------------------------------------------------------------------------------------------------------
-
-
-def prepared_instrument(
-    name: str,
-    prepare: Callable[[int], Sequence[np.ndarray]],
-    originals: Collection[tuple[int, int]],
-    folder: str | os.PathLike,
-    description: dict,
-) -> Instrument:
-    """An instrument whose notes are prepared into `folder`: those of `PITCHES` within the limit of shifting."""
-    instrument = Instrument(name, {}, originals, prepare, description=description)
-    for pitch, velocity in itertools.product(filter(instrument.can_play, PITCHES), VELOCITIES):
-        file = f"{name}_000-{pitch:03d}-{velocity:03d}.wav"
-        instrument.notes[pitch, velocity] = str(pathlib.Path(folder, file))
-    return instrument
 
 
 def release_envelope(n_samples: int, sample_rate: int) -> np.ndarray:

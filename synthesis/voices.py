@@ -33,7 +33,6 @@ from synthesis.notes import (
     find_notes,
     listed,
     nearest,
-    prepared_instrument,
     release_envelope,
 )
 
@@ -186,9 +185,7 @@ def default_soundfont() -> pathlib.Path:
     return pathlib.Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
 
 
-def soundfont_instrument(
-    name: str, soundfont: str | os.PathLike, program: int, folder: str | os.PathLike
-) -> Instrument:
+def soundfont_instrument(name: str, soundfont: str | os.PathLike, program: int, folder: str) -> Instrument:
     """An instrument whose notes are rendered from a SoundFont's program (from 0, in bank 0) into `folder`.
 
     Raises:
@@ -200,9 +197,8 @@ def soundfont_instrument(
         raise InputError(f"{soundfont}: has no program {program} for {name}; it has {have}")
     path = pathlib.Path(soundfont)
     about = {"soundfont": path.name, "sha256": checksum, "program": program}
-    originals = list(itertools.product(PITCHES, VELOCITIES))
-    prepare = functools.partial(render_pitch, str(path.resolve()), program)
-    return prepared_instrument(name, prepare, originals, folder, about)
+    notes = dict.fromkeys(itertools.product(PITCHES, VELOCITIES), str(path.resolve()))
+    return Instrument(name, notes, about, functools.partial(render_pitch, str(path.resolve()), program), folder)
 
 
 @functools.lru_cache(16)
@@ -288,7 +284,7 @@ def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
 RecordedNotes = dict[tuple[int, int], str]  # from (pitch, velocity) to the file of a recorded note
 
 
-def recorded_instrument(name: str, place: str | os.PathLike, folder: str | os.PathLike) -> Instrument:
+def recorded_instrument(name: str, place: str | os.PathLike, folder: str) -> Instrument:
     """An instrument whose notes are prepared into `folder` from the recorded notes in the folder `place`.
 
     Raises:
@@ -299,7 +295,7 @@ def recorded_instrument(name: str, place: str | os.PathLike, folder: str | os.Pa
         digest.update(repr(key).encode())
         digest.update(pathlib.Path(path).read_bytes())
     about = {"folder": pathlib.Path(place).resolve().name, "sha256": digest.hexdigest()}
-    return prepared_instrument(name, functools.partial(prepare_pitch, notes), notes, folder, about)
+    return Instrument(name, notes, about, functools.partial(prepare_pitch, notes), folder)
 
 
 def prepare_pitch(notes: RecordedNotes, pitch: int) -> list[np.ndarray]:

@@ -74,9 +74,9 @@ def test_the_programs_of_a_soundfont_are_read(tmp_path):
     phdr = chunk(b"phdr", header(24, 0) + header(0, 0) + header(5, 128) + header(0, 0))
     (tmp_path / "a.sf2").write_bytes(chunk(b"RIFF", b"sfbk" + lists + chunk(b"LIST", b"pdta" + phdr)))
     assert read_soundfont(tmp_path / "a.sf2")[0] == {0, 24}
-    assert soundfont_instrument("own", tmp_path / "a.sf2", 24, tmp_path).can_play(60)
+    assert soundfont_instrument("own", tmp_path / "a.sf2", 24, str(tmp_path)).can_play(60)
     with pytest.raises(InputError):
-        soundfont_instrument("own", tmp_path / "a.sf2", 5, tmp_path)
+        soundfont_instrument("own", tmp_path / "a.sf2", 5, str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF\0\0\0\0WAVEfmt ", b"RIFF\0\0\0\0sfbkLIST\xff\0\0\0pdtaphdr\x26\0\0\0"])
