@@ -150,26 +150,16 @@ def cut_segments(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.nd
 
 
 class HumBatches(ByStep):
-    """Batches of segments as a function of the step.
-
-    A batch is ``(inputs, target)``: harmonics and mel level, float32 in [-1, 1], ``(batch, n_mels, n_frames, 1)``, or
-    half the bands.
+    """Batches of segments: inputs are the harmonics, the target is the mel level, of all bands or half of them.
 
     Args:
         features: from `prepare`.
         segments: rows of ``features.segments``.
-        batch_size: segments in a batch.
-        seed: of the order.
+        batch_size, seed, shuffle: as of `ByStep`.
         halve: give half the bands, for the global generator.
-        shuffle: in each epoch, draw an order from `seed` and the number of the epoch; otherwise keep the order.
         augment: give each note of the inputs the loudness of `melody.pluck`; with `shuffle`, first change pitch and
             loudness by `as_voice`, differently in each epoch.
-
-    Raises:
-        InputError: fewer segments than one batch.
     """
-
-    in_channels = 1
 
     def __init__(
         self,
@@ -181,27 +171,16 @@ class HumBatches(ByStep):
         shuffle: bool = True,
         augment: bool = False,
     ) -> None:
-        if shuffle and batch_size > len(segments):
-            raise InputError(f"--batch_size: expected at most the {len(segments)} segments, found {batch_size}")
-        super().__init__(len(segments), batch_size)
-        self.files, self.segments, self.seed = features.files, segments, seed
-        self.halve, self.shuffle, self.augment = halve, shuffle, augment
+        super().__init__(len(segments), batch_size, seed, shuffle)
+        self.files, self.segments, self.halve, self.augment = features.files, segments, halve, augment
         self.representation = r = features.representation
         self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
 
-    def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of step `step`, counted from the start of the run."""
-        epoch, place = self.place(step)
-        order = np.arange(len(self.segments))
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(order))
-        pairs = []
-        for row in order[place]:
-            rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment and self.shuffle else None
-            file, number = self.segments[row]
-            pairs.append(self.pair(file, number, rng))
-        inputs, target = (np.stack(levels)[..., np.newaxis] for levels in zip(*pairs, strict=True))
-        return inputs, target
+    def read(self, row: int, epoch: int, draw: float) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and target of one segment."""
+        rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment and self.shuffle else None
+        inputs, target = self.pair(*self.segments[row], rng)
+        return inputs[..., np.newaxis], target[..., np.newaxis]
 
     def pair(self, file: int, number: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Harmonics and mel level of one segment, float32 ``(n_bins, n_frames)`` each.

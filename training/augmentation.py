@@ -65,11 +65,6 @@ class Effects:
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def rng_for(seed: int, epoch: int, sample: int) -> np.random.Generator:
-    """The generator of all draws for one sample of one epoch, whichever process, thread or resumed run asks for it."""
-    return np.random.default_rng([seed, 2, epoch, sample])  # 0 is the split's, 1 the order's
-
-
 def draw(rng: np.random.Generator) -> Effects:
     """Effects drawn with `PROBABILITIES` and the ranges above."""
     is_applied = {name: rng.random() < probability for name, probability in PROBABILITIES.items()}

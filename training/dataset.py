@@ -8,6 +8,7 @@ instrument, such as three pianos, lie in ``<instrument>@<voice>``. Only names ar
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -18,7 +19,7 @@ import numpy as np
 from common import cli, weights
 from common.errors import InputError
 from common.files import existing_folder, read_array, read_json
-from data import PUBLISHED, Representation
+from data import PUBLISHED, Representation, to_network
 from sound.files import AUDIO_EXTENSIONS
 from training import augmentation
 
@@ -230,17 +231,38 @@ def read_level(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
     return level
 
 
+@functools.lru_cache(maxsize=4)
+def _draw_order(n_items: int, seed: int, epoch: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """See `ByStep.order`; epoch None leaves the items as they stand."""
+    rng = np.random.default_rng([seed, 1, epoch or 0])  # 0 is the split's, 2 the augmentation's
+    order = np.arange(n_items) if epoch is None else rng.permutation(n_items)
+    return order, rng.random(n_items)
+
+
 class ByStep:
-    """What batches by step have in common: which of an epoch's items each step takes.
+    """Batches as a function of the step, so that a run can be taken up anywhere.
 
-    Subclasses have ``load(step)``, ``shape`` (bins, frames, 1) and ``in_channels``.
+    A batch is ``(inputs, target)``, float32 in [-1, 1]: (batch, bins, frames, channels) and (batch, bins, frames, 1).
+    Every epoch visits each item once. Subclasses have ``read(row, epoch, draw)``, which gives one item of a batch,
+    ``shape`` (bins, frames, 1) and ``in_channels``.
 
-    Attributes:
+    Args:
+        n_items: of an epoch.
         batch_size: items of a step; an epoch's last one has the rest, or is left out with `drop_remainder`.
+        seed: of the order.
+        shuffle: draw an order for each epoch; otherwise items come as they stand.
+
+    Raises:
+        InputError: fewer items to train on than one batch.
     """
 
-    def __init__(self, n_items: int, batch_size: int) -> None:
-        self._n_items, self.batch_size, self.drop_remainder = n_items, batch_size, False
+    in_channels = 1
+
+    def __init__(self, n_items: int, batch_size: int, seed: int, shuffle: bool) -> None:
+        if shuffle and batch_size > n_items:
+            raise InputError(f"--batch_size: there are only {n_items} slices to train on, found {batch_size}")
+        self._n_items, self.batch_size, self.seed, self.shuffle = n_items, batch_size, seed, shuffle
+        self.drop_remainder = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -251,31 +273,30 @@ class ByStep:
         """How many items the batch of step `step` has."""
         return min(self.batch_size, self._n_items - step % self.steps_per_epoch * self.batch_size)
 
-    def place(self, step: int) -> tuple[int, slice]:
-        """The epoch of a step, and where in its order the batch lies."""
+    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of an epoch's items, int (n_items,), and for each a number in [0, 1) that `read` may draw with."""
+        return _draw_order(self._n_items, self.seed, epoch if self.shuffle else None)
+
+    def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of step `step`, counted from the start of the run."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        return epoch, slice(position * self.batch_size, (position + 1) * self.batch_size)
+        place = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        rows, draws = (part[place] for part in self.order(epoch))
+        items = [self.read(row, epoch, draw) for row, draw in zip(rows, draws, strict=True)]
+        inputs, target = (np.stack(levels) for levels in zip(*items, strict=True))
+        return inputs, target
 
 
 class Batches(ByStep):
-    """Batches of pairs as a function of the step, so that a run can be taken up anywhere.
-
-    A batch is ``(inputs, target)``, float32 in [-1, 1]: inputs (batch, 256, 256, 1), or with 2 channels, origin and
-    style, where `style`; target (batch, 256, 256, 1). Every epoch visits each sample once, in an order drawn from
-    `seed` and the epoch; the last batch of an epoch may be smaller.
+    """Batches of pairs: inputs have one channel, or with `style` two, origin and style.
 
     Args:
         pairs: the data set.
         samples: rows of ``pairs.samples``.
-        batch_size: pairs in a batch.
-        seed: of order and styles.
+        batch_size, seed, shuffle: as of `ByStep`. Without `shuffle` each sample has the same style in every epoch.
         style: add another slice of the same target as second channel, never the answer itself: drawn from `samples`,
             or from all pairs where `samples` has only one of that target (and is the answer where there is no other).
-        shuffle: otherwise samples come as they stand, with the same styles in every epoch.
         augment: vary the origin as `augmentation.augment`, differently for each sample and epoch.
-
-    Raises:
-        InputError: fewer samples than one batch.
     """
 
     def __init__(
@@ -288,61 +309,33 @@ class Batches(ByStep):
         shuffle: bool = True,
         augment: bool = False,
     ) -> None:
-        if shuffle and batch_size > len(samples):
-            raise InputError(
-                f"--batch_size: expected at most the {len(samples)} slices to train on, found {batch_size}"
-            )
-        super().__init__(len(samples), batch_size)
-        self.pairs, self.samples, self.seed = pairs, samples, seed
-        self.style, self.shuffle, self.augment = style, shuffle, augment
+        super().__init__(len(samples), batch_size, seed, shuffle)
+        self.pairs, self.samples, self.style, self.augment = pairs, samples, style, augment
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
+        self.in_channels = 2 if style else 1
         # The slices that may show what each target sounds like: their names as indices, ascending.
         sources = (samples, pairs.samples)
         names = [[np.unique(rows[rows[:, 1] == t, 0]) for rows in sources] for t in range(len(pairs.targets))]
         self._styles = [own if len(own) > 1 else of_all for own, of_all in names]
-        self._epoch = (-1, np.empty(0, np.int64), np.empty(0, np.int64))
 
-    @property
-    def in_channels(self) -> int:
-        """Channels of the network's input."""
-        return 2 if self.style else 1
+    def draw_style(self, row: int, draw: float) -> int:
+        """The name, as an index, of the slice that shows the target of a sample."""
+        name, target, _ = self.samples[row]
+        names = self._styles[target]
+        j = int(draw * max(1, len(names) - 1))
+        return names[(j + (names[j] >= name)) % len(names)]  # the answer's own place is stepped over
 
-    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """An epoch's samples, as rows of ``samples``, and each one's style, a name: two int arrays (n_samples,)."""
-        known, samples, styles = self._epoch  # read once: other threads may replace it
-        if known != epoch:
-            n = len(self.samples)
-            rng = np.random.default_rng([self.seed, 1, epoch if self.shuffle else 0])
-            samples = rng.permutation(n) if self.shuffle else np.arange(n)
-            styles = np.zeros(n, np.int64)
-            draw = rng.random(n)
-            for i, sample in enumerate(samples if self.style else ()):
-                name, target, _ = self.samples[sample]
-                names = self._styles[target]
-                j = int(draw[i] * max(1, len(names) - 1))
-                styles[i] = names[(j + (names[j] >= name)) % len(names)]  # the answer's own place is stepped over
-            self._epoch = (epoch, samples, styles)
-        return samples, styles
-
-    def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of step `step`, counted from the start of the run."""
-        epoch, chosen = self.place(step)
-        samples, styles = self.order(epoch)
-        inputs = np.empty((len(samples[chosen]), *self.shape[:2], self.in_channels), np.float32)
-        target = np.empty((len(inputs), *self.shape), np.float32)
-        for i, (sample, style) in enumerate(zip(samples[chosen], styles[chosen], strict=True)):
-            name, t, o = self.samples[sample]
-            inputs[i, ..., :1] = self._read(self.pairs.origins[o], name)
-            if self.augment:
-                rng = augmentation.rng_for(self.seed, epoch, int(sample))
-                inputs[i, ..., 0] = augmentation.augment(inputs[i, ..., 0], rng, self.pairs.representation)
-            target[i] = self._read(self.pairs.targets[t], name)
-            if self.style:
-                inputs[i, ..., 1:] = self._read(self.pairs.targets[t], style)
-        for levels in (inputs, target):  # `data.to_network` in place: new arrays of this size cost more than the sums
-            np.multiply(levels, 2, out=levels)
-            np.subtract(levels, 1, out=levels)
-        return inputs, target
+    def read(self, row: int, epoch: int, draw: float) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and target of one sample."""
+        name, t, o = self.samples[row]
+        inputs, target = self._read(self.pairs.origins[o], name), self._read(self.pairs.targets[t], name)
+        if self.augment:
+            rng = np.random.default_rng([self.seed, 2, epoch, row])
+            inputs = augmentation.augment(inputs[..., 0], rng, self.pairs.representation)[..., np.newaxis]
+        if self.style:
+            style = self._read(self.pairs.targets[t], self.draw_style(row, draw))
+            inputs = np.concatenate([inputs, style], axis=-1)
+        return to_network(inputs), to_network(target)
 
     def _read(self, folder: str, name: int) -> np.ndarray:
         return read_level(self.pairs.folder / folder / str(self.pairs.names[name]), self.shape)

@@ -199,7 +199,7 @@ def test_batches_hold_what_the_order_says(folder, pairs):
     """Every slice with every target once in an epoch, and another slice of the target as style."""
     batches = batches_of(pairs, style=True)
     assert batches.steps_per_epoch == 6  # 23 in batches of 4
-    rows, styles = batches.order(1)
+    rows, draws = batches.order(1)
     assert sorted(rows) == list(range(23))
     inputs, target = batches.load(6 + 5)  # the last of the second epoch
     assert (inputs.shape, target.shape) == ((3, 256, 256, 2), (3, 256, 256, 1))
@@ -209,11 +209,11 @@ def test_batches_hold_what_the_order_says(folder, pairs):
         return 2 * np.load(folder / instrument / str(name)).astype(np.float32)[..., 0] - 1
 
     names = pair_names(pairs)
-    for i, (row, style) in enumerate(zip(rows[20:], styles[20:], strict=True)):
+    for i, (row, draw) in enumerate(zip(rows[20:], draws[20:], strict=True)):
         origin, instrument, name = names[row]
         np.testing.assert_array_equal(inputs[i, ..., 0], level(origin, name))
         np.testing.assert_array_equal(target[i, ..., 0], level(instrument, name))
-        np.testing.assert_array_equal(inputs[i, ..., 1], level(instrument, pairs.names[style]))
+        np.testing.assert_array_equal(inputs[i, ..., 1], level(instrument, pairs.names[batches.draw_style(row, draw)]))
     batches.drop_remainder = True
     assert batches.steps_per_epoch == 5
     assert [len(batches.load(step)[0]) for step in (4, 5)] == [4, 4]
@@ -223,13 +223,13 @@ def test_style_is_never_the_answer(pairs):
     batches = batches_of(pairs, style=True)
     drawn = collections.defaultdict(set)
     for epoch in range(60):
-        for row, style in zip(*batches.order(epoch), strict=True):
-            drawn[tuple(pairs.samples[row])].add(int(style))
+        for row, draw in zip(*batches.order(epoch), strict=True):
+            drawn[tuple(pairs.samples[row])].add(int(batches.draw_style(row, draw)))
     for (name, target, _), styles in drawn.items():
         of_target = set(pairs.samples[pairs.samples[:, 1] == target, 0].tolist())
         assert styles == of_target - {name}  # all the others, in the long run
-    _, [style] = Batches(pairs, pairs.samples[:1], 1, 0, style=True, shuffle=False).order(0)
-    assert style != pairs.samples[0, 0]  # of the one slice that is held out, it is a training slice
+    single = Batches(pairs, pairs.samples[:1], 1, 0, style=True, shuffle=False)
+    assert single.draw_style(0, 0.5) != pairs.samples[0, 0]  # of the one slice that is held out, it is a training slice
 
 
 def test_order_depends_on_seed_and_epoch_alone(pairs):
