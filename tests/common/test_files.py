@@ -1,5 +1,6 @@
 """Files and folders: what is found, what they are called, and files that are written whole or not at all."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -28,12 +29,11 @@ from common.files import (
 
 
 def test_files_are_found_below_and_hidden_ones_are_not(tmp_path):
-    names = ["b.wav", "a.WAV", "deep/er/c.m4a", "deep/d.m4a", "f.txt", ".g.wav", ".hidden/h.wav"]
+    names = ["b.wav", "a.WAV", "deep/er/c.m4a", "f.txt", ".g.wav", ".hidden/h.wav"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_files(tmp_path, (".wav", ".m4a")) == sorted(tmp_path / name for name in names[:4])
-    assert find_files(f"{tmp_path}/", (".txt",)) == [tmp_path / "f.txt"]
+    assert find_files(tmp_path, (".wav", ".m4a")) == sorted(tmp_path / name for name in names[:3])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -66,13 +66,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         assert not path.exists()
     assert path.read_text() == "first"
 
-    def fail_after_writing():
-        with replacing(path) as beside:
-            beside.write_text("second")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_after_writing()
+    with contextlib.suppress(RuntimeError), replacing(path) as beside:
+        beside.write_text("second")
+        raise RuntimeError
     assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]
 
@@ -80,6 +76,10 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 def test_json_and_arrays_come_back(tmp_path):
     write_json(tmp_path / "a.json", {"name": "é", "values": [1, 2.5]})
     assert read_json(tmp_path / "a.json") == {"name": "é", "values": [1, 2.5]}
+    for content in ("[1, 2]", '{"a": ' * 200_000, "9" * 5000, " " * (2**24 + 1)):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(InputError):
+            read_json(tmp_path / "a.json")
     for dtype, shape in ((np.float16, (256, 256, 1)), (np.float64, (1, 2, 3, 4)), ("<f4", (0, 5))):
         array = np.random.default_rng(0).normal(size=shape).astype(dtype)
         write_array(tmp_path / "a.npy", array)
@@ -113,13 +113,6 @@ def test_a_gap_that_takes_no_space_on_the_disk_takes_no_memory(tmp_path):
         read_array(tmp_path / "a.npy")
 
 
-def test_a_file_without_a_json_object_is_named(tmp_path):
-    for content in ("[1, 2]", '{"a": ' * 200_000, "9" * 5000, " " * (2**24 + 1)):
-        (tmp_path / "a.json").write_text(content)
-        with pytest.raises(InputError):
-            read_json(tmp_path / "a.json")
-
-
 def test_a_folder_to_write_in_is_asked_for_before_the_work(tmp_path):
     assert writable_folder(tmp_path / "new" / "deep", "--output") == tmp_path / "new" / "deep"
     assert not (tmp_path / "new").exists()
@@ -142,11 +135,10 @@ def test_only_regular_files_are_opened_and_links_to_them(tmp_path):
             pass
 
 
-def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not(tmp_path):
-    with pytest.raises(InputError), concerning_one_file("a"):
-        (tmp_path / "none").read_text()
-    with pytest.raises(OSError), concerning_one_file("a"):  # noqa: PT011 (the next line raises nothing else)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not():
+    for number, expected in ((errno.ENOENT, InputError), (errno.ENOSPC, OSError)):
+        with pytest.raises(expected), concerning_one_file("a"):
+            raise OSError(number, os.strerror(number))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="processes cannot be looked for there")
@@ -164,5 +156,4 @@ def test_what_processes_left_that_are_gone_is_removed_and_nothing_else(tmp_path)
             path.with_name(path.name.replace(str(os.getpid()), str(gone.pid))).mkdir()
         remove_leftovers(tmp_path)
         assert sorted(os.listdir(tmp_path)) == sorted(kept)
-    remove_leftovers(tmp_path / "none")
     assert not folder.exists()

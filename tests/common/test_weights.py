@@ -20,7 +20,6 @@ def refused(path):
         with pytest.raises(InputError) as error:
             read(path)
         assert str(path) in str(error.value)
-        assert "\n" not in str(error.value)
     return True
 
 
@@ -66,14 +65,9 @@ def test_what_is_written_is_read_again(tmp_path, float16):
     assert description.representation == other
     for part in ("keyboard_acoustic to guitar_acoustic, string_acoustic", "2 base filters", "epoch 7", "0.0625"):
         assert part in description.summary
-    found = weights.read(tmp_path / "g.h5")
-    assert [(layer, list(arrays)) for layer, arrays in found.items()] == [
-        (layer, [name for name, _ in members]) for layer, members in published_table(2, 2)
-    ]
-    for layer, arrays in layers.items():
-        for name, array in arrays.items():
-            expected = array.astype(np.float16) if float16 and array.ndim > 1 else array
-            np.testing.assert_array_equal(found[layer][name], expected)
+    expected = [array for arrays in layers.values() for array in arrays.values()]
+    for found, array in zip(arrays_of(tmp_path / "g.h5"), expected, strict=True):
+        np.testing.assert_array_equal(found, array.astype(np.float16) if float16 and array.ndim > 1 else array)
 
 
 def test_earlier_files_with_checksums_are_read_and_their_damage_is_found(tmp_path):

