@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import model
-from common import weights
+from common import cli, weights
 from common.errors import InputError
 from training import checkpoints, outputs
 from training.checkpoints import Progress
@@ -118,7 +118,8 @@ def fit(run: Run) -> Progress:
     """
     run.training_batches.drop_remainder = tf.distribute.get_strategy().num_replicas_in_sync > 1
     with checkpoints.claim(run.folder, run.flags, run.fresh), _Interruption() as interruption:
-        print(f"Training {run.folder}: {run.epochs} epochs of {run.steps_per_epoch} steps")
+        epochs, steps = cli.count(run.epochs, "epoch"), cli.count(run.steps_per_epoch, "step")
+        print(f"Training {run.folder}: {epochs} of {steps}")
         run.networks.build()
         resumed = checkpoints.resume(run.folder, dict(run.networks.variables()), run.flags)
         run.progress = resumed or _begin(run)
