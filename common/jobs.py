@@ -61,17 +61,13 @@ def _run(work: Callable[..., Any], calls: list[tuple[int, tuple]], n_processes: 
     n_workers, begin, n_done = n_processes or count_cores(), time.monotonic(), 0
     while calls and (n_workers == 1 or len(calls) == 1 or not n_processes):
         seconds = time.monotonic() - begin
-        if n_done and seconds > TRIAL_SECONDS and pays(seconds / n_done * len(calls), n_workers):
+        rest = seconds / max(1, n_done) * len(calls)  # seconds that the others would take here
+        if seconds > TRIAL_SECONDS and rest > rest / n_workers + START_SECONDS:
             break
         yield _attempt(work, *calls.pop(0))
         n_done += 1
     if calls:
         yield from _run_in_processes(work, calls, min(n_workers, len(calls)))
-
-
-def pays(seconds: float, n_workers: int) -> bool:
-    """Whether `n_workers` processes, which take `START_SECONDS` to start, are quicker than `seconds` of work here."""
-    return seconds > seconds / n_workers + START_SECONDS
 
 
 def _run_in_processes(work: Callable[..., Any], calls: Sequence[tuple[int, tuple]], n_workers: int) -> Iterator[Result]:

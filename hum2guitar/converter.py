@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
@@ -19,7 +20,7 @@ from common import weights
 from common.jobs import map_ahead
 from hum2guitar import harmonics, melody
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio
-from sound.blocks import mix_sounds
+from sound.blocks import mix_sounds, regroup_frames
 
 ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
 CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)
@@ -113,24 +114,19 @@ class HumConverter:
 
     def _listen(self, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """F0 in Hz, energy and purity ``(n_frames,)`` of the joined blocks, and their number of samples."""
-        hop = self.representation.hop_length
-        waiting, n_before, n_samples = np.zeros(0, np.float32), 0, 0  # `n_before`: frames of context in `waiting`
-        pieces = [np.zeros((3, 0), np.float32)]
-        for block in blocks:
-            n_samples += len(block)
-            waiting = np.concatenate([waiting, np.asarray(block, np.float32)])
-            while len(waiting) >= (n_before + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop:
-                piece = self._analyse(waiting[: (n_before + ANALYSIS_FRAMES + CONTEXT_FRAMES) * hop])
-                pieces.append(piece[:, n_before:][:, :ANALYSIS_FRAMES])
-                waiting = waiting[(n_before + ANALYSIS_FRAMES - CONTEXT_FRAMES) * hop :]
-                n_before = CONTEXT_FRAMES
-        if n_samples:
-            pieces.append(self._analyse(waiting)[:, n_before:])
-        return *np.concatenate(pieces, axis=1), n_samples
-
-    def _analyse(self, audio: np.ndarray) -> np.ndarray:
-        f0, energy, spectrum = melody.analyse(audio, self.representation, self.f0)
-        return np.stack([f0, energy, harmonics.harmonic_share(spectrum, f0, self.representation)])
+        r, hop = self.representation, self.representation.hop_length
+        before = np.zeros((1, CONTEXT_FRAMES * hop), np.float32)  # of the first piece, which is not analysed
+        padded = itertools.chain([before], (block[np.newaxis] for block in blocks))
+        features, n_samples = [np.zeros((3, 0), np.float32)], 0
+        pieces = regroup_frames(padded, ANALYSIS_FRAMES * hop, 2 * CONTEXT_FRAMES * hop)
+        for index, (piece, is_last) in enumerate(pieces):
+            n_samples = (index * ANALYSIS_FRAMES - CONTEXT_FRAMES) * hop + piece.shape[1]
+            if n_samples:
+                f0, energy, spectrum = melody.analyse(piece[0] if index else piece[0, before.size :], r, self.f0)
+                found = np.stack([f0, energy, harmonics.harmonic_share(spectrum, f0, r)])
+                found = found[:, CONTEXT_FRAMES if index else 0 :]
+                features.append(found if is_last else found[:, :ANALYSIS_FRAMES])
+        return *np.concatenate(features, axis=1), n_samples
 
     def _predict(self, f0: np.ndarray, seen: np.ndarray, heard: np.ndarray) -> Iterator[np.ndarray]:
         """Mel levels ``(n_mels, n)`` that the network makes of a melody, in pieces, from overlapping windows.

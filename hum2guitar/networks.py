@@ -181,18 +181,3 @@ def copy_global(path: str | os.PathLike, target: keras.Model) -> None:
         if [array.shape for array in arrays] != [tuple(weight.shape) for weight in layer.weights]:
             raise InputError(f"{path} has no global generator of the --base_filters asked for")
         layer.set_weights(arrays)
-
-
-def load_hum2guitar(path: str | os.PathLike, precision: str = "float32") -> keras.Model:
-    """The global generator or the local enhancer in a weights file.
-
-    Raises:
-        InputError: as `weights.describe`, or the file holds another network.
-    """
-    description = weights.describe(path)
-    builders = {weights.GLOBAL_GENERATOR: build_global_generator, weights.LOCAL_ENHANCER: build_local_enhancer}
-    if description.network not in builders or not isinstance(description.base_filters, int):
-        raise InputError(f"{path}: expected a hum2guitar generator, found {description.network}")
-    generator = builders[description.network](description.base_filters, precision)
-    model.load_into(generator, path)
-    return generator

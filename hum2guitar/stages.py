@@ -94,8 +94,6 @@ def train(arguments: argparse.Namespace) -> int:
         "origin": "any pitched sound",
         "targets": ["guitar"],
         "f0": f0,
-        "in_channels": 1,
-        "base_filters": arguments.base_filters,
         "augment": augment,
     }
     with checkpoints.claim(folder, flags, arguments.fresh):
