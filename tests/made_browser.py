@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
 
-
-def _missing() -> str:
-    """Why there is no browser to test with; empty where there is one."""
-    try:
-        import selenium  # noqa: F401
-    except ImportError:
-        return "selenium is not installed"
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    return "" if browser and driver else "no Chromium with its driver (Debian: chromium chromium-driver)"
-
-
-needs_browser = pytest.mark.skipif(bool(_missing()), reason=_missing() or "there is a browser")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+is_there = BROWSER and shutil.which("chromedriver") and importlib.util.find_spec("selenium")
+needs_browser = pytest.mark.skipif(not is_there, reason="needs selenium, Chromium and its driver")
 
 
 @contextlib.contextmanager
@@ -34,7 +25,7 @@ def browsers() -> Iterator[Callable]:
 
         def start(width: int, height: int) -> webdriver.Chrome:
             options = webdriver.ChromeOptions()
-            options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+            options.binary_location = BROWSER
             flags = (
                 "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
                 f"--disable-component-update --disable-sync --disable-dev-shm-usage --window-size={width},{height}"

@@ -1,15 +1,13 @@
 """What doctor.py finds: a sound installation, and each fault with its remedy."""
 
 import importlib.metadata
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 import doctor
-
-ROOT = pathlib.Path(doctor.__file__).parent
 
 
 @pytest.fixture

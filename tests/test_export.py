@@ -2,7 +2,6 @@
 
 import functools
 import json
-import pathlib
 import re
 import subprocess
 import sys
@@ -11,13 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import soundfile
+from conftest import ROOT
 from made_conversions import load_network, read_refusal, run
 
 import export
 from common import weights
-
-ROOT = pathlib.Path(export.__file__).parent
-
 
 run_export = functools.partial(run, command=export)
 
@@ -61,11 +58,11 @@ def test_mistakes_are_one_line(tmp_path, generator, capsys):
     layers = weights.read(generator)
     layers["sequential_3"]["conv2d_3/kernel:0"][0, 0, 0, 0] = 1e6
     weights.write(tmp_path / "large.h5", layers, {})
-    for source, made, flags in (
-        (generator, tmp_path / "out.pb", []),
-        (tmp_path / "none.h5", output, []),
-        (tmp_path / "large.h5", output, ["--float16"]),  # beyond its range
-        (tmp_path / "large.h5", tmp_path / "out.h5", ["--float16"]),
+    for source, made, *flags in (
+        (generator, tmp_path / "out.pb"),
+        (tmp_path / "none.h5", output),
+        (tmp_path / "large.h5", output, "--float16"),  # beyond its range
+        (tmp_path / "large.h5", tmp_path / "out.h5", "--float16"),
     ):
         read_refusal(capsys, "--model", source, "--output", made, *flags, command=export)
         assert not made.exists()

@@ -7,12 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from conftest import ROOT
 from made_conversions import RATE, make_music, write_tone
 
 import timbre_transfer
 from conversion import models
-
-ROOT = pathlib.Path(timbre_transfer.__file__).parent
 
 
 @pytest.fixture
