@@ -53,8 +53,10 @@ class Parser(argparse.ArgumentParser):
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
     """Parse `argv`, do `work` and return the exit status; what the user can fix becomes one line on stderr."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (2>&-): the next file would take its number
+            setattr(sys, name, open(os.devnull, "r+", errors="backslashreplace"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     try:
         try:
@@ -62,8 +64,7 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], in
             with _quiet_libraries():
                 return work(arguments)
         finally:
-            if sys.stdout:  # None where the shell has closed it
-                sys.stdout.flush()  # so that a closed pipe raises here and not at exit
+            sys.stdout.flush()  # so that a closed pipe raises here and not at exit
     except InputError as error:
         message = str(error)
     except BrokenPipeError:  # for example by `| head`

@@ -47,6 +47,15 @@ def test_a_closed_pipe_ends_a_command_without_a_word():
     assert (done.returncode, done.stderr) == (cli.CLOSED_PIPE, b"")
 
 
+def test_a_command_runs_with_its_streams_closed():
+    code = (
+        "from common import cli, files; raise SystemExit(cli.run("
+        "cli.Parser('Help.'), lambda _: open('README.md').fileno() < 3 or files.silence_stderr().__enter__(), []))"
+    )
+    command = ["sh", "-c", '"$0" "$@" <&- >&- 2>&-', sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
 def test_numbers_keep_to_their_bounds():
     for kind, bounds, taken, refused in (
         (int, {"minimum": 1, "maximum": 3}, {"1": 1, "3": 3}, ["0", "4", "1.5", "x"]),
