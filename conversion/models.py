@@ -71,7 +71,7 @@ def describe_generator(path: str | os.PathLike) -> weights.Description:
     file = pathlib.Path(path)
     is_folder = file.is_dir()
     if is_folder:
-        found = sorted(file.glob(f"*{EXTENSION}"))
+        found = sorted(file.glob(f"[!.]*{EXTENSION}"))
         found = [name for name in found if name.name == "generator.h5"] or found
         if len(found) != 1:
             listed = ", ".join(name.name for name in found) or "none"
@@ -166,7 +166,7 @@ def list_models(root: str | os.PathLike | None = None) -> int:
     """Print a line about each generator at or below `root` (None: `MODELS`); the exit status.
 
     Raises:
-        InputError: there is no weights file.
+        InputError: there is no weights file, or `root` is a damaged one.
     """
     root = MODELS if root is None else pathlib.Path(root)
     paths, left_out = find_files(root, (EXTENSION,)) if root.is_dir() else [root], []
@@ -176,6 +176,8 @@ def list_models(root: str | os.PathLike | None = None) -> int:
         try:
             description = weights.describe(path)
         except InputError as error:
+            if path == root:
+                raise
             left_out.append((str(path), str(error)))
             continue
         if description.network not in weights.DISCRIMINATORS:

@@ -83,6 +83,10 @@ def test_a_folder_stands_for_its_best_generator(tmp_path, write_generator, capsy
         assert describe_generator(tmp_path / "m").path == tmp_path / "m" / best
         assert describe_generator(tmp_path / "m/generator.h5").path.name == "generator.h5"
     (tmp_path / "m/generator.h5").rename(tmp_path / "m/other.h5")
+    (tmp_path / "m/.other.1-abcd-123456.part.h5").touch()  # left by a command that was killed
+    (tmp_path / "m/generator_best.h5").rename(tmp_path / "best.h5")
+    assert describe_generator(tmp_path / "m").path.name == "other.h5"
+    (tmp_path / "best.h5").rename(tmp_path / "m/best.h5")
     with pytest.raises(InputError):
         describe_generator(tmp_path / "m")
 
@@ -94,6 +98,7 @@ def test_files_that_cannot_convert_are_refused_in_one_line(tmp_path, folder, wri
     write_discriminator(tmp_path / "discriminator.h5")
     for name in ("none.h5", "text.h5", "three.h5", "discriminator.h5", "models/empty"):
         assert name in read_refusal(capsys, "--model", tmp_path / name, *ends)
+    assert "text.h5" in read_refusal(capsys, "--model", tmp_path / "text.h5")  # as a list of models
     assert "predict_multitarget.py" in read_refusal(capsys, "--model", folder / "keyboard_2_any", *ends)
     pair = ["--model", folder / "keyboard_2_guitar_acoustic", *ends, "--style", tmp_path / "in.wav"]
     assert "predict.py" in read_refusal(capsys, *pair, command=predict_multitarget)
