@@ -59,10 +59,10 @@ def write_features(path: str, folder: str, piece: str) -> int:
     """
     recorded = os.stat(path)
     slices = feature_slices(path)
-    first = next(slices)  # fails before anything is written if the file is not audio
     slice_path(folder, piece, 0).unlink(missing_ok=True)
     n_slices = 1
     try:
+        first = next(slices)
         for content in slices:
             files.write_array(slice_path(folder, piece, n_slices), content)
             n_slices += 1

@@ -116,6 +116,10 @@ def test_a_run_writes_what_is_missing_empty_or_of_another_recording(run, tmp_pat
     assert "1 slice written of 1 recording, 1 recording already there" in run()[1]
     assert [name for name in written(features) if "piano" in name] == ["piano/piece_000.npy"]
     assert "4 slices written of 2 recordings, 0 recordings already there" in run("--overwrite")[1]
+    # Replaced by what is no recording: the slices of the old one must not be trained on.
+    (audios / "guitar/piece.wav").write_text("no audio")
+    assert run()[0] == 1
+    assert list(written(features)) == ["piano/piece_000.npy"]
 
 
 def test_an_interrupted_piece_is_finished_by_the_next_run(run, tmp_path, audios, monkeypatch):
