@@ -179,7 +179,8 @@ class HumBatches(ByStep):
     def read(self, row: int, epoch: int, draw: float) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and target of one segment."""
         rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment and self.shuffle else None
-        inputs, target = self.pair(*self.segments[row], rng)
+        file, number = self.segments[row]
+        inputs, target = self.pair(file, number, rng)
         return inputs[..., np.newaxis], target[..., np.newaxis]
 
     def pair(self, file: int, number: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -102,14 +102,14 @@ def train(arguments: argparse.Namespace) -> int:
             _take_over(networks, stage, folder, pretrained, n_replaced)
             sampler = make_sampler(networks.generator, stage, features.representation, examples)
 
-            def end_epoch(target: pathlib.Path, sampler=sampler) -> list:
+            def end_epoch(target: pathlib.Path, sampler=sampler) -> None:
                 write_log(output / arguments.log, folder)  # the history holds this epoch already
-                return sampler(target)
+                sampler(target)
 
             def after_step(number: int, stage=stage, sampler=sampler) -> None:
                 if number % arguments.plot_interval == 0:
                     target = output / folder.name / stage.name / f"step_{number:07d}"
-                    outputs.attempt("samples", lambda: sampler(target), [])
+                    outputs.attempt("samples", lambda: sampler(target))
 
             trained = loop.Run(
                 networks,
@@ -204,15 +204,12 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
     import librosa
     import tensorflow as tf
 
-    from training.outputs import Sample
-
     r = representation
     predict = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
     frequencies = librosa.mel_frequencies(r.n_mels + 2, fmin=r.f_min, fmax=r.f_max)[1:-1]
 
-    def sample(folder: pathlib.Path) -> list:
+    def sample(folder: pathlib.Path) -> None:
         time = f"epoch {int(folder.name)}" if folder.name.isdigit() else folder.name.replace("_", " ")
-        samples = []
         for name, (title, harmonics_level, original) in examples.items():
             inputs = harmonics.halve_bins(harmonics_level) if stage.is_global else harmonics_level
             output = predict(inputs[np.newaxis, ..., np.newaxis]).numpy()[0, ..., 0]
@@ -232,8 +229,6 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
             audio /= max(1.0, np.abs(audio).max())
             plots.save_png(folder / f"{name}.png", picture)
             write_audio(folder / f"{name}.wav", audio, r.sample_rate)
-            samples.append(Sample(name, picture, audio, r.sample_rate))
-        return samples
 
     return sample
 

@@ -64,7 +64,7 @@ class Trainer:
         for _, variable in self.networks.variables():
             variable.assign(np.full(variable.shape, 3, variable.dtype))
 
-    def fit(self, folder, save_samples=lambda _: [], batch_size=2, batches=None, flags=None, **options):
+    def fit(self, folder, save_samples=lambda _: None, batch_size=2, batches=None, flags=None, **options):
         """Train as the same command in a new process does, on the small data or on `batches` (training, validation)."""
         if checkpoints.states(folder) and not options.get("fresh"):
             self.scramble()

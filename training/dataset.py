@@ -20,7 +20,6 @@ from common import cli, weights
 from common.errors import InputError
 from common.files import existing_folder, read_array, read_json
 from data import PUBLISHED, Representation, to_network
-from sound.files import AUDIO_EXTENSIONS
 from training import augmentation
 
 SLICE_NAME = re.compile(r"(.+)_(\d{3,})\.npy$")
@@ -90,8 +89,7 @@ def find_pairs(
         if described.exists():  # by compute_features.py, which writes a piece's slice 0 last; others make any slices
             finished[instrument] = {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" in names}
         if not finished[instrument]:
-            found = _advice_on_recordings(folder, folder / instrument) or "none of a finished piece"
-            raise InputError(f"{folder / instrument}: expected features named <piece>_<slice>.npy, found {found}")
+            raise InputError(f"{folder / instrument} has no finished features, named <piece>_<slice>.npy")
     paired = {
         (t, o): finished[target] & finished[origin]
         for t, target in enumerate(target_folders)
@@ -134,20 +132,10 @@ def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[
     for instrument in instruments:
         voices = [name for name in present if instrument in (ANY, name, instrument_of(name))]
         if not voices:
-            if advice := _advice_on_recordings(folder, folder):
-                raise InputError(f"--dataset_path: expected features, found {advice}")
             listed = ", ".join(present) or "no folders at all"
             raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
         found += voices
     return list(dict.fromkeys(found))
-
-
-def _advice_on_recordings(dataset_path: pathlib.Path, folder: pathlib.Path) -> str:
-    """What to say if `folder`, of a data set, holds recordings in place of features; empty if it does not."""
-    if not any(path.suffix.lower() in AUDIO_EXTENSIONS for path in folder.iterdir()):
-        return ""
-    audios = dataset_path if folder != dataset_path else dataset_path.resolve().parent
-    return f"recordings: compute_features.py --audios_path {audios} --features_path features makes features of them"
 
 
 def _natural(name: str) -> tuple[str, int, str]:

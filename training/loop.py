@@ -38,7 +38,7 @@ class Run:
     Attributes:
         training_batches: batches by step.
         validation_batches: the same for the slices that are held out; None if there are none.
-        save_samples: writes pictures and audio of the present generator into a folder and returns them.
+        save_samples: writes pictures and audio of the present generator into a folder.
         folder: the model's folder.
         description: is stored in the weights files.
         flags: all settings by flag; a resumed run prints those that have changed.
@@ -52,7 +52,7 @@ class Run:
     networks: Networks
     training_batches: ByStep
     validation_batches: ByStep | None
-    save_samples: Callable[[pathlib.Path], list[outputs.Sample]]
+    save_samples: Callable[[pathlib.Path], None]
     folder: pathlib.Path
     description: dict
     flags: dict

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import errno
 import itertools
 import math
@@ -12,7 +11,6 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -88,21 +86,11 @@ def write_csv(path, rows: list[dict]) -> None:
 # --- the end of an epoch ----------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """One example of an epoch: RGB picture (height, width, 3) uint8 and audio (n_samples,)."""
-
-    name: str
-    picture: np.ndarray
-    audio: np.ndarray
-    sample_rate: int
-
-
 def write_epoch(
     folder: pathlib.Path,
     rows: list[dict],
     last_epoch: int,
-    save_samples: Callable[[pathlib.Path], list[Sample]],
+    save_samples: Callable[[pathlib.Path], None],
     tensorboard: bool,
 ) -> None:
     """Write history and samples of the epoch that has ended, and print its summary and warnings.
@@ -113,7 +101,8 @@ def write_epoch(
 
     row = rows[-1]
     write_csv(folder / "history.csv", rows)
-    samples: list[Sample] = attempt("samples", lambda: save_samples(folder / "samples" / f"{row['epoch']:03d}"), [])
+    samples = folder / "samples" / f"{row['epoch']:03d}"
+    attempt("samples", lambda: save_samples(samples))
     columns = ["mae", "generator_loss", "discriminator_loss"] if "discriminator_loss" in row else ["mae"]
     attempt("the history", lambda: plots.save_history(folder / "history.png", rows, columns, title=folder.name))
     if tensorboard:
@@ -123,26 +112,23 @@ def write_epoch(
         print(f"Warning: {warning}", flush=True)
 
 
-def attempt(what: str, work: Callable[[], Any], otherwise: Any = None) -> Any:
-    """The result of `work`, which draws something; if it fails, a warning about `what`, and `otherwise`.
+def attempt(what: str, work: Callable[[], object]) -> None:
+    """Call `work`, which draws something; if it fails, print a warning about `what`.
 
     A package may find no place for its cache, or no font. A full disk still stops the run, in one line.
     """
     try:
-        return work()
+        work()
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         print(f"Warning: {what} could not be drawn, training goes on without: {reason}", flush=True)
-        return otherwise
 
 
-def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -> None:
-    """Write scalars, pictures and audio of one epoch.
-
-    Each kind has tags of its own: TensorBoard shows neither of two kinds that share a tag.
-    """
+def _write_tensorboard(folder: pathlib.Path, row: dict, samples: pathlib.Path) -> None:
+    """Write scalars, pictures and audio of one epoch, those in the folder `samples` under the names of their files."""
+    import soundfile
     import tensorflow as tf
 
     writer = tf.summary.create_file_writer(str(folder))
@@ -150,10 +136,11 @@ def _write_tensorboard(folder: pathlib.Path, row: dict, samples: list[Sample]) -
         for name, value in row.items():
             if name not in ("epoch", "step"):
                 tf.summary.scalar(name, value)
-        for example in samples:
-            tf.summary.image(f"spectrogram/{example.name}", example.picture[np.newaxis])
-            audio = example.audio[np.newaxis, :, np.newaxis]
-            tf.summary.audio(f"audio/{example.name}", audio, example.sample_rate)
+        for path in samples.glob("*.png"):
+            tf.summary.image(path.name, np.stack(_read_frames([path])))
+        for path in samples.glob("*.wav"):
+            audio, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+            tf.summary.audio(path.name, audio[np.newaxis], sample_rate)
     writer.close()
 
 
@@ -181,8 +168,8 @@ def _read_frames(paths: list[pathlib.Path]) -> list[np.ndarray]:
     return [picture for picture in pictures if picture.shape == pictures[-1].shape]
 
 
-def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[Sample]]:
-    """The samples of an epoch: the start of the first piece of `batches`, a picture and an audio for each target.
+def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], None]:
+    """A function that writes an epoch's samples: picture and audio of the first piece of `batches`, for each target.
 
     Features hold no phase, so the audio has one that Griffin-Lim finds for the input, the same in every epoch.
     """
@@ -199,8 +186,7 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[S
             examples.append((pairs.origins[chosen[0, 2]], target, *shown.load(0)))
     phases: dict[str, np.ndarray] = {}
 
-    def sample(folder: pathlib.Path) -> list[Sample]:
-        samples = []
+    def sample(folder: pathlib.Path) -> None:
         for origin, target, inputs, truth in examples:
             levels = {"input": inputs[..., :1], "prediction": generator(inputs, training=False), "target": truth}
             joined = {title: data.join_slices(data.from_network(slices)) for title, slices in levels.items()}
@@ -218,8 +204,6 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], list[S
             )
             plots.save_png(folder / f"spectrogram{suffix}.png", picture)
             write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
-            samples.append(Sample(f"sample{suffix}", picture, audio, representation.sample_rate))
-        return samples
 
     return sample
 

@@ -88,17 +88,10 @@ def test_what_cannot_be_paired_names_flag_or_folder(tmp_path, noise_features):
     made = noise_features(tmp_path / "set", {"a": {"x": 1}, "b": {"y": 1}})
     (made / "c").mkdir()
     (made / "endless").symlink_to(made / "endless")
-    (tmp_path / "audios" / "a").mkdir(parents=True)
-    (tmp_path / "audios" / "a" / "x.wav").touch()
-    for path, origin, target, words in (
-        (made, "a", "endless", ["--target"]),
-        (made, "a", "b", [str(made)]),  # no names in common
-        (made, "a", "c", [str(made / "c")]),
-        (tmp_path / "audios", "a", "a", [f"compute_features.py --audios_path {tmp_path / 'audios'}"]),
-    ):
+    for target, named in (("endless", "--target"), ("b", str(made)), ("c", str(made / "c"))):  # b has other names
         with pytest.raises(InputError) as caught:
-            dataset.find_pairs(path, [origin], [target])
-        assert all(word in str(caught.value) for word in words)
+            dataset.find_pairs(made, ["a"], [target])
+        assert named in str(caught.value)
 
 
 # --- voices -----------------------------------------------------------------------------------------------------------

@@ -353,7 +353,7 @@ def test_multitarget_follows_the_style(tmp_path, note_features):
     networks = make_networks(4, in_channels=2, seed=0)
     batches = Batches(pairs, np.tile(pairs.samples, (40, 1)), 4, 0, style=True)  # 80 steps
     options = {"generator_rate": 1e-2, "discriminator_rate": 2e-4, "epochs": 1, "lr_schedule": "linear"}
-    loop.fit(loop.Run(networks, batches, None, lambda _: [], tmp_path / "model", {}, {}, **options))
+    loop.fit(loop.Run(networks, batches, None, lambda _: None, tmp_path / "model", {}, {}, **options))
     levels = {
         name: to_network(np.stack([read_level(made / name / f"piece_{i:03d}.npy", (256, 256, 1)) for i in range(4)]))
         for name in instruments
