@@ -12,6 +12,7 @@ import argparse
 import concurrent.futures
 import multiprocessing
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import data
-from common import cli, devices
+from common import cli
 from common.files import write_array
 from sound.files import read_audio, write_audio
+from training.devices import has_bfloat16, start_tensorflow
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
@@ -58,9 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def list_tasks(gpu: int) -> list[tuple[Callable, list[dict]]]:
     """Functions to measure with, and the arguments of each call: the plain ways of a piece of work, then our own."""
+    has_gpu = gpu >= 0 and shutil.which("nvidia-smi") is not None
     precisions = ["float32"]
-    precisions += ["mixed_bfloat16"] if devices.has_gpu(gpu) or devices.has_bfloat16() else []
-    precisions += ["mixed_float16"] if devices.has_gpu(gpu) else []
+    precisions += ["mixed_bfloat16"] if has_gpu or has_bfloat16() else []
+    precisions += ["mixed_float16"] if has_gpu else []
     ways = [{"precision": "float32", "plain": way} for way in ("eager", "compiled")]
     ways += [{"precision": precision} for precision in precisions]
     tasks: list[tuple[Callable, list[dict]]] = [
@@ -86,7 +89,7 @@ def measure_in_child(part: Callable, way: dict) -> tuple[float, str]:
 
 def matrix_product(gpu: int, precision: str) -> tuple[float, str]:
     """Matrix products of 2048 x 2048."""
-    devices.start_tensorflow(gpu)
+    start_tensorflow(gpu)
     import tensorflow as tf
 
     a = tf.cast(tf.random.stateless_normal((2048, 2048), (SEED, 0)), precision.removeprefix("mixed_"))
@@ -96,7 +99,7 @@ def matrix_product(gpu: int, precision: str) -> tuple[float, str]:
 
 def step(gpu: int, base_filters: int, batch_size: int, precision: str, plain: str = "") -> tuple[float, str]:
     """Training steps of random slices. The plain ways have Keras' layers: "eager" (as published) and "compiled"."""
-    devices.start_tensorflow(gpu)
+    start_tensorflow(gpu)
     import tensorflow as tf
 
     import losses
@@ -122,7 +125,7 @@ def step(gpu: int, base_filters: int, batch_size: int, precision: str, plain: st
 
 def pipeline(n_slices: int = 256) -> tuple[float, str]:
     """Reading, scaling and batching of feature files alone, batches of 8."""
-    devices.start_tensorflow(-1)
+    start_tensorflow(-1)
     from training import dataset
 
     with tempfile.TemporaryDirectory() as folder:
@@ -185,7 +188,7 @@ def run_script(*command: str) -> None:
 
 def convert_plainly(source: str, weights_path: str, destination: str, gpu: int = -1) -> None:
     """Convert a recording slice by slice with the Keras network, all of it in memory."""
-    devices.start_tensorflow(gpu)
+    start_tensorflow(gpu)
     import model
 
     generator = model.load_generator(weights_path)

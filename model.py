@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from common import devices, weights
+from common import weights
 from common.errors import InputError
 
 keras = tf.keras
@@ -131,21 +131,6 @@ def discriminate(
     """Feature maps of a discriminator: one list for each of its scales, in which the logits come last."""
     maps = discriminator([condition, spectrogram], training=training)
     return list(maps) if isinstance(maps[0], (list, tuple)) else [list(maps)]
-
-
-def choose_precision(name: str) -> str:
-    """The precision that "auto" stands for on this machine; any other name is returned unchanged.
-
-    "auto" is mixed_bfloat16 on a GPU of compute capability 8 or more and on a CPU with bf16 instructions, mixed_float16
-    on a GPU of compute capability 7, and float32 otherwise.
-    """
-    if name != "auto":
-        return name
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
-        return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-    return "mixed_bfloat16" if devices.has_bfloat16() else "float32"
 
 
 @keras.utils.register_keras_serializable("pix2pix_timbre_transfer")

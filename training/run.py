@@ -12,10 +12,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from common import cli, devices, weights
+from common import cli, weights
 from common.errors import InputError
 from common.files import read_json, writable_folder
-from training import checkpoints, dataset
+from training import checkpoints, dataset, devices
 from training.dataset import Batches
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def prepare(
             raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
         initial = find_initial_weights(arguments.init, batches.in_channels, base_filters, pairs)
 
-    precision = start(arguments.gpu, arguments.batch_size, seed, arguments.precision)
+    precision = devices.start(arguments.gpu, arguments.batch_size, seed, arguments.precision)
     import losses
     import model
     from training import loop, outputs, step
@@ -333,34 +333,3 @@ def refuse_exported(folder: pathlib.Path) -> None:
             f"{folder} holds a finished model: give another --models_path (--init {generator} starts from it), or "
             "--fresh to keep it under another name"
         )
-
-
-def start(gpu: int | str, batch_size: int, seed: int, precision: str) -> str:
-    """Start TensorFlow, and let networks be built and trained on the devices that were asked for.
-
-    Args:
-        gpu: CUDA device; -1 for the CPU, "all" for all.
-        precision: "auto", or one of `model.PRECISIONS`.
-
-    Returns:
-        The precision that "auto" stands for here.
-
-    Raises:
-        InputError: several GPUs cannot share a batch equally.
-    """
-    devices.start_tensorflow(None if gpu == "all" else gpu)
-    import tensorflow as tf
-
-    import model
-
-    if gpu == "all":  # losses and batch normalisation are those of the whole batch
-        strategy = tf.distribute.MirroredStrategy()
-        n_gpus = strategy.num_replicas_in_sync
-        if batch_size % n_gpus:
-            raise InputError(f"--batch_size: expected a multiple of the {n_gpus} GPUs, found {batch_size}")
-        print(f"GPUs: {n_gpus}, with {batch_size // n_gpus} slices of each batch; a smaller last one is left out")
-        tf.distribute.experimental_set_strategy(strategy)
-    tf.keras.utils.set_random_seed(seed)
-    precision = model.choose_precision(precision)
-    print(f"Computing in {precision}")
-    return precision
