@@ -178,30 +178,19 @@ class HumBatches(ByStep):
 
     def read(self, row: int, epoch: int, draw: float) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and target of one segment."""
-        rng = np.random.default_rng([self.seed, 2, epoch, row]) if self.augment and self.shuffle else None
         file, number = self.segments[row]
-        inputs, target = self.pair(file, number, rng)
-        return inputs[..., np.newaxis], target[..., np.newaxis]
-
-    def pair(self, file: int, number: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Harmonics and mel level of one segment, float32 ``(n_bins, n_frames)`` each.
-
-        With `rng`, the harmonics are those of `as_voice`.
-
-        Raises:
-            InputError: the file is damaged.
-        """
         r = self.representation
         features = read_array(self.files[file], mapped=True)[number].astype(np.float32)
         level, (decibels, rounded, error) = features[: r.n_mels], features[r.n_mels :]
         f0 = rounded + error
-        if rng is not None:
-            f0, decibels = as_voice(f0, decibels, r, rng)
+        if self.augment and self.shuffle:
+            f0, decibels = as_voice(f0, decibels, r, np.random.default_rng([self.seed, 2, epoch, row]))
         energy = 10 ** (decibels / 10)
         if self.augment:
             energy = pluck(f0, energy, r)
-        inputs = harmonics.harmonics_level(f0, energy, r)
-        return (harmonics.halve_bins(inputs), harmonics.halve_bins(level)) if self.halve else (inputs, level)
+        levels = (harmonics.harmonics_level(f0, energy, r), level)
+        inputs, target = map(harmonics.halve_bins, levels) if self.halve else levels
+        return inputs[..., np.newaxis], target[..., np.newaxis]
 
 
 def as_voice(
@@ -258,8 +247,8 @@ def read_examples(
         InputError: there are hums, but none has a pitch.
     """
     r = features.representation
-    guitar = HumBatches(features, segment[np.newaxis], 1, 0, shuffle=False, augment=augment).pair(*segment)
-    examples = {"guitar": (f"guitar: {features.files[segment[0]].stem}", *guitar)}
+    (inputs,), (level,) = HumBatches(features, segment[np.newaxis], 1, 0, shuffle=False, augment=augment).load(0)
+    examples = {"guitar": (f"guitar: {features.files[segment[0]].stem}", inputs[..., 0], level[..., 0])}
     for path in hums:
         with contextlib.suppress(InputError):
             padding = np.zeros(r.segment_samples - 1, np.float32)

@@ -22,8 +22,7 @@ from conversion.converter import load_converter
 from conversion.models import describe_generator, load_style, shorten, stored_styles
 from conversion.recordings import convert_audio
 from hum2guitar.harmonics import PUBLISHED as HUMS
-from hum2guitar.harmonics import HumRepresentation
-from hum2guitar.melody import analyse, find_notes
+from hum2guitar.melody import analyse, find_notes, to_decibels
 from sound.files import read_audio, write_audio
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -169,14 +168,8 @@ def write_picture(path: pathlib.Path, panels: list[tuple[str, np.ndarray]]) -> N
     plots.save_spectrograms(path, levels, r.hop_length / r.sample_rate, r.bin_hz, size=(9, 6), dpi=plots.SCREEN_DPI)
 
 
-def synthesize_voice(
-    f0: np.ndarray,
-    sample_rate: int = HUMS.sample_rate,
-    closed: bool = True,
-    breath: float = 0.0,
-    seed: int = 0,
-) -> np.ndarray:
-    """A voice-like tone, float32 of the length of `f0` with peak 0.5: for tests and examples, not beauty.
+def synthesize_voice(f0: np.ndarray, closed: bool = True, breath: float = 0.0) -> np.ndarray:
+    """A voice-like tone at the rate of `HUMS`, float32 of the length of `f0` with peak 0.5.
 
     Harmonics fall by 6 dB an octave (a glottal source), then pass a low-pass at 400 Hz (a closed mouth: humming) or
     four formants of an open "a". Onsets and ends take 10 ms.
@@ -185,15 +178,14 @@ def synthesize_voice(
         f0: in Hz for every *sample*, 0 where silent.
         closed: humming rather than singing.
         breath: standard deviation of the noise over the tone's RMS.
-        seed: of the noise.
     """
     f0 = np.asarray(f0, np.float64)
-    voiced = f0 > 0
+    voiced, sample_rate = f0 > 0, HUMS.sample_rate
     if not voiced.any():
         return np.zeros(len(f0), np.float32)
     phase = 2 * np.pi * np.cumsum(f0) / sample_rate
     tone = np.zeros(len(f0))
-    for i in range(1, int(min(8000, sample_rate / 2) / f0[voiced].min()) + 1):
+    for i in range(1, int(8000 / f0[voiced].min()) + 1):
         frequency = i * f0
         if closed:
             gain = 1 / (1 + np.square(frequency / 400))
@@ -202,31 +194,25 @@ def synthesize_voice(
         tone += np.where(frequency < 0.45 * sample_rate, gain / i, 0) * np.sin(i * phase)
     ramp = np.hanning(int(0.02 * sample_rate))
     gate = np.convolve(voiced, ramp / ramp.sum(), "same")
-    noise = np.random.default_rng(seed).standard_normal(len(f0))
+    noise = np.random.default_rng(0).standard_normal(len(f0))
     audio = gate * (tone + breath * np.sqrt(np.mean(np.square(tone[voiced]))) * noise)
     return (audio * (0.5 / np.abs(audio).max())).astype(np.float32)
 
 
-def sing_again(
-    melody: np.ndarray,
-    rng: np.random.Generator,
-    closed: bool = True,
-    representation: HumRepresentation = HUMS,
-) -> np.ndarray:
+def sing_again(melody: np.ndarray, rng: np.random.Generator, closed: bool) -> np.ndarray:
     """A voice that sings the notes of a plucked melody: it holds each note, slides into it and has a vibrato.
 
     Args:
-        melody: audio ``(n_samples,)`` of one note at a time, at the representation's sample rate.
+        melody: audio ``(n_samples,)`` of one note at a time, at the rate of `HUMS`.
         rng: draws how far each note slides and trembles.
         closed: humming rather than singing an "a".
-        representation: finds the notes.
 
     Returns:
         float32 ``(n_samples,)`` with peak 0.5. Each note is as loud as the melody's at its onset.
     """
-    rate, hop = representation.sample_rate, representation.hop_length
-    tracked, energy, _ = analyse(melody, representation)
-    decibels = 10 * np.log10(np.maximum(energy, 1e-10))
+    rate, hop = HUMS.sample_rate, HUMS.hop_length
+    tracked, energy, _ = analyse(melody)
+    decibels = to_decibels(energy)
     f0, gain = np.zeros(len(melody)), np.zeros(len(melody))
     for start, stop in find_notes(tracked, decibels):
         place = slice(start * hop, min(stop * hop, len(melody)))
@@ -238,7 +224,7 @@ def sing_again(
         rising = np.minimum(1, seconds / ATTACK_SECONDS)
         falling = np.minimum(1, (seconds[-1] - seconds) / RELEASE_SECONDS)
         gain[place] = 10 ** (decibels[start:stop].max() / 20) * rising * falling
-    voice = synthesize_voice(f0, rate, closed, breath=0.02) * gain
+    voice = synthesize_voice(f0, closed, breath=0.02) * gain
     return (voice * (0.5 / max(np.abs(voice).max(), 1e-9))).astype(np.float32)
 
 

@@ -84,21 +84,6 @@ def test_recordings_are_held_out_whole(features):
         assert "recordings are held out" in said
 
 
-def test_an_epoch_visits_every_segment_once_in_an_order_of_its_own(features):
-    batches = dataset.HumBatches(features, features.segments, 4, seed=5)
-    assert batches.steps_per_epoch == 2
-    assert [batches.size(step) for step in range(4)] == [4, 2, 4, 2]
-
-    def epoch(first, drawn=batches):
-        return np.concatenate([drawn.load(step)[1] for step in (first, first + 1)])
-
-    one, two = epoch(0), epoch(2)
-    assert not np.array_equal(one, two)
-    sums = [sorted(levels.sum(axis=(1, 2, 3))) for levels in (one, two)]
-    np.testing.assert_allclose(*sums)
-    np.testing.assert_array_equal(one, epoch(0, dataset.HumBatches(features, features.segments, 4, seed=5)))
-
-
 def test_augmented_inputs_differ_from_epoch_to_epoch_and_targets_do_not(features):
     batches, plain = (dataset.HumBatches(features, features.segments[:1], 1, 5, augment=a) for a in (True, False))
     (inputs, target), (again, _), (other, other_target) = (batches.load(step) for step in (0, 0, 1))

@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 import model
-from common import weights
 from common.errors import InputError
 from hum2guitar import networks
 from hum2guitar.harmonics import halve_bins
@@ -120,16 +119,3 @@ def test_the_local_enhancer_takes_over_and_keeps_the_global_part(tmp_path):
     np.testing.assert_allclose(inside(x), last(networks.HalveBins()(x)), atol=1e-5)
     assert len(networks.global_layers(enhancer)) == 13
     assert not any(layer.name == "global_last" for layer in networks.global_layers(generator))
-
-
-def test_weights_files_bring_back_either_generator_and_any_number_of_frames_goes_through(tmp_path):
-    for build in (networks.build_global_generator, networks.build_local_enhancer):
-        network, loaded, path = build(2, seed=4), build(2), tmp_path / "g.h5"
-        model.save(network, path, {})
-        assert weights.describe(path).network == network.name
-        model.load_into(loaded, path)
-        for n_frames in (8, 37):
-            x = tf.random.stateless_uniform((1, 64, n_frames, 1), (0, 1), -1, 1)
-            y = loaded(x)
-            assert y.shape == x.shape
-            np.testing.assert_array_equal(y, network(x))
