@@ -129,12 +129,9 @@ class HumConverter:
         return *np.concatenate(features, axis=1), n_samples
 
     def _predict(self, f0: np.ndarray, seen: np.ndarray, heard: np.ndarray) -> Iterator[np.ndarray]:
-        """Mel levels ``(n_mels, n)`` that the network makes of a melody, in pieces, from overlapping windows.
+        """Mel levels ``(n_mels, n)`` of a melody in pieces; `seen` is the energy for the network, `heard` the guitar's.
 
-        `seen` is the energy that the network sees, `heard` that of the guitar.
-
-        The last window ends where the sound ends and is as long as the others, so that the network always gets a window
-        full of sound, as in training.
+        The last window ends with the sound and is as long as the others: the network was trained on full windows.
         """
         n_frames = self.representation.n_frames
         n_overlap = round(self.overlap * n_frames)
@@ -170,7 +167,7 @@ class HumConverter:
         return harmonics.to_level(power * 10 ** (gain / 10), r.mel_ref_db, r.mel_top_db)
 
     def _play(self, notes: np.ndarray, levels: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        """First sample and audio of each note, from the mel levels ``(n_mels, n)`` of the melody in pieces.
+        """First sample and audio of each note, from the mel levels of the melody in pieces.
 
         A mel frame is four times as long as an attack. So a note begins with copies of its second frame, as if it had
         sounded before, and `melody.envelope` makes its attack and its end.

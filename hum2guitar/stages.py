@@ -31,19 +31,12 @@ INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discri
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage of the training.
+    """One stage of the training."""
 
-    Attributes:
-        name: of its folder.
-        flag: the argument that holds its number of epochs.
-        is_global: whether it trains the global generator alone, on half the bands; otherwise the local enhancer.
-        is_frozen: whether the global part keeps its weights.
-    """
-
-    name: str
-    flag: str
-    is_global: bool
-    is_frozen: bool
+    name: str  # of its folder
+    flag: str  # the argument that holds its number of epochs
+    is_global: bool  # trains the global generator alone, on half the bands; otherwise the local enhancer
+    is_frozen: bool  # the global part keeps its weights
 
 
 STAGES = (
@@ -136,11 +129,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def _remaining_stages(epochs: dict[str, int], folder: pathlib.Path, fresh: bool, n_replaced: int) -> list[Stage]:
-    """The stages to train: those with epochs that neither pretrained weights replace nor a later stage has followed.
-
-    Raises:
-        InputError: none is left, or the first one would freeze a global part that was never trained.
-    """
+    """The stages to train: those with epochs that neither pretrained weights replace nor a later stage has followed."""
     remaining = [stage for stage in STAGES[n_replaced:] if epochs[stage.name]]
     if not remaining:
         raise InputError("--n_joint_epochs: no stage has epochs to train")
@@ -173,11 +162,7 @@ def _build(stage: Stage, base_filters: int, precision: str, seed: int, l1: float
 
 
 def _take_over(networks, stage: Stage, folder: pathlib.Path, pretrained: str | None, n_replaced: int) -> None:
-    """Set the weights that a stage starts from: `pretrained`, for `n_replaced` stages, or those of the stage before.
-
-    Raises:
-        InputError: a weights file holds another network.
-    """
+    """Set the weights that a stage starts from: `pretrained`, for `n_replaced` stages, or those of the stage before."""
     import model
     from hum2guitar.networks import copy_global, global_layers
 
