@@ -146,7 +146,7 @@ class HumConverter:
         carried = np.zeros((self.representation.n_mels, 0), np.float32)  # overlap of the last window with the next one
         for level in map_ahead(predict, starts, n_ahead=4, n_threads=2):
             n = min(carried.shape[1], level.shape[1])
-            rising = data.fade_in(n) if n else np.zeros(0, np.float32)
+            rising = data.fade_in(n)
             level[:, :n] = rising * level[:, :n] + (1 - rising) * carried[:, :n]
             yield level[:, :hop]
             carried = level[:, hop:]
