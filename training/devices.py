@@ -30,7 +30,8 @@ def start(gpu: int | str, batch_size: int, seed: int, precision: str) -> str:
         n_gpus = strategy.num_replicas_in_sync
         if batch_size % n_gpus:
             raise InputError(f"--batch_size: expected a multiple of the {n_gpus} GPUs, found {batch_size}")
-        print(f"GPUs: {n_gpus}, with {batch_size // n_gpus} slices of each batch; a smaller last one is left out")
+        if n_gpus > 1:
+            print(f"GPUs: {n_gpus}, with {batch_size // n_gpus} slices of each batch; a smaller last one is left out")
         tf.distribute.experimental_set_strategy(strategy)
     tf.keras.utils.set_random_seed(seed)
     precision = fastest_precision() if precision == "auto" else precision
