@@ -21,7 +21,6 @@ from common.errors import InputError
 keras = tf.keras
 layers = tf.keras.layers
 BatchNorm = Callable[..., keras.layers.Layer]  # a class of layers
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def build_generator(
@@ -38,7 +37,7 @@ def build_generator(
     Args:
         in_channels: 1, or 2 for multitarget: origin and style.
         base_filters: filters of the first layer; the other layers have multiples of it.
-        precision: one of `PRECISIONS`: the type that layers compute in; variables are float32.
+        precision: float32, mixed_bfloat16 or mixed_float16: what layers compute in; variables are float32.
         seed: of the weights and of dropout; None draws one.
         batch_norm: class of the batch normalisation layers; training takes `training_batch_norm`.
     """

@@ -55,23 +55,12 @@ def test_a_loss_that_never_falls_is_said():
             lr_finder.suggest(rates[: len(losses)], losses)
 
 
-@pytest.fixture(scope="module")
-def features(tmp_path_factory):
-    """A data set of smooth random slices; the second instrument is the first one brighter."""
-    folder, rng = tmp_path_factory.mktemp("features"), np.random.default_rng(1)
-    base = np.kron(rng.random((4, 16, 16)), np.ones((16, 16)))[..., np.newaxis]
-    for index, instrument in enumerate(("a", "b")):
-        (folder / instrument).mkdir(parents=True)
-        for number, level in enumerate(base ** (1 / (1 + index))):
-            np.save(folder / instrument / f"piece_{number:03d}.npy", level.astype(np.float16))
-    return folder
-
-
 @pytest.mark.slow
 def test_findlr_writes_its_files_and_leaves_trained_weights_alone(
-    features, tmp_path, monkeypatch, capsys, write_generator
+    note_features, tmp_path, monkeypatch, capsys, write_generator
 ):
     folder = tmp_path / "a_2_b"
+    features = note_features(tmp_path / "features", {"a": (2.0, 4.0), "b": (1.0, 2.0)}, 4)
     argv = (
         f"--dataset_path {features} --origin a --target b --models_path {tmp_path} --base_filters 2 --batch_size 2 "
         "--gpu -1"

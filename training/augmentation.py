@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -43,7 +44,7 @@ NOISE_SLICES = 16  # length of the noise that sections are taken from, in slices
 
 @dataclasses.dataclass(frozen=True)
 class Effects:
-    """What happens to one slice; an effect that is None, or 0, is left out.
+    """What happens to one slice; the defaults change nothing.
 
     Attributes:
         detuning_cents: above 0 is sharper.
@@ -56,8 +57,8 @@ class Effects:
 
     detuning_cents: float = 0.0
     room: tuple[float, float, float] | None = None
-    equaliser_db: tuple[float, ...] | None = None
-    band_limits_hz: tuple[float, float] | None = None
+    equaliser_db: tuple[float, ...] = (0.0,) * len(BAND_CENTRES_HZ)
+    band_limits_hz: tuple[float, float] = (0.0, math.inf)
     level_db: float = 0.0
     noise_db: tuple[float, float] | None = None
 
@@ -67,23 +68,21 @@ class Effects:
 
 def draw(rng: np.random.Generator) -> Effects:
     """Effects drawn with `PROBABILITIES` and the ranges above."""
-    is_applied = {name: rng.random() < probability for name, probability in PROBABILITIES.items()}
+    is_applied = [rng.random() < probability for probability in PROBABILITIES.values()]
     cents = float(np.clip(rng.normal(0, DETUNING_SD_CENTS), -MAX_DETUNING_CENTS, MAX_DETUNING_CENTS))
     room = (_log_uniform(rng, RT60_SECONDS), rng.uniform(*WET_DB), _log_uniform(rng, DAMPING_HZ))
     # The tilt is subtracted at the lowest centre and added at the highest: they are evenly spaced over log frequency.
     equaliser_db = rng.normal(0, BAND_SD_DB, len(BAND_CENTRES_HZ))
     equaliser_db += rng.normal(0, TILT_SD_DB) * np.linspace(-1, 1, len(BAND_CENTRES_HZ))
-    band_limits_hz = (_log_uniform(rng, HIGH_PASS_HZ), _log_uniform(rng, LOW_PASS_HZ))
-    level_db = rng.uniform(*LEVEL_DB)
-    noise_db = (rng.uniform(*NOISE_DB), rng.uniform(*NOISE_SLOPE_DB))
-    return Effects(
-        detuning_cents=cents if is_applied["detuning"] else 0.0,
-        room=room if is_applied["room"] else None,
-        equaliser_db=tuple(equaliser_db.tolist()) if is_applied["equaliser"] else None,
-        band_limits_hz=band_limits_hz if is_applied["band_limits"] else None,
-        level_db=level_db if is_applied["level"] else 0.0,
-        noise_db=noise_db if is_applied["noise"] else None,
-    )
+    drawn = {
+        "detuning_cents": cents,
+        "room": room,
+        "equaliser_db": tuple(equaliser_db.tolist()),
+        "band_limits_hz": (_log_uniform(rng, HIGH_PASS_HZ), _log_uniform(rng, LOW_PASS_HZ)),
+        "level_db": rng.uniform(*LEVEL_DB),
+        "noise_db": (rng.uniform(*NOISE_DB), rng.uniform(*NOISE_SLOPE_DB)),
+    }
+    return Effects(**dict(itertools.compress(drawn.items(), is_applied)))
 
 
 def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
@@ -245,11 +244,8 @@ def augment(
         # One frame of noise: complex normal, and correlated between the neighbouring bins that share a partial.
         real, imaginary = _section(representation, 1, rng)
         magnitude = reverberate(magnitude, *effects.room, representation, (real + 1j * imaginary)[:, 0])
-    gain = np.full(representation.n_bins, decibels(effects.level_db))
-    if effects.equaliser_db:
-        gain *= equaliser_gain(effects.equaliser_db, representation)
-    if effects.band_limits_hz:
-        gain *= band_limits_gain(*effects.band_limits_hz, representation)
+    gain = decibels(effects.level_db) * equaliser_gain(effects.equaliser_db, representation)
+    gain *= band_limits_gain(*effects.band_limits_hz, representation)
     magnitude *= gain[:, np.newaxis]
     if effects.noise_db:
         # The phase between the sound and the noise is evenly distributed, so that of the sound may be 0.

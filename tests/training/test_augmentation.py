@@ -185,6 +185,6 @@ def test_silence_stays_silence_until_noise_is_added(rng):
 def test_samples_are_drawn_independently_with_the_probabilities_of_the_table():
     drawn = [augmentation.draw(np.random.default_rng([7, 2, 1, n])) for n in range(2000)]
     for effect, probability in zip(dataclasses.fields(Effects), augmentation.PROBABILITIES.values(), strict=True):
-        count = sum(getattr(effects, effect.name) not in (None, 0) for effects in drawn)
+        count = sum(getattr(effects, effect.name) != effect.default for effects in drawn)
         deviation = math.sqrt(len(drawn) * probability * (1 - probability))
         assert abs(count - len(drawn) * probability) <= 4 * deviation, effect.name

@@ -112,22 +112,3 @@ def test_a_target_with_several_voices_has_to_be_one_of_them(voices, tmp_path, ca
     argv = ["--dataset_path", str(voices), "--origin", "guitar", "--models_path", str(tmp_path / "models")]
     assert train_generator.main([*argv, "--target", "piano"]) == 2
     assert "piano@a, piano@b" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_resumed_run_with_augmentation_ends_with_the_same_weights(voices, tmp_path):
-    """Interrupted in the middle of the second of two epochs of three steps."""
-
-    def train_guitar(models, *flags):
-        argv = (
-            f"--dataset_path {voices} --origin piano --target guitar --gpu -1 --base_filters 2 --batch_size 2 "
-            f"--validation_split 0.25 --lr 1e-3 --precision float32 --models_path {tmp_path / models} --augment "
-            "--epochs 2 --objective perceptual"
-        )
-        assert train_generator.main([*argv.split(), *flags]) == 0
-        return arrays_of(tmp_path / models / "piano_2_guitar_generator" / "generator.h5")
-
-    whole = train_guitar("whole")
-    train_guitar("parts", "--max_steps", "4")
-    for expected, found in zip(whole, train_guitar("parts"), strict=True):
-        np.testing.assert_array_equal(found, expected)
