@@ -14,7 +14,7 @@ def start(gpu: int | str, batch_size: int, seed: int, precision: str) -> str:
 
     Args:
         gpu: CUDA device; -1 for the CPU, "all" for all.
-        precision: "auto", or one of `model.PRECISIONS`.
+        precision: "auto", or as of `model.build_generator`.
 
     Returns:
         The precision that "auto" stands for here.

@@ -203,8 +203,8 @@ class AdaBelief(keras.optimizers.Adam):
     m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + epsilon). It is large where gradients stay close to their average.
     """
 
-    def __init__(self, learning_rate: float = 2e-4, name: str = "adabelief") -> None:
-        super().__init__(learning_rate, beta_1=0.5, beta_2=0.999, epsilon=1e-12, name=name)
+    def __init__(self, learning_rate: float = 2e-4) -> None:
+        super().__init__(learning_rate, beta_1=0.5, beta_2=0.999, epsilon=1e-12)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         index = self._get_variable_index(variable)
