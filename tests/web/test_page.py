@@ -165,7 +165,7 @@ def melodies() -> dict[str, np.ndarray]:
     )
     return {
         "hum": resample(soundfile.read(HUM, dtype="float32")[0], 22050, RATE),
-        "low": synthesize_voice(55 * steps, RATE, closed=False, breath=0.02),
+        "low": resample(synthesize_voice(55 * steps[::2], closed=False, breath=0.02), 22050, RATE),
         "whistle": 0.1 * np.sin(2 * np.pi * np.cumsum(1200 * steps) / RATE) + noise,
         "guitar": guitar,
         "piano": piano,
