@@ -17,8 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 import data
-from common import cli, files, jobs
-from common.errors import InputError
+from common import InputError, cli, files, jobs
 from data import PUBLISHED, Representation
 from sound.files import find_audio, read_blocks
 from training.dataset import FEATURES_FILE

@@ -17,8 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from common import cli
-from common.errors import InputError
+from common import InputError, cli
 
 ROOT = pathlib.Path(__file__).parent
 MODELS = ROOT / "models"

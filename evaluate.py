@@ -12,8 +12,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from common import cli, jobs
-from common.errors import InputError
+from common import InputError, cli, jobs
 from common.files import writable_folder
 from conversion.converter import PHASES
 

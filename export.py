@@ -11,8 +11,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from common import cli, weights
-from common.errors import InputError
+from common import InputError, cli, weights
 from common.files import replacing
 from conversion.converter import INPUT_LEVELS
 from conversion.models import describe_generator

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from common.files import write_json
 from training.checkpoints import LR_FINDER
 from training.dataset import iterate_batches

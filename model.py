@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 
 keras = tf.keras
 layers = tf.keras.layers

@@ -11,8 +11,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from common import cli
-from common.errors import InputError
+from common import InputError, cli
 from conversion import models, recordings
 from conversion.converter import Converter, load_converter
 

@@ -20,8 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from common import cli, jobs
-from common.errors import InputError
+from common import InputError, cli, jobs
 from common.files import open_regular, piece_names, remove_leftovers, temporary_folder
 from synthesis.etudes import TEXTURES, write_etudes
 from synthesis.midi import MAX_BYTES, find_midi, read_midi

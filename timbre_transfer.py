@@ -15,7 +15,7 @@ import tempfile
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from conversion import models, recordings
 from conversion.converter import Converter, Settings, load_converter
 from data import PUBLISHED

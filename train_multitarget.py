@@ -12,8 +12,7 @@ import re
 from collections.abc import Sequence
 
 import lr_finder
-from common import cli
-from common.errors import InputError
+from common import InputError, cli
 from training import run
 
 

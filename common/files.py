@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common.errors import OF_ALL_FILES, InputError
+from common import OF_ALL_FILES, InputError
 
 MAX_STEM = 100  # bytes of a name that its temporary name begins with
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory

@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from common import cli
-from common.errors import InputError
+from common import InputError, cli
 from common.files import concerning_one_file
 
 TRIAL_SECONDS = 0.5  # of work in this process before more processes are thought of

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from common.files import open_regular, parse_json, replacing
 from data import PUBLISHED, Representation, T
 

@@ -21,8 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 import data
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
 from data import PUBLISHED, Representation

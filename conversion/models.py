@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from common import cli, weights
-from common.errors import InputError
+from common import InputError, cli, weights
 from common.files import find_files, read_array
 from data import PUBLISHED, Representation, amplitude_to_db, to_network
 from sound.blocks import regroup_frames, stft_blocks

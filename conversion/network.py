@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from common.files import silence_stderr, temporary_folder
 from common.jobs import count_cores
 

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from common import cli, plots, weights
-from common.errors import InputError
+from common import InputError, cli, plots, weights
 from common.files import concerning_one_file, remove_leftovers, without_converted, writable_folder
 from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Converter, Settings
 from data import PUBLISHED, Representation, amplitude_to_db

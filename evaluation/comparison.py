@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from conversion.converter import Chunk, Settings, apply_phase, load_converter
 from conversion.models import describe_generator, read_style
 from conversion.recordings import convert_audio

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from common import cli, jobs, weights
-from common.errors import InputError
+from common import InputError, cli, jobs, weights
 from common.files import existing_folder, piece_names, writable_folder
 from data import peak_offset
 from sound.files import find_audio, open_audio, read_audio, write_audio

@@ -18,8 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from common import jobs
-from common.errors import InputError
+from common import InputError, jobs
 from common.files import piece_names, read_array, write_array
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation

@@ -7,8 +7,7 @@ import os
 import tensorflow as tf
 
 import model
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 
 keras = tf.keras
 layers = keras.layers

@@ -18,8 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common import cli, plots, weights
-from common.errors import InputError
+from common import InputError, cli, plots, weights
 from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from common.files import existing_folder, find_files, open_regular, replacing
 from data import PUBLISHED
 from sound.blocks import join_blocks, mean_of_channels, resample_blocks, to_pcm

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from common.errors import InputError
+from common import InputError
 from common.files import existing_folder, find_files, open_regular
 
 if TYPE_CHECKING:

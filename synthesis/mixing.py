@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from common.files import read_json, remove_files, write_json
 from data import PUBLISHED
 from sound.blocks import mix_sounds, resample_blocks, trim_or_pad

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from common.files import existing_folder
 from sound.blocks import resample
 from sound.files import read_audio, write_audio

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from common.files import open_regular
 from sound.blocks import resample
 from sound.files import find_audio, open_audio, read_audio

@@ -58,10 +58,7 @@ def imported_modules(modules: dict[str, pathlib.Path]) -> dict[str, set[str]]:
 
 
 def box(path: str) -> str:
-    """The box of a file in a drawing of the project: the commands, or the top-level file or folder. What imports
-    nothing, and everything may import, is a box of its own."""
-    if path == "common/errors.py":
-        return path
+    """The box of a file in a drawing of the project: the commands, or the top-level file or folder."""
     return "commands" if path.removesuffix(".py") in COMMANDS else path.partition("/")[0]
 
 

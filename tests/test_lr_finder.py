@@ -9,7 +9,7 @@ from PIL import Image
 
 import lr_finder
 import train
-from common.errors import InputError
+from common import InputError
 from common.files import read_json
 
 

@@ -9,8 +9,7 @@ import tensorflow as tf
 from made_weights import arrays_of, fill, patchgan_table, published_table, write_published
 
 import model
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 
 SLOPE, EPSILON = 0.3, 1e-3
 

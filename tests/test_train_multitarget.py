@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 import train_multitarget
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from common.files import read_json
 from data import PUBLISHED
 from sound.files import read_audio

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from common.errors import InputError
+from common import InputError
 from common.files import open_regular, parse_json, replacing, write_json
 
 FOLDER = "checkpoints"

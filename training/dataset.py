@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from common import cli, weights
-from common.errors import InputError
+from common import InputError, cli, weights
 from common.files import existing_folder, read_array, read_json
 from data import PUBLISHED, Representation, to_network
 from training import augmentation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from common.errors import InputError
+from common import InputError
 from common.files import silence_stderr
 
 

@@ -20,8 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import model
-from common import cli, weights
-from common.errors import InputError
+from common import InputError, cli, weights
 from training import checkpoints, outputs
 from training.checkpoints import Progress
 from training.dataset import ByStep, iterate_batches

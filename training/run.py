@@ -12,8 +12,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from common import cli, weights
-from common.errors import InputError
+from common import InputError, cli, weights
 from common.files import read_json, writable_folder
 from training import checkpoints, dataset, devices
 from training.dataset import Batches

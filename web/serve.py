@@ -20,8 +20,7 @@ import sys
 import urllib.parse
 from collections.abc import Sequence
 
-from common import cli, weights
-from common.errors import InputError
+from common import InputError, cli, weights
 from common.files import existing_folder, temporary_folder, writable_folder, write_json
 
 WEB = pathlib.Path(__file__).parent

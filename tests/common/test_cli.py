@@ -9,8 +9,7 @@ import warnings
 import pytest
 from conftest import COMMANDS, ROOT
 
-from common import cli
-from common.errors import InputError
+from common import InputError, cli
 
 
 def test_every_outcome_has_its_exit_status_and_at_most_one_line(capsys):

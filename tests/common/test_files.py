@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from common.errors import InputError
+from common import InputError
 from common.files import (
     concerning_one_file,
     find_files,

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from made_weights import arrays_of, fill, published_table, write_published
 
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from data import PUBLISHED, Representation
 
 KERNEL = "sequential_3/conv2d_3/kernel:0"

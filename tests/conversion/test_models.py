@@ -6,7 +6,7 @@ import soundfile
 from made_conversions import RATE, make_sine, read_refusal, run, write_discriminator, write_tone
 
 import predict_multitarget
-from common.errors import InputError
+from common import InputError
 from common.files import write_array
 from conversion import models
 from conversion.models import describe_generator, find_by_name, load_style, read_style, say_nearest

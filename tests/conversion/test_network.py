@@ -13,8 +13,7 @@ from conftest import ROOT
 from made_conversions import load_network
 
 import model
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from conversion import network
 from data import PUBLISHED
 from hum2guitar import networks

@@ -19,8 +19,7 @@ from made_conversions import (
     write_tone,
 )
 
-from common import cli, weights
-from common.errors import InputError
+from common import InputError, cli, weights
 from conversion import recordings
 from conversion.converter import HIGH_BANDS, LEVELS, PHASES, STEREO, Settings, load_converter
 from conversion.recordings import convert_audio, convert_file

@@ -10,8 +10,7 @@ from made_sounds import RATE, melody, tone, write
 from made_weights import write_generator
 
 import data
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from data import Representation
 from evaluation import comparison, metrics
 from evaluation.pairing import Pair

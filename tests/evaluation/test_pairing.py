@@ -9,8 +9,7 @@ import pytest
 from made_sounds import tone, write
 from made_weights import write_generator
 
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from evaluation import pairing
 from sound.files import read_audio
 from training import dataset

@@ -192,7 +192,7 @@ def watch(folder: pathlib.Path, faults: list[str]) -> None:
 
 def read_case(path: pathlib.Path, read: Callable[[pathlib.Path], None]) -> str:
     """Read a file in this process, which is one of its own: "read", "refused", or what went wrong."""
-    from common.errors import InputError
+    from common import InputError
 
     os.chdir(path.parent)
     tempfile.tempdir = str(path.parent)

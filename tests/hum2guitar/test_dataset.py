@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_sounds import random_plucks
 
-from common.errors import InputError
+from common import InputError
 from hum2guitar import dataset, harmonics
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.melody import analyse, find_notes

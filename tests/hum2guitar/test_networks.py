@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import model
-from common.errors import InputError
+from common import InputError
 from hum2guitar import networks
 from hum2guitar.harmonics import halve_bins
 

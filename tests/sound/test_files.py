@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.errors import InputError
+from common import InputError
 from sound.files import (
     AUDIO_EXTENSIONS,
     BLOCK,

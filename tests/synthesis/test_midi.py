@@ -10,7 +10,7 @@ import pretty_midi
 import pytest
 from made_notes import write_midi
 
-from common.errors import InputError
+from common import InputError
 from synthesis.midi import Note, find_midi, read_midi
 
 # At 480 ticks a beat and 120 beats a minute, 480 ticks ("\x83\x60") are half a second.

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from made_notes import made_note, measured_f0, write_recorded_notes
 
-from common.errors import InputError
+from common import InputError
 from synthesis.voices import (
     PROGRAMS,
     Voice,

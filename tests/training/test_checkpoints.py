@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from common.errors import InputError
+from common import InputError
 from common.files import replacing
 from training import checkpoints
 from training.checkpoints import Progress

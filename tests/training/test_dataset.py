@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from common.errors import InputError
+from common import InputError
 from common.files import write_json
 from data import Representation
 from training import dataset

@@ -16,8 +16,7 @@ from made_runs import RATES, Trainer, history_of, make_networks, untimed
 from made_weights import arrays_of
 
 import model
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from data import to_network
 from training import checkpoints, dataset, loop
 from training.dataset import Batches, read_level
