@@ -10,43 +10,28 @@ Shapes and ranges used everywhere:
 
 from __future__ import annotations
 
-import abc
 import dataclasses
-import math
 from typing import ClassVar, TypeVar
 
 import numpy as np
 
 T = TypeVar("T", bound="StftSettings")
 
-# Bounds of a representation, so that a damaged file cannot ask for much memory or time.
-MAX_SETTING = 2**20  # of any whole number
-MAX_HOPS = 64  # in a window
-MAX_SPECTRUM = 2**24  # samples of a window times frames of a slice: 64 times the published one
 
-
-class StftSettings(abc.ABC):
+class StftSettings:
     """Base of the frozen dataclasses that describe a kind of representation.
 
     A subclass has `sample_rate`, `n_fft`, `hop_length` and `n_frames` among its fields, all of them numbers with a
-    default, the property `window64`, and as `KIND` the entries of a saved description that tell this kind from others.
+    default, and as `KIND` the entries of a saved description that tell this kind from others. ``KIND["window"]`` is
+    "hanning", the symmetric Hann window, or "hann", the periodic one.
     """
 
     KIND: ClassVar[dict[str, str]]
 
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if not (math.isfinite(value) if isinstance(value, float) else 0 < value <= MAX_SETTING):
-                raise ValueError(f"{name} {value} is out of range")
-        if self.n_fft % self.hop_length or self.n_fft > MAX_HOPS * self.hop_length:
-            raise ValueError(f"n_fft {self.n_fft} is not 1 to {MAX_HOPS} times hop_length {self.hop_length}")
-        if self.n_fft * self.n_frames > MAX_SPECTRUM:
-            raise ValueError(f"n_fft {self.n_fft} times n_frames {self.n_frames} is above {MAX_SPECTRUM}")
-
     @property
-    @abc.abstractmethod
     def window64(self) -> np.ndarray:
         """The analysis and synthesis window, float64 ``(n_fft,)``."""
+        return np.hanning(self.n_fft + (self.KIND["window"] == "hann"))[: self.n_fft]
 
     @property
     def window(self) -> np.ndarray:
@@ -64,29 +49,8 @@ class StftSettings(abc.ABC):
         return np.float32(2 / self.window.sum())
 
     def to_dict(self) -> dict:
-        """The settings as they are kept beside features and in weights files."""
+        """The settings as they are kept beside features and in weights files (`common.weights` reads them)."""
         return {**self.KIND, **dataclasses.asdict(self)}
-
-    @classmethod
-    def from_dict(cls: type[T], settings: dict) -> T:
-        """The representation that `to_dict` described.
-
-        Raises:
-            ValueError: the settings describe another kind of representation, or are damaged.
-        """
-        try:
-            kind = {name: settings.get(name, value) for name, value in cls.KIND.items()}
-            if kind != cls.KIND:
-                raise ValueError(f"expected {cls.KIND}, found {str(kind)[:200]}")
-            values = {field.name: settings[field.name] for field in dataclasses.fields(cls)}
-            defaults = dataclasses.asdict(cls())
-            wrong = {name: value for name, value in values.items() if type(value) is not type(defaults[name])}
-            if wrong:  # half a hertz, a number in quotes
-                raise ValueError(f"found {str(wrong)[:200]}")
-            return cls(**values)
-        except (KeyError, ValueError) as error:
-            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-            raise ValueError(f"damaged description of the representation ({reason})") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +64,6 @@ class Representation(StftSettings):
         n_bins: how many of the lowest ``n_fft // 2 + 1`` bins are used; the rest is zero on synthesis.
         n_frames: frames of one slice.
         amin: the magnitude at which the log scale turns from linear to logarithmic.
-
-    Raises:
-        ValueError: nothing can be transformed with such settings.
     """
 
     sample_rate: int = 44100
@@ -113,17 +74,6 @@ class Representation(StftSettings):
     amin: float = 2.0**-16
 
     KIND: ClassVar[dict[str, str]] = {"kind": "log_magnitude", "window": "hanning", "scale": "log1p"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_bins > self.n_fft // 2 + 1:
-            raise ValueError(f"expected n_bins of at most {self.n_fft // 2 + 1}, found {self.n_bins}")
-        if self.amin <= 0:
-            raise ValueError(f"expected amin above 0, found {self.amin}")
-
-    @property
-    def window64(self) -> np.ndarray:
-        return np.hanning(self.n_fft)
 
 
 PUBLISHED = Representation()

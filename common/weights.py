@@ -46,6 +46,11 @@ MAX_REST = 2**20  # bytes of a file that are not arrays; up to 300 kB are usual
 MAX_OBJECTS = 1000  # groups and arrays of a file
 MAX_NAME = 200  # characters of a name
 MAX_NAMES = 200  # of layers in a file, of arrays in a layer, of instruments
+# Bounds of a representation.
+MAX_SETTING = 2**20  # of any whole number
+MAX_HOPS = 64  # in a window
+MAX_SPECTRUM = 2**24  # samples of a window times frames of a slice: 64 times the published one
+MAX_MELS = 2**12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +98,26 @@ class Description:
 
 
 def read_representation(kind: type[T], settings: dict, where: str | os.PathLike) -> T:
-    """The representation in a description; an InputError that names its place, `where`, if it is damaged."""
-    try:
-        return kind.from_dict(settings)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+    """The representation that `StftSettings.to_dict` described.
+
+    Raises:
+        InputError: naming its place, `where`, if it is of another kind or damaged, or would take too much memory.
+    """
+    defaults = dataclasses.asdict(kind())
+    values = {name: settings.get(name) for name in defaults}
+    is_possible = (
+        all(settings.get(name, value) == value for name, value in kind.KIND.items())
+        and all(type(values[name]) is type(default) for name, default in defaults.items())
+        and all(math.isfinite(v) if isinstance(v, float) else 0 < v <= MAX_SETTING for v in values.values())
+        and values["n_fft"] in range(values["hop_length"], MAX_HOPS * values["hop_length"] + 1, values["hop_length"])
+        and values["n_fft"] * values["n_frames"] <= MAX_SPECTRUM
+        and values.get("n_bins", 0) <= values["n_fft"] // 2 + 1
+        and values.get("n_mels", 0) <= MAX_MELS
+        and values.get("amin", 1) > 0
+    )
+    if not is_possible:
+        raise InputError(f"{where}: damaged description of the representation, {str(settings)[:300]}")
+    return kind(**values)
 
 
 def write(path: str | os.PathLike, layers: Layers, settings: dict, float16: bool = False) -> None:

@@ -26,7 +26,6 @@ import data
 PEAK_BINS = 3  # on each side that a spectral peak is the greatest of
 PEAK_SHARE = 0.01  # of a frame's greatest magnitude that a peak has at least
 SAME_PEAK_BINS = 2  # that a peak moves by at most from one frame to the next
-MAX_MELS = 2**12  # so that a damaged file cannot ask for much memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +61,6 @@ class HumRepresentation(data.StftSettings):
     f0_high: float = 988.0
 
     KIND: ClassVar[dict[str, str]] = {"kind": "hum2guitar", "window": "hann", "mel": "slaney"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_mels > MAX_MELS:
-            raise ValueError(f"expected n_mels up to {MAX_MELS}, found {self.n_mels}")
-
-    @property
-    def window64(self) -> np.ndarray:
-        return np.hanning(self.n_fft + 1)[:-1]
 
     @property
     def n_bins(self) -> int:

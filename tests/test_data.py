@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import data
+from common import weights
+from common.errors import InputError
 from data import PUBLISHED, Representation
 from hum2guitar.harmonics import HumRepresentation
 
 
 def test_settings_come_back_from_json():
     other = Representation(sample_rate=22050, n_fft=2048, hop_length=256, amin=1e-5)
-    assert Representation.from_dict(json.loads(json.dumps(other.to_dict()))) == other
+    assert weights.read_representation(Representation, json.loads(json.dumps(other.to_dict())), "a.json") == other
 
 
 def test_settings_that_nothing_can_be_transformed_with_are_refused():
@@ -22,8 +24,8 @@ def test_settings_that_nothing_can_be_transformed_with_are_refused():
         "n_bins": (514,), "n_frames": (None, 2**20), "n_fft": (2**17,), "window": ("kaiser",),
     }.items():  # fmt: skip
         for value in values:
-            with pytest.raises(ValueError, match="damaged"):
-                Representation.from_dict({**PUBLISHED.to_dict(), name: value})
+            with pytest.raises(InputError):
+                weights.read_representation(Representation, {**PUBLISHED.to_dict(), name: value}, "a.json")
 
 
 def noise(n_samples: int, seed: int = 0) -> np.ndarray:

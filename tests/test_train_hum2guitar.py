@@ -104,7 +104,7 @@ def test_the_weights_file_describes_itself_and_converts(trained, tmp_path):
     path = trained / "models" / "hum2guitar" / "generator.h5"
     description = weights.describe(path)
     assert (description.system, description.network) == ("hum2guitar", weights.LOCAL_ENHANCER)
-    kept = HumRepresentation.from_dict(description.settings["representation"])
+    kept = weights.read_representation(HumRepresentation, description.settings["representation"], path)
     assert dataclasses.replace(kept, f0_low=SMALL.f0_low, f0_high=SMALL.f0_high) == SMALL
     assert 100 < kept.f0_low < kept.f0_high < 500  # what the recordings play
     source, output = trained / "recordings" / "hums" / "hum.wav", tmp_path / "out.wav"

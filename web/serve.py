@@ -171,7 +171,7 @@ def _add_hum_tools(name: str, description: weights.Description, folder: pathlib.
     from hum2guitar.harmonics import HumRepresentation, mel_filters, mel_pseudo_inverse
 
     settings = description.settings["representation"]
-    representation = HumRepresentation.from_dict(settings)
+    representation = weights.read_representation(HumRepresentation, settings, description.path)
     pitch = pathlib.Path(swift_f0.__file__).with_name("model.onnx").read_bytes()
     inverse = mel_pseudo_inverse(representation).astype("<f4").tobytes()
     bands = []  # first bin and weights of each

@@ -1,11 +1,15 @@
 """Representation, mel levels and semantic harmonics, against physics and hand-computed values."""
 
+import functools
+
 import librosa
 import numpy as np
 import pytest
 from made_sounds import plucks, sine
 
 import data
+from common import weights
+from common.errors import InputError
 from hum2guitar import harmonics
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation, mel_to_audio, peak_phase
 
@@ -16,10 +20,11 @@ SEGMENT = PUBLISHED.segment_samples
 def test_the_representation_comes_back_from_its_settings_and_refuses_others():
     settings = HumRepresentation(mel_top_db=90.0, n_mels=256).to_dict()
     assert settings["kind"] == "hum2guitar"
-    assert HumRepresentation.from_dict(settings) == HumRepresentation(mel_top_db=90.0, n_mels=256)
+    read = functools.partial(weights.read_representation, HumRepresentation, where="a.h5")
+    assert read(settings) == HumRepresentation(mel_top_db=90.0, n_mels=256)
     for damaged in (data.PUBLISHED.to_dict(), {"kind": "hum2guitar"}, {**settings, "hop_length": 500}):
-        with pytest.raises(ValueError, match="damaged"):
-            HumRepresentation.from_dict(damaged)
+        with pytest.raises(InputError):
+            read(damaged)
 
 
 def test_magnitude_is_librosas_and_a_full_scale_sine_peaks_at_one_with_energy_one_and_a_half():
