@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import data
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from data import PUBLISHED, Representation
 from hum2guitar.harmonics import HumRepresentation
 

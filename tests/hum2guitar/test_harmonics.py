@@ -8,8 +8,7 @@ import pytest
 from made_sounds import plucks, sine
 
 import data
-from common import weights
-from common.errors import InputError
+from common import InputError, weights
 from hum2guitar import harmonics
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation, mel_to_audio, peak_phase
 
