@@ -100,16 +100,8 @@ def test_mistakes_are_one_line_and_status_2(folders, capsys, arguments, named):
 def test_the_command_itself_without_a_model_and_without_tensorflow(tmp_path):
     write(tmp_path / "o.wav", melody())
     write(tmp_path / "t.wav", np.concatenate([melody(3), np.zeros(RATE // 10, np.float32)]))
-    command = [
-        sys.executable,
-        "-X",
-        "importtime",
-        evaluate.__file__,
-        "--origin_audio",
-        "o.wav",
-        "--target_audio",
-        "t.wav",
-    ]
+    pair = ["--origin_audio", "o.wav", "--target_audio", "t.wav"]
+    command = [sys.executable, "-X", "importtime", evaluate.__file__, *pair]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "the target is 0.100 s longer" in done.stdout
     assert "| tensorflow" not in done.stderr

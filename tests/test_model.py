@@ -127,18 +127,6 @@ def test_a_keras_file_loads_without_this_project(tmp_path):
     np.testing.assert_array_equal(again(slices(1), training=False), fused(slices(1), training=False))
 
 
-def test_a_logit_sees_a_patch_of_94_bins_and_frames():
-    """As docs/method.md says: a logit's gradient is zero outside of such a patch."""
-    discriminator = model.build_discriminator(1, seed=3)
-    x = tf.random.stateless_normal((1, 256, 256, 1), seed=(1, 2))
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        logit = discriminator([x, x], training=False)[-1][0, 5, 9, 0]
-    rows, columns = np.nonzero(tape.gradient(logit, x).numpy()[0, :, :, 0])
-    assert (rows.min(), rows.max()) == (16 * 5 - 31, 16 * 5 - 31 + 93)
-    assert (columns.min(), columns.max()) == (16 * 9 - 31, 16 * 9 - 31 + 93)
-
-
 def test_weights_are_drawn_as_published():
     kernels = [w.numpy() for w in model.build_generator(1, 16, seed=3).weights if w.path.endswith("kernel")]
     for kernel in kernels:

@@ -49,31 +49,6 @@ def test_formats_in_and_out(tmp_path, pair, extension, subtype, expected):
     assert 0.8 < np.abs(soundfile.read(output)[0]).max() < 1  # a true peak of -1 dB
 
 
-@pytest.mark.slow
-def test_without_tensorflow_and_librosa_recordings_are_converted(tmp_path, pair, write_generator, write_hum2guitar):
-    """They cannot be imported in this process."""
-    multitarget = write_generator(tmp_path / "multitarget.h5", in_channels=2)
-    hum = write_hum2guitar(tmp_path / "hum.h5")
-    source = write_tone(tmp_path / "in.wav", 0.2)
-    code = (
-        "import sys; sys.modules |= dict.fromkeys(['tensorflow', 'keras', 'librosa'])\n"
-        "import predict, predict_multitarget\n"
-        "source, folder, pair, multitarget, hum = sys.argv[1:]\n"
-        "for number, model in enumerate((pair, hum)):\n"
-        "    assert predict.main(['--model', model, source, '--output', f'{folder}/{number}.wav']) == 0\n"
-        "ends = [source, '--output', f'{folder}/2.wav', '--style', source]\n"
-        "assert predict_multitarget.main(['--model', multitarget, *ends]) == 0\n"
-        "assert predict.main(['--model', pair, 'none.wav']) == 2\n"
-    )
-    done = run_python(code, source, tmp_path, pair, multitarget, hum)
-    assert done.returncode == 0, done.stderr
-    for number in range(3):
-        assert soundfile.info(tmp_path / f"{number}.wav").duration == pytest.approx(0.2)
-
-
-# --- the machine ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("moment", ["onnxruntime.InferenceSession.run", "sound.files.to_pcm"])
 def test_a_kill_leaves_no_output(tmp_path, pair, moment):
     """Killed while it converts, or while it writes the output."""

@@ -201,6 +201,7 @@ def test_an_exported_model_is_not_written_over(recordings, tmp_path, write_hum2g
         (["--humming_dir", "nowhere"], "--humming_dir: expected a folder"),
         (["--name", "../x"], "--name: expected letters"),
         (["--out_dir", __file__], "--out_dir"),
+        (["--models_path", __file__, "--guitar_dir", "nowhere"], "--models_path"),  # found before any data
         (["--batch_size", "100"], "--batch_size"),
         (["--n_global_epochs", "0", "--n_fixed_global_epochs", "0", "--n_joint_epochs", "0"], "--n_joint_epochs"),
     ],

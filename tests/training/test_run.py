@@ -7,33 +7,8 @@ from made_weights import arrays_of
 import model
 import train
 import train_generator
-import train_hum2guitar
-import train_multitarget
 from common.files import write_json
 from training import checkpoints, run
-
-PAIR = ["--dataset_path", "features", "--origin", "piano", "--target", "guitar"]
-COMMANDS = {
-    "train": (train, PAIR),
-    "train_multitarget": (train_multitarget, PAIR),
-    "train_generator": (train_generator, PAIR),
-    "train_hum2guitar": (train_hum2guitar, ["--guitar_dir", "guitars"]),
-}
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_an_unusable_folder_is_told_before_anything_is_read(command, tmp_path, monkeypatch, capsys):
-    module, argv = COMMANDS[command]
-    monkeypatch.chdir(tmp_path)
-    assert module.main([*argv, "--models_path", __file__]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "--models_path" in said
-    assert list(tmp_path.iterdir()) == []
-
-
-# --- learning rates ---------------------------------------------------------------------------------------------------
-
 
 PUBLISHED, SMALL = (0.9, "constant"), (0.5, "linear")
 LITTLE = {"base_filters": 8, "n_slices": 60}

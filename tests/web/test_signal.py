@@ -22,7 +22,7 @@ needs_node = pytest.mark.skipif(not shutil.which("node"), reason="no Node.js (De
 
 
 class Fixtures:
-    """Arrays in raw files, with a list of them that the tests in JavaScript read."""
+    """Arrays in raw files, with a list of them that the tests in JavaScript read; spectra in frames by bins."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder, self.list = folder, {}
@@ -46,11 +46,6 @@ def bend(slices: np.ndarray) -> np.ndarray:
     return (2 * level**2 * ramp - 1).astype(np.float32)
 
 
-def by_frame(array: np.ndarray) -> np.ndarray:
-    """``(n_bins, n)`` in the order of signal.js."""
-    return array.T
-
-
 @pytest.fixture(scope="module")
 def fixtures(tmp_path_factory):
     made = Fixtures(tmp_path_factory.mktemp("fixtures"))
@@ -59,11 +54,11 @@ def fixtures(tmp_path_factory):
     made.add("music", music)
     (spectrum,) = [np.concatenate(list(stft_blocks([music], PUBLISHED)), axis=1)]
     bins = spectrum[: PUBLISHED.n_bins]
-    made.add("stft, real", by_frame(bins.real))
-    made.add("stft, imaginary", by_frame(bins.imag))
+    made.add("stft, real", bins.real.T)
+    made.add("stft, imaginary", bins.imag.T)
     level = amplitude_to_db(np.abs(bins) * PUBLISHED.magnitude_scale)
-    made.add("level", by_frame(level))
-    made.add("magnitude", by_frame(db_to_amplitude(level)))
+    made.add("level", level.T)
+    made.add("magnitude", db_to_amplitude(level).T)
     made.add("istft", np.concatenate(list(istft_blocks([bins], PUBLISHED))))
     made.add("fade_in", fade_in(64))
     # All of it, and around the lengths at which another frame or slice begins.
@@ -82,7 +77,7 @@ def fixtures(tmp_path_factory):
         made.add(f"style, {name}", audio)
         made.add(f"style slice, {name}", read_style(path))
     level, seconds = spectrogram(made.folder / "long.wav", 200)
-    magnitude = np.maximum(db_to_amplitude(by_frame(level)), 1e-5)
+    magnitude = np.maximum(db_to_amplitude(level.T), 1e-5)
     made.add("spectrogram", 20 * np.log10(magnitude), seconds=seconds)
     for name, audio in {"music": music, "sine": make_sine(RATE / 4 + 1, 1), "few": music[20_000:20_010]}.items():
         made.add(f"true peak, {name}", audio, peak=true_peak([audio[:, np.newaxis]]))
