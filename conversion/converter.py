@@ -6,9 +6,8 @@ A *converter* turns a stream of audio blocks into another one of the same length
 * ``band``: the highest frequency that it makes, in Hz;
 * ``residual``: whether its output is a difference that has to be added to the input;
 * ``normalizes_input``: whether the whole input is to be brought to peak 1 before, and the output back after;
-* ``joint``: whether it converts the channels of a recording together;
-* ``convert(blocks, name)``: float32 blocks, ``(n, n_channels)`` if it is joint, else ``(n,)``, to blocks of the same
-  total length; `name` is that of the recording, for warnings.
+* ``convert(blocks, name)``: float32 blocks ``(n, n_channels)`` to blocks of the same total length; `name` is that of
+  the recording, for warnings.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
 
 import numpy as np
 
@@ -103,7 +101,6 @@ class Pix2PixConverter:
     representation: Representation = PUBLISHED
     style: np.ndarray | None = None
     settings: Settings = Settings()
-    joint: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         settings, representation = self.settings, self.representation

@@ -308,17 +308,10 @@ def _convert_blocks(
     n_channels = shape[1]
     gain = np.float32(min(1 / peak, MAX_INPUT_GAIN) if converter.normalizes_input and peak >= SILENT else 1)
 
-    def read_at(rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
-        if channel is None:
-            return resample_blocks((block * gain for block in read()), from_rate, rate, n_channels)
-        return resample_blocks((block[:, channel] * gain for block in read()), from_rate, rate)
+    def read_at(rate: int) -> Iterator[np.ndarray]:
+        return resample_blocks((block * gain for block in read()), from_rate, rate, n_channels)
 
-    if converter.joint:
-        blocks = converter.convert(read_at(converter.sample_rate))
-    else:  # each channel is read anew, so that none has to wait in memory for the others
-        names = [f"{name} (channel {i})" if n_channels > 1 else name for i in range(n_channels)]
-        channels = [converter.convert(read_at(converter.sample_rate, i), names[i]) for i in range(n_channels)]
-        blocks = (np.stack(pieces, axis=1) for pieces in zip(*channels, strict=True))
+    blocks = converter.convert(read_at(converter.sample_rate), name)
     blocks = trim_or_pad(resample_blocks(blocks, converter.sample_rate, to_rate, n_channels), *shape)
     if converter.residual:
         blocks = add_streams(blocks, trim_or_pad(read_at(to_rate), *shape))

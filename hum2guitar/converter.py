@@ -20,7 +20,7 @@ from common import weights
 from common.jobs import map_ahead
 from hum2guitar import harmonics, melody
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio
-from sound.blocks import mix_sounds, regroup_frames
+from sound.blocks import mean_of_channels, mix_sounds, regroup_frames
 
 ANALYSIS_FRAMES = 432  # in which the pitch is tracked at a time (10 s)
 CONTEXT_FRAMES = 22  # analysed in addition on both sides (0.5 s)
@@ -87,19 +87,28 @@ class HumConverter:
     plucks: bool = False
     n_iterations: int = 16
 
-    residual = normalizes_input = joint = False
+    residual = normalizes_input = False
 
     def __post_init__(self) -> None:
         self.sample_rate = self.representation.sample_rate
         self.band = self.sample_rate / 2
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
-        """Mono float32 blocks to mono float32 blocks of the same total length; see `conversion.converter`.
+        """Convert float32 blocks ``(n, n_channels)`` to blocks of the same total length.
 
-        Says on stderr by how many octaves it moves the melody, and what makes a bad guitar (`melody.describe_melody`).
+        A hum is one melody, so the mean of the channels is heard, and all get the same guitar. Says on stderr by how
+        many octaves it moves the melody, and what makes a bad guitar (`melody.describe_melody`).
         """
+        n_channels = 1
+
+        def mean() -> Iterator[np.ndarray]:
+            nonlocal n_channels
+            for block in blocks:
+                n_channels = block.shape[1]
+                yield mean_of_channels(block)
+
         r = self.representation
-        f0, energy, purity, n_samples = self._listen(blocks)
+        f0, energy, purity, n_samples = self._listen(mean())
         if not n_samples:
             return
         octaves = 0 if self.transpose is not None else melody.octaves_into_range(f0, energy, r.f0_low, r.f0_high)
@@ -110,7 +119,8 @@ class HumConverter:
 
         notes = melody.find_notes(f0, melody.to_decibels(energy))
         seen, heard = (melody.pluck(f0, energy, r, heard) if self.plucks else energy for heard in (False, True))
-        yield from mix_sounds(self._play(notes, self._predict(f0, seen, heard)), n_samples)
+        for audio in mix_sounds(self._play(notes, self._predict(f0, seen, heard)), n_samples):
+            yield np.repeat(audio[:, np.newaxis], n_channels, axis=1)
 
     def _listen(self, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """F0 in Hz, energy and purity ``(n_frames,)`` of the joined blocks, and their number of samples."""

@@ -132,7 +132,7 @@ async function convertRecording(order) {
   await send(task, scale(convert(scaled, runNetwork, representation), 1 / inputGain));
 }
 
-/** Convert a hum, each channel by itself. */
+/** Convert a hum, which is one melody: all channels get the guitar of their mean. */
 async function convertHums({task, model, nSamples, nChannels, nProcessors, sampleRate}) {
   if (humTools?.model.file !== model.file) {
     const inverse = await download(new URL(model.inverse.file, import.meta.url), model.inverse.bytes);
@@ -151,11 +151,9 @@ async function convertHums({task, model, nSamples, nChannels, nProcessors, sampl
     pitch: (...input) => pitch.runPitch(...input),
   };
   const rate = representation.sampleRate;
-  for (let channel = 0; channel < nChannels; channel++) {
-    const blocks = map(readBlocks(task, "input", nSamples), (channels) => channels[channel]);
-    const audio = await collect(resample(blocks, sampleRate, rate), Math.round((nSamples * rate) / sampleRate));
-    const say = (text) => post({type: "warning", task, text});
-    const made = resample(convertHum(audio, networks, representation, say), rate, sampleRate);
-    await send(task, map(made, (samples) => [samples]), channel); // of a sample too many, the page takes none
-  }
+  const blocks = map(mixDown(readBlocks(task, "input", nSamples)), ([samples]) => samples);
+  const audio = await collect(resample(blocks, sampleRate, rate), Math.round((nSamples * rate) / sampleRate));
+  const say = (text) => post({type: "warning", task, text});
+  const made = resample(convertHum(audio, networks, representation, say), rate, sampleRate);
+  await send(task, map(made, (samples) => Array(nChannels).fill(samples))); // of a sample too many, the page takes none
 }

@@ -34,10 +34,11 @@ def loud(level: np.ndarray) -> np.ndarray:
 
 
 def convert(audio: np.ndarray, network=plain, n_block=30000, **settings) -> np.ndarray:
-    """With the cepstrum and few iterations, which are fast, unless `settings` say otherwise."""
+    """Mono or ``(n, n_channels)``. With the cepstrum and few iterations, which are fast, unless `settings` differ."""
     converter = HumConverter(network, **{"f0": "cepstrum", "transpose": 0, "n_iterations": 4, **settings})
-    blocks = [audio[start : start + n_block] for start in range(0, len(audio), n_block)]
-    return np.concatenate([np.zeros(0, np.float32), *converter.convert(iter(blocks))])
+    samples = audio.reshape(len(audio), -1 if audio.size else 1)
+    blocks = [samples[start : start + n_block] for start in range(0, len(audio), n_block)]
+    return np.concatenate([samples[:0], *converter.convert(iter(blocks))]).reshape(audio.shape)
 
 
 def level_db(audio: np.ndarray) -> float:
@@ -52,9 +53,12 @@ def test_the_length_is_kept(n_samples):
     assert np.isfinite(found).all()
 
 
-def test_how_the_sound_is_cut_into_blocks_makes_no_difference():
+def test_how_the_sound_is_cut_into_blocks_and_spread_over_channels_makes_no_difference():
     audio = voice(150, 200, 0, 250, seconds=6)  # more than two of all chunks
-    np.testing.assert_allclose(convert(audio, n_block=7777), convert(audio, n_block=10**6), atol=1e-5)
+    whole = convert(audio, n_block=10**6)
+    np.testing.assert_allclose(convert(audio, n_block=7777), whole, atol=1e-5)
+    stereo = convert(np.stack([1.5 * audio, 0.5 * audio], axis=1))
+    np.testing.assert_allclose(stereo, np.stack([whole, whole], axis=1), atol=1e-5)
 
 
 def test_silence_stays_silent_and_rests_stay_rests():
@@ -70,7 +74,8 @@ def test_the_guitar_plays_the_melody_that_was_hummed(network):
     settings = {"representation": PUBLISHED.to_dict(), "f0": "pyin"}  # of an earlier version
     description = weights.Description(pathlib.Path("generator.h5"), network, 1, 2, settings)
     hummed = voice(147, 196, 165, 220, 262, seconds=0.8)
-    found = np.concatenate(list(make_converter(description, plain, 0.25, transpose=0).convert([hummed])))
+    made = make_converter(description, plain, 0.25, transpose=0).convert([hummed[:, np.newaxis]])
+    found = np.concatenate(list(made))[:, 0]
     expected, heard = analyse(hummed)[0], analyse(found)[0]
     times = np.arange(len(expected)) * PUBLISHED.hop_length / RATE
     assert mir_eval.melody.evaluate(times, expected, times, heard)["Raw Pitch Accuracy"] > 0.93
