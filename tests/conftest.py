@@ -1,11 +1,13 @@
 """What several test files share: a quiet TensorFlow, made data, the commands as a user runs them."""
 
 import functools
-import importlib
+import importlib.util
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -14,7 +16,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import made_weights
 import numpy as np
 import pytest
-from made_browser import browsers
 
 import data
 from common import weights
@@ -27,14 +28,37 @@ COMMANDS = sorted(path.stem for path in ROOT.glob("*.py") if '__name__ == "__mai
 # An expression for a process's peak memory in KiB. Linux' getrusage would begin with that of the process it was forked
 # from, which for a child of pytest is more than a gigabyte.
 PEAK_MEMORY = "int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+has_browser = BROWSER and shutil.which("chromedriver") and importlib.util.find_spec("selenium")
+needs_browser = pytest.mark.skipif(not has_browser, reason="needs selenium, Chromium and its driver")
 needs_peak_memory = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux' /proc")
 
 
 @pytest.fixture(scope="module")
 def start_browser():
     """A function that starts headless Chromium with a window of some size; all are closed in the end."""
-    with browsers() as start:
+    from selenium import webdriver
+
+    started = []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+
+        def start(width, height):
+            options = webdriver.ChromeOptions()
+            options.binary_location = BROWSER
+            flags = (
+                "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+                f"--disable-component-update --disable-sync --disable-dev-shm-usage --window-size={width},{height}"
+            )
+            for flag in [*flags.split(), f"--user-data-dir={profile}/{len(started)}"]:
+                options.add_argument(flag)
+            options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+            service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+            started.append(webdriver.Chrome(options=options, service=service))
+            return started[-1]
+
         yield start
+        for browser in started:
+            browser.quit()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def notes(tmp_path_factory):
 def midis(tmp_path):
     folder = tmp_path / "midi"
     write_midi(folder / "one.mid", [(0, 0.5, 60, 100), (0.5, 1, 62, 70), (0.75, 1.5, 64, 127)])
-    write_midi(folder / "bach" / "two.midi", [(0.1, 0.6, 62, 30), (0.2, 0.8, 64, 100)])
+    write_midi(folder / "bach" / "two.MIDI", [(0.1, 0.6, 62, 30), (0.2, 0.8, 64, 100)])
     return folder
 
 
@@ -131,8 +131,8 @@ def test_other_parameters_are_refused_or_remove_all_recordings_of_the_old_ones(r
 def test_what_is_left_out_is_counted_and_the_rest_goes_on(run, tmp_path, midis):
     (midis / "broken.mid").write_bytes(b"MThd")
     write_midi(midis / "long.mid", [(3590, 3591, 60, 80)])  # rings beyond an hour
-    write_midi(midis / "drums.mid", [(0, 1, 40, 80)], channel=9)
-    write_midi(midis / "bach_two.mid", [(0, 0.3, 60, 80)])  # the name that bach/two.midi gets
+    write_midi(midis / "drums.rmi", [(0, 1, 40, 80)], channel=9)
+    write_midi(midis / "bach_two.mid", [(0, 0.3, 60, 80)])  # the name that bach/two.MIDI gets
     cut = write_midi(midis / "cut.mid", [(0, 0.3, 60, 80), (0.5, 0.5, 62, 80), (1, 2, 64, 80)])
     cut.write_bytes(cut.read_bytes()[:-9])  # without the end of the last note
     status, out, err = run("--playback_speed", 0.997)
@@ -144,7 +144,7 @@ def test_what_is_left_out_is_counted_and_the_rest_goes_on(run, tmp_path, midis):
     assert "cut.mid: skipped " in lines[0]
     assert lines[1] == "4 left out:"
     assert len(lines) == 6
-    assert all(any(name in line for line in lines) for name in ("broken.mid", "long.mid", "drums.mid", "bach_two.mid"))
+    assert all(any(name in line for line in lines) for name in ("broken.mid", "long.mid", "drums.rmi", "bach_two.mid"))
     assert run("--playback_speed", 0.997, "--max_minutes", 61)[0] == 1
     assert (tmp_path / "audios/guitar_acoustic/long.wav").exists()
 
@@ -241,9 +241,8 @@ def test_a_voice_that_cannot_play_a_piece_does_not_keep_others_from_it(run, tmp_
     voices = f"keyboard_acoustic={recorded}/grand,{SOUNDFONT}:0"
     status, _, err = run("--voices", voices, midi=tmp_path / "m", instruments=())
     assert status == 1
-    assert err.splitlines()[-1].endswith(
-        "high.mid: expected notes that keyboard_acoustic@grand can play, found none among 1"
-    )
+    assert "high.mid" in err
+    assert "keyboard_acoustic@grand can play" in err
     assert list(written(tmp_path / "audios")) == ["keyboard_acoustic@TimGM6mb-0/high.wav"]
 
 
@@ -263,14 +262,6 @@ def test_a_voice_whose_notes_changed_is_refused_unless_overwritten(run, tmp_path
 
 
 # --- etudes and variations --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory):
-    """A recorded note for each octave, so that etudes can be played."""
-    folder = tmp_path_factory.mktemp("wide") / "wide"
-    write_recorded_notes(folder, {f"{pitch:03d}.wav": pitch for pitch in range(24, 109, 12)}, rate=22050)
-    return folder
 
 
 def test_two_processes_write_what_one_writes(run, tmp_path, recorded):
@@ -307,15 +298,15 @@ def test_variations_line_up_between_voices(run, tmp_path, recorded):
     assert -5 <= min(np.round(semitones[1:])) < max(np.round(semitones[1:])) <= 6
 
 
-def test_etudes_need_no_midi_and_are_played_beside_it(run, tmp_path, midis, wide):
-    flags = ("--etudes", 1, "--etudes_texture", "melody", "--voices", f"guitar_acoustic={wide}")
+def test_etudes_need_no_midi_and_are_played_beside_it(run, tmp_path, midis, recorded):
+    flags = ("--etudes", 1, "--etudes_texture", "melody", "--voices", f"guitar_acoustic={recorded}/upright")
     assert run(*flags, midi=None, instruments=(), source=())[0] == 0
-    (etude,) = (tmp_path / "audios/guitar_acoustic@wide").iterdir()
+    (etude,) = (tmp_path / "audios/guitar_acoustic@upright").iterdir()
     assert etude.name == "etude_000.wav"
     assert 58 < soundfile.info(etude).duration <= 60 + 4
     _, out, _ = run(*flags, instruments=(), source=())
     assert "2 recordings written, 1 already there" in out
     write_midi(midis / "etude_000.mid", [(0, 1, 60, 100)])
     status, _, err = run(*flags, instruments=(), source=())
-    assert (status, err.count("\n")) == (2, 1)
-    assert "etude_000.mid" in err
+    assert status == 2
+    assert "etude_000.mid" in err.splitlines()[-1]

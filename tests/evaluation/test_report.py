@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 import soundfile
-from made_browser import needs_browser
+from conftest import needs_browser
 from made_sounds import tone
 from PIL import Image
 

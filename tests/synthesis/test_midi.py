@@ -11,7 +11,7 @@ import pytest
 from made_notes import write_midi
 
 from common import InputError
-from synthesis.midi import Note, find_midi, read_midi
+from synthesis.midi import Note, read_midi
 
 # At 480 ticks a beat and 120 beats a minute, 480 ticks ("\x83\x60") are half a second.
 TWO_NOTES = b"\0\x90\x3c\x5a\x83\x60\x80\x3c\0\0\x90\x40\x5a\x83\x60\x80\x40\0"
@@ -140,12 +140,3 @@ def test_what_holds_no_notes_or_asks_for_much_memory_is_refused(tmp_path, conten
     (tmp_path / "a.mid").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.mid"):
         read_midi(tmp_path / "a.mid")
-
-
-def test_midi_is_found_in_subfolders(tmp_path):
-    for name in ("b.mid", "sub/deep/a.MIDI", "c.rmi", ".hidden.mid", "text.txt"):
-        write_midi(tmp_path / name, [(0, 1, 60, 80)])
-    assert find_midi(tmp_path) == [tmp_path / "b.mid", tmp_path / "c.rmi", tmp_path / "sub/deep/a.MIDI"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError):
-        find_midi(tmp_path / "empty", "--midi_path")

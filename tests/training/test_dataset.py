@@ -87,8 +87,7 @@ def test_names(tmp_path, noise_features):
 def test_what_cannot_be_paired_names_flag_or_folder(tmp_path, noise_features):
     made = noise_features(tmp_path / "set", {"a": {"x": 1}, "b": {"y": 1}})
     (made / "c").mkdir()
-    (made / "endless").symlink_to(made / "endless")
-    for target, named in (("endless", "--target"), ("b", str(made)), ("c", str(made / "c"))):  # b has other names
+    for target, named in (("b", str(made)), ("c", str(made / "c"))):  # b has other names, c none
         with pytest.raises(InputError) as caught:
             dataset.find_pairs(made, ["a"], [target])
         assert named in str(caught.value)
@@ -236,12 +235,6 @@ def test_order_depends_on_seed_and_epoch_alone(pairs):
     fixed = batches_of(pairs, style=True, shuffle=False)  # validation
     assert fixed.order(0)[0].tolist() == list(range(23))
     assert fixed.order(0)[1].tolist() == fixed.order(7)[1].tolist()
-
-
-def test_batch_size_above_the_data(pairs):
-    with pytest.raises(InputError):
-        batches_of(pairs, batch_size=24)
-    assert batches_of(pairs, batch_size=24, shuffle=False).steps_per_epoch == 1  # validation may be small
 
 
 def test_stream_gives_what_load_gives_and_names_a_damaged_file(folder, pairs, tmp_path):

@@ -9,8 +9,7 @@ import threading
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT
-from made_browser import needs_browser
+from conftest import ROOT, needs_browser
 from made_conversions import RATE, decibels, make_music
 
 import predict
