@@ -73,7 +73,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     playing = Playing(
         arguments.playback_speed, rates[0], arguments.transpose, arguments.sustain_pedal, arguments.ending
     )
-    with temporary_folder("synthesis") as temporary:
+    with temporary_folder() as temporary:
         instruments = find_instruments(names, voices, arguments.nsynth_path, temporary)
         etudes = write_etudes(temporary, arguments.etudes, arguments.seed, arguments.etudes_texture)
         scores, left_out = _plan_scores(

@@ -10,7 +10,6 @@ import os
 import pathlib
 import platform
 import re
-import secrets
 import shutil
 import sys
 import tempfile
@@ -21,7 +20,6 @@ import numpy as np
 
 from common import OF_ALL_FILES, InputError
 
-MAX_STEM = 100  # bytes of a name that its temporary name begins with
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
 MAX_ARRAY_BYTES = 2**28  # of an array that is read whole
 _NPY_HEADER = re.compile(
@@ -33,20 +31,18 @@ _NPY_HEADER = re.compile(
 
 
 def _process_mark() -> str:
-    """The part of a temporary name that says which process it belongs to: its number and its machine."""
-    return f"{os.getpid()}-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"
+    """What the names of temporary folders begin with: the number of the process and its machine."""
+    return f".{os.getpid()}-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Remove what killed processes of this machine have left in `folder` under the temporary names of `replacing` and
-    `temporary_folder`. The folder need not exist."""
+    """Remove the temporary folders in `folder` that killed processes of this machine have left. It need not exist."""
     machine = _process_mark().partition("-")[2]
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
-            match = re.fullmatch(rf"\..*\.(\d+)-{machine}\w+\.part(\..*)?", entry.name)
+            match = re.fullmatch(rf"\.(\d+)-{machine}\w+\.part", entry.name)
             if match and not _is_running(int(match[1])):
-                with contextlib.suppress(OSError):  # another user's
-                    shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
+                shutil.rmtree(entry, ignore_errors=True)  # another user's stay
 
 
 def _is_running(process: int) -> bool:
@@ -62,39 +58,35 @@ def _is_running(process: int) -> bool:
 
 
 @contextlib.contextmanager
-def temporary_folder(name: str, parent: str | os.PathLike | None = None) -> Iterator[pathlib.Path]:
-    """A folder in `parent` (None: the system's for temporary files) that is there until the block ends.
+def temporary_folder(parent: str | os.PathLike | None = None) -> Iterator[pathlib.Path]:
+    """A hidden folder in `parent`, which is made if it is missing, until the block ends.
 
-    Folders that killed processes have left in `parent` are removed before.
+    None stands for the system's folder for temporary files, where leftovers of killed processes are removed before.
     """
-    parent = pathlib.Path(parent or tempfile.gettempdir())
-    parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(parent)
-    start = f".{name}.{_process_mark()}"
-    with tempfile.TemporaryDirectory(".part", start, parent, ignore_cleanup_errors=True) as folder:
+    if parent is None:
+        remove_leftovers(tempfile.gettempdir())
+    else:
+        os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(".part", _process_mark(), parent, ignore_cleanup_errors=True) as folder:
         yield pathlib.Path(folder)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A temporary path beside `path` to write to: renamed to `path` if the block succeeds, removed if it fails.
+    """A temporary path of the same name to write to, which replaces `path` if the block succeeds.
 
-    The folder is made if it is missing. The temporary name is hidden, keeps the extension and is unique, so that
-    threads, processes and machines may write the same file at the same time.
+    It lies in a `temporary_folder` beside `path`, so that threads, processes and machines may write the same file at
+    the same time.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stem = os.fsdecode(os.fsencode(path.stem)[:MAX_STEM])
-    beside = path.with_name(f".{stem}.{_process_mark()}{secrets.token_hex(3)}.part{path.suffix}")
     try:
-        yield beside
-        os.replace(beside, path)
+        with temporary_folder(path.parent) as folder:
+            yield folder / path.name
+            os.replace(folder / path.name, path)
     except OSError as error:
-        error.filename = str(path) if error.filename in (None, str(beside), beside) else error.filename
+        if error.filename is None or _process_mark() in str(error.filename):
+            error.filename = str(path)
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 # --- reading and writing ----------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def load_network(description: weights.Description, gpu: int | None = -1) -> Netw
     options.enable_mem_pattern = False  # which keeps a second block of memory for the maps of each shape
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave others the core
-    with temporary_folder("weights") as folder:
+    with temporary_folder() as folder:
         model = graph.serialize(folder)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines

@@ -135,7 +135,7 @@ def test_an_interrupted_piece_is_finished_by_the_next_run(run, tmp_path, audios,
         patch.setattr(np, "save", interrupt)
         assert run()[0] == 128 + signal.SIGINT
     assert 0 < len(written(tmp_path / "features")) < 6
-    with temporary_folder("a", tmp_path / "features/piano") as left:
+    with temporary_folder(tmp_path / "features/piano") as left:
         left.with_name(left.name.replace(str(os.getpid()), str(2**30))).mkdir()  # by a process that was killed
     run()
     run(features="whole", jobs=2)

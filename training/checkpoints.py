@@ -17,6 +17,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -193,8 +194,8 @@ def claim(folder: pathlib.Path, flags: Mapping, fresh: bool = False) -> Iterator
     except Timeout:
         raise InputError(f"{folder}: another training run is using this folder") from None
     try:
-        for unfinished in folder.rglob(".*.part.*"):
-            unfinished.unlink()
+        for unfinished in list(folder.rglob(".*.part")):
+            shutil.rmtree(unfinished)
         if fresh:
             set_aside(folder)
         write_json(folder / "run.json", {"flags": dict(flags), "versions": _find_versions()})

@@ -21,7 +21,7 @@ import urllib.parse
 from collections.abc import Sequence
 
 from common import InputError, cli, weights
-from common.files import existing_folder, temporary_folder, writable_folder, write_json
+from common.files import existing_folder, remove_leftovers, temporary_folder, writable_folder, write_json
 
 WEB = pathlib.Path(__file__).parent
 ROOT = WEB.parent
@@ -95,7 +95,8 @@ def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.
         raise InputError(f"--folder: {folder} holds other files than the page; an empty or new folder is needed")
     if not all((RUNTIME / name).is_file() for name in RUNTIME_FILES):
         raise InputError(f"{RUNTIME} is missing: npm ci --prefix web --ignore-scripts installs it")
-    with temporary_folder(folder.name, folder.parent) as beside:
+    remove_leftovers(folder.parent)
+    with temporary_folder(folder.parent) as beside:
         _fill(beside / "new", models)
         if folder.exists():
             folder.rename(beside / "old")

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -145,15 +146,14 @@ def test_what_concerns_one_file_is_an_input_error_and_a_full_disk_is_not():
 def test_what_processes_left_that_are_gone_is_removed_and_nothing_else(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    with replacing(tmp_path / "a.wav") as own, temporary_folder("notes", tmp_path) as folder:
+    with replacing(tmp_path / "a.wav") as own, temporary_folder(tmp_path) as folder:
         own.touch()
         (folder / "note.wav").touch()
-        kept = [".b.part.wav", f".c.{gone.pid}-zzzz-012345.part.wav", "d.wav"]
+        kept = [".b.part", f".{gone.pid}-zzzz-012345.part", "d.wav"]
         for name in kept:
-            (tmp_path / name).touch()
-        kept += [own.name, folder.name]
-        for path in (own, folder):
-            path.with_name(path.name.replace(str(os.getpid()), str(gone.pid))).mkdir()
+            (tmp_path / name).mkdir()
+        kept += [own.parent.name, folder.name]
+        shutil.copytree(own.parent, str(own.parent).replace(str(os.getpid()), str(gone.pid)))
         remove_leftovers(tmp_path)
         assert sorted(os.listdir(tmp_path)) == sorted(kept)
     assert not folder.exists()

@@ -107,7 +107,7 @@ def test_a_second_process_is_refused_and_what_a_killed_one_left_is_cleared(tmp_p
         process.kill()
     with replacing(tmp_path / "checkpoints" / "a.zip") as beside:
         beside.write_bytes(b"half")
-        left = shutil.copy(beside, beside.with_name(f"{beside.name}.2"))
+        left = shutil.copytree(beside.parent, beside.parent.with_name(".1-abcd-2.part"))
     with checkpoints.claim(tmp_path, {}):
         assert not os.path.exists(left)
     assert not (tmp_path / ".lock").exists()
