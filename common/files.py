@@ -21,7 +21,6 @@ import numpy as np
 from common import OF_ALL_FILES, InputError
 
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
-MAX_ARRAY_BYTES = 2**28  # of an array that is read whole
 _NPY_HEADER = re.compile(
     rb"\{'descr': '(<f2|<f4|<f8)', 'fortran_order': False, 'shape': \((\d{1,9}(?:, \d{1,9}){1,3})\), \} *\n"
 )
@@ -150,14 +149,11 @@ def parse_json(content: str | bytes, where: str | os.PathLike) -> dict:
     return parsed
 
 
-def read_array(path: str | os.PathLike, mapped: bool = False) -> np.ndarray:
-    """The array in a .npy file: float16, float32 or float64, of 2 to 4 dimensions, in C order.
+def read_array(path: str | os.PathLike) -> np.ndarray:
+    """The array in a .npy file, mapped from disk, read-only: float16, float32 or float64, of 2 to 4 dimensions.
 
     The header is not left to NumPy, whose ``ast.literal_eval`` fails in threads after some 100 000 files in Python 3.11
     (CPython issue 106905).
-
-    Args:
-        mapped: map the array from disk, read-only, instead of reading it.
 
     Raises:
         InputError: the file holds something else, or is no regular file.
@@ -173,11 +169,9 @@ def read_array(path: str | os.PathLike, mapped: bool = False) -> np.ndarray:
             raise InputError(f"{path}: expected {expected}, found another file")
         dtype, shape = np.dtype(match[1].decode()), tuple(map(int, match[2].split(b", ")))
         n_bytes, size = os.fstat(file.fileno()).st_size - file.tell(), math.prod(shape)
-        if n_bytes != dtype.itemsize * size or (n_bytes > MAX_ARRAY_BYTES and not mapped):
+        if n_bytes != dtype.itemsize * size:
             raise InputError(f"{path}: expected {dtype} {shape}, found {n_bytes} bytes of samples")
-        if mapped and size:  # nothing can be mapped from an empty file
-            return np.memmap(file, dtype, "r", file.tell(), shape)
-        return np.fromfile(file, dtype, size).reshape(shape)
+        return np.memmap(file, dtype, "r", file.tell(), shape) if size else np.empty(shape, dtype)
 
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:

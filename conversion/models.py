@@ -216,10 +216,10 @@ def load_style(path: pathlib.Path, representation: Representation = PUBLISHED) -
     Raises:
         InputError: the file holds something else.
     """
-    array, shape = read_array(path).astype(np.float32), (representation.n_bins, representation.n_frames)
+    array, shape = read_array(path), (representation.n_bins, representation.n_frames)
     if array.size != math.prod(shape):
         raise InputError(f"{path}: expected a slice of {shape}, found {array.shape}")
-    return array.reshape(shape)
+    return array.reshape(shape).astype(np.float32)
 
 
 def say_nearest(style: np.ndarray, description: weights.Description, network: Callable) -> None:

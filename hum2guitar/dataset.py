@@ -98,7 +98,7 @@ def prepare(
     for piece, path in sorted(pieces.items()):
         if str(path) in failed:
             continue
-        segments = read_array(cache / f"{piece}.npy", mapped=True)
+        segments = read_array(cache / f"{piece}.npy")
         if not len(segments):
             left_out.append((str(path), f"{path}: no segment of 5 s with a pitch"))
             continue
@@ -179,7 +179,7 @@ class HumBatches(ByStep):
         """Inputs and target of one segment."""
         file, number = self.segments[row]
         r = self.representation
-        features = read_array(self.files[file], mapped=True)[number].astype(np.float32)
+        features = read_array(self.files[file])[number].astype(np.float32)
         level, (decibels, rounded, error) = features[: r.n_mels], features[r.n_mels :]
         f0 = rounded + error
         if self.augment and self.shuffle:

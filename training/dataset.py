@@ -212,7 +212,7 @@ def read_level(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
     if level.shape != shape:
         raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape}")
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused below
-        level = level.astype(np.float32, copy=False)
+        level = level.astype(np.float32)
     if not (level.min() >= MIN_LEVEL and level.max() <= MAX_LEVEL):  # also where it is NaN
         raise InputError(f"{path}: expected levels in [0, 1], found values outside or NaN")
     return level

@@ -84,7 +84,7 @@ def test_json_and_arrays_come_back(tmp_path):
     for dtype, shape in ((np.float16, (256, 256, 1)), (np.float64, (1, 2, 3, 4)), ("<f4", (0, 5))):
         array = np.random.default_rng(0).normal(size=shape).astype(dtype)
         write_array(tmp_path / "a.npy", array)
-        for found in (np.load(tmp_path / "a.npy"), *(read_array(tmp_path / "a.npy", mapped) for mapped in (0, 1))):
+        for found in (np.load(tmp_path / "a.npy"), read_array(tmp_path / "a.npy")):
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, array)
 
@@ -101,15 +101,6 @@ def npy(n_bytes, shape="(2, 3)", descr="'<f4'", order="False", extra=""):
 ])  # fmt: skip
 def test_what_is_no_array_of_floats_is_refused(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
-    for mapped in (False, True):
-        with pytest.raises(InputError):
-            read_array(tmp_path / "a.npy", mapped)
-
-
-def test_a_gap_that_takes_no_space_on_the_disk_takes_no_memory(tmp_path):
-    start = npy(0, "(1000000, 1000)")
-    (tmp_path / "a.npy").write_bytes(start)
-    os.truncate(tmp_path / "a.npy", len(start) + 4 * 10**9)
     with pytest.raises(InputError):
         read_array(tmp_path / "a.npy")
 

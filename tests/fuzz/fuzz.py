@@ -113,7 +113,7 @@ def read_npy(path: pathlib.Path) -> None:
     from common.files import read_array
     from training.dataset import read_level
 
-    read_array(path, mapped=True).sum()
+    read_array(path).sum()
     read_level(path, (256, 256, 1))
 
 
