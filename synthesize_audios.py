@@ -18,7 +18,6 @@ import itertools
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from common import InputError, cli, jobs
 from common.files import open_regular, piece_names, remove_leftovers, temporary_folder
@@ -37,16 +36,8 @@ ORIGINS = {  # of notes that were not played as asked for, by their count
 }
 
 
-class Score(NamedTuple):
-    """What is played: a MIDI file with its checksum ("" if it cannot be read), and how."""
-
-    midi_path: str
-    checksum: str
-    playing: Playing
-
-
 def synthesize_piece(
-    path: str, score: Score, instrument: Instrument, max_minutes: float
+    path: str, midi: str, playing: Playing, instrument: Instrument, max_minutes: float
 ) -> tuple[tuple[str, ...], collections.Counter]:
     """Write a recording to `path`; returns what of the MIDI file was skipped, and the counts of `write_piece`, of
     "recordings", and of the "drum" and "empty" notes that were left out.
@@ -54,54 +45,70 @@ def synthesize_piece(
     Raises:
         InputError: the MIDI file cannot be read, lasts longer than `max_minutes`, or has no note that can be played.
     """
-    piece = read_midi(score.midi_path, score.playing.sustain_pedal)
-    minutes = recording_seconds(piece, score.playing) / 60
+    piece = read_midi(midi, playing.sustain_pedal)
+    minutes = recording_seconds(piece, playing) / 60
     if minutes > max_minutes:
-        raise InputError(f"{score.midi_path}: lasts {minutes:.0f} minutes; --max_minutes allows {max_minutes:g}")
-    counts = write_piece(path, piece, instrument, score.playing)
+        raise InputError(f"{midi}: lasts {minutes:.0f} minutes; --max_minutes allows {max_minutes:g}")
+    counts = write_piece(path, piece, instrument, playing)
     return piece.skipped, counts + collections.Counter(recordings=1, drum=piece.n_drums, empty=piece.n_empty)
 
 
 def synthesize_folder(arguments: argparse.Namespace) -> int:
     """Play all pieces on all instruments; returns the exit status."""
-    if not arguments.midi_path and not arguments.etudes:
+    midis, seed, rates = arguments.midi_path, arguments.seed, arguments.duration_rate
+    if not midis and not arguments.etudes:
         raise InputError("--midi_path or --etudes is required")
     voices = [voice for group in arguments.voices for voice in group]
     names = arguments.instruments or ([] if voices else INSTRUMENTS)
     names = [name for name in dict.fromkeys(names) if name not in {voice.instrument for voice in voices}]
-    audios, rates = pathlib.Path(arguments.audios_path).resolve(), arguments.duration_rate
+    audios = pathlib.Path(arguments.audios_path).resolve()
     playing = Playing(
         arguments.playback_speed, rates[0], arguments.transpose, arguments.sustain_pedal, arguments.ending
     )
     with temporary_folder() as temporary:
         instruments = find_instruments(names, voices, arguments.nsynth_path, temporary)
-        etudes = write_etudes(temporary, arguments.etudes, arguments.seed, arguments.etudes_texture)
-        scores, left_out = _plan_scores(
-            arguments.midi_path, etudes, playing, arguments.variations, rates, arguments.seed
-        )
+        etudes = write_etudes(temporary, arguments.etudes, seed, arguments.etudes_texture)
+        named, left_out = piece_names(find_midi(midis, "--midi_path"), midis) if midis else ({}, [])
+        pieces = [*((path.stem, path) for path in etudes), *named.items()]
+        played: dict[str, tuple[str, Playing]] = {}  # MIDI file and how it is played, by the recording's name
+        for number, (piece, path) in itertools.product(range(arguments.variations), pieces):
+            name, varied = vary(playing, rates, seed, piece, number)
+            if name in played:
+                raise InputError(f"--midi_path: {path} has the name of another recording, {name}; rename it")
+            played[name] = str(path), varied
         parameters = {
             **dataclasses.asdict(playing),
             "duration_rate": rates[0] if len(rates) == 1 else rates,
-            "seed": arguments.seed if etudes or arguments.variations > 1 or len(rates) > 1 else None,
+            "seed": seed if etudes or arguments.variations > 1 or len(rates) > 1 else None,
             "etudes": arguments.etudes_texture if etudes else None,  # earlier versions, with other etudes: their number
-            "instruments": {instrument.name: instrument.description for instrument in instruments},
-            "pieces": {name: score.checksum for name, score in scores.items() if score.checksum},
         }
-        keep_parameters(audios, parameters, arguments.overwrite)
+        sources = {
+            "instruments": {instrument.name: instrument.description for instrument in instruments},
+            "pieces": {name: _checksum(path) for name, (path, _) in played.items()},
+        }
+        keep_parameters(audios, parameters, sources, arguments.overwrite)
         work, n_there = [], {}  # by instrument, so that its notes stay in memory
         for instrument in instruments:
             folder = audios / instrument.name
             remove_leftovers(folder)
-            paths = {name: folder / f"{name}.wav" for name in scores}
+            paths = {name: folder / f"{name}.wav" for name in played}
             missing = [name for name, path in paths.items() if arguments.overwrite or not path.exists()]
-            work += [(str(paths[name]), scores[name], instrument, arguments.max_minutes) for name in missing]
+            work += [(str(paths[name]), *played[name], instrument, arguments.max_minutes) for name in missing]
             n_there[folder] = len(paths) - len(missing)
         left_out += _write_recordings(work, arguments.jobs, n_there)
     return cli.report_left_out(sorted(set(left_out)))
 
 
+def _checksum(path: str) -> str:
+    try:
+        with open_regular(path) as file:
+            return hashlib.sha256(file.read(MAX_BYTES + 1)).hexdigest()[:16]
+    except InputError:
+        return ""  # reported when the piece is played
+
+
 def _write_recordings(
-    work: Sequence[tuple[str, Score, Instrument, float]], n_processes: int, n_there: dict[pathlib.Path, int]
+    work: Sequence[tuple[str, str, Playing, Instrument, float]], n_processes: int, n_there: dict[pathlib.Path, int]
 ) -> list[tuple[str, str]]:
     """Call `synthesize_piece` with all `work` and say what was done; (file, reason) of the MIDI files left out.
 
@@ -112,14 +119,14 @@ def _write_recordings(
     written: dict[pathlib.Path, collections.Counter] = {folder: collections.Counter() for folder in n_there}
     read: dict[str, collections.Counter] = {}  # the counts of one recording of each piece
     for index, result, reason in jobs.run(synthesize_piece, work, n_processes, "recordings"):
-        path, score, _, _ = work[index]
+        path, midi, *_ = work[index]
         if reason:
-            left_out.append((score.midi_path, reason))
+            left_out.append((midi, reason))
             continue
         skipped, counts = result
-        if skipped and score.midi_path not in read:
-            print(f"{score.midi_path}: skipped {', '.join(skipped)}", file=sys.stderr)
-        read[score.midi_path] = counts
+        if skipped and midi not in read:
+            print(f"{midi}: skipped {', '.join(skipped)}", file=sys.stderr)
+        read[midi] = counts
         written[pathlib.Path(path).parent] += counts
     for folder, total in written.items():
         parts = [f"{total[key]} {words}" for key, words in ORIGINS.items() if total[key]] or ["all as asked for"]
@@ -133,34 +140,6 @@ def _write_recordings(
     return left_out
 
 
-def _plan_scores(
-    folder: str | None,
-    etudes: Sequence[pathlib.Path],
-    playing: Playing,
-    n_variations: int,
-    rates: Sequence[float],
-    seed: int,
-) -> tuple[dict[str, Score], list[tuple[str, str]]]:
-    """What to play, by the names of the recordings, and (file, reason) of the MIDI files that are left out."""
-    named, left_out = piece_names(find_midi(folder, "--midi_path"), folder) if folder else ({}, [])
-    pieces = [*((path.stem, path) for path in etudes), *named.items()]
-    scores: dict[str, Score] = {}
-    for number, (piece, path) in itertools.product(range(n_variations), pieces):
-        name, varied = vary(playing, rates, seed, piece, number)
-        if name in scores:
-            raise InputError(f"--midi_path: {path} has the name of another recording, {name}; rename it")
-        scores[name] = Score(str(path.resolve()), _checksum(path), varied)
-    return scores, left_out
-
-
-def _checksum(path: pathlib.Path) -> str:
-    try:
-        with open_regular(path) as file:
-            return hashlib.sha256(file.read(MAX_BYTES + 1)).hexdigest()[:16]
-    except InputError:
-        return ""  # reported when the piece is played
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = cli.Parser(__doc__)
@@ -169,51 +148,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--midi_path", help="folder of MIDI files, subfolders too")
     add("--etudes", type=cli.number(int, 0, 1000), default=0, help="how many generated pieces of a minute to play")
     add("--etudes_texture", choices=TEXTURES, default="mixed", help="melody: one note at a time, as for hum2guitar")
-    add(
-        "--variations",
-        type=cli.number(int, 1, MAX_VARIATIONS),
-        default=1,
-        help="play each piece so many times: as it is, then each time in another key, at another tempo and loudness",
-    )
+    text = "play each piece so many times: as it is, then each time in another key, at another tempo and loudness"
+    add("--variations", type=cli.number(int, 1, MAX_VARIATIONS), default=1, help=text)
     add("--seed", type=cli.seed, default=0, help="of generated pieces, variations and several note lengths")
     add("--audios_path", required=True, help="folder to write the recordings to")
     add("--playback_speed", type=cli.positive_float, default=1, help="divides all times of a piece")
-    add(
-        "--duration_rate",
-        type=cli.positive_float,
-        nargs="+",
-        default=[4],
-        help="multiplies each note's length; of several values, each piece takes one, drawn from --seed",
-    )
-    add(
-        "--ending",
-        choices=ENDINGS,
-        default=ENDINGS[0],
-        help="ring: until the last note has rung out; cut: where the piece ends, as published",
-    )
+    text = "multiplies each note's length; of several values, each piece takes one, drawn from --seed"
+    add("--duration_rate", type=cli.positive_float, nargs="+", default=[4], help=text)
+    text = "ring: until the last note has rung out; cut: where the piece ends, as published"
+    add("--ending", choices=ENDINGS, default=ENDINGS[0], help=text)
     add("--transpose", type=cli.number(int, -127, 127), default=0, help="semitones added to every pitch")
     add("--sustain_pedal", action="store_true", help="lengthen notes while the pedal (CC 64) is down")
     add("--max_minutes", type=cli.number(float, above=0, maximum=1440), default=60, help="leave out longer pieces")
-    add(
-        "--instruments",
-        nargs="+",
-        help=f"NSynth family and source (default: none with --voices, otherwise {' '.join(INSTRUMENTS)})",
+    text = f"NSynth family and source (default: none with --voices, otherwise {' '.join(INSTRUMENTS)})"
+    add("--instruments", nargs="+", help=text)
+    text = (
+        "play an instrument with several voices, each in its folder <instrument>@<voice>. A SOURCE is "
+        "FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes with names such as C#4.ogg, A0v8.wav, 060.flac"
     )
-    add(
-        "--voices",
-        nargs="+",
-        action="extend",
-        type=parse_voices,
-        default=[],
-        metavar="INSTRUMENT=SOURCE[,SOURCE...]",
-        help="play an instrument with several voices, each in its folder <instrument>@<voice>. A SOURCE is "
-        "FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes with names such as C#4.ogg, A0v8.wav, 060.flac",
-    )
-    add(
-        "--overwrite",
-        action="store_true",
-        help="make every recording again; if parameters changed, remove all recordings made with the old ones",
-    )
+    voices = "INSTRUMENT=SOURCE[,SOURCE...]"
+    add("--voices", nargs="+", action="extend", type=parse_voices, default=[], metavar=voices, help=text)
+    text = "make every recording again; if parameters changed, remove all recordings made with the old ones"
+    add("--overwrite", action="store_true", help=text)
     jobs.add_arguments(parser)
     return cli.run(parser, synthesize_folder, argv)
 

@@ -252,7 +252,7 @@ def remove_files(folder: str | os.PathLike, pattern: str, names: Iterable[str] |
     Raises:
         InputError: one of these folders is a link, so that the files lie elsewhere. Nothing has been removed then.
     """
-    folders = [path for path in pathlib.Path(folder).iterdir() if names is None or path.name in names]
+    folders = [path for path in pathlib.Path(folder).glob("*") if names is None or path.name in names]
     found = [path for inner in folders if inner.is_dir() for path in inner.glob(pattern)]
     if links := sorted({str(path.parent) for path in found if path.parent.is_symlink()}):
         raise InputError(f"{links[0]}: is a link, and its outdated files lie elsewhere; remove them there")

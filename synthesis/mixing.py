@@ -24,7 +24,6 @@ PEAK = 32000 / 32768  # of every recording
 ENDINGS = ("ring", "cut")
 TRANSPOSITIONS = range(-5, 7)  # semitones of a variation: every key once
 TEMPI, VELOCITY_FACTORS = (0.8, 1.25), (0.7, 1.3)  # limits of a variation's factors
-MERGED = ("instruments", "pieces")  # of synthesis.json, to which a later run may add some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,36 +158,36 @@ def _cut_notes(
         yield round(start / playing.playback_speed * rate), sound
 
 
-def keep_parameters(folder: pathlib.Path, parameters: dict, overwrite: bool) -> None:
+def keep_parameters(folder: pathlib.Path, parameters: dict, sources: dict[str, dict], overwrite: bool) -> None:
     """Write what a folder of recordings is made with to its synthesis.json, before recordings are made.
 
-    Other instruments and pieces may be added to those of earlier runs, and parameters that had no effect before (None).
-    Recordings of a piece whose checksum is another one now are removed. With `overwrite`, parameters may change: all
-    recordings that were made with the old ones are removed.
+    Recordings of a piece that is another one now are removed; with `overwrite`, also those that were made with other
+    parameters or another source of an instrument's notes.
+
+    Args:
+        parameters: of all recordings; those without an effect are None.
+        sources: descriptions of the "instruments" and checksums of the "pieces", which are added to earlier runs' ones.
 
     Raises:
-        InputError: a parameter has changed and `overwrite` is off; or the file is damaged.
+        InputError: parameters or an instrument changed and `overwrite` is off; or the file is damaged.
     """
     path = folder / "synthesis.json"
     kept = read_json(path) if path.exists() and any(folder.rglob("*.wav")) else {}
-    old = {key: kept.get(key, {}) for key in MERGED}
+    old = {key: kept.get(key, {}) for key in sources}
     if not all(isinstance(value, dict) for value in old.values()):
         raise InputError(f"{path}: not written by this program, or damaged")
-    compared = {key: (kept.get(key), now) for key, now in parameters.items() if key not in MERGED}
-    differing = {key: pair for key, pair in compared.items() if None not in pair and pair[0] != pair[1]}
-    described = {name: (old["instruments"].get(name, now), now) for name, now in parameters["instruments"].items()}
-    renewed = {name: pair for name, pair in described.items() if pair[0] != pair[1]}
-    if changed := differing | renewed:
-        if not overwrite:
-            others = ", ".join(f"{key} {before} (now {now})" for key, (before, now) in changed.items())
-            raise InputError(
-                f"--audios_path: {path} tells of other parameters: {others}; take another folder or --overwrite"
-            )
-        remove_files(folder, "*.wav", old["instruments"] if differing else renewed)
-    for piece, checksum in parameters["pieces"].items():
-        if old["pieces"].get(piece, checksum) != checksum:
-            remove_files(folder, f"{glob.escape(piece)}.wav", old["instruments"])
-    joined = {key: before if now is None else now for key, (before, now) in compared.items()}
-    joined |= {key: parameters[key] if differing else {**old[key], **parameters[key]} for key in MERGED}
-    if joined != kept:
-        write_json(path, joined)
+    parameters = {key: value for key, value in parameters.items() if value is not None}
+    changed, renewed = _find_changed(kept, parameters), _find_changed(old["instruments"], sources["instruments"])
+    if (changed or renewed) and not overwrite:
+        others = ", ".join([*changed.values(), *renewed.values()])
+        raise InputError(f"--audios_path: {path} tells of {others}; take another folder or --overwrite")
+    remove_files(folder, "*.wav", old["instruments"] if changed else renewed)
+    for piece in _find_changed(old["pieces"], sources["pieces"]):
+        remove_files(folder, f"{glob.escape(piece)}.wav", old["instruments"])
+    joined = sources if changed else {key: {**old[key], **sources[key]} for key in sources}
+    write_json(path, {**kept, **parameters, **joined})
+
+
+def _find_changed(old: dict, new: dict) -> dict[str, str]:
+    """What both know but differently, by name, in words."""
+    return {key: f"{key} {old[key]} (now {value})" for key, value in new.items() if old.get(key) not in (None, value)}

@@ -12,7 +12,8 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from textwrap import shorten
 
 import numpy as np
 
@@ -33,6 +34,8 @@ ONSET_LEVEL = 10 ** (-30 / 20)  # of a note's peak: the note's onset is the firs
 LEAD_SECONDS = 0.003  # kept before the onset of prepared notes
 DC_CUTOFF = 5  # Hz
 
+Notes = dict[int, dict[int, str]]  # {MIDI pitch: {velocity: file of a note}}
+
 
 @dataclasses.dataclass(frozen=True)
 class Instrument:
@@ -40,7 +43,7 @@ class Instrument:
 
     Attributes:
         name: such as ``guitar_acoustic`` or ``guitar_acoustic@FluidR3_GM-24``; the name of its folder of recordings.
-        notes: from (pitch, velocity) of the notes that were recorded, or can be rendered, to the file they are in.
+        notes: {pitch: {velocity: file}} of the notes that were recorded, or can be rendered.
         description: what the notes are made of, for synthesis.json.
         prepare: gives the notes of a pitch at each of `VELOCITIES`, onsets aligned, float32 ``(n,)`` at `SAMPLE_RATE`
             each; None for NSynth's own notes, whose DC is removed when they are read.
@@ -49,7 +52,7 @@ class Instrument:
     """
 
     name: str
-    notes: dict[tuple[int, int], str]
+    notes: Notes
     description: dict
     prepare: Callable[[int], Sequence[np.ndarray]] | None = None
     folder: str = ""
@@ -58,7 +61,7 @@ class Instrument:
 
     def can_play(self, pitch: int) -> bool:
         """Whether a pitch is recorded or near enough to a recorded one."""
-        return abs(nearest({recorded for recorded, _ in self.notes}, pitch) - pitch) <= MAX_SHIFT
+        return abs(nearest(self.notes, pitch) - pitch) <= MAX_SHIFT
 
     def note(self, pitch: int, velocity: int) -> tuple[np.ndarray, str]:
         """The note nearest to MIDI `pitch` and `velocity`: read-only float32 ``(n,)``, and how it was found.
@@ -74,37 +77,32 @@ class Instrument:
         if key not in self._found:
             self._found[key] = self._find(*key)
         path, semitones, how = self._found[key]
-        return self._read(path, semitones), how
+        return read_note(path, self.sample_rate, semitones, not self.prepare), how
 
     def _find(self, pitch: int, velocity: int) -> tuple[str, int, str]:
         """What to read for a note of one of `VELOCITIES`, if anything, its shift in semitones, and how it was found."""
         if not self.can_play(pitch):
             return "", 0, "silent"
         if self.prepare:
-            found_pitch = pitch if pitch in PITCHES else nearest(list(filter(self.can_play, PITCHES)), pitch)
-            path = self._prepared(found_pitch, velocity)
+            source = pitch if pitch in PITCHES else nearest(list(filter(self.can_play, PITCHES)), pitch)
+            path = self._prepared(source, velocity)
+            if not os.path.exists(path):
+                n_samples = NOTE_SECONDS * SAMPLE_RATE
+                for each, note in zip(VELOCITIES, self.prepare(source), strict=True):
+                    write_audio(self._prepared(source, each), np.pad(note, (0, n_samples))[:n_samples], SAMPLE_RATE)
         else:
-            found_pitch = nearest({there for there, _ in self.notes}, pitch)
-            path = self.notes[found_pitch, nearest(_velocities(self.notes, found_pitch), velocity)]
-        if self.prepare and not os.path.exists(path):
-            for each, note in zip(VELOCITIES, self.prepare(found_pitch), strict=True):
-                padded = np.zeros(NOTE_SECONDS * SAMPLE_RATE, np.float32)
-                padded[: len(note)] = note[: len(padded)]
-                write_audio(self._prepared(found_pitch, each), padded, SAMPLE_RATE)
-        recorded = _velocities(self.notes, pitch)
-        if not self._read(path, pitch - found_pitch).any():
+            source = nearest(self.notes, pitch)
+            path = self.notes[source][nearest(self.notes[source], velocity)]
+        if not read_note(path, self.sample_rate, pitch - source, not self.prepare).any():
             how = "silent"
-        elif not recorded:
+        elif pitch not in self.notes:
             how = "pitch"
         else:
-            how = "" if NEAREST_VELOCITY[nearest(recorded, velocity)] == velocity else "velocity"
-        return path, pitch - found_pitch, how
+            how = "" if NEAREST_VELOCITY[nearest(self.notes[pitch], velocity)] == velocity else "velocity"
+        return path, pitch - source, how
 
     def _prepared(self, pitch: int, velocity: int) -> str:
         return os.path.join(self.folder, f"{self.name}_000-{pitch:03d}-{velocity:03d}.wav")
-
-    def _read(self, path: str, semitones: int) -> np.ndarray:
-        return read_note(path, self.sample_rate, semitones, not self.prepare) if path else np.zeros(0, np.float32)
 
 
 def nearest(values: Collection[int], wanted: int) -> int:
@@ -115,13 +113,12 @@ def nearest(values: Collection[int], wanted: int) -> int:
 NEAREST_VELOCITY = tuple(nearest(VELOCITIES, velocity) for velocity in range(128))  # looked up for every note
 
 
-def _velocities(notes: Iterable[tuple[int, int]], pitch: int) -> list[int]:
-    return [velocity for there, velocity in notes if there == pitch]
-
-
 @functools.lru_cache(KEPT_NOTES)
 def read_note(path: str, sample_rate: int, semitones: int, raw: bool) -> np.ndarray:
-    """The note in a file, shifted by `semitones`, of a raw one without its DC; read-only float32 ``(n,)``."""
+    """The note in a file, shifted by `semitones`, of a raw one without its DC; read-only float32 ``(n,)``, empty for
+    the path ""."""
+    if not path:
+        return np.zeros(0, np.float32)
     note = read_audio(path, sample_rate)[: NOTE_SECONDS * sample_rate]
     note = remove_dc(note, sample_rate) if raw else note
     note = resample(note, sample_rate * 2 ** (semitones / 12), sample_rate) if semitones else note
@@ -142,24 +139,19 @@ def find_notes(folder: str | os.PathLike, instrument: str, preset: int = 0, name
         InputError: no folder, no notes in it, or an instrument that is not there (the text lists what is).
     """
     folder = existing_folder(folder, "--nsynth_path")
-    notes: dict[str, dict[tuple[int, int], str]] = {}
+    notes: dict[str, Notes] = {}
     pattern = re.compile(r"(.+_\d{3})-(\d{3})-(\d{3})\.wav")
     for place in (folder, folder / "audio", *sorted(folder.glob("nsynth-*/audio"))):
         for file in os.listdir(place) if place.is_dir() else ():
             if match := pattern.fullmatch(file):
-                notes.setdefault(match[1], {})[int(match[2]), int(match[3])] = str((place / file).resolve())
+                velocities = notes.setdefault(match[1], {}).setdefault(int(match[2]), {})
+                velocities[int(match[3])] = str((place / file).resolve())
     wanted = f"{instrument}_{preset:03d}"
     if wanted not in notes:
-        there = listed(sorted(notes)) or "no notes such as guitar_acoustic_000-060-100.wav"
+        there = shorten(", ".join(sorted(notes)), 500) or "no notes such as guitar_acoustic_000-060-100.wav"
         raise InputError(f"--nsynth_path: {folder} has no {wanted}; it has {there}")
     about = {"nsynth_path": str(folder.resolve()), "preset": preset}
     return Instrument(name or instrument, notes[wanted], about, sample_rate=NSYNTH_RATE)
-
-
-def listed(items: Sequence) -> str:
-    """The first 40 items, for an error message."""
-    shown = [str(item) for item in items[:40]]
-    return ", ".join(shown + (["..."] if len(items) > len(shown) else []))
 
 
 # --- preparing --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import io
-import itertools
 import os
 import pathlib
 import re
@@ -29,9 +28,9 @@ from synthesis.notes import (
     SAMPLE_RATE,
     VELOCITIES,
     Instrument,
+    Notes,
     align_onset,
     find_notes,
-    listed,
     nearest,
     release_envelope,
 )
@@ -174,7 +173,7 @@ def program(name: str) -> int:
         InputError: the name has none.
     """
     if name not in PROGRAMS:
-        raise InputError(f"--instruments: {name} is none of {listed(sorted(PROGRAMS))}; others need --voices")
+        raise InputError(f"--instruments: {name} is none of {', '.join(sorted(PROGRAMS))}; others need --voices")
     return PROGRAMS[name]
 
 
@@ -193,12 +192,12 @@ def soundfont_instrument(name: str, soundfont: str | os.PathLike, program: int, 
     """
     there, checksum = read_soundfont(soundfont)
     if program not in there:
-        have = listed(sorted(there)) or "none in bank 0"
-        raise InputError(f"{soundfont}: has no program {program} for {name}; it has {have}")
+        have = ", ".join(map(str, sorted(there)))
+        raise InputError(f"{soundfont}: has no program {program} for {name}; in bank 0, it has {have or 'none'}")
     path = pathlib.Path(soundfont)
     about = {"soundfont": path.name, "sha256": checksum, "program": program}
-    notes = dict.fromkeys(itertools.product(PITCHES, VELOCITIES), str(path.resolve()))
-    return Instrument(name, notes, about, functools.partial(render_pitch, str(path.resolve()), program), folder)
+    notes = dict.fromkeys(PITCHES, dict.fromkeys(VELOCITIES, str(path.resolve())))
+    return Instrument(name, notes, about, functools.partial(render_pitch, path.resolve(), program), folder)
 
 
 @functools.lru_cache(16)
@@ -267,21 +266,16 @@ def _render(soundfont: str | os.PathLike, midi: bytes) -> bytes:
     # -I and -S: nothing in the user's folder is imported instead of the renderer.
     command = [sys.executable, "-I", "-S", "-c", RENDERER, os.fspath(soundfont), str(max_bytes), *sys.path]
     try:
-        done = subprocess.run(command, input=midi, capture_output=True, timeout=MAX_SECONDS, check=True)
+        return subprocess.run(command, input=midi, capture_output=True, timeout=MAX_SECONDS, check=True).stdout
     except subprocess.TimeoutExpired:
         reason = f"it takes more than {MAX_SECONDS} s for one pitch"
     except subprocess.CalledProcessError as error:
         last_line = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         reason = last_line[:200] or f"exit status {error.returncode}"
-    else:
-        return done.stdout
     raise InputError(f"{soundfont}: expected a SoundFont that midirenderer reads, found a damaged one ({reason})")
 
 
 # --- recorded notes ---------------------------------------------------------------------------------------------------
-
-
-RecordedNotes = dict[tuple[int, int], str]  # from (pitch, velocity) to the file of a recorded note
 
 
 def recorded_instrument(name: str, place: str | os.PathLike, folder: str) -> Instrument:
@@ -291,14 +285,15 @@ def recorded_instrument(name: str, place: str | os.PathLike, folder: str) -> Ins
         InputError: as `find_recorded_notes`.
     """
     notes, digest = find_recorded_notes(place), hashlib.sha256()
-    for key, path in sorted(notes.items()):
-        digest.update(repr(key).encode())
-        digest.update(pathlib.Path(path).read_bytes())
+    for pitch, velocities in sorted(notes.items()):
+        for velocity, path in sorted(velocities.items()):
+            digest.update(repr((pitch, velocity)).encode())
+            digest.update(pathlib.Path(path).read_bytes())
     about = {"folder": pathlib.Path(place).resolve().name, "sha256": digest.hexdigest()}
     return Instrument(name, notes, about, functools.partial(prepare_pitch, notes), folder)
 
 
-def prepare_pitch(notes: RecordedNotes, pitch: int) -> list[np.ndarray]:
+def prepare_pitch(notes: Notes, pitch: int) -> list[np.ndarray]:
     """The notes of one pitch at each of `VELOCITIES`; float32 ``(n,)`` at `SAMPLE_RATE` each.
 
     Each is the recording of the nearest pitch, and of its layers the nearest velocity: mixed down, shifted by
@@ -310,10 +305,9 @@ def prepare_pitch(notes: RecordedNotes, pitch: int) -> list[np.ndarray]:
     Raises:
         InputError: a recording cannot be read.
     """
-    recorded = nearest({p for p, _ in notes}, pitch)
-    layers = {velocity: path for (p, velocity), path in notes.items() if p == recorded}
-    chosen = {velocity: nearest(layers, velocity) for velocity in VELOCITIES}
-    shifted = {layer: _prepare_recording(layers[layer], pitch - recorded) for layer in set(chosen.values())}
+    recorded = nearest(notes, pitch)
+    chosen = {velocity: nearest(notes[recorded], velocity) for velocity in VELOCITIES}
+    shifted = {layer: _prepare_recording(notes[recorded][layer], pitch - recorded) for layer in set(chosen.values())}
     return [shifted[layer] * np.float32((velocity / layer) ** VELOCITY_EXPONENT) for velocity, layer in chosen.items()]
 
 
@@ -352,26 +346,23 @@ def parse_note_name(stem: str) -> tuple[int, int | None, int | None] | None:
     return pitch, velocity, layer
 
 
-def find_recorded_notes(folder: str | os.PathLike, flag: str = "--voices") -> RecordedNotes:
+def find_recorded_notes(folder: str | os.PathLike) -> Notes:
     """The recorded notes in `folder` and below, by their names; files without a note's name are left out.
 
     Layer n of at most N in the folder counts as velocity 127 n / N; a note without velocity or layer as 127.
 
     Raises:
-        InputError: naming `flag`, if there is no folder, no note in it, or two files for one note.
+        InputError: there is no folder, no note in it, or two files for one note.
     """
-    paths = find_audio(folder, flag)
+    paths = find_audio(folder, "--voices")
     parsed = [(path, note) for path in paths if (note := parse_note_name(path.stem))]
     if not parsed:
-        raise InputError(
-            f"{flag}: expected recorded notes such as C#4.wav, A0v8.ogg or 060-100.flac in {folder}, "
-            f"found {len(paths)} recordings without a note's name"
-        )
+        raise InputError(f"--voices: {folder} has no recordings named C#4.wav, A0v8.ogg, 060-100.flac or the like")
     n_layers = max((layer or 1 for _, (_, _, layer) in parsed), default=1)
-    notes: RecordedNotes = {}
+    notes: Notes = {}
     for path, (pitch, velocity, layer) in parsed:
-        key = (pitch, velocity or (max(1, round(127 * layer / n_layers)) if layer else 127))
-        if key in notes:
-            raise InputError(f"{flag}: expected one file for each note, found {notes[key]} and {path}")
-        notes[key] = str(path.resolve())
+        velocities = notes.setdefault(pitch, {})
+        other = velocities.setdefault(velocity or max(1, round(127 * (layer or n_layers) / n_layers)), str(path))
+        if other != str(path):
+            raise InputError(f"--voices: {other} and {path} are the same note")
     return notes

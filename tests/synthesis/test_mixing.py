@@ -28,7 +28,7 @@ def bank(tmp_path_factory):
 def test_notes_are_found_in_the_folder_and_in_the_download(tmp_path, place):
     write_notes(tmp_path / place, "synth_lead_synthetic", [60], [100, 127], preset=7)
     instrument = find_notes(tmp_path, "synth_lead_synthetic", 7)
-    assert set(instrument.notes) == {(60, 100), (60, 127)}
+    assert {pitch: set(files) for pitch, files in instrument.notes.items()} == {60: {100, 127}}
     np.testing.assert_allclose(instrument.note(60, 127)[0], made_note(60, 127), atol=1e-3)
 
 
