@@ -24,14 +24,9 @@ from hum2guitar import harmonics
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = sorted(path.stem for path in ROOT.glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8"))
-
-# An expression for a process's peak memory in KiB. Linux' getrusage would begin with that of the process it was forked
-# from, which for a child of pytest is more than a gigabyte.
-PEAK_MEMORY = "int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 has_browser = BROWSER and shutil.which("chromedriver") and importlib.util.find_spec("selenium")
 needs_browser = pytest.mark.skipif(not has_browser, reason="needs selenium, Chromium and its driver")
-needs_peak_memory = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux' /proc")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Sounds, networks and weights for the tests of the conversion, and its commands run in this process."""
 
-from __future__ import annotations
-
 import numpy as np
 import soundfile
 from made_weights import fill, patchgan_table

@@ -1,7 +1,5 @@
 """Notes and MIDI files that the tests make for themselves."""
 
-from __future__ import annotations
-
 import pathlib
 
 import mido

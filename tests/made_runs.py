@@ -1,7 +1,5 @@
 """Training runs of small networks on small data, for the tests of the loop and of what stands around it."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import pathlib

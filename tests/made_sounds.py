@@ -1,7 +1,5 @@
 """Sounds that several test files make."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data import PUBLISHED

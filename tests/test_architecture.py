@@ -1,7 +1,5 @@
 """Imports run downward only, in the order that docs/architecture.md gives; nothing heavy is imported for ``--help``."""
 
-from __future__ import annotations
-
 import ast
 import graphlib
 import pathlib

@@ -1,7 +1,5 @@
 """The benchmark runs; the plain conversion gives the result of predict.py."""
 
-from __future__ import annotations
-
 import librosa
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The command that turns recordings into slices: against librosa, and what it leaves out and refuses."""
 
-from __future__ import annotations
-
 import json
 import os
 import pathlib

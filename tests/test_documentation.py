@@ -1,7 +1,5 @@
 """Command lines in the documentation use flags that exist, links lead somewhere."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pathlib

@@ -1,7 +1,5 @@
 """docs/method.md: its numbers are those of the code."""
 
-from __future__ import annotations
-
 import pathlib
 import re
 

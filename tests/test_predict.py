@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from conftest import PEAK_MEMORY, needs_peak_memory
 from made_conversions import RATE, run, write_tone
 
 import predict
@@ -79,6 +78,12 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing(tmp_path, pair):
         assert list(output.iterdir()) == []
 
 
+# An expression for a process's peak memory in KiB. Linux' getrusage would begin with that of the process it was forked
+# from, which for a child of pytest is more than a gigabyte.
+PEAK_MEMORY = "int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+needs_peak_memory = pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux' /proc")
+
+
 def peak_memory(network, source):
     """Peak memory of the command in KiB, in a process of its own."""
     code = f"import sys, predict\nstatus = predict.main(sys.argv[1:])\nprint({PEAK_MEMORY})\nsys.exit(status)"
@@ -108,13 +113,16 @@ def test_memory_does_not_grow_with_length(tmp_path, write_generator):
 @pytest.mark.slow
 @needs_peak_memory
 def test_memory_stays_below_its_limit(tmp_path, write_generator, write_hum2guitar):
-    """Several full batches of slices; more windows and chunks of a hum than can wait for each other."""
+    """Several full batches of slices; more windows and chunks of a hum than can wait for each other.
+
+    A limit is a third above what was measured.
+    """
     f0 = np.repeat(np.tile([131.0, 147.0, 0.0, 165.0], 15), 22050 // 2)
     soundfile.write(tmp_path / "hum.wav", synthesize_voice(f0), 22050)
     noise = write_noise(tmp_path / "noise.wav", 15)
     for network, source, limit_mb in (
         (write_generator(tmp_path / "16.h5", base_filters=16), noise, 300),
-        (write_generator(tmp_path / "64.h5", base_filters=64), noise, 650),
+        (write_generator(tmp_path / "64.h5", base_filters=64), noise, 700),
         (write_hum2guitar(tmp_path / "hum.h5", base_filters=8), tmp_path / "hum.wav", 600),
     ):
         assert peak_memory(network, source) < limit_mb * 1000

@@ -1,7 +1,5 @@
 """The command that plays MIDI pieces: what it writes, what it leaves out, what it refuses."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -11,7 +11,7 @@ SCRIPTS = {"train": train, "train_multitarget": train_multitarget, "train_genera
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_what_does_not_fit_the_data_names_the_flag(refused, script, tmp_path):
+def test_what_does_not_fit_the_data_names_the_flag(refused, script, tmp_path, write_hum2guitar):
     rate = {"train_generator": "lr"}.get(script, "gen_lr")
     for options, words in (
         ({"dataset_path": tmp_path / "missing"}, ["--dataset_path"]),
@@ -26,6 +26,8 @@ def test_what_does_not_fit_the_data_names_the_flag(refused, script, tmp_path):
         ({rate: "fast"}, [f"--{rate}"]),
         ({"validation_split": 1}, ["--validation_split"]),
         ({"findlr": "perhaps"}, ["--findlr"]),
+        ({"batch_size": 1, "init": tmp_path / "missing.h5"}, ["missing.h5"]),
+        ({"batch_size": 1, "init": write_hum2guitar(tmp_path / "hum.h5")}, ["hum.h5", "Pix2Pix"]),
     ):
         said = refused(script, **options)
         assert all(word in said for word in words)
@@ -40,12 +42,6 @@ def test_what_does_not_fit_the_data_names_the_flag(refused, script, tmp_path):
 def test_initial_weights_that_do_not_fit(refused, tmp_path, write_generator, settings, flags, expected):
     path = write_generator(tmp_path / "generator.h5", **settings)
     assert expected in refused("train", **{"batch_size": 1, "base_filters": 4, "init": path, **flags})
-
-
-def test_initial_weights_that_are_no_generator(refused, tmp_path, write_hum2guitar):
-    assert "found nothing" in refused("train", batch_size=1, init=tmp_path / "missing.h5")
-    path = write_hum2guitar(tmp_path / "hum.h5")
-    assert "no Pix2Pix generator" in refused("train", batch_size=1, init=path)
 
 
 @pytest.mark.parametrize(("words", "expected"), [

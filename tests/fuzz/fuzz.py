@@ -9,8 +9,6 @@ own with 2 GB of memory. A case fails if the file causes anything but a result o
 cases are kept in the folder fuzz-failures. Exit status 1: some case failed.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import os

@@ -1,7 +1,5 @@
 """Generated scores: what they depend on, music theory by hand, and music read back from the files with pretty_midi."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

@@ -1,7 +1,5 @@
 """Reading MIDI files, against hand-computed times and pretty_midi, from bytes that the tests write."""
 
-from __future__ import annotations
-
 import struct
 
 import mido

@@ -1,7 +1,5 @@
 """Notes and their mix to the recording of a piece, against made notes and hand-computed samples."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from made_notes import made_note, measured_f0, piece_of, write_notes

@@ -1,7 +1,5 @@
 """Voices: what --voices means, SoundFonts and the notes rendered of them, and folders of recorded notes."""
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The page that converts in the browser, in headless Chromium, against predict.py."""
 
-from __future__ import annotations
-
 import pathlib
 import shutil
 import threading

@@ -1,7 +1,5 @@
 """The folder of the page, and the server for it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

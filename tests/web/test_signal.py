@@ -1,7 +1,5 @@
 """The page's signal processing in Node.js against data.py and conversion/ on the same arrays."""
 
-from __future__ import annotations
-
 import json
 import os
 import pathlib
