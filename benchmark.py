@@ -25,7 +25,7 @@ import data
 from common import cli
 from common.files import write_array
 from sound.files import read_audio, write_audio
-from training.devices import has_bfloat16, start_tensorflow
+from training.run import has_bfloat16, start_tensorflow
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
@@ -107,14 +107,13 @@ def step(gpu: int, base_filters: int, batch_size: int, precision: str, plain: st
     from training.step import Adam, Networks, make_step
 
     tf.config.run_functions_eagerly(plain == "eager")
-    batch_norm = tf.keras.layers.BatchNormalization if plain else model.training_batch_norm()
+    batch_norm = tf.keras.layers.BatchNormalization if plain else model.FusedBatchNormalization
     networks = Networks(
         model.build_generator(1, base_filters, precision, SEED, batch_norm),
         model.build_discriminator(base_filters, precision, SEED + 1, batch_norm),
         losses.pix2pix(),
         *(tf.keras.optimizers.Adam() if plain else Adam() for _ in range(2)),
     )
-    networks.build()
     update = make_step(networks, SEED)
     rng = np.random.default_rng(SEED)
     inputs, target = (tf.constant(rng.uniform(-1, 1, (batch_size, 256, 256, 1)), tf.float32) for _ in range(2))

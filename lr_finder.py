@@ -92,9 +92,8 @@ def run_tests(run: Run, n_steps: int) -> dict[str, list[dict[str, float]]]:
     from training.step import make_step
 
     networks, tests = run.networks, {}
-    networks.build()
-    before = [variable.numpy() for _, variable in networks.variables()]
     step, rates = make_step(networks, run.seed), np.geomspace(MIN_RATE, MAX_RATE, n_steps)
+    before = [variable.numpy() for _, variable in networks.variables()]
     for test in ("generator", "discriminator"):
         if test == "discriminator" and networks.discriminator is None:
             continue

@@ -8,7 +8,6 @@ bins, frames, channels) in [-1, 1]; bins and frames of the generator's input may
 from __future__ import annotations
 
 import collections
-import functools
 import os
 from collections.abc import Callable, Iterator
 
@@ -38,7 +37,7 @@ def build_generator(
         base_filters: filters of the first layer; the other layers have multiples of it.
         precision: float32, mixed_bfloat16 or mixed_float16: what layers compute in; variables are float32.
         seed: of the weights and of dropout; None draws one.
-        batch_norm: class of the batch normalisation layers; training takes `training_batch_norm`.
+        batch_norm: class of the batch normalisation layers; training takes `FusedBatchNormalization`.
     """
     blocks, f = _Blocks(precision, seed, batch_norm), base_filters
     inputs = layers.Input((None, None, in_channels), name="input_1")
@@ -156,13 +155,6 @@ class FusedBatchNormalization(layers.BatchNormalization):
         self.moving_mean.assign(self.momentum * self.moving_mean + (1 - self.momentum) * mean)
         self.moving_variance.assign(self.momentum * self.moving_variance + (1 - self.momentum) * variance)
         return outputs
-
-
-def training_batch_norm() -> BatchNorm:
-    """The batch normalisation to train with: over the whole batch even if several replicas share it."""
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        return functools.partial(layers.BatchNormalization, synchronized=True)
-    return FusedBatchNormalization
 
 
 def draw_seeds(seed: int | None) -> Iterator[int]:

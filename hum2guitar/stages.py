@@ -23,7 +23,7 @@ from common.files import replacing, writable_folder
 from hum2guitar import dataset, harmonics
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio
 from sound.files import find_audio, write_audio
-from training import checkpoints, devices, run
+from training import checkpoints, run
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
 
@@ -75,7 +75,7 @@ def train(arguments: argparse.Namespace) -> int:
         runs.append((stage, batches, held_out if len(validation_rows) else None))
     status = cli.report_left_out(features.left_out)
 
-    precision = devices.start(arguments.gpu, arguments.batch_size, seed, arguments.precision)
+    precision = run.start_tensorflow(arguments.gpu, arguments.precision)
     from training import loop, outputs
 
     guitar_dir = str(pathlib.Path(arguments.guitar_dir).resolve())

@@ -19,8 +19,8 @@ TIMED_COLUMNS = {"seconds", "slices_per_second"}
 def make_networks(base_filters=2, in_channels=1, precision="float32", seed=1):
     """Generator and discriminator of the pix2pix objective, with an Adam each."""
     return step.Networks(
-        model.build_generator(in_channels, base_filters, precision, seed, model.training_batch_norm()),
-        model.build_discriminator(base_filters, precision, seed + 1, model.training_batch_norm()),
+        model.build_generator(in_channels, base_filters, precision, seed, model.FusedBatchNormalization),
+        model.build_discriminator(base_filters, precision, seed + 1, model.FusedBatchNormalization),
         losses.pix2pix(),
         step.Adam(beta_1=0.5),
         step.Adam(beta_1=0.5),
@@ -38,9 +38,8 @@ class Trainer:
         self.pairs = dataset.find_pairs(features, ["piano"], ["guitar"])
         self.training_rows, self.validation_rows, _ = dataset.split_by_piece(self.pairs, 0.25, seed=0)
         self.networks = make_networks()
-        self.networks.build()
-        self.initial = self.values()
         self.step = step.make_step(self.networks)
+        self.initial = self.values()
         self.evaluation = step.make_evaluation(self.networks)
         self.around_step = lambda number, call: call()  # for a test that wants something to happen at a step
         self.rates = []  # (generator's, discriminator's) of each step of the last run

@@ -7,8 +7,12 @@ instrument, such as three pianos, lie in ``<instrument>@<voice>``. Only names ar
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
 import functools
+import itertools
+import math
 import os
 import pathlib
 import re
@@ -26,6 +30,7 @@ FEATURES_FILE = "features.json"
 ANY = "any"  # every instrument of a data set
 VOICE_MARK = "@"  # between an instrument's name and its voice's in the name of a folder
 MIN_LEVEL, MAX_LEVEL = -0.005, 1.005  # of features: [0, 1] with room for rounding
+N_AHEAD = 4  # batches that are read or ready before they are needed
 VARIATION = re.compile(r"_v\d{2,}$")  # at the end of a piece's name: the same score in another key and tempo
 
 
@@ -235,7 +240,7 @@ class ByStep:
 
     Args:
         n_items: of an epoch.
-        batch_size: items of a step; an epoch's last one has the rest, or is left out with `drop_remainder`.
+        batch_size: items of a step; an epoch's last one has the rest.
         seed: of the order.
         shuffle: draw an order for each epoch; otherwise items come as they stand.
 
@@ -249,12 +254,11 @@ class ByStep:
         if shuffle and batch_size > n_items:
             raise InputError(f"--batch_size: there are only {n_items} slices to train on, found {batch_size}")
         self._n_items, self.batch_size, self.seed, self.shuffle = n_items, batch_size, seed, shuffle
-        self.drop_remainder = False
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps that visit every item once."""
-        return self._n_items // self.batch_size + (not self.drop_remainder and self._n_items % self.batch_size > 0)
+        return math.ceil(self._n_items / self.batch_size)
 
     def size(self, step: int) -> int:
         """How many items the batch of step `step` has."""
@@ -328,40 +332,16 @@ class Batches(ByStep):
         return read_level(self.pairs.folder / folder / str(self.pairs.names[name]), self.shape)
 
 
-def iterate_batches(batches: ByStep, start: int, stop: int, is_shared: bool = False) -> Iterator:
-    """The batches of steps `start` to `stop` as tensors, read in parallel and ahead of time.
-
-    Args:
-        is_shared: among the replicas of the present strategy, each of which gets an equal part of every batch.
+def iterate_batches(batches: ByStep, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches of steps `start` to `stop`, read by two threads ahead of time.
 
     Raises:
         InputError: a feature file is damaged.
     """
-    import tensorflow as tf
-
-    errors: list[InputError] = []
-
-    def load(step: np.ndarray):
-        try:
-            return batches.load(int(step))
-        except InputError as error:
-            errors.append(error)  # TensorFlow passes on only the text of what is raised here
-            raise
-
-    def batch(step):
-        inputs, target = tf.numpy_function(load, [step], (tf.float32, tf.float32), stateful=False)
-        inputs.set_shape((None, *batches.shape[:2], batches.in_channels))
-        target.set_shape((None, *batches.shape))
-        return inputs, target
-
-    dataset = tf.data.Dataset.range(start, stop).map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
-    strategy = tf.distribute.get_strategy()
-    if is_shared and strategy.num_replicas_in_sync > 1:
-        share = batches.batch_size // strategy.num_replicas_in_sync
-        dataset = strategy.distribute_datasets_from_function(lambda _: dataset.rebatch(share).prefetch(2))
-    try:
-        yield from dataset
-    except tf.errors.OpError:
-        if not errors:
-            raise
-        raise errors[0] from None
+    steps = iter(range(start, stop))
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        loading = collections.deque(threads.submit(batches.load, step) for step in itertools.islice(steps, N_AHEAD))
+        while loading:
+            batch = loading.popleft().result()
+            loading.extend(threads.submit(batches.load, step) for step in itertools.islice(steps, 1))
+            yield batch

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+import losses
 import model
 from common import InputError, cli, weights
 from training import checkpoints, outputs
 from training.checkpoints import Progress
 from training.dataset import ByStep, iterate_batches
-from training.step import Networks, copy_error, make_evaluation, make_step, rate_factor
+from training.step import Networks, make_evaluation, make_step, rate_factor
 
 CHECK_EVERY = 10  # steps between two readings of the losses; each reading waits for the device
 CHECKPOINT_SECONDS = 600  # between two states within an epoch
@@ -115,11 +116,10 @@ def fit(run: Run) -> Progress:
             damaged.
         KeyboardInterrupt, SystemExit: after Ctrl-C and SIGTERM (exit status 143); the state is on disk.
     """
-    run.training_batches.drop_remainder = tf.distribute.get_strategy().num_replicas_in_sync > 1
     with checkpoints.claim(run.folder, run.flags, run.fresh), _Interruption() as interruption:
         epochs, steps = cli.count(run.epochs, "epoch"), cli.count(run.steps_per_epoch, "step")
         print(f"Training {run.folder}: {epochs} of {steps}")
-        run.networks.build()
+        step, evaluation = make_step(run.networks, run.seed), make_evaluation(run.networks)
         resumed = checkpoints.resume(run.folder, dict(run.networks.variables()), run.flags)
         run.progress = resumed or _begin(run)
         run.progress.step = min(run.progress.step, run.steps_per_epoch - 1)
@@ -128,12 +128,11 @@ def fit(run: Run) -> Progress:
             outputs.print_outcome(run.folder, run.progress.rows)
             return run.progress
         if run.validation_batches is not None and not math.isfinite(run.progress.copy_mae):
-            run.progress.copy_mae = _validate(run.validation_batches, copy_error)["mae"]
+            run.progress.copy_mae = _validate(run.validation_batches, _copy)["mae"]
         if not checkpoints.states(run.folder):
             _save_state(run)  # before any weights file: weights without a state cannot be resumed
-        step, evaluation = make_step(run.networks, run.seed), make_evaluation(run.networks)
         start, stop = run.next_step, run.first_step + run.n_steps
-        training_stream = iterate_batches(run.training_batches, start, stop, is_shared=True)
+        training_stream = iterate_batches(run.training_batches, start, stop)
         while not run.is_complete:
             _train_epoch(run, step, training_stream, interruption)
             _end_epoch(run, _validate(run.validation_batches, evaluation))
@@ -247,6 +246,11 @@ def _validate(batches: ByStep | None, evaluation: Callable) -> dict[str, float]:
         for name, value in evaluation(inputs, target).items():
             sums[name] = sums.get(name, 0.0) + size * float(value)
     return {name: value / n_slices for name, value in sums.items()}
+
+
+def _copy(inputs, target) -> dict[str, tf.Tensor]:
+    """The losses of a generator that copies its input."""
+    return {"mae": losses.l1(losses.Outcome(target, inputs[..., :1]))}
 
 
 def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common import InputError, cli, weights
-from common.files import read_json, writable_folder
-from training import checkpoints, dataset, devices
+from common.files import read_json, silence_stderr, writable_folder
+from training import checkpoints, dataset
 from training.dataset import Batches
 
 if TYPE_CHECKING:
@@ -86,8 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that all train commands share: those of the run, not of the data."""
     add, positive = parser.add_argument, cli.positive_int
-    text = "CUDA device to train on, all of this machine, or -1 for the CPU"
-    add("--gpu", type=cli.number(int, minimum=-1, word="all"), default=0, help=text)
+    add("--gpu", type=cli.number(int, minimum=-1), default=0, help="CUDA device to train on, or -1 for the CPU")
     text = "filters of the first layer; 64 as published, 16 for a laptop"
     add("--base_filters", type=positive, default=64, help=text)
     add("--models_path", default="trained", help="folder in which the model's folder is made")
@@ -142,12 +143,12 @@ def prepare(
             raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
         initial = find_initial_weights(arguments.init, batches.in_channels, base_filters, pairs)
 
-    precision = devices.start(arguments.gpu, arguments.batch_size, seed, arguments.precision)
+    precision = start_tensorflow(arguments.gpu, arguments.precision)
     import losses
     import model
     from training import loop, outputs, step
 
-    batch_norm = model.training_batch_norm()
+    batch_norm = model.FusedBatchNormalization
     generator = model.build_generator(batches.in_channels, base_filters, precision, seed, batch_norm)
     discriminator = None
     if adversarial:
@@ -332,3 +333,39 @@ def refuse_exported(folder: pathlib.Path) -> None:
             f"{folder} holds a finished model: give another --models_path (--init {generator} starts from it), or "
             "--fresh to keep it under another name"
         )
+
+
+def start_tensorflow(gpu: int, precision: str = "float32") -> str:
+    """Import TensorFlow, which nothing may have done before, with CUDA device `gpu` alone (-1: with the CPU alone).
+
+    Returns:
+        `precision`, or what "auto" stands for here: mixed_bfloat16 on a GPU of compute capability 8 or more and on a
+        CPU with bf16 instructions, mixed_float16 on a GPU of compute capability 7, and float32 otherwise.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # faster convolutions, off by default on some processors
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu == -1 else "2")
+    with silence_stderr():  # its start-up messages bypass Python's logging
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    if gpu != -1 and not gpus:
+        print("No CUDA GPU found: working on the CPU (--gpu -1 hides this line).", file=sys.stderr)
+    capability = (8, 0) if has_bfloat16() else (0, 0)
+    for device in gpus:
+        tf.config.experimental.set_memory_growth(device, True)  # do not reserve all of its memory
+        capability = tf.config.experimental.get_device_details(device).get("compute_capability", (0, 0))
+    if precision == "auto":
+        precision = "mixed_bfloat16" if capability[0] >= 8 else "mixed_float16" if capability[0] == 7 else "float32"
+        print(f"Computing in {precision}")
+    return precision
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bf16, according to Linux; False on other systems."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:  # not on Linux
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))

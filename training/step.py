@@ -35,13 +35,6 @@ class Networks:
     discriminator_optimizer: keras.optimizers.Optimizer | None = None
     instance_noise: float = 0.0
 
-    def build(self) -> None:
-        """Create the optimizers' variables, before the first step is traced and before a state is restored."""
-        pairs = [(self.generator, self.generator_optimizer), (self.discriminator, self.discriminator_optimizer)]
-        for network, optimizer in pairs:
-            if network is not None and not optimizer.built:  # LossScaleOptimizer would add its own variables twice
-                optimizer.build(network.trainable_variables)
-
     def variables(self) -> Iterator[tuple[str, keras.Variable]]:
         """Everything that changes during training, by name: weights, moments, dropout seeds, loss scale."""
         parts = {"generator": self.generator, "generator_optimizer": self.generator_optimizer}
@@ -50,6 +43,37 @@ class Networks:
         for part, owner in parts.items():
             for index, variable in enumerate(owner.variables):
                 yield f"{part}/{index:03d}", variable
+
+
+def make_step(networks: Networks, seed: int = 0) -> Callable:
+    """The compiled update of both networks by one batch. The optimizers' variables are created here.
+
+    Returns:
+        A function of (inputs, target, generator's learning rate, discriminator's, step number) that returns the losses
+        by name: those of the objective, ``generator_loss``, ``discriminator_loss`` and ``mae``.
+    """
+    generator, generator_optimizer = networks.generator, networks.generator_optimizer
+    discriminator, discriminator_optimizer = networks.discriminator, networks.discriminator_optimizer
+    generator_optimizer.build(generator.trainable_variables)
+    if discriminator is not None:
+        discriminator_optimizer.build(discriminator.trainable_variables)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def step(inputs, target, generator_rate, discriminator_rate, number):
+        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+            outcome = forward(networks, inputs, target, True, seed, number)
+            generator_loss, terms = losses.evaluate(networks.objective.generator, outcome)
+            values = {"generator_loss": generator_loss, "mae": losses.l1(outcome), **terms}
+            if discriminator is not None:
+                values["discriminator_loss"], _ = losses.evaluate(networks.objective.discriminator, outcome)
+        # Both networks have judged and been judged with the weights from before the step, as published.
+        descend(generator_tape, generator_loss, generator, generator_optimizer, generator_rate)
+        if discriminator is not None:
+            loss = values["discriminator_loss"]
+            descend(discriminator_tape, loss, discriminator, discriminator_optimizer, discriminator_rate)
+        return values
+
+    return step
 
 
 def forward(
@@ -62,69 +86,28 @@ def forward(
     output = networks.generator(inputs, training=training)
     if networks.discriminator is None:
         return losses.Outcome(target, output)
-    judged = []
-    for index, shown in enumerate((target, output)):
-        spectrogram = shown
-        if training and networks.instance_noise:
-            noise_seed = tf.stack([seed, 2 * number + index])
-            noise = tf.random.stateless_normal(tf.shape(shown), noise_seed, stddev=networks.instance_noise)
-            spectrogram = shown + noise
-        judged.append(model.discriminate(networks.discriminator, inputs[..., :1], spectrogram, training))
+    shown = [target, output]
+    if training and networks.instance_noise:
+        seeds = [tf.stack([seed, 2 * number + index]) for index in range(2)]
+        noise = [tf.random.stateless_normal(tf.shape(target), s, stddev=networks.instance_noise) for s in seeds]
+        shown = [target + noise[0], output + noise[1]]
+    judged = [model.discriminate(networks.discriminator, inputs[..., :1], x, training) for x in shown]
     return losses.Outcome(target, output, *judged)
 
 
-def make_step(networks: Networks, seed: int = 0) -> Callable:
-    """The compiled update of both networks by one batch.
-
-    Returns:
-        A function of (inputs, target, generator's learning rate, discriminator's, step number) that returns the losses
-        by name: those of the objective, ``generator_loss``, ``discriminator_loss`` and ``mae``. The gradients of both
-        networks are taken at the same weights, as published.
-    """
-    generator, discriminator, objective = networks.generator, networks.discriminator, networks.objective
-
-    def replica_step(inputs, target, number):
-        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
-            outcome = forward(networks, inputs, target, True, seed, number)
-            # Losses: sums of named terms with the weights of the objective (losses.py).
-            generator_loss, terms = losses.evaluate(objective.generator, outcome)
-            scaled = _scale(networks.generator_optimizer, generator_loss)
-            if discriminator is not None:
-                discriminator_loss, _ = losses.evaluate(objective.discriminator, outcome)
-                discriminator_scaled = _scale(networks.discriminator_optimizer, discriminator_loss)
-        # Updates: both networks, each down the gradient of its own loss.
-        trainable = generator.trainable_variables
-        networks.generator_optimizer.apply(generator_tape.gradient(scaled, trainable), trainable)
-        values = {"generator_loss": generator_loss, "mae": losses.l1(outcome), **terms}
-        if discriminator is not None:
-            trainable = discriminator.trainable_variables
-            gradient = discriminator_tape.gradient(discriminator_scaled, trainable)
-            networks.discriminator_optimizer.apply(gradient, trainable)
-            values["discriminator_loss"] = discriminator_loss
-        return values
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def step(inputs, target, generator_rate, discriminator_rate, number):
-        strategy = tf.distribute.get_strategy()
-        _set_rate(networks.generator_optimizer, generator_rate)
-        if discriminator is not None:
-            _set_rate(networks.discriminator_optimizer, discriminator_rate)
-        values = strategy.run(replica_step, (inputs, target, number))
-        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in values.items()}
-
-    return step
-
-
-def _scale(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
-    """The loss to take gradients of: multiplied by the loss scale if the optimizer has one (mixed_float16).
-
-    It is divided by the number of replicas, because optimizers add up the gradients of all replicas.
-    """
-    return optimizer.scale_loss(loss) / tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def _set_rate(optimizer: keras.optimizers.Optimizer, rate: tf.Tensor) -> None:
-    getattr(optimizer, "inner_optimizer", optimizer).learning_rate.assign(rate)
+def descend(
+    tape: tf.GradientTape,
+    loss: tf.Tensor,
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    rate: tf.Tensor,
+) -> None:
+    """Update a network by one step down the gradient of its loss."""
+    variables = network.trainable_variables
+    scale = optimizer.scale_loss(tf.ones_like(loss))  # 1, but for a LossScaleOptimizer (mixed_float16)
+    gradients = tape.gradient(loss, variables, output_gradients=scale)
+    optimizer.learning_rate.assign(rate)
+    optimizer.apply(gradients, variables)
 
 
 def make_evaluation(networks: Networks) -> Callable:
@@ -140,11 +123,6 @@ def make_evaluation(networks: Networks) -> Callable:
         return values
 
     return evaluation
-
-
-def copy_error(inputs: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The mean absolute error of a batch if the input itself were the output."""
-    return {"mae": tf.reduce_mean(tf.abs(target - inputs[..., :1]))}
 
 
 # --- optimizers -------------------------------------------------------------------------------------------------------

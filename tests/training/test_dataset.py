@@ -206,9 +206,6 @@ def test_batches_hold_what_the_order_says(folder, pairs):
         np.testing.assert_array_equal(inputs[i, ..., 0], level(origin, name))
         np.testing.assert_array_equal(target[i, ..., 0], level(instrument, name))
         np.testing.assert_array_equal(inputs[i, ..., 1], level(instrument, pairs.names[batches.draw_style(row, draw)]))
-    batches.drop_remainder = True
-    assert batches.steps_per_epoch == 5
-    assert [len(batches.load(step)[0]) for step in (4, 5)] == [4, 4]
 
 
 def test_style_is_never_the_answer(pairs):
@@ -241,8 +238,8 @@ def test_stream_gives_what_load_gives_and_names_a_damaged_file(folder, pairs, tm
     batches = batches_of(pairs, style=True)
     for step, (inputs, target) in enumerate(iterate_batches(batches, 4, 9), 4):
         expected = batches_of(pairs, style=True).load(step)
-        np.testing.assert_array_equal(inputs.numpy(), expected[0])
-        np.testing.assert_array_equal(target.numpy(), expected[1])
+        np.testing.assert_array_equal(inputs, expected[0])
+        np.testing.assert_array_equal(target, expected[1])
     assert step == 8
     shutil.copytree(folder, tmp_path / "copy")
     (tmp_path / "copy" / "guitar" / "satie_003.npy").write_bytes(b"damaged")
