@@ -68,21 +68,19 @@ class Progress:
 
 def save(
     folder: pathlib.Path, step: int, arrays: Iterable[tuple[str, np.ndarray]], flags: Mapping, progress: Progress
-) -> pathlib.Path:
-    """Write the state of step `step` below `folder` and delete all but the last two; the path of the new state.
+) -> None:
+    """Write the state of step `step` below `folder`, and delete all but the last two.
 
     Args:
         arrays: (name, array), taken one at a time, so that a large network is not held in memory twice.
         flags: of the run, as JSON can store them.
     """
     path = folder / FOLDER / f"state-{step:09d}.zip"
-    header = {"flags": dict(flags), "progress": dataclasses.asdict(progress), "members": [_HEADER]}
     with replacing(path) as beside, beside.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays:
                 archive.writestr(name, array.tobytes())
-                header["members"].append(name)
-            archive.writestr(_HEADER, json.dumps(header))
+            archive.writestr(_HEADER, json.dumps({"flags": dict(flags), "progress": dataclasses.asdict(progress)}))
         file.flush()
         os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
     written = states(folder)
@@ -90,7 +88,6 @@ def save(
     kept = written[: written.index(path) + 1][-N_KEPT:]
     for other in set(written) - set(kept):
         other.unlink()
-    return path
 
 
 def states(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -99,62 +96,36 @@ def states(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]))
 
 
-def load(folder: pathlib.Path) -> tuple[pathlib.Path, dict, Progress] | None:
-    """Path, flags and progress of the newest undamaged state below `folder`; None if there are no states at all.
+def resume(folder: pathlib.Path, variables: Mapping, flags: Mapping) -> Progress | None:
+    """Set all variables from the newest undamaged state below `folder`; its progress, or None if there is no state.
 
-    Prints which states are damaged.
+    Prints which states are damaged, and which flags have changed since.
+
+    Args:
+        variables: Keras variables by name.
+        flags: of the run that goes on.
 
     Raises:
-        InputError: there are states, but none that can be read, or only those of an earlier version (.bin).
+        InputError: the state is of another network, or there are only damaged ones or those of an earlier version.
     """
     paths = states(folder)
     for path in reversed(paths):
         try:
-            with open_regular(path, "a training state") as file:
-                blocks = iter(functools.partial(file.read, 2**20), b"")
-                if sum(block.count(b"PK\1\2") for block in blocks) > MAX_MEMBERS:
-                    raise ValueError(f"it has more than {MAX_MEMBERS} members")
-            with zipfile.ZipFile(path) as archive:
-                if any(member.file_size != member.compress_size for member in archive.infolist()):
-                    raise ValueError("it is compressed")
-                if damaged := archive.testzip():
-                    raise ValueError(f"the checksum of {damaged} is wrong")
-                header = parse_json(archive.read(_HEADER), _HEADER)
-                if set(archive.namelist()) != set(header["members"]):
-                    raise ValueError("arrays are missing")
-            return path, header["flags"], Progress(**header["progress"])
+            before, progress, is_same = _restore(path, variables)
+            break
         except Exception as error:  # zipfile raises a dozen kinds
             print(f"{path}: damaged training state ({error}), falling back to the one before")
-    if paths:
-        raise InputError(f"{folder / FOLDER}: no training state in it is undamaged; --fresh starts over")
-    if any((folder / FOLDER).glob("state-*.bin")):
-        raise InputError(f"{folder / FOLDER} holds training states of an earlier version; --fresh sets them aside")
-    return None
-
-
-def resume(folder: pathlib.Path, variables: Mapping, flags: Mapping) -> Progress | None:
-    """Set all variables from the newest state below `folder`, and print what has changed since; its progress.
-
-    None if there is no state. `variables` are Keras variables by name, `flags` those of the run that goes on.
-
-    Raises:
-        InputError: as `load`, or the state belongs to another network.
-    """
-    found = load(folder)
-    if found is None:
+    else:
+        if paths:
+            raise InputError(f"{folder / FOLDER}: no training state in it is undamaged; --fresh starts over")
+        if any((folder / FOLDER).glob("state-*.bin")):
+            raise InputError(f"{folder / FOLDER} holds training states of an earlier version; --fresh sets them aside")
         return None
-    path, before, progress = found
     before["fresh"] = flags.get("fresh")  # says nothing about the run
     changed = {flag: value for flag, value in flags.items() if before.get(flag, value) != value}
-    sizes = {name: math.prod(v.shape) * np.dtype(v.dtype).itemsize for name, v in variables.items()}
-    with zipfile.ZipFile(path) as archive:
-        members = {member.filename: member.file_size for member in archive.infolist()}
-        del members[_HEADER]
-        if members != sizes:
-            other = ", ".join(f"--{flag} {before[flag]}" for flag in changed)
-            raise InputError(f"{path} is of another network{f' ({other})' if other else ''}; --fresh starts over")
-        for name, variable in variables.items():
-            variable.assign(np.frombuffer(archive.read(name), variable.dtype).reshape(variable.shape))
+    if not is_same:
+        other = ", ".join(f"--{flag} {before[flag]}" for flag in changed)
+        raise InputError(f"{path} is of another network{f' ({other})' if other else ''}; --fresh starts over")
     for flag, value in changed.items():
         print(f"Going on with other settings: {flag} {value} (started with {before[flag]})")
     if changed:
@@ -163,6 +134,31 @@ def resume(folder: pathlib.Path, variables: Mapping, flags: Mapping) -> Progress
         progress.step = int(progress.step * share)  # the same share of the epoch is done
     print(f"Resuming from {path} (epoch {progress.epoch + 1}, step {progress.step})")
     return progress
+
+
+def _restore(path: pathlib.Path, variables: Mapping) -> tuple[dict, Progress, bool]:
+    """Set `variables` from a state, if it has just these; its flags and progress, and whether it has.
+
+    Raises an exception of any kind if the state is damaged, perhaps after some variables have been set.
+    """
+    with open_regular(path, "a training state") as file:
+        blocks = iter(functools.partial(file.read, 2**20), b"")
+        if sum(block.count(b"PK\1\2") for block in blocks) > MAX_MEMBERS:
+            raise ValueError(f"it has more than {MAX_MEMBERS} members")
+        with zipfile.ZipFile(file) as archive:  # compares a member's checksum when it is read
+            members = archive.infolist()
+            if any(member.compress_type or member.file_size != member.compress_size for member in members):
+                raise ValueError("it is compressed")
+            header = parse_json(archive.read(_HEADER), _HEADER)
+            found = {member.filename: member.file_size for member in members}
+            del found[_HEADER]
+            is_same = found == {name: math.prod(v.shape) * np.dtype(v.dtype).itemsize for name, v in variables.items()}
+            if is_same:
+                for name, variable in variables.items():
+                    variable.assign(np.frombuffer(archive.read(name), variable.dtype).reshape(variable.shape))
+            elif damaged := archive.testzip():
+                raise ValueError(f"the checksum of {damaged} is wrong")
+    return header["flags"], Progress(**header["progress"]), is_same
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------

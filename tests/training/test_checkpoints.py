@@ -33,7 +33,8 @@ def arrays(seed):
 def save(folder, step):
     rows = [{"epoch": 1, "mae": 1 / 3}]
     progress = Progress(epoch=1, step=step, sums={"mae": 1e-308}, rows=rows, best=math.inf, copy_mae=math.nan)
-    return checkpoints.save(folder, step, arrays(step).items(), FLAGS, progress)
+    checkpoints.save(folder, step, arrays(step).items(), FLAGS, progress)
+    return folder / checkpoints.FOLDER / f"state-{step:09d}.zip"
 
 
 def resumed_step(folder):
@@ -53,7 +54,7 @@ def resumed_step(folder):
 
 
 def test_the_last_two_are_kept_and_other_files_left_alone(tmp_path):
-    assert checkpoints.load(tmp_path) is None
+    assert checkpoints.resume(tmp_path, {}, FLAGS) is None
     copy = tmp_path / checkpoints.FOLDER / "state-000000009 (1).zip"
     shutil.copy(save(tmp_path, 9), copy)
     for step in (10, 100, 1000):
@@ -77,7 +78,7 @@ def test_a_damaged_byte_is_found_wherever_it_is_or_changes_nothing(tmp_path):
     newest.write_bytes(b"")
     older.unlink()
     with pytest.raises(InputError):
-        checkpoints.load(tmp_path)
+        checkpoints.resume(tmp_path, {}, FLAGS)
     save(tmp_path, 15)  # goes on from there
     assert [path.stem for path in checkpoints.states(tmp_path)] == ["state-000000015"]
 
@@ -87,10 +88,10 @@ def test_a_state_of_too_many_members_is_not_read_and_one_of_an_earlier_version_n
     path = save(tmp_path, 10)
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the directory was read"))
     with pytest.raises(InputError):
-        checkpoints.load(tmp_path)
+        checkpoints.resume(tmp_path, {}, FLAGS)
     path.rename(path.with_suffix(".bin"))
     with pytest.raises(InputError):
-        checkpoints.load(tmp_path)
+        checkpoints.resume(tmp_path, {}, FLAGS)
 
 
 def test_a_second_process_is_refused_and_what_a_killed_one_left_is_cleared(tmp_path):

@@ -1,12 +1,14 @@
 """The training loop: its step against plain eager code, and runs that end the same wherever they were interrupted."""
 
 import errno
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -203,8 +205,8 @@ def test_killed_at_a_random_moment_and_resumed(trainer, features, tmp_path, numb
         process.kill()
     for path in folder.glob("*.h5"):
         weights.read(path)
-    _, _, progress = checkpoints.load(folder)
-    epoch = progress.epoch + 1
+    with zipfile.ZipFile(checkpoints.states(folder)[-1]) as archive:
+        epoch = json.loads(archive.read("progress.json"))["progress"]["epoch"] + 1
     trainer.fit(folder, epochs=epoch)
     resumed = trainer.values()
     trainer.fit(tmp_path / "whole", epochs=epoch)
@@ -282,12 +284,13 @@ def test_other_settings_are_named_and_another_network_is_refused(trainer, tmp_pa
     assert "batch_size 1 (started with 2)" in said
     assert "gen_lr 0.25 (started with 0.002)" in said
     assert "step 4" in said  # of five: the same share of the epoch
-    _, flags, progress = checkpoints.load(folder)
     array = np.zeros((4, 4, 1, 64), np.float32)
-    path = checkpoints.save(folder, 99, [("generator/000", array)], flags, progress)
+    checkpoints.save(folder, 99, [("generator/000", array)], {"base_filters": 64}, checkpoints.Progress())
+    path = checkpoints.states(folder)[-1]
     content = path.read_bytes()
-    with pytest.raises(InputError):
-        trainer.fit(folder)
+    with pytest.raises(InputError) as caught:
+        trainer.fit(folder, flags={"base_filters": 2})
+    assert "--base_filters 64" in str(caught.value)
     assert path.read_bytes() == content
 
 
