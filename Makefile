@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo demo-hum models web web-dist test test-fast soak lint clean
 
-# The piece that the split with seed 0 holds out, so that the network is not trained on it (tests/test_demo.py).
+# The piece that the split with seed 0 holds out, so that the network is not trained on it (tests/test_documentation.py).
 PIECE := beethoven_ode_to_joy
 
 EXAMPLE := docs/examples/audio/keyboard_acoustic/bach_prelude_c_major.wav

@@ -20,14 +20,10 @@ def test_settings_that_nothing_can_be_transformed_with_are_refused():
                 weights.read_representation(Representation, {**PUBLISHED.to_dict(), name: value}, "a.json")
 
 
-def noise(n_samples: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, n_samples).astype(np.float32)
-
-
 @pytest.mark.parametrize("representation", [PUBLISHED, HumRepresentation()])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_the_transform_is_librosas_and_has_an_inverse(representation, kind):
-    audio = noise(20_001)
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 20_001).astype(np.float32)
     n_fft, hop = representation.n_fft, representation.hop_length
     window = np.hanning(n_fft) if representation is PUBLISHED else np.hanning(n_fft + 1)[:-1]
     expected = librosa.stft(audio.astype(kind), n_fft=n_fft, hop_length=hop, window=window)

@@ -39,10 +39,12 @@ def test_processes_end_with_their_parent_and_say_nothing(tmp_path, end, number, 
         assert errors.count("\n") == lines
 
 
-def test_short_work_stays_in_this_process_and_long_work_does_not():
-    here = {result for _, result, _ in jobs.run(os.getpid, [()] * 5, 0)}
-    assert here == {os.getpid()}
-    assert os.getpid() not in {result for _, result, _ in jobs.run(os.getpid, [()] * 2, 2)}
+def test_short_work_stays_in_this_process_and_long_work_does_not(monkeypatch):
+    monkeypatch.setattr(jobs, "count_cores", lambda: 2)
+    assert {result for _, result, _ in jobs.run(os.getpid, [()] * 5, 0)} == {os.getpid()}
+    for name in ("TRIAL_SECONDS", "START_SECONDS"):
+        monkeypatch.setattr(jobs, name, -1)  # any work is long
+    assert os.getpid() not in {result for _, result, _ in jobs.run(os.getpid, [()] * 2, 0)}
 
 
 def test_map_ahead_gives_results_in_order_and_works_ahead_of_them():

@@ -23,18 +23,12 @@ def run(optimizer, gradients, rates, start):
     return found
 
 
-def drawn(n_steps, seed=0):
-    rng = np.random.default_rng(seed)
-    start = [rng.normal(0, 1, shape).astype(np.float32) for shape in ((3, 4), (5,))]
-    gradients = [
-        [rng.normal(0, 10.0**-n, v.shape).astype(np.float32) for n, v in enumerate(start)] for _ in range(n_steps)
-    ]
-    return start, gradients, rng.uniform(1e-4, 1e-1, n_steps)
-
-
 @pytest.mark.parametrize("beta_1", [0.9, 0.5])
 def test_fused_adam_is_keras_adam(beta_1):
-    start, gradients, rates = drawn(12)
+    rng = np.random.default_rng(0)
+    start, steps = [rng.normal(0, 1, shape).astype(np.float32) for shape in ((3, 4), (5,))], range(12)
+    gradients = [[rng.normal(0, 10.0**-n, v.shape).astype(np.float32) for n, v in enumerate(start)] for _ in steps]
+    rates = rng.uniform(1e-4, 1e-1, len(steps))
     ours = run(step.Adam(beta_1=beta_1), gradients, rates, start)
     theirs = run(keras.optimizers.Adam(beta_1=beta_1), gradients, rates, start)
     for of_ours, of_theirs in zip(ours, theirs, strict=True):

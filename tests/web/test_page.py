@@ -351,9 +351,9 @@ def test_the_microphone_is_recorded_until_the_button_is_pressed_again(page):
         "  window.tracks = end.stream.getTracks(); return end.stream; };"
     )
     page.find("record").click()
-    page.until(lambda _: page.find("record").text == "Stop 0:01")
+    page.until(lambda _: page.find("record").text >= "Stop 0:01")
     page.find("record").click()
-    page.until(lambda _: page.find("input-facts").text.startswith("0:01"))
+    page.until(lambda _: "0:01" <= page.find("input-facts").text < "0:10")
     assert page.find("convert").text == "Convert to guitar from a hum"  # offered to whoever records
     assert page.find("convert").is_enabled()
     assert page.run("return tracks.map((track) => track.readyState)") == ["ended"]
