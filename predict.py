@@ -42,7 +42,7 @@ def predict(arguments: argparse.Namespace) -> int:
         return models.list_models(arguments.model)
     if not name and not arguments.model:
         raise InputError("--to INSTRUMENT or --model FILE is required")
-    model = models.find_by_name(name) if name else models.find_model(arguments.model, n_inputs=1)
+    model = models.find_by_name(name) if name else models.Model(models.describe_generator(arguments.model, 1))
     settings = recordings.read_settings(arguments, model.description)
 
     def load() -> Converter:

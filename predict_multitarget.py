@@ -36,7 +36,7 @@ def predict_multitarget(arguments: argparse.Namespace) -> int:
     sources = [*arguments.recordings, *arguments.input]
     if not sources:
         return models.list_models(arguments.model)
-    model = models.find_model(arguments.model or SHIPPED, n_inputs=2).description
+    model = models.describe_generator(arguments.model or SHIPPED, 2)
     if arguments.style is None:
         raise InputError("--style is required: a recording of the target instrument")
     settings = recordings.read_settings(arguments, model)

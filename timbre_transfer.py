@@ -87,7 +87,7 @@ def load_model(model: str | os.PathLike, gpu: int | None = None, **settings) -> 
     """
     # A folder without weights may have the name of a model, as this project's hum2guitar/ does.
     is_path = os.path.isfile(model) or any(pathlib.Path(model).glob("*.h5"))
-    found = models.find_model(model) if is_path else models.find_by_name(os.fspath(model))
+    found = models.Model(models.describe_generator(model)) if is_path else models.find_by_name(os.fspath(model))
     return Model(found, Settings(**settings), gpu)
 
 

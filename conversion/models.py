@@ -6,6 +6,7 @@ multitarget model also has a name for each style that is stored beside it: ``sty
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -19,9 +20,8 @@ import numpy as np
 
 from common import InputError, cli, weights
 from common.files import find_files, read_array
-from data import PUBLISHED, Representation, amplitude_to_db, to_network
-from sound.blocks import regroup_frames, stft_blocks
-from sound.files import read_blocks
+from data import PUBLISHED, Representation, to_network
+from sound.files import read_levels
 
 MODELS = pathlib.Path(__file__).resolve().parents[1] / "models"  # those that come with the project
 EXTENSION = ".h5"
@@ -36,17 +36,32 @@ class Model:
 
     Attributes:
         description: of the weights file.
-        instrument: what it makes, for the names of outputs.
         style: a .npy file.
     """
 
     description: weights.Description
-    instrument: str
     style: pathlib.Path | None = None
 
+    @property
+    def instrument(self) -> str:
+        """What it makes, for ``--to`` and for the names of outputs: that of the style, or else the first target."""
+        if self.description.system == "hum2guitar":  # whose target is a guitar, too
+            return "hum2guitar"
+        return shorten(self.style.stem if self.style else (self.description.settings.get("targets") or [""])[0])
+
     def load_style(self) -> np.ndarray | None:
-        """The stored style as `load_style` gives it; None without one."""
-        return None if self.style is None else load_style(self.style, self.description.representation)
+        """The stored style: log level [0, 1], float32 ``(n_bins, n_frames)``; None without one.
+
+        Raises:
+            InputError: the file holds something else.
+        """
+        if self.style is None:
+            return None
+        representation = self.description.representation
+        array, shape = read_array(self.style), (representation.n_bins, representation.n_frames)
+        if array.size != math.prod(shape):
+            raise InputError(f"{self.style}: expected a slice of {shape}, found {array.shape}")
+        return array.reshape(shape).astype(np.float32)
 
 
 def shorten(instrument: str) -> str:
@@ -56,16 +71,14 @@ def shorten(instrument: str) -> str:
     return re.sub(r"\W+", "_", instrument) or "converted"
 
 
-# --- by file or folder ------------------------------------------------------------------------------------------------
-
-
-def describe_generator(path: str | os.PathLike) -> weights.Description:
+def describe_generator(path: str | os.PathLike, in_channels: int | None = None) -> weights.Description:
     """The description of the generator at `path`: a weights file, or a folder with a generator.h5 or one weights file.
 
     If the generator_best.h5 beside a folder's generator.h5 has a lower validation MAE, it is taken in its place.
 
     Raises:
-        InputError: there is no weights file, there are several, or it holds no generator that converts recordings.
+        InputError: there is no weights file, there are several, or it holds no generator that converts recordings; or
+            its network does not have `in_channels`; names the right command.
     """
     file = pathlib.Path(path)
     is_folder = file.is_dir()
@@ -78,45 +91,30 @@ def describe_generator(path: str | os.PathLike) -> weights.Description:
         file = found[0]
     description, best = weights.describe(file), file.with_name("generator_best.h5")
     if is_folder and best.is_file():
-        description = min(description, weights.describe(best), key=_validation_mae)
+        both = description, weights.describe(best)
+        description = min(both, key=lambda each: np.nan_to_num(each.settings.get("validation_mae", np.inf), nan=np.inf))
     if description.network in weights.DISCRIMINATORS:
         raise InputError(f"{file}: holds a discriminator, not a generator")
-    if description.in_channels not in COMMANDS:
-        raise InputError(f"{file}: expected 1 or 2 input channels, found {description.in_channels}")
+    n_found = description.in_channels
+    if n_found not in COMMANDS:
+        raise InputError(f"{file}: expected 1 or 2 input channels, found {n_found}")
+    if in_channels not in (None, n_found):
+        raise InputError(f"{file}: has {n_found} input channels: use {COMMANDS[n_found]}")
     return description
-
-
-def _validation_mae(description: weights.Description) -> float:
-    """The validation MAE that a weights file names; infinite if it names none."""
-    mae = description.settings.get("validation_mae", math.inf)
-    return mae if math.isfinite(mae) else math.inf
-
-
-def find_model(path: str | os.PathLike, n_inputs: int | None = None) -> Model:
-    """The generator at `path`, called "hum2guitar" for one of that system, "any" for a multitarget one, or else by its
-    first target.
-
-    Raises:
-        InputError: as `describe_generator`, or the network does not have `n_inputs` channels; names the right command.
-    """
-    description = describe_generator(path)
-    if n_inputs not in (None, description.in_channels):
-        command = COMMANDS[description.in_channels]
-        raise InputError(f"{description.path}: has {description.in_channels} input channels: use {command}")
-    return Model(description, _name(description))
-
-
-def _name(description: weights.Description) -> str:
-    if description.system == "hum2guitar":
-        return "hum2guitar"
-    return "any" if description.in_channels == 2 else shorten((description.settings.get("targets") or [""])[0])
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------
 
 
-def find_by_name(name: str, root: str | os.PathLike | None = None) -> Model:
-    """The model in the folder `root` (None: `MODELS`) that makes the instrument `name`.
+def named_models(description: weights.Description) -> list[Model]:
+    """The generator of a weights file; in place of a multitarget one, it with each style that is stored beside it."""
+    if description.in_channels == 1:
+        return [Model(description)]
+    return [Model(description, style) for style in sorted(description.path.parent.glob("styles/*.npy"))]
+
+
+def find_by_name(name: str) -> Model:
+    """The model in the folder `MODELS` that makes the instrument `name`.
 
     Case, spaces and a plural do not matter, and the beginning of a name is enough: "Strings", "synth". A model for one
     pair of instruments is preferred to a multitarget model with a stored style.
@@ -124,41 +122,22 @@ def find_by_name(name: str, root: str | os.PathLike | None = None) -> Model:
     Raises:
         InputError: there is none, with the names that there are; or there are several.
     """
-    root = MODELS if root is None else root
-    known, wanted = list(_name_models(root)), _plain(name)
-    found: dict[tuple[bool, bool], dict[pathlib.Path, Model]] = {}  # by how well they match; the best is the smallest
-    for names, model in known:
-        if any(own.startswith(wanted) for own in names):
-            rank = wanted not in names, bool(model.style)
-            found.setdefault(rank, {})[model.description.path] = model
+    known: list[Model] = []
+    for folder in sorted(MODELS.iterdir()):
+        with contextlib.suppress(InputError):  # what else is there
+            known += named_models(describe_generator(folder))
+    wanted = shorten(name.strip().lower())
+    singular = wanted.removesuffix("s")
+    found = [model for model in known if model.instrument in (wanted, singular)]
+    found = found or [model for model in known if model.instrument.startswith(singular)]
+    found = [model for model in found if not model.style] or found
     if not found:
-        offered = ", ".join(sorted({model.instrument for _, model in known})) or "no models"
-        raise InputError(f"--to: found no instrument {name!r} in {root} ({offered})")
-    best = found[min(found)]
-    if len(best) > 1:
-        raise InputError(f"--to: {name} may be any of {', '.join(path.parent.name for path in best)}; name one of them")
-    return next(iter(best.values()))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s-]+", "_", name.strip().lower()).removesuffix("s")
-
-
-def _name_models(root: str | os.PathLike) -> Iterator[tuple[set[str], Model]]:
-    """The models below `root`, each with the names that it is known by; one model for each stored style."""
-    for folder in sorted(path for path in pathlib.Path(root).glob("*") if path.is_dir()):
-        try:
-            model = find_model(folder)
-        except InputError:
-            continue
-        description = model.description
-        for style in stored_styles(description):
-            name = shorten(style.stem)
-            yield {_plain(style.stem), _plain(name)}, Model(description, name, style)
-        if description.in_channels == 1:
-            # "guitar" means the guitar of pix2pix, not that of hum2guitar.
-            targets = [] if description.system == "hum2guitar" else description.settings.get("targets", [])
-            yield {_plain(own) for own in (model.instrument, folder.name, *targets)}, model
+        offered = ", ".join(sorted({model.instrument for model in known})) or "no models"
+        raise InputError(f"--to: found no instrument {name!r} in {MODELS} ({offered})")
+    if len(found) > 1:
+        listed = ", ".join(f"{model.instrument} ({model.description.path.parent.name})" for model in found)
+        raise InputError(f"--to: {name} may be any of {listed}; name one of them, or its folder after --model")
+    return found[0]
 
 
 def list_models(root: str | os.PathLike | None = None) -> int:
@@ -180,9 +159,8 @@ def list_models(root: str | os.PathLike | None = None) -> int:
             left_out.append((str(path), str(error)))
             continue
         if description.network not in weights.DISCRIMINATORS:
-            names = [shorten(style.stem) for style in stored_styles(description)]
-            names += [_name(description)] if description.in_channels == 1 else []
-            used = f"--to {', '.join(names)}" if names and root == MODELS else str(path)
+            names = ", ".join(model.instrument for model in named_models(description))
+            used = f"--to {names}" if names and root == MODELS else path
             command = f" ({COMMANDS[2]})" if description.in_channels == 2 else ""
             print(f"{used}: {introduce(description)}{command}")
     return cli.report_left_out(left_out)
@@ -204,31 +182,13 @@ def introduce(description: weights.Description) -> str:
 # --- styles -----------------------------------------------------------------------------------------------------------
 
 
-def stored_styles(description: weights.Description) -> list[pathlib.Path]:
-    """The styles beside the weights of a multitarget generator, sorted."""
-    is_multitarget = description.in_channels == 2
-    return sorted(description.path.parent.glob("styles/*.npy")) if is_multitarget else []
-
-
-def load_style(path: pathlib.Path, representation: Representation = PUBLISHED) -> np.ndarray:
-    """A stored style slice: log level [0, 1], float32 ``(n_bins, n_frames)``.
-
-    Raises:
-        InputError: the file holds something else.
-    """
-    array, shape = read_array(path), (representation.n_bins, representation.n_frames)
-    if array.size != math.prod(shape):
-        raise InputError(f"{path}: expected a slice of {shape}, found {array.shape}")
-    return array.reshape(shape).astype(np.float32)
-
-
 def say_nearest(style: np.ndarray, description: weights.Description, network: Callable) -> None:
     """Print as which stored style the network of a multitarget generator hears a style, or warn on stderr: as none.
 
     It hears two styles as alike if they make nearly the same of one slice. That is measured by the mean absolute
     difference of the outputs, in [-1, 1]. Prints nothing if no styles are stored.
     """
-    stored = {shorten(path.stem): load_style(path, description.representation) for path in stored_styles(description)}
+    stored = {model.instrument: model.load_style() for model in named_models(description)}
     if not stored:
         return
     probe = np.mean(list(stored.values()), axis=0)
@@ -274,14 +234,10 @@ def _style_slices(path: str | os.PathLike, representation: Representation, warn:
 
     A last slice that is not full is left out, unless it is the only one: then it is repeated to fill a slice.
     """
-    n_frames, scale = representation.n_frames, representation.magnitude_scale
-    spectra = stft_blocks(read_blocks(path, representation.sample_rate, warn=warn), representation)
-    is_first = True
-    for frames, _ in regroup_frames(spectra, n_frames, 0):
-        level = amplitude_to_db(np.abs(frames[: representation.n_bins]) * scale, representation.amin)
-        if level.shape[1] < n_frames:
-            if not is_first:
-                return
-            level = np.tile(level, -(-n_frames // level.shape[1]))[:, :n_frames]
-        yield level
-        is_first = False
+    n_frames = representation.n_frames
+    for index, level in enumerate(read_levels(path, n_frames, representation, warn)):
+        n_found = level.shape[1]
+        if n_found == n_frames:
+            yield level
+        elif not index:
+            yield np.tile(level, -(-n_frames // n_found))[:, :n_frames]

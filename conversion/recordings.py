@@ -23,18 +23,10 @@ import numpy as np
 from common import InputError, cli, plots, weights
 from common.files import concerning_one_file, remove_leftovers, without_converted, writable_folder
 from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Converter, Settings
-from data import PUBLISHED, Representation, amplitude_to_db
+from data import PUBLISHED, Representation
 from hum2guitar.melody import F0_METHODS
 from sound import files as sound_files
-from sound.blocks import (
-    add_streams,
-    mean_of_channels,
-    regroup_frames,
-    resample_blocks,
-    stft_blocks,
-    trim_or_pad,
-    true_peak,
-)
+from sound.blocks import add_streams, mean_of_channels, resample_blocks, trim_or_pad, true_peak
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
@@ -385,9 +377,5 @@ def spectrogram(
     recording = sound_files.open_recording(path)
     n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
     step = max(1, round(n_frames / n_columns))
-    blocks = sound_files.read_blocks(path, representation.sample_rate, warn=False)
-    columns = []
-    for frames, _ in regroup_frames(stft_blocks(blocks, representation), step, 0):
-        magnitude = np.abs(frames[: representation.n_bins]).max(axis=1) * representation.magnitude_scale
-        columns.append(amplitude_to_db(magnitude, representation.amin))
+    columns = [level.max(axis=1) for level in sound_files.read_levels(path, step, representation, warn=False)]
     return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate

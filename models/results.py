@@ -13,24 +13,23 @@ import base64
 import pathlib
 import sys
 
+import mir_eval
 import numpy as np
 import soundfile
 
 import data
-from common import plots, weights
+from common import ROOT, plots
 from conversion.converter import load_converter
-from conversion.models import describe_generator, load_style, shorten, stored_styles
+from conversion.models import MODELS, Model, describe_generator, find_by_name, named_models
 from conversion.recordings import convert_audio
 from hum2guitar.harmonics import PUBLISHED as HUMS
 from hum2guitar.melody import analyse, find_notes, to_decibels
 from sound.files import read_audio, write_audio
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 SECONDS = 10.0
 HUM_SECONDS, SHOWN_HUM = 40, "etude_002"
 RATE = 44100
 RESULTS = ROOT / "docs" / "results"
-TARGETS = ("guitar_acoustic", "string_acoustic", "synth_lead_synthetic")
 HELD_OUT = ("beethoven_ode_to_joy", "bach_prelude_c_major", "satie_gymnopedie_1", "petzold_minuet_g_major")
 TRAINED = ("etude_003", "etude_007")
 HELD_OUT_PIANO, TRAINED_PIANO = "keyboard_acoustic@upright", "keyboard_acoustic@salamander"
@@ -57,91 +56,78 @@ piano were not. "Any" is the multitarget model, with a stored style.</p>
 
 
 def main(work: pathlib.Path) -> None:
-    sounds = [(work / "audios", TRAINED_PIANO, piece) for piece in TRAINED]
-    sounds += [(work / "heldout", HELD_OUT_PIANO, piece) for piece in HELD_OUT]
-    for folder, piano, piece in sounds:
-        piano_audio = read_excerpt(folder / piano / f"{piece}.wav")
-        write_mp3(RESULTS / piece / "keyboard.mp3", piano_audio)
-        for target in TARGETS:
-            (voice,) = folder.glob(f"{target}@*")
-            true = read_excerpt(voice / f"{piece}.wav")
-            short = target.rpartition("_")[0]
-            write_mp3(RESULTS / piece / f"{short}_target.mp3", true)
-            output = convert(describe_generator(ROOT / "models" / f"keyboard_acoustic_2_{target}"), piano_audio)
-            write_mp3(RESULTS / piece / f"{short}.mp3", output)
+    pieces = [(work / "audios", TRAINED_PIANO, piece) for piece in TRAINED]
+    pieces += [(work / "heldout", HELD_OUT_PIANO, piece) for piece in HELD_OUT]
+    for folder, piano, piece in pieces:
+        heard = read_excerpt(folder / piano / f"{piece}.wav")
+        sounds = {"keyboard": heard}
+        for name in ("guitar", "string", "synth_lead"):
+            model = find_by_name(name)
+            (voice,) = folder.glob(f"{model.description.settings['targets'][0]}@*")
+            output, target = convert(model, heard), read_excerpt(voice / f"{piece}.wav")
+            sounds |= {name: output, f"{name}_target": target}
             if piece == HELD_OUT[0]:
-                panels = [("piano (input)", piano_audio), (f"{short} (output)", output), (f"{short} (target)", true)]
-                write_picture(RESULTS / f"{short}.png", panels)
-    write_styles(work / "heldout" / HELD_OUT_PIANO)
+                panels = {"piano (input)": heard, f"{name} (output)": output, f"{name} (target)": target}
+                write_picture(RESULTS / f"{name}.png", panels)
+        if piece in HELD_OUT[:2]:
+            styled = named_models(describe_generator(MODELS / "keyboard_acoustic_2_any"))
+            sounds |= {f"any_{model.instrument}": convert(model, heard) for model in styled}
+        write_sounds(RESULTS / piece, sounds)
     write_hums(work)
-
-
-def write_styles(pianos: pathlib.Path) -> None:
-    """Two held-out pieces by the multitarget model, with each of its stored styles."""
-    description = describe_generator(ROOT / "models" / "keyboard_acoustic_2_any")
-    for piece in HELD_OUT[:2]:
-        piano_audio = read_excerpt(pianos / f"{piece}.wav")
-        for path in stored_styles(description):
-            output = convert(description, piano_audio, load_style(path, description.representation))
-            write_mp3(RESULTS / piece / f"any_{shorten(path.stem)}.mp3", output)
+    write_page()
 
 
 def write_hums(work: pathlib.Path) -> None:
     """The guitars that the held-out melodies become, sung with closed mouth and on an "a"; prints their pitch."""
-    description = describe_generator(ROOT / "models" / "hum2guitar")
-    rng, hums, titles = np.random.default_rng(0), work / "hums", ("voice (input)", "guitar (output)", "guitar (sung)")
-    shares = []
+    model, folder = find_by_name("hum2guitar"), RESULTS / "hum2guitar"
+    rng, shares = np.random.default_rng(0), []
     for path in sorted((work / "heldout_melodies").glob("guitar_acoustic*/*.wav")):
         guitar = read_audio(path, HUMS.sample_rate)[: HUM_SECONDS * HUMS.sample_rate]
         for kind in ("hum", "sing"):
-            voice, output, target = (hums / of / f"{path.stem}_{kind}.wav" for of in ("voice", "output", "guitar"))
+            voice, output, target = files = [
+                work / "hums" / name / f"{path.stem}_{kind}.wav" for name in ("voice", "output", "guitar")
+            ]
             write_audio(voice, sing_again(guitar, rng, closed=kind == "hum"), HUMS.sample_rate)
             write_audio(target, guitar, HUMS.sample_rate)
-            write_audio(output, convert(description, read_audio(voice, RATE)), RATE)
+            write_audio(output, convert(model, read_audio(voice, RATE)), RATE)
             shares.append([pitch_share(voice, played) for played in (output, target)])
             print(f"{output}: {shares[-1][0]:.1%} of the voiced frames within 50 cents of the hum", flush=True)
             if path.stem == SHOWN_HUM:
-                sounds = [read_excerpt(path) for path in (voice, output, target)]
-                for name, sound in zip(("voice", "guitar", "guitar_target"), sounds, strict=True):
-                    write_mp3(RESULTS / "hum2guitar" / f"{kind}_{name}.mp3", sound)
+                sounds = dict(zip(("voice", "guitar", "guitar_target"), map(read_excerpt, files), strict=True))
+                write_sounds(folder, {f"{kind}_{name}": sound for name, sound in sounds.items()})
                 if kind == "hum":
-                    write_picture(RESULTS / "hum2guitar.png", list(zip(titles, sounds, strict=True)))
+                    titles = ("voice (input)", "guitar (output)", "guitar (sung)")
+                    write_picture(RESULTS / "hum2guitar.png", dict(zip(titles, sounds.values(), strict=True)))
     of_output, of_target = np.mean(shares, axis=0)
     print(f"mean: {of_output:.1%}; of the guitar that was sung: {of_target:.1%}")
-    example = read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
-    write_mp3(RESULTS / "hum2guitar" / "example.mp3", convert(description, example))
+    hum = read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
+    write_sounds(folder, {"example": convert(model, hum)})
 
 
 def pitch_share(voice: pathlib.Path, guitar: pathlib.Path) -> float:
     """Share of the voice's voiced frames in which the guitar has its pitch, within 50 cents, in whatever octave."""
     sung, played = (analyse(read_audio(path, HUMS.sample_rate))[0] for path in (voice, guitar))
-    n = min(len(sung), len(played))
-    voiced = sung[:n] > 0
-    sung, played = sung[:n][voiced], played[:n][voiced]
-    cents = 1200 * np.log2(np.maximum(played, 1) / sung)
-    return float(np.mean((played > 0) & (np.abs((cents + 600) % 1200 - 600) <= 50)))
+    times = [np.arange(len(f0)) * HUMS.hop_length / HUMS.sample_rate for f0 in (sung, played)]
+    return mir_eval.melody.evaluate(times[0], sung, times[1], played)["Raw Chroma Accuracy"]
 
 
 def write_page() -> None:
     """All sounds of docs/results on one page, which holds them itself: a section for each folder."""
     sections = []
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
-        sounds = sorted(
-            folder.glob("*.mp3"), key=lambda path: (path.stem.startswith("any"), path.stem != "keyboard", path)
-        )
-        players = (
-            f'<figure><figcaption>{path.stem.replace("_", " ")}</figcaption><audio controls preload="metadata" '
-            f'src="data:audio/mpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"></audio></figure>\n'
-            for path in sounds
-        )
         title = folder.name.replace("_", " ").replace("etude", "generated piece").capitalize()
-        sections.append(f"<section><h2>{title}</h2>\n{''.join(players)}</section>\n")
+        section = f"<section><h2>{title}</h2>\n"
+        paths = folder.glob("*.mp3")
+        for path in sorted(paths, key=lambda path: (path.stem.startswith("any"), path.stem != "keyboard", path)):
+            sound, name = base64.b64encode(path.read_bytes()).decode(), path.stem.replace("_", " ")
+            section += f'<figure><figcaption>{name}</figcaption><audio controls preload="metadata" '
+            section += f'src="data:audio/mpeg;base64,{sound}"></audio></figure>\n'
+        sections.append(section + "</section>\n")
     (RESULTS / "listen.html").write_text(PAGE.format(sections="".join(sections)), encoding="utf-8")
 
 
-def convert(description: weights.Description, recording: np.ndarray, style: np.ndarray | None = None) -> np.ndarray:
-    """The recording as the model converts it, as loud as predict.py makes it."""
-    return convert_audio(recording, load_converter(description, style=style), RATE)
+def convert(model: Model, recording: np.ndarray) -> np.ndarray:
+    return convert_audio(recording, load_converter(model.description, style=model.load_style()), RATE)
 
 
 def read_excerpt(path: pathlib.Path) -> np.ndarray:
@@ -152,19 +138,20 @@ def read_excerpt(path: pathlib.Path) -> np.ndarray:
     return excerpt
 
 
-def write_mp3(path: pathlib.Path, recording: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recording = recording * (10 ** (-1 / 20) / max(np.abs(recording).max(), 1e-9))
-    soundfile.write(path, recording, RATE, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.75)
+def write_sounds(folder: pathlib.Path, sounds: dict[str, np.ndarray]) -> None:
+    """Write each sound as <folder>/<name>.mp3 with a peak of -1 dB."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, sound in sounds.items():
+        gain = 10 ** (-1 / 20) / max(np.abs(sound).max(), 1e-9)
+        options = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": 0.75}
+        soundfile.write(folder / f"{name}.mp3", gain * sound, RATE, **options)
 
 
-def write_picture(path: pathlib.Path, panels: list[tuple[str, np.ndarray]]) -> None:
-    """The spectrograms of recordings, each normalised to peak 1, on a mel axis."""
+def write_picture(path: pathlib.Path, sounds: dict[str, np.ndarray]) -> None:
+    """The spectrograms of sounds by their titles, each normalised to peak 1, on a mel axis."""
     r = data.PUBLISHED
-    levels = [
-        (title, data.amplitude_to_db(data.forward_transform(sound / np.abs(sound).max(), r)[0], r.amin))
-        for title, sound in panels
-    ]
+    magnitudes = {title: data.forward_transform(sound / np.abs(sound).max())[0] for title, sound in sounds.items()}
+    levels = [(title, data.amplitude_to_db(magnitude)) for title, magnitude in magnitudes.items()]
     plots.save_spectrograms(path, levels, r.hop_length / r.sample_rate, r.bin_hz, size=(9, 6), dpi=plots.SCREEN_DPI)
 
 
@@ -230,4 +217,3 @@ def sing_again(melody: np.ndarray, rng: np.random.Generator, closed: bool) -> np
 
 if __name__ == "__main__":
     main(pathlib.Path(sys.argv[1]))
-    write_page()

@@ -24,8 +24,8 @@ import numpy as np
 
 from common import InputError
 from common.files import existing_folder, find_files, open_regular, replacing
-from data import PUBLISHED
-from sound.blocks import join_blocks, mean_of_channels, resample_blocks, to_pcm
+from data import PUBLISHED, Representation, amplitude_to_db
+from sound.blocks import join_blocks, mean_of_channels, regroup_frames, resample_blocks, stft_blocks, to_pcm
 
 # Files that count as recordings in a folder.
 AUDIO_EXTENSIONS = (
@@ -122,6 +122,17 @@ def read_blocks(
         blocks = map(mean_of_channels, audio.blocks) if mono else audio.blocks
         n_channels = None if mono else audio.n_channels
         yield from resample_blocks(blocks, audio.sample_rate, sample_rate or audio.sample_rate, n_channels)
+
+
+def read_levels(
+    path: str | os.PathLike, n_frames: int, representation: Representation = PUBLISHED, warn: bool = True
+) -> Iterator[np.ndarray]:
+    """Log levels [0, 1] of the mean of a recording's channels, float32 ``(n_bins, n_frames)`` each; the last one may
+    have fewer frames. Errors as of `read_blocks`."""
+    spectra = stft_blocks(read_blocks(path, representation.sample_rate, warn=warn), representation)
+    for frames, _ in regroup_frames(spectra, n_frames, 0):
+        magnitude = np.abs(frames[: representation.n_bins]) * representation.magnitude_scale
+        yield amplitude_to_db(magnitude, representation.amin)
 
 
 @dataclasses.dataclass
