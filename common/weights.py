@@ -3,7 +3,7 @@
 The layout is that of Keras 2's ``save_weights``: root attributes ``layer_names``, ``backend`` and ``keras_version``,
 one group for each layer with the attribute ``weight_names``, and the arrays in it. The original program and
 ``keras.Model.load_weights`` read our files and vice versa. Further root attributes of our files describe them: those of
-`_SETTINGS`. A published file has none, which means the published settings.
+`SETTINGS`. A published file has none, which means the published settings.
 
 Files come from strangers, and HDF5 can lead into other files and claim sizes without data. So one rule holds for all
 that is read: an array is stored in the file itself, as it is in memory (contiguous, not compressed), as float16 or
@@ -19,7 +19,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +46,15 @@ MAX_REST = 2**20  # bytes of a file that are not arrays; up to 300 kB are usual
 MAX_OBJECTS = 1000  # groups and arrays of a file
 MAX_NAME = 200  # characters of a name
 MAX_NAMES = 200  # of layers in a file, of arrays in a layer, of instruments
+# The attributes that describe a file, and their types; lists and dictionaries are stored as JSON.
+SETTINGS: dict[str, type] = {
+    **dict.fromkeys(("system", "network", "origin", "f0", "input_level"), str),
+    **dict.fromkeys(("origins", "targets", "voices"), list),
+    **dict.fromkeys(("epoch", "in_channels", "base_filters", "seed"), int),
+    **dict.fromkeys(("validation_mae", "copy_mae", "validation_split"), float),
+    **dict.fromkeys(("identity", "augment", "exported"), bool),
+    "representation": dict,
+}
 # Bounds of a representation.
 MAX_SETTING = 2**20  # of any whole number
 MAX_HOPS = 64  # in a window
@@ -89,11 +98,9 @@ class Description:
         parts = [self.system, self.network, pair if "origin" in self.settings else "published layout, no description"]
         parts.append(f"{self.base_filters} base filters")
         parts += [f"epoch {self.settings['epoch']}"] if "epoch" in self.settings else []
-        mae = self.settings.get("validation_mae")
-        if isinstance(mae, float) and np.isfinite(mae):
-            copy_mae = self.settings.get("copy_mae")
-            beside = f" (copying the input: {copy_mae:.4f})" if isinstance(copy_mae, float) else ""
-            parts.append(f"validation MAE {mae:.4f}{beside}")
+        if "validation_mae" in self.settings:
+            beside = f" (copying the input: {self.settings['copy_mae']:.4f})" if "copy_mae" in self.settings else ""
+            parts.append(f"validation MAE {self.settings['validation_mae']:.4f}{beside}")
         return ", ".join(parts)
 
 
@@ -230,15 +237,12 @@ def _find_arrays(path: str | os.PathLike, file: h5py.File) -> dict[str, dict[str
     n_values, rest = 0, os.path.getsize(path)
     for dataset in (item for item in found.values() if not isinstance(item, h5py.Group)):
         properties = dataset.id.get_create_plist()
-        filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-        # Earlier versions of this program wrote one chunk with a checksum (four bytes), which is as good.
-        is_checked = properties.get_layout() == h5py.h5d.CHUNKED and filters == [h5py.h5z.FILTER_FLETCHER32]
-        is_plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not filters
+        is_plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters()
         # Shape and type come last: HDF5 opens other files to find the shape of a virtual data set.
-        if not (is_plain or is_checked) or properties.get_external_count() or dataset.dtype.str[1:] not in ("f2", "f4"):
+        if not is_plain or properties.get_external_count() or dataset.dtype.str[1:] not in ("f2", "f4"):
             raise InputError(f"{path}: {dataset.name} is not a contiguous, uncompressed array of float16 or float32")
         size = math.prod(dataset.shape)
-        if dataset.id.get_storage_size() != size * dataset.dtype.itemsize + 4 * is_checked:
+        if dataset.id.get_storage_size() != size * dataset.dtype.itemsize:
             raise InputError(f"{path}: {dataset.name} is not stored in full")
         n_values, rest = n_values + size, rest - size * dataset.dtype.itemsize
     if rest < 0 or 4 * n_values > MAX_BYTES:
@@ -262,17 +266,18 @@ def _read_names(group: h5py.Group, name: str) -> list[str]:
     if attribute.dtype.kind not in "SO" or n_names > MAX_NAMES:
         raise ValueError(f"{name} of {group.name} is no list of up to {MAX_NAMES} names")
     names = [text.decode() if isinstance(text, bytes) else text for text in group.attrs[name].tolist()]
-    if not _are_names(names):
+    if not _is_valid(names, list):
         raise ValueError(f"{name} of {group.name} holds something else than names")
     return names
 
 
 def _read_settings(path: str | os.PathLike, file: h5py.File) -> dict:
-    """The file's own description: the attributes of `_SETTINGS` as plain values; others are left alone."""
+    """The file's own description: the attributes of `SETTINGS` as plain values. Others are left alone, and so is NaN,
+    which stands for what was not measured."""
     import h5py
 
     settings = {}
-    for key, (expected, is_valid) in _SETTINGS.items():
+    for key, kind in SETTINGS.items():
         if not h5py.h5a.exists(file.id, key.encode()):
             continue
         attribute = h5py.h5a.open(file.id, key.encode())
@@ -281,40 +286,22 @@ def _read_settings(path: str | os.PathLike, file: h5py.File) -> dict:
         value = file.attrs[key]
         value = value.item() if isinstance(value, np.generic) else value
         value = value.decode() if isinstance(value, bytes) else value
-        if isinstance(value, str) and value[:1] in ("[", "{"):
-            with contextlib.suppress(InputError):
-                value = parse_json(f'{{"value": {value}}}', path)["value"]
-        if not is_valid(value):
-            raise InputError(f"{path}: {key} is not {expected}: {repr(value)[:100]}")
+        if kind in (list, dict):
+            value = parse_json(f'{{"value": {value}}}', f"{path}: {key}")["value"]
+        if isinstance(value, float) and math.isnan(value):
+            continue
+        if not _is_valid(value, kind):
+            raise InputError(f"{path}: {key} is damaged, {repr(value)[:100]}")
         settings[key] = value
     return settings
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_NAME and value.isprintable()
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, list) and len(value) <= MAX_NAMES and all(map(_is_name, value))
-
-
-def _is_whole(value: object, maximum: int = 2**53) -> bool:
-    return type(value) is int and 0 <= value <= maximum
-
-
-def _is_number(value: object) -> bool:
-    is_nan = type(value) is float and math.isnan(value)  # if there was no validation
-    return is_nan or (type(value) in (int, float) and abs(value) <= 2**53)
-
-
-_NAME = f"a name of up to {MAX_NAME} printable characters"
-_SETTINGS: dict[str, tuple[str, Callable[[object], bool]]] = {
-    **dict.fromkeys(("system", "network", "origin", "f0", "phase", "input_level"), (_NAME, _is_name)),
-    **dict.fromkeys(("origins", "targets", "voices"), (f"a list of up to {MAX_NAMES} names", _are_names)),
-    "representation": ("a description", lambda value: isinstance(value, dict)),
-    **dict.fromkeys(("epoch", "in_channels", "base_filters"), ("a whole number", _is_whole)),
-    "seed": ("a whole number below 2**32", lambda value: _is_whole(value, 2**32 - 1)),
-    **dict.fromkeys(("validation_mae", "copy_mae"), ("a number", _is_number)),
-    "validation_split": ("a number from 0 to 0.9", lambda value: _is_number(value) and 0 <= value <= 0.9),
-    **dict.fromkeys(("identity", "augment", "exported"), ("true or false", lambda value: value in (True, False))),
-}
+def _is_valid(value: object, kind: type) -> bool:
+    """Whether a value of a description is a short name, a list of names, a number from 0 on, or of another `kind`."""
+    if kind is list:
+        return isinstance(value, list) and len(value) <= MAX_NAMES and all(_is_valid(name, str) for name in value)
+    if kind is str:
+        return isinstance(value, str) and len(value) <= MAX_NAME and value.isprintable()
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and 0 <= value < 2**32
+    return isinstance(value, kind)

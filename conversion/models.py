@@ -92,7 +92,7 @@ def describe_generator(path: str | os.PathLike, in_channels: int | None = None) 
     description, best = weights.describe(file), file.with_name("generator_best.h5")
     if is_folder and best.is_file():
         both = description, weights.describe(best)
-        description = min(both, key=lambda each: np.nan_to_num(each.settings.get("validation_mae", np.inf), nan=np.inf))
+        description = min(both, key=lambda each: each.settings.get("validation_mae", np.inf))
     if description.network in weights.DISCRIMINATORS:
         raise InputError(f"{file}: holds a discriminator, not a generator")
     n_found = description.in_channels

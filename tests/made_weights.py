@@ -76,9 +76,8 @@ def arrays_of(path):
     return [array for arrays in weights.read(path).values() for array in arrays.values()]
 
 
-def write_published(path, table, seed=0, checked=False):
-    """A file as Keras 2 would have written it, of random weights, or with a checksum of each array; the arrays in the
-    order of the table."""
+def write_published(path, table, seed=0):
+    """A file as Keras 2 would have written it, of random weights; the arrays in the order of the table."""
     rng, arrays = np.random.default_rng(seed), []
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [name.encode() for name, _ in table]
@@ -90,7 +89,7 @@ def write_published(path, table, seed=0, checked=False):
             for weight, shape in members:
                 array = rng.uniform(0.5, 1.5, shape) if "variance" in weight else rng.normal(0, 0.1, shape)
                 arrays.append(array.astype(np.float32))
-                group.create_dataset(weight, data=arrays[-1], chunks=shape if checked else None, fletcher32=checked)
+                group.create_dataset(weight, data=arrays[-1])
     return arrays
 
 

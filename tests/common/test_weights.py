@@ -69,15 +69,6 @@ def test_what_is_written_is_read_again(tmp_path, float16):
         np.testing.assert_array_equal(found, array.astype(np.float16) if float16 and array.ndim > 1 else array)
 
 
-def test_earlier_files_with_checksums_are_read_and_their_damage_is_found(tmp_path):
-    path = tmp_path / "g.h5"
-    expected = write_published(path, published_table(1, 2), checked=True)
-    assert all(np.array_equal(a, b) for a, b in zip(arrays_of(path), expected, strict=True))
-    path.write_bytes(path.read_bytes().replace(expected[0].tobytes(), bytes(expected[0].nbytes)))
-    with pytest.raises(InputError):
-        weights.read(path)
-
-
 def test_cut_files_and_what_is_no_weights_file_are_refused(tmp_path, published):
     content, path = published.read_bytes(), tmp_path / "x.h5"
     for share in (0, 0.01, 0.9, 0.999):
@@ -120,7 +111,7 @@ REPLACEMENTS = {  # of an array, each a function of the open file and of another
     "text": stored(dtype=h5py.string_dtype()),
     "double": stored(dtype=np.float64),
     "never written": stored(dtype=np.float32),
-    "chunks never written": stored(dtype=np.float32, chunks=SHAPE, fletcher32=True),
+    "checksums": stored(data=ZEROS, fletcher32=True),
     "gzip": stored(data=ZEROS, compression="gzip"),
     "huge chunks": stored((2**20, 2**10, 8, 16), dtype=np.float32, chunks=(2**9, 2**9, 8, 16)),
 }
@@ -160,7 +151,7 @@ def test_arrays_that_share_their_bytes_and_much_that_is_no_array_are_refused(pub
     [
         ("targets", "3"), ("targets", "[3]"), ("targets", '["a\\nb"]'), ("origin", 2.5), ("origin", "\x1b[31mred"),
         ("representation", "[" * 100_000), ("in_channels", "[1]"), ("epoch", -1), ("seed", 2**32),
-        ("validation_split", float("nan")), ("validation_mae", "low"), ("identity", "yes"), ("origins", "piano"),
+        ("validation_split", float("inf")), ("validation_mae", "low"), ("identity", "yes"), ("origins", "piano"),
         ("system", "s" * 300), ("epoch", np.arange(8)), ("origin", np.array(["a", "b"], "S")),
         ("representation", '{"kind": "mel"}'),
     ],
