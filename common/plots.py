@@ -25,29 +25,6 @@ MARKS = (10000, 5000, 2000, 1000, 500, 200)  # Hz, on frequency axes
 # --- spectrograms -----------------------------------------------------------------------------------------------------
 
 
-def save_spectrograms(path: str | os.PathLike, *arguments, **appearance) -> None:
-    """Write `spectrogram_figure`, whose arguments it takes, to `path`; the extension determines the format."""
-    _save(spectrogram_figure(*arguments, **appearance), path)
-
-
-def spectrogram_frame(*arguments, **appearance) -> np.ndarray:
-    """`spectrogram_figure` as RGB, uint8 ``(height, width, 3)``, for `save_gif` and TensorBoard.
-
-    An inch has 100 pixels. Panels are placed side by side. Panels of the same shapes give pictures of the same size.
-    """
-    figure = spectrogram_figure(*arguments, beside=True, dpi=SCREEN_DPI, **appearance)
-    figure.canvas.draw()
-    return np.array(figure.canvas.buffer_rgba())[..., :3]
-
-
-def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Write a picture, uint8 ``(height, width, 3)`` as from `spectrogram_frame`."""
-    from PIL import Image
-
-    with replacing(path) as beside:
-        Image.fromarray(picture).save(beside)
-
-
 def spectrogram_png(level: np.ndarray, hz_per_bin: float, size: tuple[int, int] = (1200, 420)) -> bytes:
     """One log level [0, 1] ``(n_bins, n_frames)`` as PNG for a web page, on the whole colour scale, without axes.
 
@@ -56,7 +33,7 @@ def spectrogram_png(level: np.ndarray, hz_per_bin: float, size: tuple[int, int] 
     from matplotlib import colormaps
     from PIL import Image
 
-    shown = _thin_bins(_thin_frames(level, size[0]), _bin_edges(len(level), hz_per_bin), size[1])
+    shown = _thin(level, _bin_edges(len(level), hz_per_bin), *size)
     image = Image.fromarray(np.clip(np.nan_to_num(shown) * 255, 0, 255).round().astype(np.uint8)[::-1], "P")
     image.putpalette(colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()
@@ -66,12 +43,13 @@ def spectrogram_png(level: np.ndarray, hz_per_bin: float, size: tuple[int, int] 
 
 def frequency_marks(n_bins: int, hz_per_bin: float) -> dict[int, float]:
     """Round frequencies in Hz and their heights in a picture of `spectrogram_png`, 0 at the bottom to 1 at the top."""
-    low, high = _shown_mels(_bin_edges(n_bins, hz_per_bin))
+    low, high = _hz_to_mel(_bin_edges(n_bins, hz_per_bin)[[0, -1]])
     heights = {mark: float((_hz_to_mel(mark) - low) / (high - low)) for mark in MARKS}
     return {mark: height for mark, height in heights.items() if 0 <= height <= 1}
 
 
-def spectrogram_figure(
+def save_spectrograms(
+    path: str | os.PathLike,
     panels: Sequence[tuple[str, np.ndarray]],
     seconds_per_frame: float,
     bins_hz: float | np.ndarray,
@@ -80,20 +58,21 @@ def spectrogram_figure(
     beside: bool = False,
     size: tuple[float, float] | None = None,
     dpi: int = DPI,
-):
-    """A figure of spectrograms, one above the other, with one colour scale in dB.
+) -> None:
+    """Write the picture of spectrograms, one above the other, with one colour scale in dB.
 
     Where a panel has fewer pixels than the spectrogram has frames or bins, a pixel shows the maximum of those that it
-    covers, so that no onset and no partial is lost.
+    covers.
 
     Args:
+        path: its extension determines the format.
         panels: (title, level ``(n_bins, n_frames)``) each; lengths and bins may differ.
         seconds_per_frame: hop length over sample rate.
         bins_hz: distance of evenly spaced bins (`Representation.bin_hz`), or the centre of each, ``(n_bins,)``.
         title: of the whole figure.
         scale_db: ends of the colour scale for levels in dB. None takes log levels in [0, 1], as from
             `data.amplitude_to_db`, on their whole scale (-96 to 0 dB of full scale).
-        beside: place the panels side by side instead.
+        beside: place the panels side by side instead; those of the same shapes give pictures of the same size.
         size: width and height in inches; by default as the number of panels and their length need it.
         dpi: pixels an inch, also of the spectrograms in a PDF or SVG file.
     """
@@ -108,7 +87,7 @@ def spectrogram_figure(
     axes = figure.subplots(*((1, n) if beside else (n, 1)), sharex=not beside, sharey=beside, squeeze=False).ravel()
     images, half_frame = [], seconds_per_frame / 2
     for axis, (name, _), level in zip(axes, panels, levels, strict=True):
-        low, high = _shown_mels(_bin_edges(len(level), bins_hz))
+        low, high = _hz_to_mel(_bin_edges(len(level), bins_hz)[[0, -1]])
         # Frame t is centred on its time, so the image begins half a step earlier.
         times = (-half_frame, level.shape[1] * seconds_per_frame - half_frame)
         images.append(
@@ -132,39 +111,29 @@ def spectrogram_figure(
         # As many values as whole pixels, so that each is at least one pixel wide and high.
         box = axis.get_window_extent()
         n_columns = max(1, int(box.width * level.shape[1] * seconds_per_frame / seconds))
-        edges = _bin_edges(len(level), bins_hz)
-        image.set_data(_thin_bins(_thin_frames(level, n_columns), edges, max(1, int(box.height))))
-    return figure
+        image.set_data(_thin(level, _bin_edges(len(level), bins_hz), n_columns, max(1, int(box.height))))
+    _save(figure, path)
 
 
-def _thin_frames(level: np.ndarray, n_columns: int) -> np.ndarray:
-    """`level` with at most `n_columns` frames: the maximum of neighbours, so that no onset is lost."""
+def _thin(level: np.ndarray, edges: np.ndarray, n_columns: int, n_rows: int) -> np.ndarray:
+    """`level` with at most `n_columns` frames and on a mel axis with `n_rows` rows: the maximum of the frames of each
+    column, and of the bins that each row overlaps, so that no onset and no partial is lost."""
     n_columns = min(n_columns, level.shape[1])
-    return np.fmax.reduceat(level, np.arange(n_columns) * level.shape[1] // n_columns, axis=1)
-
-
-def _thin_bins(level: np.ndarray, edges: np.ndarray, n_rows: int) -> np.ndarray:
-    """`level` on a mel axis with `n_rows` rows: the maximum of the bins that each row overlaps."""
-    n_bins = len(level)
-    rows = 700 * (10 ** (np.linspace(*_shown_mels(edges), n_rows + 1) / 2595) - 1)  # in Hz
-    tolerance = 1e-6 * (edges[-1] - edges[0])  # rows that end at the border of a bin do not overlap the next one
-    first = np.clip(np.searchsorted(edges, rows[:-1] + tolerance, side="right") - 1, 0, n_bins - 1)
-    end = np.clip(np.searchsorted(edges, rows[1:] - tolerance, side="left"), first + 1, n_bins)
+    level = np.fmax.reduceat(level, np.arange(n_columns) * level.shape[1] // n_columns, axis=1)
+    rows = 700 * (10 ** (np.linspace(*_hz_to_mel(edges[[0, -1]]), n_rows + 1) / 2595) - 1)  # in Hz
+    tolerance = 1e-6 * edges[-1]  # rows that end at the border of a bin do not overlap the next one
+    first = np.clip(np.searchsorted(edges, rows[:-1] + tolerance, side="right") - 1, 0, len(level) - 1)
+    end = np.clip(np.searchsorted(edges, rows[1:] - tolerance, side="left"), first + 1, len(level))
     # One more row, because reduceat does not take the end of the array as an index.
-    padded = np.concatenate([level, np.full((1, level.shape[1]), np.nan, level.dtype)])
+    padded = np.concatenate([level, np.full((1, n_columns), np.nan, level.dtype)])
     return np.fmax.reduceat(padded, np.stack([first, end], axis=1).ravel(), axis=0)[::2]
 
 
 def _bin_edges(n_bins: int, bins_hz: float | np.ndarray) -> np.ndarray:
-    """Where bins begin and end in Hz, ``(n_bins + 1,)``: halfway between their centres."""
+    """Where bins begin and end in Hz, ``(n_bins + 1,)``: halfway between their centres, and nothing is below 0."""
     centres = np.arange(n_bins) * bins_hz if np.isscalar(bins_hz) else np.asarray(bins_hz, float)
     between = (centres[:-1] + centres[1:]) / 2
-    return np.concatenate([2 * centres[:1] - between[:1], between, 2 * centres[-1:] - between[-1:]])
-
-
-def _shown_mels(edges: np.ndarray) -> np.ndarray:
-    """The lowest and highest place of an axis, ``(2,)``; nothing is below 0 Hz."""
-    return _hz_to_mel(np.maximum(edges[[0, -1]], 0))
+    return np.maximum(np.concatenate([2 * centres[:1] - between[:1], between, 2 * centres[-1:] - between[-1:]]), 0)
 
 
 def _hz_to_mel(frequencies: float | np.ndarray):
@@ -176,7 +145,7 @@ def _hz_to_mel(frequencies: float | np.ndarray):
 
 
 def save_gif(path: str | os.PathLike, frames: Iterable[np.ndarray], seconds_per_frame: float) -> None:
-    """Write `frames`, uint8 ``(height, width, 3)`` as from `spectrogram_frame`, as a GIF that repeats for ever.
+    """Write `frames`, uint8 ``(height, width, 3)`` as a GIF that repeats for ever.
 
     There is at least one frame, and all have the same size. The last one is shown four times as long.
     """

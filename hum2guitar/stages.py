@@ -198,7 +198,8 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
             inputs = harmonics.halve_bins(harmonics_level) if stage.is_global else harmonics_level
             output = predict(inputs[np.newaxis, ..., np.newaxis]).numpy()[0, ..., 0]
             output = harmonics.double_bins(output) if stage.is_global else output
-            picture = plots.spectrogram_frame(
+            plots.save_spectrograms(
+                folder / f"{name}.png",
                 [
                     ("harmonics", (harmonics_level - 1) / 2 * r.harmonics_top_db + r.harmonics_ref_db),
                     ("original", (original - 1) / 2 * r.mel_top_db + r.mel_ref_db),
@@ -208,10 +209,11 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
                 frequencies,
                 title=f"{title}, {stage.name}, {time}",
                 scale_db=(r.mel_ref_db - r.mel_top_db, r.mel_ref_db),
+                beside=True,
+                dpi=plots.SCREEN_DPI,
             )
             audio = mel_to_audio(harmonics.mel_power(output, r), r)[: r.segment_samples]
             audio /= max(1.0, np.abs(audio).max())
-            plots.save_png(folder / f"{name}.png", picture)
             write_audio(folder / f"{name}.wav", audio, r.sample_rate)
 
     return sample

@@ -196,13 +196,15 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], None]:
             audio = data.inverse_transform(magnitude, phases[target], representation=representation)
             audio /= max(1.0, np.abs(audio).max())
             suffix = f"_{target}" if batches.style else ""
-            picture = plots.spectrogram_frame(
+            plots.save_spectrograms(
+                folder / f"spectrogram{suffix}.png",
                 list(joined.items()),
                 representation.hop_length / representation.sample_rate,
                 representation.bin_hz,
                 title=f"{pairs.piece_names[first_piece]}: {origin} to {target}, epoch {int(folder.name)}",
+                beside=True,
+                dpi=plots.SCREEN_DPI,
             )
-            plots.save_png(folder / f"spectrogram{suffix}.png", picture)
             write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
 
     return sample
