@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +49,7 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
-def find(run: Run) -> dict:
+def find(run: Run) -> dict[str, float]:
     """Test the networks of a run on its batches; print the suggested rates and write them, curves and plots.
 
     Args:
@@ -62,109 +62,92 @@ def find(run: Run) -> dict:
     Raises:
         InputError: too few steps, or as `suggest`; then ``lr_finder.csv`` has been written.
     """
-    folder = run.folder
+    from training.step import make_step
+
+    folder, networks = run.folder, run.networks
     n_steps = run.max_steps or max(DEFAULT_MIN_STEPS, run.steps_per_epoch)
     if n_steps < MIN_STEPS:
         raise InputError(f"--findlr cannot tell in --max_steps {n_steps}; it needs {MIN_STEPS}")
-    tests = run_tests(run, n_steps)
+    step = make_step(networks, run.seed)
+    before = [(variable, variable.numpy()) for _, variable in networks.variables()]
+    tests = {}
+    for tested in ("generator",) if networks.discriminator is None else ("generator", "discriminator"):
+        tests[tested] = until_divergence(sweep(run, step, tested, n_steps), f"{tested}_loss")
+        for variable, array in before:
+            variable.assign(array)
     path = folder / f"{LR_FINDER}.csv"
-    write_csv(path, [{"test": test, **row} for test, rows in tests.items() for row in rows])
+    write_csv(path, [{"test": tested, **row} for tested, rows in tests.items() for row in rows])
     print(f"Curves: {path}")  # written first, so that a long test is kept if no rate can be suggested
     suggestions = suggest_rates(tests, folder)
     described = {"divisor": DIVISOR, "steps": n_steps, "batch_size": run.training_batches.batch_size}
     write_json(folder / f"{LR_FINDER}.json", suggestions | described)
-    flags = {"gen_lr": "--gen_lr", "disc_lr": "--disc_lr"} if "disc_lr" in suggestions else {"gen_lr": "--lr"}
-    print("Suggested: " + " ".join(f"{flag} {suggestions[key]:.2g}" for key, flag in flags.items()))
-    print(f"Plots are in {folder}; {' '.join(f'{flag} auto' for flag in flags.values())} takes the suggestion")
+    flags = ["--gen_lr", "--disc_lr"] if "disc_lr" in suggestions else ["--lr"]
+    shown = (f"{flag} {rate:.2g}" for flag, rate in zip(flags, suggestions.values(), strict=True))
+    print(f"Suggested: {' '.join(shown)}")
+    print(f"Plots are in {folder}; {' '.join(f'{flag} auto' for flag in flags)} takes the suggestion")
     return suggestions
 
 
-# --- tests ------------------------------------------------------------------------------------------------------------
+def sweep(run: Run, step: Callable, tested: str, n_steps: int) -> Iterator[dict[str, float]]:
+    """Train one of the networks for `n_steps`; the rate and the losses of each step.
 
-
-def run_tests(run: Run, n_steps: int) -> dict[str, list[dict[str, float]]]:
-    """The rows of the tests "generator" and, with a discriminator, "discriminator", as `range_test` returns them.
-
-    Each begins with the present weights of the networks, which are restored at the end.
+    A step's losses are computed before its update, as in training.
     """
     import tensorflow as tf
 
-    from training.step import make_step
-
-    networks, tests = run.networks, {}
-    step, rates = make_step(networks, run.seed), np.geomspace(MIN_RATE, MAX_RATE, n_steps)
-    before = [variable.numpy() for _, variable in networks.variables()]
-    for test in ("generator", "discriminator"):
-        if test == "discriminator" and networks.discriminator is None:
-            continue
-        stream = iterate_batches(run.training_batches, 0, n_steps)
-        status = Status(f"{test} rates {MIN_RATE:g} to {MAX_RATE:g}", n_steps)
-
-        def update(number: int, rate: float, test=test, stream=stream, status=status) -> dict[str, float]:
-            both = (rate, 0.0) if test == "generator" else (0.0, rate)
-            tensors = step(*next(stream), *map(tf.constant, both), tf.constant(number, tf.int32))
-            losses = {name: float(value) for name, value in tensors.items()}
-            status.advance(1, {"rate": rate, "loss": losses["generator_loss"]})
-            return losses
-
-        with contextlib.closing(status):
-            tests[test] = range_test(update, rates, f"{test}_loss")
-        for (_, variable), array in zip(networks.variables(), before, strict=True):
-            variable.assign(array)
-    return tests
+    rates = np.geomspace(MIN_RATE, MAX_RATE, n_steps).tolist()
+    with contextlib.closing(Status(f"{tested} rates {MIN_RATE:g} to {MAX_RATE:g}", n_steps)) as status:
+        for number, batch in enumerate(iterate_batches(run.training_batches, 0, n_steps)):
+            rate = rates[number]
+            both = (rate, 0.0) if tested == "generator" else (0.0, rate)
+            losses = step(*batch, *map(tf.constant, both), tf.constant(number, tf.int32))
+            row = {"rate": rate, **{name: float(value) for name, value in losses.items()}}
+            status.advance(1, {"rate": rate, "loss": row["generator_loss"]})
+            yield row
 
 
-def range_test(
-    update: Callable[[int, float], dict[str, float]], rates: np.ndarray, watched: str
-) -> list[dict[str, float]]:
-    """Rate and losses of each step: `update(step, rate)` for each rate, until the loss `watched` diverges or is NaN.
-
-    A step's losses are computed before its update, as in training. The last row is the one that diverged, if it is a
-    finite number.
-    """
-    rows, lowest = [], math.inf
-    for number, rate in enumerate(rates.tolist()):
-        losses = update(number, rate)
-        if not math.isfinite(losses[watched]):
+def until_divergence(rows: Iterable[dict[str, float]], watched: str) -> list[dict[str, float]]:
+    """The rows to the one in which the loss `watched` diverges, or to the one before it becomes infinite or NaN."""
+    kept, lowest = [], math.inf
+    for row in rows:
+        loss = row[watched]
+        if not math.isfinite(loss):
             break
-        rows.append({"rate": rate, **losses})
-        lowest = min(lowest, losses[watched])
-        if losses[watched] > DIVERGED * abs(lowest):
+        kept.append(row)
+        lowest = min(lowest, loss)
+        if loss > DIVERGED * abs(lowest):
             break
-    return rows
+    return kept
 
 
 # --- suggestions ------------------------------------------------------------------------------------------------------
 
 
 def suggest_rates(tests: dict[str, list[dict[str, float]]], folder: pathlib.Path) -> dict[str, float]:
-    """The rates that `tests` suggest: gen_lr and, with a discriminator, disc_lr; their plots in `folder`.
+    """The rates that the rows of `tests` suggest: gen_lr and, with a discriminator, disc_lr; their plots in `folder`.
 
     Each is the rate of the steepest fall divided by `DIVISOR`. The MAE is only plotted, if it falls.
 
     Raises:
         InputError: as `suggest`, if the loss of generator or discriminator never falls.
     """
+    curves = {"gen_lr": _plot_suggestion(tests["generator"], "generator_loss", folder, "generator_loss")}
+    if "discriminator" in tests:  # a generator alone is trained on the MAE itself
+        curves["disc_lr"] = _plot_suggestion(tests["discriminator"], "discriminator_loss", folder, "discriminator_loss")
+        with contextlib.suppress(InputError):
+            _plot_suggestion(tests["generator"], "mae", folder, "generator_mae")
+    return curves
+
+
+def _plot_suggestion(rows: list[dict[str, float]], loss: str, folder: pathlib.Path, title: str) -> float:
+    """The rate that one loss suggests; its curve is plotted."""
     from common import plots
 
-    curves = [("generator", "generator_loss", "gen_lr", "generator_loss")]
-    if "discriminator" in tests:  # a generator alone is trained on the MAE itself
-        curves += [("discriminator", "discriminator_loss", "disc_lr", "discriminator_loss")]
-        curves += [("generator", "mae", "", "generator_mae")]
-    suggestions = {}
-    for test, loss, flag, title in curves:
-        rates, losses = (np.array([row[name] for row in tests[test]]) for name in ("rate", loss))
-        try:
-            steepest, smoothed = suggest(rates, losses)
-        except InputError:
-            if flag:
-                raise
-            continue
-        rate = steepest / DIVISOR
-        plots.save_lr_curve(folder / f"{LR_FINDER}_{title}.png", rates, losses, smoothed, rate, title)
-        if flag:
-            suggestions[flag] = rate
-    return suggestions
+    rates, losses = (np.array([row[name] for row in rows]) for name in ("rate", loss))
+    steepest, smoothed = suggest(rates, losses)
+    rate = steepest / DIVISOR
+    plots.save_lr_curve(folder / f"{LR_FINDER}_{title}.png", rates, losses, smoothed, rate, title)
+    return rate
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[float, np.ndarray]:

@@ -18,18 +18,10 @@ from training import run
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
-    add = parser.add_argument
-    add(
-        "--target",
-        required=True,
-        nargs="+",
-        help="instruments: a b, a,b or \"['a','b']\", or any for all that the data set has",
-    )
-    add(
-        "--generator_only",
-        action="store_true",
-        help="train the generator alone, on L1, as train_generator.py does for one pair",
-    )
+    text = "instruments: a b, a,b or \"['a','b']\", or any for all that the data set has"
+    parser.add_argument("--target", required=True, nargs="+", help=text)
+    text = "train the generator alone, on L1, as train_generator.py does for one pair"
+    parser.add_argument("--generator_only", action="store_true", help=text)
     run.add_arguments(parser, several_origins=True)
     lr_finder.add_arguments(parser)
     return cli.run(parser, train_multitarget, argv)

@@ -16,20 +16,15 @@ from common.files import read_json
 def bowl(curvature, rates, start=1.0):
     """Gradient descent on curvature * x^2 / 2, its loss measured before each update as training does."""
     x = start
-
-    def update(number, rate):
-        nonlocal x
-        loss = 0.5 * curvature * x * x
+    for rate in rates:
+        yield {"rate": rate, "loss": 0.5 * curvature * x * x}
         x -= rate * curvature * x
-        return {"loss": loss}
-
-    return lr_finder.range_test(update, rates, "loss")
 
 
 @pytest.mark.parametrize("curvature", [0.1, 10.0, 10_000.0])
 def test_a_quadratic_bowl_is_steepest_where_the_formula_says(curvature):
     rates = np.geomspace(lr_finder.MIN_RATE, lr_finder.MAX_RATE, 400)
-    rows = bowl(curvature, rates)
+    rows = lr_finder.until_divergence(bowl(curvature, rates), "loss")
     rate, _ = lr_finder.suggest(rates[: len(rows)], np.array([row["loss"] for row in rows]))
     # For small rates the loss is L0 exp(-2 a rate / ln r) with growth factor r: steepest over ln(rate) at ln r / 2a.
     analytic = math.log(rates[1] / rates[0]) / (2 * curvature)

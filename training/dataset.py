@@ -80,58 +80,46 @@ def find_pairs(
         InputError: no such folder, an instrument that is not there, or nothing to pair.
     """
     folder = existing_folder(dataset_path, "--dataset_path")
-    present = sorted(
-        entry.name for entry in os.scandir(folder) if os.path.isdir(entry.path) and not entry.name.startswith(".")
-    )
-    origin_folders = _voices(folder, present, origins, "--origin")
-    target_folders = _voices(folder, present, targets, "--target")
-    described = folder / FEATURES_FILE
-    names_of, finished = {}, {}
-    for instrument in sorted({*origin_folders, *target_folders}):
-        names = {name for name in os.listdir(folder / instrument) if SLICE_NAME.match(name) and name[0] != "."}
-        names_of[instrument] = finished[instrument] = names
-        if described.exists():  # by compute_features.py, which writes a piece's slice 0 last; others make any slices
-            finished[instrument] = {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" in names}
-        if not finished[instrument]:
-            raise InputError(f"{folder / instrument} has no finished features, named <piece>_<slice>.npy")
+    origin_voices, target_voices = _voices(folder, origins, "--origin"), _voices(folder, targets, "--target")
+    slices = {voice: _list_slices(folder / voice) for voice in sorted({*origin_voices, *target_voices})}
+    representation, finished, described = PUBLISHED, slices, folder / FEATURES_FILE
+    if described.exists():  # by compute_features.py, which writes a piece's slice 0 last; others make any slices
+        representation = weights.read_representation(Representation, read_json(described), described)
+        finished = {
+            voice: {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" in names}
+            for voice, names in slices.items()
+        }
     paired = {
         (t, o): finished[target] & finished[origin]
-        for t, target in enumerate(target_folders)
-        for o, origin in enumerate(origin_folders)
+        for t, target in enumerate(target_voices)
+        for o, origin in enumerate(origin_voices)
         if with_itself or instrument_of(origin) != instrument_of(target)
     }
     names = sorted(set().union(*paired.values()), key=_natural)
     if not names:
-        shown = f"{', '.join(origin_folders)} and {', '.join(target_folders)}"
-        raise InputError(f"{folder}: expected slices of {shown} with the same names, found none")
+        shown = f"{', '.join(origin_voices)} and {', '.join(target_voices)}"
+        raise InputError(f"{folder}: expected finished slices of {shown} with the same names, found none")
     left_out = []
-    for instrument, found in names_of.items():
-        of_pairs = (both for (t, o), both in paired.items() if instrument in (target_folders[t], origin_folders[o]))
+    for voice, found in slices.items():
+        of_pairs = (both for (t, o), both in paired.items() if voice in (target_voices[t], origin_voices[o]))
         if alone := found.difference(*of_pairs):
-            slices = f"{cli.count(len(alone), 'slice')} of {instrument}"
-            left_out.append(f"{slices} without a counterpart in a finished piece, such as {min(alone)}")
-    samples = [
-        np.column_stack([indices, np.full_like(indices, t), np.full_like(indices, o)])
-        for (t, o), common in paired.items()
-        for indices in [np.array([index for index, name in enumerate(names) if name in common], np.int64)]
-    ]
+            counted = f"{cli.count(len(alone), 'slice')} of {voice}"
+            left_out.append(f"{counted} without a counterpart in a finished piece, such as {min(alone)}")
+    samples = []
+    for (t, o), both in paired.items():
+        indices = np.array([index for index, name in enumerate(names) if name in both], np.int64)
+        samples.append(np.stack([indices, np.full_like(indices, t), np.full_like(indices, o)], axis=1))
     piece_of = [VARIATION.sub("", SLICE_NAME.match(name)[1]) for name in names]
     piece_names, pieces = np.unique(piece_of, return_inverse=True)
-    representation = PUBLISHED
-    if described.exists():
-        representation = weights.read_representation(Representation, read_json(described), described)
     return Pairs(
-        folder, tuple(origin_folders), tuple(target_folders), np.array(names), pieces, tuple(piece_names.tolist()),
+        folder, tuple(origin_voices), tuple(target_voices), np.array(names), pieces, tuple(piece_names.tolist()),
         np.concatenate(samples), tuple(left_out), representation,
     )  # fmt: skip
 
 
-def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[str], flag: str) -> list[str]:
-    """The folders among `present` that `instruments` name, each once, in order.
-
-    Raises:
-        InputError: naming `flag`, if an instrument or voice is not there.
-    """
+def _voices(folder: pathlib.Path, instruments: Sequence[str], flag: str) -> list[str]:
+    """The folders in `folder` that `instruments` name, each once, in order; an error names `flag`."""
+    present = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     found: list[str] = []
     for instrument in instruments:
         voices = [name for name in present if instrument in (ANY, name, instrument_of(name))]
@@ -140,6 +128,13 @@ def _voices(folder: pathlib.Path, present: Sequence[str], instruments: Sequence[
             raise InputError(f"{flag}: expected an instrument of {folder} ({listed}), found {instrument!r}")
         found += voices
     return list(dict.fromkeys(found))
+
+
+def _list_slices(folder: pathlib.Path) -> set[str]:
+    names = {name for name in os.listdir(folder) if SLICE_NAME.match(name) and name[0] != "."}
+    if not names:
+        raise InputError(f"{folder} has no features, named <piece>_<slice>.npy")
+    return names
 
 
 def _natural(name: str) -> tuple[str, int, str]:
