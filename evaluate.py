@@ -20,37 +20,21 @@ from conversion.converter import PHASES
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    add(
-        "--model",
-        nargs="+",
-        default=[],
-        help="weights files or models' folders, one column each; without, only the reference rows",
-    )
+    text = "weights files or models' folders, one column each; without, only the reference rows"
+    add("--model", nargs="+", default=[], help=text)
     add("--origin_audio", help="recording, or folder of recordings, to convert; with its voices <folder>@<voice>")
     add("--target_audio", help="the true target; for a folder, a folder with recordings of the same names")
-    add(
-        "--dataset",
-        "--dataset_path",
-        dest="dataset",
-        help="features, a folder for each instrument: evaluate the pieces that no model was trained on",
-    )
+    text = "features, a folder for each instrument: evaluate the pieces that no model was trained on"
+    add("--dataset", "--dataset_path", dest="dataset", help=text)
     add("--audios_path", help="with --dataset: the recordings of its pieces, a folder for each instrument")
     add("--origin", help="with --dataset: instrument, of which all voices are evaluated (default: the model's)")
     add("--target", help="with --dataset: instrument (default: the model's)")
-    add(
-        "--holdout",
-        metavar="FILE",
-        help="with --dataset: the pieces to evaluate, one a line, in place of those that training has held out",
-    )
+    text = "with --dataset: the pieces to evaluate, one a line, in place of those that training has held out"
+    add("--holdout", metavar="FILE", help=text)
     add("--check", metavar="AUDIOS", help="report lag, tuning, silence and length between the instruments' recordings")
     add("--align", metavar="FOLDER", help="with --check: write copies of the recordings without their lag")
     add("--output", default="report", help="folder for report.html, report.json and report.csv")
     add("--style", help="recording that gives multitarget models their style (default: the next pair's target)")
-    add(
-        "--keep_level",
-        action="store_true",
-        help="measure outputs at their own level; by default they are brought to the target's loudness first",
-    )
     add("--phase", choices=PHASES, default="input", help="as in predict.py")
     return cli.run(parser, evaluate, argv)
 
@@ -101,11 +85,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
         remarks=[*remarks, *(f"{name}: {model.summary} ({model.path})" for name, model in models.items())],
         seeds=comparison.find_seeds(models),
         instruments=(origin, target),
-        keep_level=arguments.keep_level,
         representation=representation,
         left_out=left_out,
     )
-    work = [(pair, converters, representation, arguments.keep_level) for pair in pairs]
+    work = [(pair, converters, representation) for pair in pairs]
     for index, found, reason in jobs.run(comparison.evaluate_pair, work, label="evaluating"):
         if reason is None:
             written.add(*found)

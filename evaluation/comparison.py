@@ -22,6 +22,7 @@ from conversion.recordings import convert_audio
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from evaluation.pairing import Pair
+from sound.blocks import join_blocks
 from sound.files import read_blocks
 
 REFERENCES = {
@@ -60,11 +61,8 @@ def describe_models(paths: Sequence[str | os.PathLike]) -> dict[str, weights.Des
 
 def find_seeds(models: Mapping[str, weights.Description]) -> list[str]:
     """Names of the models that differ from the first one in nothing but the seed of their training; empty for one."""
-    results = ("seed", "epoch", "validation_mae", "copy_mae")
-    recipes = {
-        name: {setting: value for setting, value in description.settings.items() if setting not in results}
-        for name, description in models.items()
-    }
+    results = {"seed": None, "epoch": None, "validation_mae": None, "copy_mae": None}
+    recipes = {name: {**description.settings, **results} for name, description in models.items()}
     like_first = [name for name in models if recipes[name] == next(iter(recipes.values()))]
     of_seeds = {models[name].settings.get("seed"): name for name in reversed(like_first)}
     return sorted(of_seeds.values()) if len(of_seeds) > 1 else []
@@ -111,10 +109,7 @@ def load_model(
 
 
 def evaluate_pair(
-    pair: Pair,
-    models: Mapping[str, Convert],
-    representation: Representation = PUBLISHED,
-    keep_level: bool = False,
+    pair: Pair, models: Mapping[str, Convert], representation: Representation = PUBLISHED
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Measure the references and the models on one pair.
 
@@ -122,7 +117,6 @@ def evaluate_pair(
         pair: of `evaluation.pairing`.
         models: columns after the references, by name.
         representation: of the metrics and references.
-        keep_level: measure outputs at their own level, not at the target's loudness.
 
     Returns:
         result: of the pair, for report.json: names, files, length of the target in seconds, notes on lengths and
@@ -154,20 +148,15 @@ def evaluate_pair(
     # More threads would change the order of summation in matrix products, and equal recordings must give equal numbers.
     with threadpoolctl.threadpool_limits(1):
         reference = metrics.analyse(target, representation)
-        values = {n: metrics.measure(audios[n], reference, keep_level) for n in (*REFERENCES, *models)}
+        values = {n: metrics.measure(audios[n], reference) for n in (*REFERENCES, *models)}
         return {**result, "target_itself": metrics.measure_target(reference), "values": values}, audios
 
 
 def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:
     """The first `MAX_SECONDS` of the recording at `path` at `sample_rate`."""
-    blocks, n_samples, n_wanted = [], 0, MAX_SECONDS * sample_rate
-    with contextlib.closing(read_blocks(path, sample_rate)) as recording:
-        for block in recording:
-            blocks.append(block)
-            n_samples += len(block)
-            if n_samples >= n_wanted:
-                break
-    return np.concatenate(blocks)[:n_wanted]
+    n_samples = MAX_SECONDS * sample_rate
+    with contextlib.closing(read_blocks(path, sample_rate)) as blocks:
+        return next(join_blocks(blocks, n_samples))[:n_samples]
 
 
 def make_references(

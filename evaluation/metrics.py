@@ -5,7 +5,7 @@ exactly. Rules for all of them:
 
 * Length: the shorter recording is padded with silence, so that a missing end counts as an error.
 * Level: the output is first brought to the target's loudness. The gain for that is a metric of its own, and all others
-  are measured after it (or, with `keep_level`, without it).
+  are measured after it.
 * Silence: every metric treats everything below some floor as the same silence, so that there is no logarithm of zero
   and no division by zero. For two silent recordings all metrics are at their best, or NaN where there is nothing to
   measure.
@@ -77,12 +77,11 @@ def compare(output: np.ndarray, target: np.ndarray) -> dict[str, float]:
     return measure(output, analyse(target))
 
 
-def measure(output: np.ndarray, target: Features, keep_level: bool = False) -> dict[str, float]:
+def measure(output: np.ndarray, target: Features) -> dict[str, float]:
     """Every metric of `METRICS` for audio ``(n_samples,)`` beside an analysed target of the same length, by name."""
     rate = target.representation.sample_rate
     gain = missing_gain(_loudness(_magnitude(output, WINDOW, HOP), rate), target.loudness)
-    scaled = output if keep_level else output * np.float32(10 ** (gain / 20))
-    found = analyse(scaled, target.representation)
+    found = analyse(output * np.float32(10 ** (gain / 20)), target.representation)
     return {
         "gain": gain,
         "mae": network_mae(found.magnitude, target.magnitude, target.representation.amin),

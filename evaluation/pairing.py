@@ -246,8 +246,7 @@ def check_folder(folder: str | os.PathLike, aligned: str | os.PathLike | None = 
     print(f"{'piece':32} {'instrument':22} {'lag ms':>8} {'match':>6} {'cents':>6} {'longer s':>9}  verdict")
     n_checked = n_bad = 0
     work = [(recordings, aligned) for recordings in pieces.values()]
-    n_processes = 1 if len(pieces) < 32 else 0  # librosa starts slowly in each
-    for index, checks, reason in jobs.run(check_piece, work, n_processes, label="check"):
+    for index, checks, reason in jobs.run(check_piece, work, 0, "check"):
         piece = list(pieces)[index]
         if reason is not None:
             left_out.append((piece, reason))

@@ -44,7 +44,6 @@ class Report:
     remarks: Sequence[str] = ()  # lines about what was evaluated
     seeds: Sequence[str] = ()  # models that differ in the seed of their training only
     instruments: tuple[str, str] = ("input", "target")  # origin and target, perhaps with a voice
-    keep_level: bool = False  # outputs were measured at their own level
     representation: Representation = PUBLISHED  # of the pictures
     results: list[dict] = dataclasses.field(default_factory=list)  # of `comparison.evaluate_pair`
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (file, reason)
@@ -153,7 +152,6 @@ def as_json(report: Report) -> dict:
         "verdict": text,
         "is_good": is_good,
         "remarks": report.remarks,
-        "keep_level": report.keep_level,
         "columns": {**comparison.REFERENCES, **{model: model for model in models}},
         "models": {name: {"path": str(d.path), "summary": d.summary} for name, d in report.models.items()},
         "metrics": [dataclasses.asdict(metric) for metric in METRICS],

@@ -78,8 +78,6 @@ def test_a_perfect_model_is_at_its_best_in_every_metric_and_a_bad_one_is_not(pai
     assert values["perfect"] == BEST
     assert values["quiet"]["gain"] == pytest.approx(20, abs=4)
     assert values["quiet"]["mae"] == pytest.approx(values["copy"]["mae"], rel=0.02)  # only its level differs
-    own = comparison.evaluate_pair(pair, models, keep_level=True)[0]["values"]
-    assert own["quiet"]["mae"] > own["copy"]["mae"] > 0
     assert result["target_itself"]["attack"] > 0
     assert (result["seconds"], result["notes"]) == (pytest.approx(2), [])
     np.testing.assert_array_equal(audios["origin"], read_audio(pair.origin))

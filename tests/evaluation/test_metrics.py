@@ -132,12 +132,9 @@ def test_loudness_of_a_sine_is_its_a_weighted_level(hertz, weight):
 
 def test_a_gain_of_6_db_is_the_gain_row_and_no_other(target, analysed):
     """Halving is 20 log10(1/2) = -6.02 dB; a model that forgot them is measured as if it had not."""
-    exact = 20 * np.log10(2)
     row = metrics.measure(target * np.float32(0.5), analysed)
-    assert row.pop("gain") == pytest.approx(exact, abs=0.01)
+    assert row.pop("gain") == pytest.approx(20 * np.log10(2), abs=0.01)
     assert row == pytest.approx({name: best for name, best in BEST.items() if name != "gain"}, abs=2e-3)
-    own = metrics.measure(target * np.float32(0.5), analysed, keep_level=True)
-    assert (own["gain"], own["loudness"], -own["brightness"]) == pytest.approx([exact] * 3, abs=0.05)
 
 
 def plucks(rise_ms):
