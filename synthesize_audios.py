@@ -58,15 +58,14 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     midis, seed, rates = arguments.midi_path, arguments.seed, arguments.duration_rate
     if not midis and not arguments.etudes:
         raise InputError("--midi_path or --etudes is required")
-    voices = [voice for group in arguments.voices for voice in group]
-    names = arguments.instruments or ([] if voices else INSTRUMENTS)
-    names = [name for name in dict.fromkeys(names) if name not in {voice.instrument for voice in voices}]
+    names = arguments.instruments or ([] if arguments.voices else INSTRUMENTS)
+    names = [name for name in dict.fromkeys(names) if name not in dict(arguments.voices)]
     audios = pathlib.Path(arguments.audios_path).resolve()
     playing = Playing(
         arguments.playback_speed, rates[0], arguments.transpose, arguments.sustain_pedal, arguments.ending
     )
     with temporary_folder() as temporary:
-        instruments = find_instruments(names, voices, arguments.nsynth_path, temporary)
+        instruments = find_instruments(names, arguments.voices, arguments.nsynth_path, temporary)
         etudes = write_etudes(temporary, arguments.etudes, seed, arguments.etudes_texture)
         named, left_out = piece_names(find_midi(midis, "--midi_path"), midis) if midis else ({}, [])
         pieces = [*((path.stem, path) for path in etudes), *named.items()]

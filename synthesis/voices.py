@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import hashlib
 import io
@@ -81,57 +80,22 @@ _NOTE = re.compile(r"(?:^|.*[^a-z0-9])([a-g])([#sb]?)(-?\d)(?:[ _-]?v(\d{1,3}))?
 _NUMBER = re.compile(r"(?:.+_\d{3}-|p?)(\d{2,3})(?:[ _-]v?(\d{1,3}))?", re.IGNORECASE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Voice:
-    """One source of notes for an instrument.
-
-    Attributes:
-        name: of the folder of recordings, such as keyboard_acoustic@grand.
-        instrument: NSynth's family and source, such as keyboard_acoustic.
-        kind: "soundfont", "nsynth" or "folder".
-        place: the SoundFont's file or the folder of recorded notes.
-        number: the program in the SoundFont, or NSynth's preset.
-    """
-
-    name: str
-    instrument: str
-    kind: str
-    place: str = ""
-    number: int = 0
-
-
-def parse_voices(text: str) -> list[Voice]:
-    """An argparse type: the voices of one instrument, INSTRUMENT=SOURCE[,SOURCE...]."""
+def parse_voices(text: str) -> tuple[str, list[str]]:
+    """An argparse type: an instrument and the sources of its voices, INSTRUMENT=SOURCE[,SOURCE...]."""
     match = re.fullmatch(r"(\w+)=(.+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"expected INSTRUMENT=SOURCE[,SOURCE...], found {text!r}")
-    return [_parse_source(match[1], source) for source in match[2].split(",")]
-
-
-def _parse_source(instrument: str, source: str) -> Voice:
-    kind, place, number = "folder", source, 0
-    name = pathlib.Path(source).resolve().name
-    if (match := re.fullmatch(r"(.+\.sf2):(\d{1,3})", source, re.IGNORECASE)) and int(match[2]) <= 127:
-        kind, place, number = "soundfont", match[1], int(match[2])
-        name = f"{pathlib.Path(place).stem}-{number}"
-    elif match := re.fullmatch(r"nsynth:(\d{1,3})", source):
-        kind, place, number = "nsynth", "", int(match[1])
-        name = f"nsynth-{number:03d}"
-    elif not source or re.search(r"^nsynth:|\.sf[23](:.*)?$", source, re.IGNORECASE):
-        expected = "FILE.sf2:0..127, nsynth:0..999 or a folder of recorded notes"
-        raise argparse.ArgumentTypeError(f"expected {expected}, found {source!r} for {instrument}")
-    name = re.sub(r"[^a-zA-Z0-9_.-]+", "_", name).strip("_.") or "voice"
-    return Voice(f"{instrument}@{name}", instrument, kind, place, number)
+    return match[1], match[2].split(",")
 
 
 def find_instruments(
-    names: Sequence[str], voices: Sequence[Voice], nsynth_path: str | None, folder: str
+    names: Sequence[str], voices: Sequence[tuple[str, list[str]]], nsynth_path: str | None, folder: str
 ) -> list[Instrument]:
     """The instruments that `names` and `voices` ask for.
 
     Args:
         names: instruments without voices, played from NSynth's notes or from the default SoundFont.
-        voices: what `--voices` asks for.
+        voices: instruments with the sources of their voices.
         nsynth_path: folder of NSynth's notes.
         folder: where notes are to be prepared.
 
@@ -139,28 +103,40 @@ def find_instruments(
         InputError: a source or its notes are not there, or two voices have the same name.
     """
     if nsynth_path:
-        plain = [Voice(name, name, "nsynth") for name in names]
+        instruments = [find_notes(nsynth_path, name) for name in names]
     else:
-        default = str(default_soundfont())
-        plain = [Voice(name, name, "soundfont", default, program(name)) for name in names]
-    instruments: dict[str, Instrument] = {}
-    for voice in [*plain, *voices]:
-        if voice.name.casefold() in instruments:
-            raise InputError(f"--voices: two voices are called {voice.name}")
-        if voice.kind == "soundfont":
-            instrument = soundfont_instrument(voice.name, voice.place, voice.number, folder)
-        elif voice.kind == "folder":
-            instrument = recorded_instrument(voice.name, voice.place, folder)
-        elif nsynth_path:
-            instrument = find_notes(nsynth_path, voice.instrument, voice.number, voice.name)
-        else:
-            raise InputError("--voices: nsynth:PRESET needs --nsynth_path")
-        silent = [pitch for pitch in PITCHES if not instrument.can_play(pitch)]
-        if silent and voice in voices:
+        instruments = [soundfont_instrument(name, default_soundfont(), program(name), folder) for name in names]
+    for name, source in ((name, source) for name, sources in voices for source in sources):
+        voice = find_voice(name, source, nsynth_path, folder)
+        if silent := [pitch for pitch in PITCHES if not voice.can_play(pitch)]:
             reason = f"more than {MAX_SHIFT} semitones from a recorded pitch"
             print(f"{voice.name}: {len(silent)} of {len(PITCHES)} pitches stay silent, {reason}", file=sys.stderr)
-        instruments[voice.name.casefold()] = instrument
-    return list(instruments.values())
+        if voice.name.casefold() in (other.name.casefold() for other in instruments):
+            raise InputError(f"--voices: two voices are called {voice.name}")
+        instruments.append(voice)
+    return instruments
+
+
+def find_voice(instrument: str, source: str, nsynth_path: str | None, folder: str) -> Instrument:
+    """A voice of an instrument from FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes.
+
+    Its name is that of the source, such as ``keyboard_acoustic@grand``. Errors are those of `find_instruments`.
+    """
+
+    def name(voice: str) -> str:
+        return f"{instrument}@{re.sub(r'[^a-zA-Z0-9_.-]+', '_', voice).strip('_.') or 'voice'}"
+
+    if match := re.fullmatch(r"(.+\.sf2):(\d{1,3})", source, re.IGNORECASE):
+        voice = name(f"{pathlib.Path(match[1]).stem}-{int(match[2])}")
+        return soundfont_instrument(voice, match[1], int(match[2]), folder)
+    if match := re.fullmatch(r"nsynth:(\d{1,3})", source):
+        if not nsynth_path:
+            raise InputError("--voices: nsynth:PRESET needs --nsynth_path")
+        return find_notes(nsynth_path, instrument, int(match[1]), name(f"nsynth-{int(match[1]):03d}"))
+    if not os.path.isdir(source):
+        expected = "FILE.sf2:PROGRAM, nsynth:PRESET or a folder of recorded notes"
+        raise InputError(f"--voices: expected {expected}, found {source!r} for {instrument}")
+    return recorded_instrument(name(pathlib.Path(source).resolve().name), source, folder)
 
 
 # --- SoundFonts -------------------------------------------------------------------------------------------------------

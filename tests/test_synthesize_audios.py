@@ -185,6 +185,7 @@ def test_what_synthesis_json_says_deletes_nothing_elsewhere(run, tmp_path, instr
         ("--midi_path MIDI --instruments kazoo_acoustic", "--instruments"),
         ("--midi_path MIDI --instruments ../guitar_acoustic", "--instruments"),
         ("--nsynth_path NOTES", "--midi_path or --etudes"),
+        ("--midi_path MIDI --voices pi-ano=SF2:0", "--voices"),
         ("--midi_path MIDI --voices piano=a.sf2", "--voices"),
         ("--midi_path MIDI --voices piano=nowhere", "--voices"),
         ("--midi_path MIDI --voices piano=nsynth:0", "--voices"),

@@ -1,21 +1,18 @@
 """Voices: what --voices means, SoundFonts and the notes rendered of them, and folders of recorded notes."""
 
-import argparse
-
 import numpy as np
 import pretty_midi
 import pytest
 import soundfile
-from made_notes import made_note, measured_f0, write_recorded_notes
+from made_notes import made_note, measured_f0, write_notes, write_recorded_notes
 
 from common import InputError
 from synthesis.voices import (
     PROGRAMS,
-    Voice,
     default_soundfont,
+    find_instruments,
     find_recorded_notes,
     parse_note_name,
-    parse_voices,
     prepare_pitch,
     read_soundfont,
     render_pitch,
@@ -26,25 +23,25 @@ RATE = 44100
 SOUNDFONT = default_soundfont()
 
 
-def test_the_sources_of_an_instrument_are_read_and_named():
-    sources = "FluidR3_GM.sf2:0,dir/b-v1.4.SF2:127,nsynth:7,notes/grand/,notes/../my piano (1),x/@audio-samples"
-    assert parse_voices(f"piano={sources}") == [
-        Voice("piano@FluidR3_GM-0", "piano", "soundfont", "FluidR3_GM.sf2", 0),
-        Voice("piano@b-v1.4-127", "piano", "soundfont", "dir/b-v1.4.SF2", 127),
-        Voice("piano@nsynth-007", "piano", "nsynth", "", 7),
-        Voice("piano@grand", "piano", "folder", "notes/grand/", 0),
-        Voice("piano@my_piano_1", "piano", "folder", "notes/../my piano (1)", 0),
-        Voice("piano@audio-samples", "piano", "folder", "x/@audio-samples", 0),
-    ]
+def test_voices_are_named_after_their_sources(tmp_path):
+    write_notes(tmp_path / "nsynth", "piano", [60], preset=7)
+    for folder in ("grand", "my piano (1)", "x/@audio-samples"):
+        write_recorded_notes(tmp_path / folder, {"C4.wav": 60})
+    (tmp_path / "b-v1.4.SF2").symlink_to(SOUNDFONT)
+    sources = [f"{SOUNDFONT}:0", f"{tmp_path}/b-v1.4.SF2:127", "nsynth:7"]
+    sources += [f"{tmp_path}/{folder}" for folder in ("grand/", "x/../my piano (1)", "x/@audio-samples")]
+    found = find_instruments([], [("piano", sources)], str(tmp_path / "nsynth"), str(tmp_path))
+    assert [voice.name.partition("@")[2] for voice in found] == [
+        "TimGM6mb-0", "b-v1.4-127", "nsynth-007", "grand", "my_piano_1", "audio-samples",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "text", ["piano", "piano=", "=a.sf2:0", "pi-ano=a.sf2:0", "piano=a.sf2", "piano=a.sf2:128", "piano=a.sf2:x",
-             "piano=a.sf3:0", "piano=nsynth:", "piano=nsynth:1000", "piano=a.sf2:0,,b"],
-)  # fmt: skip
-def test_what_is_no_voice_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError):
-        parse_voices(text)
+    "source", ["SF2", "SF2:128", "SF2:x", "a.sf2:0", "a.sf3:0", "nsynth:", "nsynth:1000", "nsynth:7", "", "nowhere"]
+)
+def test_what_is_no_voice_is_refused(tmp_path, source):
+    with pytest.raises(InputError):
+        find_instruments([], [("piano", [source.replace("SF2", str(SOUNDFONT))])], None, str(tmp_path))
 
 
 # --- SoundFonts -------------------------------------------------------------------------------------------------------
