@@ -236,9 +236,7 @@ def apply_phase(
             yield target * data.unit(spectrum), spectrum
         return
     chunks = iter(chunks)
-    first = next(chunks, None)
-    if first is None:
-        return
+    first = next(chunks)
     end = first[0][..., :0], first[1][..., :0]
     target, spectrum = end
     before = spectrum  # the last frames whose phase is final

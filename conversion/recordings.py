@@ -15,7 +15,6 @@ import math
 import os
 import pathlib
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -33,7 +32,7 @@ TRUE_PEAK = 10 ** (-1 / 20)  # of a normalised output: -1 dB of full scale
 MAX_INPUT_GAIN = 100.0  # 40 dB: more would convert the noise of an empty recording
 SILENT = 1e-30  # a peak below it is silence, which cannot be raised to full scale in float32
 MAX_CHANNELS = 64  # ambisonics of the seventh order has as many
-FIRST_SECONDS, LONG_MINUTES = 5, 1  # when to tell how long a conversion will take, if it is at least so long
+LOG_SECONDS = 60  # from one message about the time left to the next, where stderr is no terminal
 # Settings that the networks of a system do not use.
 UNUSED = {"pix2pix": ("f0", "transpose"), "hum2guitar": ("phase", "input_level", "high_band")}
 
@@ -105,25 +104,28 @@ def find_outputs(sources: Sequence[str], output: str | None, instrument: str) ->
 
     Args:
         sources: recordings, folders, and patterns such as ``takes/**/*.flac``.
-        output: a folder, or for a single recording the output itself; None for the places above.
+        output: a folder; None for the places above.
         instrument: for the names.
 
     Raises:
         InputError: there are no recordings, or two would be written to one file.
     """
-    target, are_many = None if output is None else pathlib.Path(output), _are_many(sources)
-    is_file = target and (target.is_file() or target.suffix.lower() in sound_files.AUDIO_EXTENSIONS)
-    if is_file and are_many and not target.is_dir():
-        raise InputError(f"--output: {target} is the name of a file, but several recordings need a folder")
+    is_name = output and pathlib.Path(output).suffix.lower() in sound_files.AUDIO_EXTENSIONS
+    if output and not os.path.isdir(output) and (is_name or os.path.exists(output)):
+        raise InputError(f"--output: expected a folder for the outputs, found the name of a file, {output}")
     folders: dict[pathlib.Path, pathlib.Path] = {}  # of the outputs, by recording
     for source in sources:
-        base, paths = _find_recordings(source)
-        if not paths:
+        base = place = path = pathlib.Path(source)
+        if path.is_dir():
+            place, found = path.with_name(f"{path.resolve().name}.{instrument}"), sound_files.find_audio(path)
+        elif path.is_file():  # whose name is no pattern
+            base, place, found = path.parent, path.parent, [path]
+        else:
+            found = [pathlib.Path(name) for name in sorted(glob.glob(source, recursive=True)) if os.path.isfile(name)]
+            base = place = pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        if not found:
             raise InputError(f"--input: found no recording, folder or pattern {source}")
-        place = target or (base.with_name(f"{base.resolve().name}.{instrument}") if os.path.isdir(source) else base)
-        folders |= {path: place / path.relative_to(base).parent for path in paths}
-    if target and not are_many and not target.is_dir() and not output.endswith(("/", os.sep)):
-        return {pathlib.Path(sources[0]): target}
+        folders |= {each: pathlib.Path(output or place) / each.relative_to(base).parent for each in found}
     taken: dict[pathlib.Path, pathlib.Path] = {}  # output: its recording
     for path in without_converted(folders):
         made = folders[path] / f"{path.stem}.{instrument}.wav"
@@ -131,25 +133,6 @@ def find_outputs(sources: Sequence[str], output: str | None, instrument: str) ->
         if taken.setdefault(made, path) != path:
             raise InputError(f"--input: {taken[made]} and {path} would both become {made}")
     return {path: made for made, path in taken.items()}
-
-
-def _are_many(sources: Sequence[str]) -> bool:
-    """Whether a folder, a pattern or several recordings are asked for, of which some may fail."""
-    first = sources[0]
-    return len(sources) > 1 or os.path.isdir(first) or (glob.has_magic(first) and not os.path.isfile(first))
-
-
-def _find_recordings(source: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
-    """The folder that a source stands for, and the recordings in and below it that it names."""
-    path = pathlib.Path(source)
-    if path.is_dir():
-        return path, sound_files.find_audio(path, "--input")
-    if path.suffix.lower() in (".mid", ".midi"):
-        raise InputError(f"{path}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
-    if os.path.lexists(path):
-        return path.parent, [path] if path.is_file() else []
-    found = [pathlib.Path(name) for name in sorted(glob.glob(source, recursive=True)) if os.path.isfile(name)]
-    return pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)), found
 
 
 # --- converting -------------------------------------------------------------------------------------------------------
@@ -167,16 +150,22 @@ def convert_all(
     """Convert recordings one by one; the exit status. Of many, those that cannot be converted are listed at the end.
 
     Args:
-        sources, instrument, output: as of `find_outputs`.
+        sources, instrument: as of `find_outputs`.
         load: returns the converter; called if there is something to convert.
         settings: how to convert.
+        output: as of `find_outputs`, or for one recording the file to write.
         plot: name of the picture; "" for one beside each output, None for none.
         overwrite: convert those of many again whose output is there.
 
     Raises:
         InputError: the weights, the only recording or the name of the picture cannot be used.
     """
-    outputs, is_many = find_outputs(sources, output, instrument), _are_many(sources)
+    first = sources[0]
+    is_many = len(sources) > 1 or os.path.isdir(first) or (glob.has_magic(first) and not os.path.isfile(first))
+    if output and not is_many and not os.path.isdir(output) and not output.endswith(("/", os.sep)):
+        outputs = {pathlib.Path(sources[0]): pathlib.Path(output)}
+    else:
+        outputs = find_outputs(sources, output, instrument)
     if plot and is_many:
         raise InputError("--plot: takes no name with several recordings: their pictures go beside the outputs")
     if plot and pathlib.Path(plot).suffix.lower() not in PICTURES:
@@ -244,6 +233,8 @@ def convert_file(
         InputError: the recording or the output is not what is expected, or they are the same file.
         OSError: the disk is full.
     """
+    if pathlib.Path(source).suffix.lower() in (".mid", ".midi"):
+        raise InputError(f"{source}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
     destination, recording = pathlib.Path(destination), sound_files.open_recording(source)
     if os.path.exists(destination) and os.path.samefile(recording.path, destination):
         raise InputError(f"{destination}: the output would replace the input")
@@ -316,26 +307,19 @@ def _loudness_gain(power: float, of_input: float) -> float:
 
 
 def _show_progress(blocks: Iterable[np.ndarray], name: str, n_samples: int, rate: int) -> Iterator[np.ndarray]:
-    """Pass `blocks` of `n_samples` in total on unchanged; show a bar in seconds of audio on stderr if it is a terminal.
+    """Pass `blocks` of `n_samples` in total on unchanged, with a bar in seconds of audio and the time left on stderr.
 
-    If the first `FIRST_SECONDS` show that much time is left, a line says how much.
+    A terminal always shows it; elsewhere it is written every `LOG_SECONDS`.
     """
     from tqdm import tqdm
 
+    interval = 0.1 if sys.stderr.isatty() else LOG_SECONDS
+    often = {"delay": interval, "mininterval": interval, "miniters": 1}
     bar_format = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
-    shown = {"desc": name, "bar_format": bar_format, "unit_scale": 1 / rate}
-    first, n_done, is_said = None, 0, False
-    with tqdm(total=n_samples, disable=None, leave=False, **shown) as bar:
+    with tqdm(total=n_samples, desc=name, bar_format=bar_format, unit_scale=1 / rate, leave=False, **often) as bar:
         for block in blocks:
             yield block
             bar.update(len(block))
-            n_done += len(block)
-            first = first or (n_done, time.monotonic())  # before it, hum2guitar hears the whole recording
-            n_since, seconds = n_done - first[0], time.monotonic() - first[1]
-            if n_since and seconds >= FIRST_SECONDS and not is_said:
-                is_said, minutes = True, seconds / n_since * (n_samples - n_done) / 60
-                if minutes >= LONG_MINUTES:
-                    bar.write(f"{name}: {n_samples / rate / 60:.0f} min of audio, {minutes:.0f} min to go", sys.stderr)
 
 
 def _output_gain(rendering: sound_files.Rendering, input_power: float, level: str) -> float:
