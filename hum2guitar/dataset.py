@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from common.files import piece_names, read_array, write_array
 from hum2guitar import harmonics
 from hum2guitar.harmonics import HumRepresentation
 from hum2guitar.melody import analyse, find_notes, octaves_into_range, pluck
-from sound.blocks import regroup_frames
-from sound.files import find_audio, read_blocks
-from training import dataset
+from sound.files import find_audio, read_audio
 from training.dataset import ByStep
 
 MIN_VOICED = 0.1  # share of a segment's frames; segments with less are dropped
@@ -89,30 +87,19 @@ def prepare(
         for piece, path in pieces.items()
         if not _is_current(cache / f"{piece}.npy", path)
     ]
-    for index, _, reason in jobs.run(write_segments, work, 0, "guitar recordings"):
-        if reason:
-            left_out.append((work[index][0], reason))
+    results = jobs.run(write_segments, work, 0, "guitar recordings")
+    left_out += [(work[index][0], reason) for index, _, reason in results if reason]
     failed = {path for path, _ in left_out}
-    files: list[pathlib.Path] = []
-    rows, f0 = [], []
-    for piece, path in sorted(pieces.items()):
-        if str(path) in failed:
-            continue
-        segments = read_array(cache / f"{piece}.npy")
-        if not len(segments):
-            left_out.append((str(path), f"{path}: no segment of 5 s with a pitch"))
-            continue
-        rows += [(len(files), number) for number in range(len(segments))]
-        files.append(cache / f"{piece}.npy")
-        f0.append(segments[:, representation.n_mels + 1].reshape(-1))
-    if not rows:
-        reason = f"; {left_out[0][1]}" if left_out else ""
-        raise InputError(f"--guitar_dir: {folder} has no recording of at least 5 s with a pitch{reason}")
-    every = np.concatenate(f0)
+    files = tuple(cache / f"{piece}.npy" for piece, path in sorted(pieces.items()) if str(path) not in failed)
+    if not files:
+        raise InputError(f"--guitar_dir: {folder} has no recording of at least 5 s with a pitch; {left_out[0][1]}")
+    segments = [read_array(file) for file in files]
+    rows = [(file, number) for file, array in enumerate(segments) for number in range(len(array))]
+    every = np.concatenate([array[:, representation.n_mels + 1].ravel() for array in segments])
     voiced = every[every > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
     representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
-    return Segments(representation, tuple(files), np.array(rows), sorted(left_out), len(voiced) / len(every))
+    return Segments(representation, files, np.array(rows), sorted(left_out), len(voiced) / len(every))
 
 
 def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> None:
@@ -121,31 +108,27 @@ def write_segments(source: str, destination: str, method: str, representation: H
     Segments that are hardly voiced and a remainder shorter than a segment are dropped.
 
     Raises:
-        InputError: not audio.
+        InputError: not audio, or no segment is left.
     """
-    recorded = os.stat(source)
-    kept = [np.zeros((0, representation.n_mels + OTHER_ROWS, representation.n_frames))]
-    for audio in cut_segments(read_blocks(source, representation.sample_rate), representation.segment_samples):
-        f0, energy, spectrum = analyse(audio, representation, method, guitar=True)
+    recorded, n = os.stat(source), representation.segment_samples
+    audio = read_audio(source, representation.sample_rate)
+    kept = []
+    for segment in audio[: len(audio) // n * n].reshape(-1, n):
+        f0, energy, spectrum = analyse(segment, representation, method, guitar=True)
         if np.mean(f0 > 0) >= MIN_VOICED:
             decibels = 10 * np.log10(np.maximum(energy, 1e-10))
             rounded = f0.astype(np.float16)
             level = harmonics.mel_level(spectrum, representation)
-            kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]])[np.newaxis])
-    # Written even if there are none, so that the recording is not analysed again.
-    write_array(destination, np.concatenate(kept).astype(np.float16))
+            kept.append(np.concatenate([level, [decibels, rounded, f0 - rounded]]).astype(np.float16))
+    if not kept:
+        raise InputError(f"{source}: no segment of 5 s with a pitch")
+    write_array(destination, np.stack(kept))
     os.utime(destination, ns=(recorded.st_atime_ns, recorded.st_mtime_ns))
 
 
 def _is_current(segments: pathlib.Path, recording: pathlib.Path) -> bool:
     """Whether the segments are those of a recording as it is now. Some file systems keep microseconds."""
     return segments.exists() and segments.stat().st_mtime_ns // 1000 == recording.stat().st_mtime_ns // 1000
-
-
-def cut_segments(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
-    """The joined blocks cut into pieces of `n_samples`; a shorter remainder is dropped."""
-    pieces = regroup_frames((block[np.newaxis] for block in blocks), n_samples, 0)
-    return (piece[0] for piece, _ in pieces if piece.shape[1] == n_samples)
 
 
 class HumBatches(ByStep):
@@ -227,32 +210,25 @@ def as_voice(
     return f0, decibels + np.float32(gain)
 
 
-def split_by_recording(features: Segments, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Rows of ``features.segments`` for training and for validation, and one line that describes the split."""
-    held_out, summary = dataset.hold_out(features.segments[:, 0], validation_split, seed)
-    summary = summary.replace("pieces", "recordings").replace("piece", "recording").replace("slice", "segment")
-    return features.segments[~held_out], features.segments[held_out], summary
-
-
 def read_examples(
-    features: Segments, segment: np.ndarray, hums: Sequence[pathlib.Path], method: str, augment: bool
+    features: Segments, row: np.ndarray, hums: Sequence[pathlib.Path], method: str, augment: bool
 ) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
     """What samples during training are made of: title, harmonics and mel level ``(n_mels, n_frames)``.
 
-    "guitar" is one row of ``features.segments``. "humming" is the first segment of `hums` that has a pitch, moved into
+    "guitar" is a row of ``features.segments``. "humming" is the first segment of `hums` that has a pitch, moved into
     the guitar's range by octaves; a last, shorter segment is padded with silence, and what cannot be read is skipped.
 
     Raises:
         InputError: there are hums, but none has a pitch.
     """
     r = features.representation
-    (inputs,), (level,) = HumBatches(features, segment[np.newaxis], 1, 0, shuffle=False, augment=augment).load(0)
-    examples = {"guitar": (f"guitar: {features.files[segment[0]].stem}", inputs[..., 0], level[..., 0])}
+    (inputs,), (level,) = HumBatches(features, row[np.newaxis], 1, 0, shuffle=False, augment=augment).load(0)
+    examples = {"guitar": (f"guitar: {features.files[row[0]].stem}", inputs[..., 0], level[..., 0])}
     for path in hums:
         with contextlib.suppress(InputError):
-            padding = np.zeros(r.segment_samples - 1, np.float32)
-            for audio in cut_segments([*read_blocks(path, r.sample_rate), padding], r.segment_samples):
-                f0, energy, spectrum = analyse(audio, r, method)
+            hum = read_audio(path, r.sample_rate)
+            for segment in np.pad(hum, (0, -len(hum) % r.segment_samples)).reshape(-1, r.segment_samples):
+                f0, energy, spectrum = analyse(segment, r, method)
                 if f0.any():
                     f0 = f0 * 2.0 ** octaves_into_range(f0, energy, r.f0_low, r.f0_high)
                     inputs = harmonics.harmonics_level(f0, pluck(f0, energy, r) if augment else energy, r)

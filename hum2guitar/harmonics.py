@@ -108,18 +108,11 @@ def _hz_to_mel(frequency: float) -> float:
 def to_level(power: np.ndarray, ref_db: float, top_db: float) -> np.ndarray:
     """Level in [-1, 1] of a power: 1 at `ref_db` and above; silence, `top_db` below that, is -1.
 
-    The power of the floor is added, not used as a minimum, so that `from_level` is an exact inverse down to silence.
+    The power of the floor is added, not used as a minimum, so that `mel_power` is an exact inverse down to silence.
     """
     floor = 10 ** ((ref_db - top_db) / 10)
     level = (10 * np.log10(np.asarray(power, np.float32) + np.float32(floor)) - ref_db) / top_db * 2 + 1
     return np.clip(level, -1, 1).astype(np.float32)
-
-
-def from_level(level: np.ndarray, ref_db: float, top_db: float) -> np.ndarray:
-    """Power of a level: the inverse of `to_level`."""
-    floor = 10 ** ((ref_db - top_db) / 10)
-    power = 10 ** ((ref_db + (np.asarray(level, np.float64) - 1) / 2 * top_db) / 10) - floor
-    return np.maximum(power, 0).astype(np.float32)
 
 
 def mel_level(spectrum: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
@@ -129,8 +122,11 @@ def mel_level(spectrum: np.ndarray, representation: HumRepresentation = PUBLISHE
 
 
 def mel_power(level: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:
-    """Mel power ``(n_mels, n_frames)`` of a mel level."""
-    return from_level(level, representation.mel_ref_db, representation.mel_top_db)
+    """Mel power ``(n_mels, n_frames)`` of a mel level: the inverse of `to_level`."""
+    r = representation
+    floor = 10 ** ((r.mel_ref_db - r.mel_top_db) / 10)
+    power = 10 ** ((r.mel_ref_db + (np.asarray(level, np.float64) - 1) / 2 * r.mel_top_db) / 10) - floor
+    return np.maximum(power, 0).astype(np.float32)
 
 
 def mel_energy(power: np.ndarray, representation: HumRepresentation = PUBLISHED) -> np.ndarray:

@@ -10,21 +10,9 @@ import model
 from common import InputError, weights
 
 keras = tf.keras
-layers = keras.layers
+layers, ops = keras.layers, keras.ops
 
 N_SCALES = 3
-
-
-class ReflectPad(layers.Layer):
-    """Pads each edge by `size` rows or columns, mirrored at the edge without repeating it."""
-
-    def __init__(self, size: int, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.size = size
-
-    def call(self, x):
-        edges = [self.size, self.size]
-        return tf.pad(x, [[0, 0], edges, edges, [0, 0]], mode="REFLECT")
 
 
 class InstanceNorm(layers.Layer):
@@ -45,17 +33,20 @@ class InstanceNorm(layers.Layer):
         return tf.ensure_shape(y, x.shape)
 
 
-class HalveBins(layers.Layer):
+def halve_bins(x):
     """Average pool 3x1, stride (2, 1), padding (1, 0) that does not count: 512 bins to 256, as published."""
+    sums, counts = (_sum_neighbours(values) for values in (x, ops.ones_like(x[:1, :, :1, :1])))
+    return sums / counts
 
-    def call(self, x):
-        counts = tf.ones_like(x[:1, :, :1, :1])
-        return self._sums(x) / self._sums(counts)
 
-    @staticmethod
-    def _sums(x):
-        x = tf.pad(x, [[0, 0], [1, 1], [0, 0], [0, 0]])
-        return x[:, :-2:2] + x[:, 1:-1:2] + x[:, 2::2]
+def _sum_neighbours(x):
+    x = ops.pad(x, [[0, 0], [1, 1], [0, 0], [0, 0]])
+    return x[:, :-2:2] + x[:, 1:-1:2] + x[:, 2::2]
+
+
+def reflect_pad(x, size: int):
+    """`x` with `size` more rows and columns at each edge, mirrored at the edge without repeating it."""
+    return ops.pad(x, [[0, 0], [size, size], [size, size], [0, 0]], mode="reflect")
 
 
 def build_global_generator(base_filters: int = 64, precision: str = "float32", seed: int | None = None) -> keras.Model:
@@ -79,17 +70,16 @@ def build_local_enhancer(base_filters: int = 64, precision: str = "float32", see
     """
     blocks, few = _Blocks(precision, seed), max(1, base_filters // 2)
     inputs = layers.Input((None, None, 1))
-    global_part = blocks.global_features(HalveBins(name="global_halve")(inputs), base_filters)
-    x = ReflectPad(2, name="local_pad")(inputs)
-    x = blocks.conv_relu(x, few, 5, "local_down", strides=(2, 1))
+    global_part = blocks.global_features(halve_bins(inputs), base_filters)
+    x = blocks.conv_relu(reflect_pad(inputs, 2), few, 5, "local_down", strides=(2, 1))
     x = blocks.conv_relu(x, base_filters, 3, "local_1", padding="same")
     x = layers.Add(name="local_add", dtype=blocks.policy)([x, global_part])
     for index in range(3):
         x = blocks.residual(x, base_filters, f"local_residual_{index}")
     up = {"strides": (2, 1), "output_padding": (1, 0)}  # 256 rows to 514
     x = blocks.conv_relu(x, few, 3, "local_up", kind=layers.Conv2DTranspose, **up)
-    x = ReflectPad(1, name="local_last_pad")(x)
-    outputs = blocks.conv(x, 1, 5, "local_last", activation="tanh", dtype="float32")
+    x = ops.cast(x, "float32")  # before the edges are mirrored, so that their gradients are summed in float32
+    outputs = blocks.conv(reflect_pad(x, 1), 1, 5, "local_last", activation="tanh", dtype="float32")
     return keras.Model(inputs, outputs, name=weights.LOCAL_ENHANCER)
 
 
@@ -106,7 +96,7 @@ def build_multiscale_discriminator(
     joined = layers.Concatenate(dtype=blocks.policy)([spectrogram, condition])
     scales = []
     for scale in range(N_SCALES):
-        joined = HalveBins(name=f"halve_{scale}", dtype=blocks.policy)(joined) if scale else joined
+        joined = halve_bins(joined) if scale else joined
         x, maps = joined, []
         for index in range(4):
             name = f"scale_{scale}_{index}"
@@ -138,10 +128,8 @@ class _Blocks:
 
     def residual(self, x, filters: int, name: str):
         """`x` plus two 3x3 convolutions with reflect padding and a ReLU between them."""
-        y = ReflectPad(1, name=f"{name}_pad_1", dtype=self.policy)(x)
-        y = self.conv_relu(y, filters, 3, f"{name}_1")
-        y = ReflectPad(1, name=f"{name}_pad_2", dtype=self.policy)(y)
-        y = self.norm(self.conv(y, filters, 3, f"{name}_2"), f"{name}_2")
+        y = self.conv_relu(reflect_pad(x, 1), filters, 3, f"{name}_1")
+        y = self.norm(self.conv(reflect_pad(y, 1), filters, 3, f"{name}_2"), f"{name}_2")
         return layers.Add(name=f"{name}_add", dtype=self.policy)([x, y])
 
     def conv(self, x, filters: int, size: int, name: str, kind=layers.Conv2D, dtype=None, **kwargs):
@@ -159,24 +147,17 @@ class _Blocks:
         return InstanceNorm(name=f"{name}_norm", dtype=self.policy)(x)
 
 
-def global_layers(network: keras.Model) -> list[keras.layers.Layer]:
-    """The layers with weights of the global part, which a local enhancer and a global generator have in common."""
-    return [
-        layer
-        for layer in network.layers
-        if layer.name.startswith("global_") and layer.name != "global_last" and layer.weights
-    ]
-
-
-def copy_global(path: str | os.PathLike, target: keras.Model) -> None:
-    """Set the global part of `target` from the weights file of a global generator or a local enhancer.
+def load_shared(network: keras.Model, path: str | os.PathLike) -> None:
+    """Set the weights of the layers that `network` shares with those of a weights file, by name: the global part, or
+    all.
 
     Raises:
-        InputError: the file is damaged, or its global part has another size.
+        InputError: the file is damaged, or these layers have other sizes.
     """
     found = weights.read(path)
-    for layer in global_layers(target):
+    for layer in network.layers:
         arrays = list(found.get(layer.name, {}).values())
-        if [array.shape for array in arrays] != [tuple(weight.shape) for weight in layer.weights]:
-            raise InputError(f"{path} has no global generator of the --base_filters asked for")
-        layer.set_weights(arrays)
+        if arrays:
+            if [array.shape for array in arrays] != [tuple(weight.shape) for weight in layer.weights]:
+                raise InputError(f"{path} has no generator of the --base_filters asked for")
+            layer.set_weights(arrays)

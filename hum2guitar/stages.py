@@ -5,16 +5,16 @@
 3. ``3_joint`` trains both together.
 
 Each stage is a run of `loop.fit` in a folder of its own, which can be resumed and keeps its history. A stage is skipped
-once the next one has begun. ``generator.h5`` in the folder above is that of the last stage and the one to convert with.
+once the next one has weights. ``generator.h5`` in the folder above is that of the last stage, to convert with.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,55 +24,43 @@ from hum2guitar import dataset, harmonics
 from hum2guitar.harmonics import HumRepresentation, mel_to_audio
 from sound.files import find_audio, write_audio
 from training import checkpoints, run
+from training.dataset import hold_out
+
+if TYPE_CHECKING:
+    from training import step
 
 INSTANCE_NOISE = 0.1  # standard deviation of the noise added to what the discriminator judges
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One stage of the training."""
-
-    name: str  # of its folder
-    flag: str  # the argument that holds its number of epochs
-    is_global: bool  # trains the global generator alone, on half the bands; otherwise the local enhancer
-    is_frozen: bool  # the global part keeps its weights
-
-
-STAGES = (
-    Stage("1_global", "n_global_epochs", True, False),
-    Stage("2_local", "n_fixed_global_epochs", False, True),
-    Stage("3_joint", "n_joint_epochs", False, False),
-)
+GLOBAL, LOCAL, JOINT = STAGES = ("1_global", "2_local", "3_joint")
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train as the arguments of train_hum2guitar.py ask for; the exit status."""
-    pretrained = arguments.pretrained_local or arguments.pretrained_global
-    n_replaced = 2 if arguments.pretrained_local else 1 if pretrained else 0  # stages
-    if pretrained:
-        weights.describe(pretrained)  # a missing or damaged file ends the run here
     run.check_machine(arguments.models_path, arguments.tensorboard)
     output = writable_folder(arguments.out_dir, "--out_dir")
     folder = pathlib.Path(arguments.models_path, f"hum2guitar_{arguments.name}" if arguments.name else "hum2guitar")
     if not arguments.fresh:
         run.refuse_exported(folder)
-    epochs = {stage.name: getattr(arguments, stage.flag) for stage in STAGES}
-    remaining = _remaining_stages(epochs, folder, arguments.fresh, n_replaced)
+    counts = (arguments.n_global_epochs, arguments.n_fixed_global_epochs, arguments.n_joint_epochs)
+    epochs = dict(zip(STAGES, counts, strict=True))
+    pretrained = {GLOBAL: arguments.pretrained_global, LOCAL: arguments.pretrained_local}
+    starts = plan(epochs, pretrained, folder, arguments.fresh)
 
     # Data: segments of guitars to train on and to validate with, and what the samples are made of.
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     augment, f0, seed = arguments.augment, arguments.f0, arguments.seed
     features = dataset.prepare(arguments.guitar_dir, arguments.features_path, f0, harmonics.PUBLISHED)
-    training_rows, validation_rows, split = dataset.split_by_recording(features, arguments.validation_split, seed)
-    print(f"{len(training_rows)} segments to train on, {100 * features.voiced:.0f} % of their frames voiced; {split}")
+    is_held_out, _ = hold_out(features.segments[:, 0], arguments.validation_split, seed)
+    training_rows, validation_rows = features.segments[~is_held_out], features.segments[is_held_out]
+    counted = f"{len(training_rows)} segments to train on, {len(validation_rows)} held out for validation"
+    print(f"{counted}; {100 * features.voiced:.0f} % of their frames voiced")
     shown = validation_rows if len(validation_rows) else training_rows
     examples = dataset.read_examples(features, shown[0], hums, f0, augment)
-    runs = []
-    for stage in remaining:
-        shared = (arguments.batch_size, seed, stage.is_global)
-        batches = dataset.HumBatches(features, training_rows, *shared, augment=augment)
+    batches = {}
+    for stage in starts:
+        shared = (arguments.batch_size, seed, stage == GLOBAL)
+        training = dataset.HumBatches(features, training_rows, *shared, augment=augment)
         held_out = dataset.HumBatches(features, validation_rows, *shared, shuffle=False, augment=augment)
-        runs.append((stage, batches, held_out if len(validation_rows) else None))
+        batches[stage] = (training, held_out if len(validation_rows) else None)
     status = cli.report_left_out(features.left_out)
 
     precision = run.start_tensorflow(arguments.gpu, arguments.precision)
@@ -89,9 +77,8 @@ def train(arguments: argparse.Namespace) -> int:
         "augment": augment,
     }
     with checkpoints.claim(folder, flags, arguments.fresh):
-        for stage, batches, held_out in runs:
-            networks = _build(stage, arguments.base_filters, precision, seed, arguments.l1)
-            _take_over(networks, stage, folder, pretrained, n_replaced)
+        for stage, start in starts.items():
+            networks = build_networks(stage, start, arguments.base_filters, precision, seed, arguments.l1)
             sampler = make_sampler(networks.generator, stage, features.representation, examples)
 
             def end_epoch(target: pathlib.Path, sampler=sampler) -> None:
@@ -100,21 +87,20 @@ def train(arguments: argparse.Namespace) -> int:
 
             def after_step(number: int, stage=stage, sampler=sampler) -> None:
                 if number % arguments.plot_interval == 0:
-                    target = output / folder.name / stage.name / f"step_{number:07d}"
+                    target = output / folder.name / stage / f"step_{number:07d}"
                     outputs.attempt("samples", lambda: sampler(target))
 
             trained = loop.Run(
                 networks,
-                batches,
-                held_out,
+                *batches[stage],
                 end_epoch,
-                folder / stage.name,
+                folder / stage,
                 description,
                 flags,
                 generator_rate=arguments.lr,
                 discriminator_rate=arguments.lr,
-                epochs=epochs[stage.name],
-                lr_schedule="constant" if stage.is_frozen else "decay",
+                epochs=epochs[stage],
+                lr_schedule="constant" if stage == LOCAL else "decay",
                 max_steps=arguments.max_steps,
                 seed=seed,
                 tensorboard=arguments.tensorboard,
@@ -123,67 +109,72 @@ def train(arguments: argparse.Namespace) -> int:
             loop.fit(trained)
             with replacing(folder / "generator.h5") as beside:
                 shutil.copyfile(trained.folder / "generator.h5", beside)
-            print(f"{folder / 'generator.h5'}: the generator of stage {stage.name}")
+            print(f"{folder / 'generator.h5'}: the generator of stage {stage}")
     return status
 
 
-def _remaining_stages(epochs: dict[str, int], folder: pathlib.Path, fresh: bool, n_replaced: int) -> list[Stage]:
-    """The stages to train: those with epochs that neither pretrained weights replace nor a later stage has followed."""
-    remaining = [stage for stage in STAGES[n_replaced:] if epochs[stage.name]]
-    if not remaining:
+def plan(
+    epochs: dict[str, int], pretrained: dict[str, str | None], folder: pathlib.Path, fresh: bool
+) -> dict[str, list[pathlib.Path]]:
+    """The stages to train, with the weights files from which each starts: none, a generator, or a discriminator, too.
+
+    Stages without epochs are left out, as are those before one that `pretrained` weights replace or that has begun in
+    the model's `folder`, unless the run is `fresh`.
+
+    Raises:
+        InputError: nothing is to be trained, the second stage has no global generator, or `pretrained` weights are
+            damaged or those of another network.
+    """
+    starts: dict[str, list[pathlib.Path]] = {}
+    start: list[pathlib.Path] = []
+    for stage in STAGES:
+        path, given = folder / stage / "generator.h5", pretrained.get(stage)
+        is_begun = path.exists() and not fresh
+        if given:
+            found = weights.describe(given)
+            network = weights.GLOBAL_GENERATOR if stage == GLOBAL else weights.LOCAL_ENHANCER
+            if found.network != network:
+                raise InputError(f"{given}: expected the weights of a {network}, found those of a {found.network}")
+            starts, start = {}, [found.path]
+            continue
+        if epochs[stage]:
+            starts = {stage: start} if is_begun else {**starts, stage: start}
+        if epochs[stage] or is_begun:
+            start = [path] if stage == GLOBAL else [path, path.with_name("discriminator.h5")]
+    if not starts:
         raise InputError("--n_joint_epochs: no stage has epochs to train")
-    begun = [] if fresh else [i for i, stage in enumerate(remaining) if checkpoints.states(folder / stage.name)]
-    if begun:
-        return remaining[begun[-1] :]
-    before = folder / STAGES[0].name / "generator.h5"
-    if remaining[0].is_frozen and not n_replaced and (fresh or not before.exists()):
+    if starts.get(LOCAL) == []:
         raise InputError(
-            "--n_global_epochs: the second stage needs a first one, weights as --pretrained_global, or those of an "
-            f"earlier run at {before}"
+            "--n_global_epochs: the second stage needs a first one, of this or an earlier run, or weights "
+            "as --pretrained_global"
         )
-    return remaining
+    return starts
 
 
-def _build(stage: Stage, base_filters: int, precision: str, seed: int, l1: float):
-    """The `step.Networks` of a stage, with random weights."""
+def build_networks(
+    stage: str, start: list[pathlib.Path], base_filters: int, precision: str, seed: int, l1: float
+) -> step.Networks:
+    """The networks of a stage, with weights from the files `start` as far as these have the same layers."""
     import losses
     from hum2guitar import networks
     from training import step
 
-    build = networks.build_global_generator if stage.is_global else networks.build_local_enhancer
-    return step.Networks(
-        build(base_filters, precision, seed),
-        networks.build_multiscale_discriminator(base_filters, precision, seed + 1),
-        losses.hum2guitar(l1),
-        *(step.scaled(step.AdaBelief(), precision) for _ in range(2)),
-        instance_noise=INSTANCE_NOISE,
-    )
-
-
-def _take_over(networks, stage: Stage, folder: pathlib.Path, pretrained: str | None, n_replaced: int) -> None:
-    """Set the weights that a stage starts from: `pretrained`, for `n_replaced` stages, or those of the stage before."""
-    import model
-    from hum2guitar.networks import copy_global, global_layers
-
-    if stage.is_global:
-        return
-    of_global, of_local = (folder / before.name / "generator.h5" for before in STAGES[:2])
-    if n_replaced == 2:
-        model.load_into(networks.generator, pretrained)
-    elif not stage.is_frozen and of_local.exists():
-        model.load_into(networks.generator, of_local)
-        model.load_into(networks.discriminator, of_local.with_name("discriminator.h5"))
-    elif pretrained or of_global.exists():
-        copy_global(pretrained or of_global, networks.generator)
-    if stage.is_frozen:
-        for layer in global_layers(networks.generator):
-            layer.trainable = False
+    build = networks.build_global_generator if stage == GLOBAL else networks.build_local_enhancer
+    generator = build(base_filters, precision, seed)
+    discriminator = networks.build_multiscale_discriminator(base_filters, precision, seed + 1)
+    for network, path in zip((generator, discriminator), start, strict=False):
+        networks.load_shared(network, path)
+    for layer in generator.layers:
+        layer.trainable = stage != LOCAL or not layer.name.startswith("global_")
+    optimizers = (step.scaled(step.AdaBelief(), precision) for _ in range(2))
+    objective = losses.hum2guitar(l1)
+    return step.Networks(generator, discriminator, objective, *optimizers, instance_noise=INSTANCE_NOISE)
 
 
 # --- samples and log --------------------------------------------------------------------------------------------------
 
 
-def make_sampler(generator, stage: Stage, representation: HumRepresentation, examples: dict[str, tuple]) -> Callable:
+def make_sampler(generator, stage: str, representation: HumRepresentation, examples: dict[str, tuple]) -> Callable:
     """A function that writes picture and audio of each example to a folder, named after the epoch or step."""
     import librosa
     import tensorflow as tf
@@ -195,9 +186,9 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
     def sample(folder: pathlib.Path) -> None:
         time = f"epoch {int(folder.name)}" if folder.name.isdigit() else folder.name.replace("_", " ")
         for name, (title, harmonics_level, original) in examples.items():
-            inputs = harmonics.halve_bins(harmonics_level) if stage.is_global else harmonics_level
+            inputs = harmonics.halve_bins(harmonics_level) if stage == GLOBAL else harmonics_level
             output = predict(inputs[np.newaxis, ..., np.newaxis]).numpy()[0, ..., 0]
-            output = harmonics.double_bins(output) if stage.is_global else output
+            output = harmonics.double_bins(output) if stage == GLOBAL else output
             plots.save_spectrograms(
                 folder / f"{name}.png",
                 [
@@ -207,7 +198,7 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
                 ],
                 r.hop_length / r.sample_rate,
                 frequencies,
-                title=f"{title}, {stage.name}, {time}",
+                title=f"{title}, {stage}, {time}",
                 scale_db=(r.mel_ref_db - r.mel_top_db, r.mel_ref_db),
                 beside=True,
                 dpi=plots.SCREEN_DPI,
@@ -221,7 +212,7 @@ def make_sampler(generator, stage: Stage, representation: HumRepresentation, exa
 
 def write_log(path: pathlib.Path, folder: pathlib.Path) -> None:
     """Write the histories of all stages into one file, a title and a table for each."""
-    histories = [(stage.name, folder / stage.name / "history.csv") for stage in STAGES]
+    histories = [(name, folder / name / "history.csv") for name in STAGES]
     text = "\n".join(f"{name}\n{file.read_text(encoding='utf-8')}" for name, file in histories if file.exists())
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from made_sounds import random_plucks
 
 import model
@@ -22,6 +23,7 @@ from sound.files import read_audio, write_audio
 RATE = harmonics.PUBLISHED.sample_rate
 # Fewer bands and frames than published, and with them one discriminator in place of three: what takes time is tracing.
 SMALL = dataclasses.replace(harmonics.PUBLISHED, n_mels=128, n_frames=64)
+PAIR = str(ROOT / "models" / "keyboard_acoustic_2_guitar_acoustic" / "generator.h5")
 ONE_EPOCH_EACH = ("--n_global_epochs", 1, "--n_fixed_global_epochs", 1, "--n_joint_epochs", 1)
 
 
@@ -73,7 +75,7 @@ def arrays(path) -> dict[tuple[str, str], np.ndarray]:
 @pytest.mark.slow
 def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(trained):
     run = trained / "models" / "hum2guitar"
-    of_global, frozen, joint = (arrays(run / stage.name / "generator.h5") for stage in stages.STAGES)
+    of_global, frozen, joint = (arrays(run / stage / "generator.h5") for stage in stages.STAGES)
     shared = [key for key in frozen if key[0].startswith("global_")]
     assert len(shared) == 2 * 13
     for key in shared:
@@ -86,16 +88,16 @@ def test_the_frozen_stage_changes_no_global_weight_and_the_joint_one_does(traine
 def test_every_stage_leaves_history_samples_and_log(trained):
     run = trained / "models" / "hum2guitar"
     for stage in stages.STAGES:
-        with (run / stage.name / "history.csv").open() as file:
+        with (run / stage / "history.csv").open() as file:
             (row,) = csv.DictReader(file)
         for column in ("generator_loss", "discriminator_loss", "adversarial", "feature_matching", "mae", "val_mae"):
             assert np.isfinite(float(row[column]))
-        for folder in (run / stage.name / "samples/001", trained / "output/hum2guitar" / stage.name / "step_0000002"):
+        for folder in (run / stage / "samples/001", trained / "output/hum2guitar" / stage / "step_0000002"):
             names = {f"{name}.{kind}" for name in ("guitar", "humming") for kind in ("png", "wav")}
             assert {path.name for path in folder.iterdir()} == names
             assert len(read_audio(folder / "humming.wav", None)) == SMALL.segment_samples
     log = (trained / "output" / "log.txt").read_text().splitlines()
-    assert log[::4] == [stage.name for stage in stages.STAGES]  # title, columns, one epoch, an empty line
+    assert log[::4] == list(stages.STAGES)  # title, columns, one epoch, an empty line
     assert "feature_matching" in log[1]
 
 
@@ -131,7 +133,7 @@ def test_pretrained_weights_replace_the_first_stage_and_an_interruption_changes_
 
     def make_interrupting(generator, stage, *_):
         def sample(folder):
-            if (stage.name, folder.name) == ("2_local", "step_0000001") and not interrupted_at:
+            if (stage, folder.name) == ("2_local", "step_0000001") and not interrupted_at:
                 interrupted_at.append(folder)
                 signal.raise_signal(signal.SIGINT)
             return []
@@ -197,6 +199,7 @@ def test_an_exported_model_is_not_written_over(recordings, tmp_path, write_hum2g
     [
         (["--guitar_dir", "nowhere"], "--guitar_dir: expected a folder"),
         (["--pretrained_global", "nowhere.h5"], "nowhere.h5"),
+        (["--pretrained_local", PAIR], f"{PAIR}: expected the weights of a local_enhancer"),
         (["--n_global_epochs", "0"], "--n_global_epochs"),
         (["--humming_dir", "nowhere"], "--humming_dir: expected a folder"),
         (["--name", "../x"], "--name: expected letters"),

@@ -76,14 +76,6 @@ def test_what_is_there_is_not_computed_again_unless_the_recording_changed(tmp_pa
     assert [path.stem for path in dataset.prepare(source, cache, METHOD).files] == ["a_comp_mic"]
 
 
-def test_recordings_are_held_out_whole(features):
-    for seed in range(4):
-        training, validation, said = dataset.split_by_recording(features, 0.3, seed)
-        assert len(training) + len(validation) == 6
-        assert not set(training[:, 0]) & set(validation[:, 0])
-        assert "recordings are held out" in said
-
-
 def test_augmented_inputs_differ_from_epoch_to_epoch_and_targets_do_not(features):
     batches, plain = (dataset.HumBatches(features, features.segments[:1], 1, 5, augment=a) for a in (True, False))
     (inputs, target), (again, _), (other, other_target) = (batches.load(step) for step in (0, 0, 1))
