@@ -211,11 +211,9 @@ def read_level(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
     level = read_array(path)
     if level.shape != shape:
         raise InputError(f"{path}: expected a feature slice of shape {shape}, found {level.shape}")
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused below
-        level = level.astype(np.float32)
     if not (level.min() >= MIN_LEVEL and level.max() <= MAX_LEVEL):  # also where it is NaN
         raise InputError(f"{path}: expected levels in [0, 1], found values outside or NaN")
-    return level
+    return level.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)
@@ -230,8 +228,7 @@ class ByStep:
     """Batches as a function of the step, so that a run can be taken up anywhere.
 
     A batch is ``(inputs, target)``, float32 in [-1, 1]: (batch, bins, frames, channels) and (batch, bins, frames, 1).
-    Every epoch visits each item once. Subclasses have ``read(row, epoch, draw)``, which gives one item of a batch,
-    ``shape`` (bins, frames, 1) and ``in_channels``.
+    Every epoch visits each item once. Subclasses have ``read(row, epoch, draw)``, which gives one item of a batch.
 
     Args:
         n_items: of an epoch.
@@ -243,21 +240,11 @@ class ByStep:
         InputError: fewer items to train on than one batch.
     """
 
-    in_channels = 1
-
     def __init__(self, n_items: int, batch_size: int, seed: int, shuffle: bool) -> None:
         if shuffle and batch_size > n_items:
             raise InputError(f"--batch_size: there are only {n_items} slices to train on, found {batch_size}")
         self._n_items, self.batch_size, self.seed, self.shuffle = n_items, batch_size, seed, shuffle
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps that visit every item once."""
-        return math.ceil(self._n_items / self.batch_size)
-
-    def size(self, step: int) -> int:
-        """How many items the batch of step `step` has."""
-        return min(self.batch_size, self._n_items - step % self.steps_per_epoch * self.batch_size)
+        self.steps_per_epoch = math.ceil(n_items / batch_size)
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of an epoch's items, int (n_items,), and for each a number in [0, 1) that `read` may draw with."""
@@ -298,7 +285,6 @@ class Batches(ByStep):
         super().__init__(len(samples), batch_size, seed, shuffle)
         self.pairs, self.samples, self.style, self.augment = pairs, samples, style, augment
         self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
-        self.in_channels = 2 if style else 1
         # The slices that may show what each target sounds like: their names as indices, ascending.
         sources = (samples, pairs.samples)
         names = [[np.unique(rows[rows[:, 1] == t, 0]) for rows in sources] for t in range(len(pairs.targets))]

@@ -182,11 +182,11 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
     label = f"epoch {progress.epoch + 1}/{run.last_epoch}"
     status = outputs.Status(label, stop - first_of_epoch, progress.step, n_later=last - stop)
     saved = clock = time.monotonic()
-    pending: list[tuple[int, dict]] = []
+    pending: list[tuple[int, int, dict]] = []
     with contextlib.closing(status):
         for number, (inputs, target) in enumerate(itertools.islice(training_stream, stop - first), first):
             rates = map(tf.constant, run.learning_rates(number))
-            pending.append((number, step(inputs, target, *rates, tf.constant(number, tf.int32))))
+            pending.append((number, len(target), step(inputs, target, *rates, tf.constant(number, tf.int32))))
             run.after_step(number + 1)
             is_due = interruption.signal is not None or time.monotonic() - saved > CHECKPOINT_SECONDS
             if len(pending) == CHECK_EVERY or number == stop - 1 or is_due:
@@ -202,11 +202,10 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
     _check_variables(run)
 
 
-def _add_losses(run: Run, pending: list[tuple[int, dict]]) -> dict[str, float]:
-    """Add the losses of `pending` (step number, losses) to the sums of the epoch; the losses of the last of them."""
+def _add_losses(run: Run, pending: list[tuple[int, int, dict]]) -> dict[str, float]:
+    """Add the losses of `pending` (step number, slices, losses) to the sums of the epoch; the losses of the last."""
     progress, latest = run.progress, {}
-    for number, tensors in pending:
-        n_slices = run.training_batches.size(number)
+    for number, n_slices, tensors in pending:
         latest = {name: float(value) for name, value in tensors.items()}
         progress.step = number + 1 - progress.epoch * run.steps_per_epoch
         for name, value in latest.items():
@@ -241,10 +240,9 @@ def _validate(batches: ByStep | None, evaluation: Callable) -> dict[str, float]:
     sums: dict[str, float] = {}
     n_slices = 0
     for inputs, target in iterate_batches(batches, 0, batches.steps_per_epoch):
-        size = int(inputs.shape[0])
-        n_slices += size
+        n_slices += len(target)
         for name, value in evaluation(inputs, target).items():
-            sums[name] = sums.get(name, 0.0) + size * float(value)
+            sums[name] = sums.get(name, 0.0) + len(target) * float(value)
     return {name: value / n_slices for name, value in sums.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime
 import errno
 import itertools
 import math
@@ -52,7 +53,8 @@ class Status:
             self.started, self.first = now, self.step
         elif self.step > self.first:
             steps = self.n_steps - self.step + self.n_later
-            text += f"  {duration((now - self.started) / (self.step - self.first) * steps)} left"
+            seconds = round((now - self.started) / (self.step - self.first) * steps)
+            text += f"  {datetime.timedelta(seconds=seconds)} left"
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(n)
@@ -64,14 +66,6 @@ class Status:
         """Remove the bar from the terminal."""
         if self.bar is not None:
             self.bar.close()
-
-
-def duration(seconds: float) -> str:
-    """A time in text, such as "95 s", "12 min" or "3 h 05 min"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def write_csv(path, rows: list[dict]) -> None:

@@ -32,7 +32,6 @@ PUBLISHED_RATES = {
     "synth_lead_synthetic": (1e-4, 1e-5),
     "any": (1e-5, 5e-6),
 }
-OTHER_RATES = PUBLISHED_RATES["guitar_acoustic"]
 PUBLISHED_FILTERS = 64
 MIN_SLICES = 5000  # from which on the published rates are the default: 4 hours; the published training had 19
 
@@ -125,12 +124,11 @@ def prepare(
     """
     check_machine(arguments.models_path, arguments.tensorboard)
     batches, held_out = find_data(arguments, origins, targets, style)
-    pairs, base_filters, seed = batches.pairs, arguments.base_filters, arguments.seed
+    pairs, in_channels, base_filters, seed = batches.pairs, 2 if style else 1, arguments.base_filters, arguments.seed
     origin = dataset.instrument_of(origins[0]) if len(origins) == 1 else dataset.ANY
     target = dataset.ANY if style else dataset.instrument_of(targets[0])
     folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
-    is_new = arguments.fresh or not checkpoints.states(folder)
-    if arguments.findlr or (is_new and not arguments.fresh):
+    if arguments.findlr or not arguments.fresh:
         refuse_exported(folder)
     gen_lr, disc_lr, preset = choose_rates(
         arguments.gen_lr, arguments.disc_lr, arguments.preset, base_filters, target, folder, len(batches.samples)
@@ -138,10 +136,10 @@ def prepare(
     initial: list[weights.Description] = []
     if arguments.init and arguments.epoch_offset is not None:
         raise InputError("--epoch_offset cannot be combined with --init, whose epochs begin at 1")
-    if arguments.init and is_new:
+    if arguments.init and (arguments.fresh or not checkpoints.states(folder)):
         if not (arguments.fresh or arguments.findlr) and (folder / "generator.h5").exists():
             raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
-        initial = find_initial_weights(arguments.init, batches.in_channels, base_filters, pairs)
+        initial = find_initial_weights(arguments.init, in_channels, base_filters, pairs)
 
     precision = start_tensorflow(arguments.gpu, arguments.precision)
     import losses
@@ -149,7 +147,7 @@ def prepare(
     from training import loop, outputs, step
 
     batch_norm = model.FusedBatchNormalization
-    generator = model.build_generator(batches.in_channels, base_filters, precision, seed, batch_norm)
+    generator = model.build_generator(in_channels, base_filters, precision, seed, batch_norm)
     discriminator = None
     if adversarial:
         discriminator = model.build_discriminator(base_filters, precision, seed + 1, batch_norm)
@@ -287,28 +285,20 @@ def choose_rates(
     Raises:
         InputError: "auto", and no suggestion in the model's folder.
     """
-    given = {"gen_lr": gen_lr, "disc_lr": disc_lr}
     if preset is None:
         is_full_size = base_filters >= PUBLISHED_FILTERS and n_slices >= MIN_SLICES
-        is_number = any(isinstance(rate, float) for rate in given.values())
-        preset = PUBLISHED if is_number or is_full_size else SMALL
-    rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
-    of_small = (rate, DISCRIMINATOR_SHARE * rate)
-    defaults = PUBLISHED_RATES.get(target, OTHER_RATES) if preset == PUBLISHED else of_small
-    chosen = [
-        _suggested(folder, flag) if rate == "auto" else default if rate is None else float(rate)
-        for (flag, rate), default in zip(given.items(), defaults, strict=True)
-    ]
+        preset = PUBLISHED if is_full_size or isinstance(gen_lr, float) or isinstance(disc_lr, float) else SMALL
+    defaults = PUBLISHED_RATES.get(target, PUBLISHED_RATES["guitar_acoustic"])
+    if preset == SMALL:
+        rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
+        defaults = (rate, DISCRIMINATOR_SHARE * rate)
+    chosen, path = [], folder / f"{checkpoints.LR_FINDER}.json"
+    for flag, rate, default in (("gen_lr", gen_lr, defaults[0]), ("disc_lr", disc_lr, defaults[1])):
+        suggested = read_json(path).get(flag) if rate == "auto" and path.exists() else None
+        if rate == "auto" and suggested is None:
+            raise InputError(f"a learning rate of auto needs the suggestion of --findlr, and there is none in {path}")
+        chosen.append(suggested or rate or default)
     return chosen[0], chosen[1], preset
-
-
-def _suggested(folder: pathlib.Path, flag: str) -> float:
-    """The rate that ``--findlr`` wrote into `folder`."""
-    path = folder / f"{checkpoints.LR_FINDER}.json"
-    suggestion = read_json(path).get(flag) if path.exists() else None
-    if suggestion is None:
-        raise InputError(f"a learning rate of auto needs the suggestion of --findlr, and there is none in {path}")
-    return suggestion
 
 
 # --- what every train command starts with -----------------------------------------------------------------------------

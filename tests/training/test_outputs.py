@@ -25,7 +25,7 @@ def test_status_line_in_a_log_file(monkeypatch, capsys):
     status.close()
     first, second = capsys.readouterr().out.splitlines()
     assert first.split("  ") == ["epoch 1/2", "step 30/100", "generator_loss 12.5", "mae 0.125"]
-    assert second.endswith("step 50/100  generator_loss 12.5  mae 0.125  10 min left")  # 290 steps of 2 s
+    assert second.endswith("step 50/100  generator_loss 12.5  mae 0.125  0:09:40 left")  # 290 steps of 2 s
 
 
 def row(epoch=1, **values):
