@@ -241,9 +241,8 @@ def convert_file(
     n_channels = 1 if settings.stereo == "mono" else recording.n_channels
     if n_channels > MAX_CHANNELS:
         raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
-    subtype = settings.subtype or sound_files.choose_subtype(destination, recording.n_bits)
     sample_rate = max(recording.sample_rate, math.ceil(2 * converter.band))
-    sound_files.check_writable(destination, sample_rate, n_channels, subtype)
+    form = sound_files.choose_format(destination, sample_rate, n_channels, settings.subtype, recording.n_bits)
 
     shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
     rates = recording.sample_rate, sample_rate
@@ -260,10 +259,10 @@ def convert_file(
             blocks = add_streams(rendering.blocks(1 - settings.mix), (gain * block for block in originals))
             rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
         gain = _output_gain(rendering, recording.power, settings.level)
-        if (peak := gain * rendering.peak) > 1 and settings.level in ("match", "none") and subtype != "float":
+        if (peak := gain * rendering.peak) > 1 and settings.level in ("match", "none") and form[1] != "FLOAT":
             print(f"{destination}: lowered by {20 * np.log10(peak):.1f} dB to stay within full scale", file=sys.stderr)
             gain /= peak
-        sound_files.write_rendering(destination, rendering, gain, sample_rate, subtype)
+        sound_files.write_blocks(destination, rendering.blocks(gain), shape, sample_rate, form)
 
 
 def _read(recording: sound_files.Recording, n_channels: int) -> Iterator[np.ndarray]:

@@ -22,21 +22,15 @@ def mean_of_channels(audio: np.ndarray) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """`audio` at another sample rate (soxr, quality HQ), along the last axis; a new array, of one sample at least."""
-    if from_rate == to_rate:
-        return np.array(audio)
-    import soxr
-
-    resampled = soxr.resample(audio.T, from_rate, to_rate)
-    if not len(resampled) and audio.shape[-1]:
-        return np.zeros((*audio.shape[:-1], 1), audio.dtype)
-    return np.ascontiguousarray(resampled.T)
+    """`audio` at another sample rate, along the last axis, as `resample_blocks` gives it; a new array."""
+    n_channels = None if audio.ndim == 1 else len(audio)
+    return np.ascontiguousarray(np.concatenate(list(resample_blocks([audio.T], from_rate, to_rate, n_channels))).T)
 
 
 def resample_blocks(
     blocks: Iterable[np.ndarray], from_rate: float, to_rate: float, n_channels: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate; joined, they are what `resample` gives.
+    """Blocks ``(n,)``, or ``(n, n_channels)``, at another sample rate (soxr, quality HQ), of one sample at least.
 
     A long block is resampled in parts, so that memory is bounded whatever the rates are.
     """
@@ -50,24 +44,11 @@ def resample_blocks(
     n_given = n_made = 0
     for block in blocks:
         for start in range(0, len(block), n_part):
-            made = stream.resample_chunk(np.ascontiguousarray(block[start : start + n_part]))
+            made = stream.resample_chunk(np.ascontiguousarray(block[start : start + n_part], np.float32))
             n_given, n_made = n_given + len(block), n_made + len(made)
             yield made
     made = stream.resample_chunk(np.zeros((0, n_channels) if n_channels else 0, np.float32), last=True)
     yield made if n_made or len(made) or not n_given else np.zeros((1, *made.shape[1:]), np.float32)
-
-
-def join_blocks(blocks: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
-    """`blocks` joined to blocks of at least `n_samples`; the last one may be shorter."""
-    waiting, n_waiting = [], 0
-    for block in blocks:
-        waiting.append(block)
-        n_waiting += len(block)
-        if n_waiting >= n_samples:
-            yield np.concatenate(waiting)
-            waiting, n_waiting = [], 0
-    if n_waiting:
-        yield np.concatenate(waiting)
 
 
 def trim_or_pad(blocks: Iterable[np.ndarray], n_samples: int, n_channels: int | None = None) -> Iterator[np.ndarray]:

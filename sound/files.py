@@ -25,7 +25,7 @@ import numpy as np
 from common import InputError
 from common.files import existing_folder, find_files, open_regular, replacing
 from data import PUBLISHED, Representation, amplitude_to_db
-from sound.blocks import join_blocks, mean_of_channels, regroup_frames, resample_blocks, stft_blocks, to_pcm
+from sound.blocks import mean_of_channels, regroup_frames, resample_blocks, stft_blocks, to_pcm
 
 # Files that count as recordings in a folder.
 AUDIO_EXTENSIONS = (
@@ -172,7 +172,8 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
             raise InputError(f"{path}: its sample rate is {rate} Hz, not {MIN_RATE} to {MAX_RATE} Hz")
         n_channels = samples.shape[1]
         blocks = _unify(itertools.chain([first], decoded), rate, n_channels, path)
-        yield Audio(rate, n_channels, n_bits, join_blocks(blocks, max(1, min(BLOCK, MAX_BLOCK // n_channels))))
+        pieces = regroup_frames((block.T for block in blocks), max(1, min(BLOCK, MAX_BLOCK // n_channels)), 0)
+        yield Audio(rate, n_channels, n_bits, (piece.T for piece, _ in pieces))
 
 
 def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Iterator[tuple[int, np.ndarray, int]]:
@@ -353,8 +354,13 @@ def _check_unchanged(recording: Recording) -> None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, subtype: str | None) -> str:
-    """libsndfile's name of the format that the extension of `path` stands for.
+def choose_format(
+    path: str | os.PathLike, sample_rate: int, n_channels: int, subtype: str | None = None, n_bits: int = 16
+) -> tuple[str, str | None]:
+    """libsndfile's names of the format that the extension of `path` stands for, and of the subtype.
+
+    Without a `subtype` of `SUBTYPES`, samples of 24 bits keep these where the format has them; otherwise the subtype is
+    the format's usual one, None.
 
     Raises:
         InputError: an unknown extension, or the format does not have this subtype, sample rate or number of channels.
@@ -364,53 +370,37 @@ def check_writable(path: str | os.PathLike, sample_rate: int, n_channels: int, s
     extension = pathlib.Path(path).suffix.lower()
     if extension not in FORMATS:
         raise InputError(f"{path}: expected an extension of {' '.join(FORMATS)}, found {extension or 'none'}")
-    form, code = FORMATS[extension], SUBTYPES.get(subtype or "")
-    if code and not soundfile.check_format(form, code):
-        has = [name for name, code in SUBTYPES.items() if soundfile.check_format(form, code)]
+    form = FORMATS[extension]
+    has = [name for name, code in SUBTYPES.items() if soundfile.check_format(form, code)]
+    if subtype and subtype not in has:
         raise InputError(f"--subtype: expected {' or '.join(has) or 'none'} for {extension}, found {subtype}")
+    code = SUBTYPES.get(subtype or ("24" if n_bits == 24 and "24" in has else ""))
     try:
         soundfile.SoundFile(io.BytesIO(), "w", sample_rate, n_channels, code, format=form).close()
     except soundfile.LibsndfileError:
         raise InputError(f"{path}: {extension} cannot hold {n_channels} channels at {sample_rate} Hz") from None
-    return form
+    return form, code
 
 
-def choose_subtype(path: str | os.PathLike, n_bits: int) -> str | None:
-    """The subtype that keeps samples of `n_bits` where the format of `path` has it; None for the format's usual one."""
-    import soundfile
-
-    form = FORMATS.get(pathlib.Path(path).suffix.lower(), "")
-    return "24" if n_bits == 24 and form and soundfile.check_format(form, "PCM_24") else None
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Rendering:
-    """Audio that waits in a temporary file until its peak and power are known.
+    """Audio that waits in a temporary file, because its peak and power are known only at its end."""
 
-    Attributes:
-        file: the temporary file of float32 samples.
-        n_channels: number of channels.
-        n_samples, peak, power: of all samples, as in `Recording`.
-    """
-
-    file: io.IOBase
-    n_channels: int
-    n_samples: int = 0
-    peak: float = 0.0
-    power: float = 0.0
+    file: io.IOBase  # of float32 samples
+    shape: tuple[int, int]  # (n_samples, n_channels)
+    peak: float
+    power: float
 
     def blocks(self, gain: float) -> Iterator[np.ndarray]:
         """The samples times `gain` as blocks ``(n, n_channels)``."""
         self.file.seek(0)
-        while chunk := self.file.read(4 * BLOCK * self.n_channels):
-            yield np.frombuffer(chunk, np.float32).reshape(-1, self.n_channels) * np.float32(gain)
+        while chunk := self.file.read(4 * BLOCK * self.shape[1]):
+            yield np.frombuffer(chunk, np.float32).reshape(-1, self.shape[1]) * np.float32(gain)
 
 
 @contextlib.contextmanager
 def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> Iterator[Rendering]:
     """All `blocks` in a temporary file in the folder of `path`, until the block ends or the process is killed.
-
-    Samples wait on disk until the peak is known.
 
     Raises:
         OSError: the disk is full or cannot be written to.
@@ -418,42 +408,49 @@ def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.
     path.parent.mkdir(parents=True, exist_ok=True)
     # Unbuffered, so that a full disk is noticed here and not when the file is closed.
     with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
-        rendering, square = Rendering(file, n_channels), 0.0
+        n_samples, peak, square = 0, 0.0, 0.0
         for block in blocks:
             remaining = memoryview(np.ascontiguousarray(block, np.float32)).cast("B")
             while remaining:  # a write may write only a part
                 remaining = remaining[file.write(remaining) :]
-            rendering.n_samples += len(block)
-            rendering.peak = max(rendering.peak, float(np.abs(block).max()))
+            n_samples += len(block)
+            peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
-        rendering.power = square / max(1, rendering.n_samples * n_channels)
-        yield rendering
+        yield Rendering(file, (n_samples, n_channels), peak, square / max(1, n_samples * n_channels))
 
 
-def write_rendering(
-    path: str | os.PathLike, rendering: Rendering, gain: float, sample_rate: int, subtype: str | None = None
+def write_blocks(
+    path: str | os.PathLike,
+    blocks: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    sample_rate: int,
+    form: tuple[str, str | None],
 ) -> None:
-    """Write a rendering times `gain` to `path`, whole or not at all, in the format of its extension.
+    """Write `blocks` to `path`, whole or not at all.
+
+    Args:
+        blocks: ``(n, n_channels)`` each.
+        shape: ``(n_samples, n_channels)`` of the joined blocks.
+        sample_rate: in Hz.
+        form: from `choose_format`.
 
     Raises:
-        InputError: as `check_writable`.
         OSError: the disk is full.
     """
     import soundfile
 
-    n_samples, n_channels = rendering.n_samples, rendering.n_channels
-    form, code = check_writable(path, sample_rate, n_channels, subtype), SUBTYPES.get(subtype or "")
-    order = VORBIS_ORDER.get(n_channels, slice(None)) if form == "OGG" else slice(None)
-    if form == "WAV" and 4 * n_samples * n_channels > WAV_LIMIT:
-        form = "RF64"
+    (n_samples, n_channels), (kind, code) = shape, form
+    order = VORBIS_ORDER.get(n_channels, slice(None)) if kind == "OGG" else slice(None)
+    if kind == "WAV" and 4 * n_samples * n_channels > WAV_LIMIT:
+        kind = "RF64"
     n_written = 0
     with replacing(path) as beside:
         name = os.fspath(beside) if os.name == "nt" else os.fsencode(beside)  # soundfile takes only Unicode as text
         beside.touch()  # tells why there can be no such file, which libsndfile would not
         with contextlib.suppress(soundfile.LibsndfileError, AssertionError):  # soundfile asserts that it wrote all
-            with soundfile.SoundFile(name, "w", sample_rate, n_channels, code, format=form) as file:
+            with soundfile.SoundFile(name, "w", sample_rate, n_channels, code, format=kind) as file:
                 bits = {"PCM_16": 16, "PCM_24": 24}.get(file.subtype)
-                for block in rendering.blocks(gain):
+                for block in blocks:
                     file.write(to_pcm(block[:, order], bits) if bits else block[:, order])
             n_written = soundfile.info(name).frames
         # An mp3 has whole frames and may hold more. With fewer, writing failed, and libsndfile does not say why.
@@ -461,10 +458,13 @@ def write_rendering(
             raise OSError(errno.ENOSPC, "could not write all of it; is the disk full?", str(path))
 
 
-def write_audio(
-    path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate, subtype: str | None = None
-) -> None:
-    """Write `audio`, floating point ``(n_samples,)`` or ``(n_channels, n_samples)``, as `write_rendering` does."""
+def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate: int = PUBLISHED.sample_rate) -> None:
+    """Write `audio`, floating point ``(n_samples,)`` or ``(n_channels, n_samples)``, whole or not at all.
+
+    Raises:
+        InputError: as `choose_format`.
+        OSError: the disk is full.
+    """
     samples = np.ascontiguousarray(np.atleast_2d(audio).T, np.float32)
-    rendering = Rendering(io.BytesIO(samples.tobytes()), samples.shape[1], len(samples))
-    write_rendering(path, rendering, 1.0, sample_rate, subtype)
+    blocks = np.split(samples, range(BLOCK, len(samples), BLOCK))
+    write_blocks(path, blocks, samples.shape, sample_rate, choose_format(path, sample_rate, samples.shape[1]))

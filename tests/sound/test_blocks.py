@@ -10,7 +10,6 @@ from data import PUBLISHED
 from sound.blocks import (
     add_streams,
     istft_blocks,
-    join_blocks,
     regroup_frames,
     resample,
     resample_blocks,
@@ -37,10 +36,9 @@ def test_resampled_blocks_are_small_whatever_the_rates_are(rates):
     np.testing.assert_array_equal(np.concatenate(blocks), resample(audio, *rates))
 
 
-def test_blocks_are_joined_cut_filled_and_added():
+def test_blocks_are_cut_filled_and_added():
     audio = np.arange(20, dtype=np.float32).reshape(10, 2)
     parts = np.split(audio, [4, 4, 9])
-    assert [len(block) for block in join_blocks(parts, 5)] == [9, 1]
     for n_samples in (0, 7, 10, 15):
         blocks = list(trim_or_pad(parts, n_samples, 2))
         assert all(len(block) for block in blocks)

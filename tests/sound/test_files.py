@@ -17,7 +17,7 @@ from sound.files import (
     AUDIO_EXTENSIONS,
     BLOCK,
     FORMATS,
-    choose_subtype,
+    choose_format,
     find_audio,
     open_recording,
     read_audio,
@@ -25,7 +25,7 @@ from sound.files import (
     read_recording,
     render_to_disk,
     write_audio,
-    write_rendering,
+    write_blocks,
 )
 
 RATE = 44100
@@ -78,11 +78,12 @@ def edit(path, start, content):
     return path
 
 
-def copy_in_blocks(source, destination, subtype=None):
+def copy_in_blocks(source, destination):
     """Read a recording and write it as it is, block by block."""
     recording = open_recording(source)
+    form = choose_format(destination, recording.sample_rate, recording.n_channels, n_bits=recording.n_bits)
     with render_to_disk(read_recording(recording), recording.n_channels, pathlib.Path(destination)) as rendering:
-        write_rendering(destination, rendering, 1.0, recording.sample_rate, subtype)
+        write_blocks(destination, rendering.blocks(1), rendering.shape, recording.sample_rate, form)
 
 
 # --- every format -----------------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def test_reading_and_writing_changes_no_sample(tmp_path, extension, bits):
     samples = np.concatenate([[-top, 1 - top, -1, 0, 1, top - 1], drawn.integers(-top, top, 100_000)])
     source, copy = tmp_path / f"source{extension}", tmp_path / os.fsdecode(b"caf\xe9" + extension.encode())
     soundfile.write(source, (samples << 32 - bits).astype(np.int32).reshape(-1, 2), RATE, subtype=f"PCM_{bits}")
-    copy_in_blocks(source, copy, choose_subtype(copy, open_recording(source).n_bits))
+    copy_in_blocks(source, copy)
     assert soundfile.info(os.fsencode(copy)).subtype == f"PCM_{bits}"
     np.testing.assert_array_equal(soundfile.read(os.fsencode(copy), dtype="int32")[0].ravel() >> 32 - bits, samples)
 
@@ -125,8 +126,8 @@ def test_the_output_keeps_the_depth_of_the_input_where_its_format_has_it(tmp_pat
         soundfile.write(tmp_path / "a.wav", np.zeros(100), RATE, subtype=subtype)
         n_bits = open_recording(tmp_path / "a.wav").n_bits
         assert n_bits == (24 if subtype in ("PCM_24", "PCM_32", "FLOAT") else 16)
-        assert choose_subtype("a.flac", n_bits) == ("24" if n_bits == 24 else None)
-        assert choose_subtype("a.mp3", n_bits) is None
+        assert choose_format("a.flac", RATE, 1, None, n_bits) == ("FLAC", "PCM_24" if n_bits == 24 else None)
+        assert choose_format("a.mp3", RATE, 1, None, n_bits) == ("MP3", None)
 
 
 @pytest.mark.parametrize("n_channels", [3, 5, 6, 7, 8])
