@@ -116,14 +116,13 @@ def find_recordings(audios: pathlib.Path) -> tuple[list[tuple[str, str, pathlib.
     return recordings, left_out
 
 
-def compute_folder(audios: pathlib.Path, features: pathlib.Path, n_processes: int, overwrite: bool) -> int:
+def compute_folder(arguments: argparse.Namespace) -> int:
     """Compute the features of all recordings; returns the exit status."""
-    recordings, left_out = find_recordings(audios)
-    if features == audios:
-        raise InputError("--features_path cannot be the folder of --audios_path")
+    recordings, left_out = find_recordings(pathlib.Path(arguments.audios_path).resolve())
+    features = pathlib.Path(arguments.features_path).resolve()
     settings, path = PUBLISHED.to_dict(), features / FEATURES_FILE
     if path.exists() and files.read_json(path) != settings:
-        if not overwrite:
+        if not arguments.overwrite:
             raise InputError(f"--features_path: {path} tells of other settings; take another folder or --overwrite")
         files.remove_files(features, "*.npy")
         path.unlink()
@@ -131,12 +130,12 @@ def compute_folder(audios: pathlib.Path, features: pathlib.Path, n_processes: in
     work = []
     for instrument, piece, recording in recordings:
         folder = str(features / instrument)
-        if overwrite or not is_complete(folder, piece, recording):
+        if arguments.overwrite or not is_complete(folder, piece, recording):
             work.append((str(recording), folder, piece))
     for folder in {folder for _, folder, _ in work}:
         files.remove_leftovers(folder)
     written = []
-    for index, n_slices, reason in jobs.run(write_features, work, n_processes, "recordings"):
+    for index, n_slices, reason in jobs.run(write_features, work, arguments.jobs, "recordings"):
         if reason:
             left_out.append((work[index][0], reason))
             continue
@@ -156,12 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--features_path", "--features", required=True, help="folder to write the slices to")
     add("--overwrite", action="store_true", help="compute every slice again, and remove slices of other settings")
     jobs.add_arguments(parser)
-
-    def run(arguments: argparse.Namespace) -> int:
-        audios, features = pathlib.Path(arguments.audios_path), pathlib.Path(arguments.features_path)
-        return compute_folder(audios.resolve(), features.resolve(), arguments.jobs, arguments.overwrite)
-
-    return cli.run(parser, run, argv)
+    return cli.run(parser, compute_folder, argv)
 
 
 if __name__ == "__main__":
