@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from common import InputError, cli, jobs
 from common.files import writable_folder
 from conversion.converter import PHASES
+from data import PUBLISHED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +59,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from evaluation import comparison, report
 
     models = comparison.describe_models(arguments.model)
-    representation = comparison.common_representation(models)
+    # All outputs are measured in one representation, usually that of all models.
+    representation = next((model.representation for model in models.values() if model.system == "pix2pix"), PUBLISHED)
     remarks: list[str] = []
     if pairwise:
         pairs, left_out = pairing.find_pairs(arguments.origin_audio, arguments.target_audio)

@@ -68,18 +68,6 @@ def find_seeds(models: Mapping[str, weights.Description]) -> list[str]:
     return sorted(of_seeds.values()) if len(of_seeds) > 1 else []
 
 
-def common_representation(models: Mapping[str, weights.Description]) -> Representation:
-    """The representation of the pix2pix models, or the published one where there are none.
-
-    Raises:
-        InputError: two models have different ones, so that their numbers cannot be compared.
-    """
-    known = {d.representation: name for name, d in models.items() if d.system == "pix2pix"}
-    if len(known) > 1:
-        raise InputError(f"--model: {' and '.join(known.values())} have different STFTs; evaluate them one by one")
-    return next(iter(known), PUBLISHED)
-
-
 def load_model(
     description: weights.Description,
     pairs: Sequence[Pair],

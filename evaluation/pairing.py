@@ -14,8 +14,8 @@ import numpy as np
 
 from common import InputError, cli, jobs, weights
 from common.files import existing_folder, piece_names, writable_folder
-from data import peak_offset
-from sound.files import find_audio, open_audio, read_audio, write_audio
+from data import PUBLISHED, peak_offset
+from sound.files import find_audio, read_audio, write_audio
 from training import dataset
 
 SAMPLE_RATE = 22050  # of what is checked
@@ -263,8 +263,8 @@ def check_folder(folder: str | os.PathLike, aligned: str | os.PathLike | None = 
 def check_piece(recordings: dict[str, pathlib.Path], aligned: str | os.PathLike | None = None) -> dict[str, Check]:
     """`check_pair` of each further instrument's recording of a piece with the first one's, by instrument.
 
-    With a folder, copies without the lag are written to ``<aligned>/<instrument>/<piece>.wav``: they begin where the
-    latest recording begins and end where the first one ends.
+    With a folder, copies without the lag are written to ``<aligned>/<instrument>/<piece>.wav``, at 44.1 kHz: they begin
+    where the latest recording begins and end where the first one ends.
 
     Raises:
         InputError: a recording that cannot be read.
@@ -276,16 +276,12 @@ def check_piece(recordings: dict[str, pathlib.Path], aligned: str | os.PathLike 
     if aligned is None or not shifted:
         return checks
     lags = {first: 0.0, **{instrument: check.lag for instrument, check in shifted.items()}}
-    copies = {}
-    for instrument, lag in lags.items():
-        with open_audio(recordings[instrument]) as file:
-            rate = file.sample_rate
-        audio = read_audio(recordings[instrument], None, mono=False)
-        copies[instrument] = audio[:, round((lag - min(lags.values())) * rate) :], rate
-    seconds = min(audio.shape[1] / rate for audio, rate in copies.values())
-    for instrument, (audio, rate) in copies.items():
+    copies = {instrument: read_audio(recordings[instrument], mono=False) for instrument in lags}
+    starts = {instrument: round((lag - min(lags.values())) * PUBLISHED.sample_rate) for instrument, lag in lags.items()}
+    n_samples = min(copies[instrument].shape[1] - start for instrument, start in starts.items())
+    for instrument, start in starts.items():
         path = pathlib.Path(aligned, instrument, f"{recordings[instrument].stem}.wav")
-        write_audio(path, audio[:, : int(seconds * rate)], rate)
+        write_audio(path, copies[instrument][:, start : start + n_samples])
     return checks | {instrument: dataclasses.replace(check, problems={}) for instrument, check in shifted.items()}
 
 

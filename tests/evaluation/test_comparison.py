@@ -11,7 +11,6 @@ from made_weights import write_generator
 
 import data
 from common import InputError, weights
-from data import Representation
 from evaluation import comparison, metrics
 from evaluation.pairing import Pair
 from sound.files import read_audio
@@ -46,15 +45,6 @@ def test_seeds_of_one_model_are_found(tmp_path):
     settings = [{"seed": 0}, {"seed": 1, "epoch": 7}, {"seed": 2, "augment": True}, {"seed": 0, "epoch": 3}]
     assert find(*enumerate(settings)) == ["model 0", "model 1"]
     assert find((0, settings[0]), (2, settings[2])) == find((0, settings[0]), (3, settings[3])) == find() == []
-
-
-def test_models_of_different_representations_do_not_stand_side_by_side(tmp_path):
-    other = Representation(n_fft=2048)
-    paths = [write_generator(tmp_path / "a.h5"), write_generator(tmp_path / "b.h5", representation=other.to_dict())]
-    described = {path.name: weights.describe(path) for path in paths}
-    assert comparison.common_representation({"b": described["b.h5"]}) == other
-    with pytest.raises(InputError):
-        comparison.common_representation(described)
 
 
 def test_a_multitarget_model_hears_the_next_pairs_target_or_the_given_style(tmp_path):
