@@ -23,7 +23,7 @@ from common import InputError, weights
 from common.jobs import map_ahead
 from conversion.network import BATCH_SIZE, Network, load_network
 from data import PUBLISHED, Representation
-from hum2guitar.converter import HumConverter, make_converter
+from hum2guitar.converter import HumConverter
 from sound.blocks import istft_blocks, regroup_frames, stft_blocks
 
 PHASES = ("input", "griffinlim")
@@ -77,7 +77,7 @@ def load_converter(
     settings, network = settings or Settings(), load_network(description, gpu)
     if description.system == "hum2guitar":
         transpose = None if settings.transpose == "auto" else float(settings.transpose)
-        return make_converter(description, network, settings.overlap, settings.f0, transpose)
+        return HumConverter(description, network, settings.overlap, settings.f0, transpose)
     if settings.input_level == "auto":
         settings = dataclasses.replace(settings, input_level=description.settings.get("input_level", "keep"))
     return Pix2PixConverter(network, description.representation, style, settings)

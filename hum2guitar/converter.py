@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -30,68 +30,43 @@ MIN_FRAMES = 16  # of the network's input; a shorter one is padded
 MAX_GAIN_DB = 40.0  # of the correction of a frame's loudness
 
 
-def make_converter(
-    description: weights.Description,
-    network: Callable[[np.ndarray], np.ndarray],
-    overlap: float,
-    f0: str | None = None,
-    transpose: float | None = None,
-) -> HumConverter:
-    """The converter of a hum2guitar network; its weights file says how the network was trained.
-
-    Args:
-        description: of the weights file.
-        network: float32 ``(batch, bins, frames, 1)`` to the same shape, both in [-1, 1].
-        overlap, f0, transpose: as of `HumConverter`; with `f0` None, the pitch is found as in training.
-
-    Raises:
-        InputError: the description is damaged.
-    """
-    settings, halves = description.settings, description.network == weights.GLOBAL_GENERATOR
-    representation = weights.read_representation(
-        HumRepresentation, settings.get("representation", {}), description.path
-    )
-    trained = settings.get("f0")
-    f0 = f0 or (trained if trained in melody.F0_METHODS else melody.F0_METHODS[0])  # earlier models name pYIN
-
-    def predict(level: np.ndarray) -> np.ndarray:
-        level = harmonics.halve_bins(level) if halves else level
-        output = network(level[np.newaxis, ..., np.newaxis])[0, ..., 0]
-        return harmonics.double_bins(output) if halves else output
-
-    return HumConverter(predict, representation, f0, transpose, overlap, plucks=bool(settings.get("augment")))
-
-
-@dataclasses.dataclass
 class HumConverter:
     """Converts with a network that maps harmonics to the mel spectrogram of a guitar.
 
     Windows are blended in decibels. Each frame is brought to the loudness of the melody, because instance normalisation
     removes the level of the network's input.
 
-    Attributes:
-        network: harmonics level ``(n_mels, n)`` in [-1, 1] to mel level of the same shape.
-        representation: that the network was trained with.
-        f0: method of `melody.analyse`.
-        transpose: semitones; None moves the pitch by octaves into the range that the network was trained on.
+    Args:
+        description: of the weights file, which says how the network was trained.
+        network: float32 ``(batch, bins, frames, 1)`` to the same shape, both in [-1, 1].
         overlap: share of a window that is blended with the next, 0 to 0.5.
-        plucks: whether notes are given the loudness of `melody.pluck`, as in the training of the network.
+        f0: method of `melody.analyse`; None: as in training.
+        transpose: semitones; None moves the pitch by octaves into the range that the network was trained on.
         n_iterations: of Griffin-Lim.
-    """
 
-    network: Callable[[np.ndarray], np.ndarray]
-    representation: HumRepresentation = harmonics.PUBLISHED
-    f0: str = melody.F0_METHODS[0]
-    transpose: float | None = None
-    overlap: float = 0.25
-    plucks: bool = False
-    n_iterations: int = 16
+    Raises:
+        InputError: the description is damaged.
+    """
 
     residual = normalizes_input = False
 
-    def __post_init__(self) -> None:
-        self.sample_rate = self.representation.sample_rate
-        self.band = self.sample_rate / 2
+    def __init__(
+        self,
+        description: weights.Description,
+        network: Callable[[np.ndarray], np.ndarray],
+        overlap: float = 0.25,
+        f0: str | None = None,
+        transpose: float | None = None,
+        n_iterations: int = 16,
+    ) -> None:
+        settings, path = description.settings, description.path
+        self.representation = weights.read_representation(HumRepresentation, settings.get("representation", {}), path)
+        self.sample_rate, self.band = self.representation.sample_rate, self.representation.sample_rate / 2
+        trained = settings.get("f0")
+        self.f0 = f0 or (trained if trained in melody.F0_METHODS else melody.F0_METHODS[0])  # earlier models name pYIN
+        self.plucks = bool(settings.get("augment"))  # whether the network expects the loudness of `melody.pluck`
+        self.halves = description.network == weights.GLOBAL_GENERATOR
+        self.network, self.overlap, self.transpose, self.n_iterations = network, overlap, transpose, n_iterations
 
     def convert(self, blocks: Iterable[np.ndarray], name: str = "") -> Iterator[np.ndarray]:
         """Convert float32 blocks ``(n, n_channels)`` to blocks of the same total length.
@@ -99,16 +74,9 @@ class HumConverter:
         A hum is one melody, so the mean of the channels is heard, and all get the same guitar. Says on stderr by how
         many octaves it moves the melody, and what makes a bad guitar (`melody.describe_melody`).
         """
-        n_channels = 1
-
-        def mean() -> Iterator[np.ndarray]:
-            nonlocal n_channels
-            for block in blocks:
-                n_channels = block.shape[1]
-                yield mean_of_channels(block)
-
-        r = self.representation
-        f0, energy, purity, n_samples = self._listen(mean())
+        r, blocks = self.representation, iter(blocks)
+        first = next(blocks, np.zeros((0, 1), np.float32))
+        f0, energy, purity, n_samples = self._listen(map(mean_of_channels, itertools.chain([first], blocks)))
         if not n_samples:
             return
         octaves = 0 if self.transpose is not None else melody.octaves_into_range(f0, energy, r.f0_low, r.f0_high)
@@ -120,7 +88,7 @@ class HumConverter:
         notes = melody.find_notes(f0, melody.to_decibels(energy))
         seen, heard = (melody.pluck(f0, energy, r, heard) if self.plucks else energy for heard in (False, True))
         for audio in mix_sounds(self._play(notes, self._predict(f0, seen, heard)), n_samples):
-            yield np.repeat(audio[:, np.newaxis], n_channels, axis=1)
+            yield np.repeat(audio[:, np.newaxis], first.shape[1], axis=1)
 
     def _listen(self, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """F0 in Hz, energy and purity ``(n_frames,)`` of the joined blocks, and their number of samples."""
@@ -139,21 +107,15 @@ class HumConverter:
         return *np.concatenate(features, axis=1), n_samples
 
     def _predict(self, f0: np.ndarray, seen: np.ndarray, heard: np.ndarray) -> Iterator[np.ndarray]:
-        """Mel levels ``(n_mels, n)`` of a melody in pieces; `seen` is the energy for the network, `heard` the guitar's.
+        """Mel levels ``(n_mels, n)`` of a melody in pieces.
 
-        The last window ends with the sound and is as long as the others: the network was trained on full windows.
+        The network gets the energy `seen`, and the guitar the energy `heard`.
         """
-        n_frames = self.representation.n_frames
-        n_overlap = round(self.overlap * n_frames)
-        hop = n_frames - n_overlap
+        n_overlap = round(self.overlap * self.representation.n_frames)
+        hop = self.representation.n_frames - n_overlap
         starts = range(0, max(1, len(f0) - n_overlap), hop)
-
-        def predict(start: int) -> np.ndarray:
-            early = max(0, min(start, len(f0) - n_frames))
-            window = slice(early, early + n_frames)
-            return self._predict_window(f0[window], seen[window], heard[window])[:, start - early :]
-
         carried = np.zeros((self.representation.n_mels, 0), np.float32)  # overlap of the last window with the next one
+        predict = functools.partial(self._predict_window, f0, seen, heard)
         for level in map_ahead(predict, starts, n_ahead=4, n_threads=2):
             n = min(carried.shape[1], level.shape[1])
             rising = data.fade_in(n)
@@ -162,19 +124,26 @@ class HumConverter:
             carried = level[:, hop:]
         yield carried
 
-    def _predict_window(self, f0: np.ndarray, seen: np.ndarray, heard: np.ndarray) -> np.ndarray:
-        """Mel level ``(n_mels, n)`` of one window, brought to the energy `heard`; arguments ``(n,)`` as `_predict`."""
+    def _predict_window(self, f0: np.ndarray, seen: np.ndarray, heard: np.ndarray, start: int) -> np.ndarray:
+        """Mel level ``(n_mels, n)`` of the window from frame `start` on, brought to the energy `heard`.
+
+        The last window ends with the sound and is as long as the others: the network was trained on full windows.
+        """
         r = self.representation
-        n = len(f0)
-        voiced = np.flatnonzero(f0)
+        early = max(0, min(start, len(f0) - r.n_frames))
+        f0, seen, heard = (values[early : early + r.n_frames] for values in (f0, seen, heard))
+        n, voiced = len(f0), np.flatnonzero(f0)
         if not len(voiced):
-            return np.full((r.n_mels, n), -1, np.float32)
+            return np.full((r.n_mels, early + n - start), -1, np.float32)
         inputs = harmonics.harmonics_level(f0, seen, r)
         inputs = np.pad(inputs, ((0, 0), (0, max(0, MIN_FRAMES - n))), constant_values=-1)
-        power = harmonics.mel_power(self.network(inputs)[:, :n], r)
+        inputs = harmonics.halve_bins(inputs) if self.halves else inputs
+        output = self.network(inputs[np.newaxis, ..., np.newaxis])[0, ..., 0]
+        output = harmonics.double_bins(output) if self.halves else output
+        power = harmonics.mel_power(output[:, :n], r)
         gain = melody.to_decibels(heard) - melody.to_decibels(harmonics.mel_energy(power, r))
         gain = np.clip(np.interp(np.arange(n), voiced, gain[voiced]), -MAX_GAIN_DB, MAX_GAIN_DB)
-        return harmonics.to_level(power * 10 ** (gain / 10), r.mel_ref_db, r.mel_top_db)
+        return harmonics.to_level(power * 10 ** (gain / 10), r.mel_ref_db, r.mel_top_db)[:, start - early :]
 
     def _play(self, notes: np.ndarray, levels: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """First sample and audio of each note, from the mel levels of the melody in pieces.

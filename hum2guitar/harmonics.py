@@ -90,19 +90,15 @@ def frame_energy(spectrum: np.ndarray) -> np.ndarray:
 def mel_filters(representation: HumRepresentation = PUBLISHED) -> np.ndarray:
     """The mel bands as a matrix, float32 ``(n_mels, n_bins)``: triangles of height 1 on Slaney's mel scale.
 
+    The scale is linear up to 1000 Hz, which is 15 mel, and logarithmic above.
     Those of ``librosa.filters.mel`` with ``norm=None``; importing librosa would take 120 MB of memory.
     """
     r = representation
-    low, high = (_hz_to_mel(frequency) for frequency in (r.f_min, r.f_max))
+    low, high = (0.015 * f if f < 1000 else 15 + 27 * math.log(f / 1000, 6.4) for f in (r.f_min, r.f_max))
     mel = np.linspace(low, high, r.n_mels + 2)
     edges = np.where(mel < 15, 200 / 3 * mel, 1000 * 6.4 ** ((mel - 15) / 27))
     rising = (r.bin_hz * np.arange(r.n_bins) - edges[:, np.newaxis])[:-1] / np.diff(edges)[:, np.newaxis]
     return np.maximum(0, np.minimum(rising[:-1], 1 - rising[1:])).astype(np.float32)
-
-
-def _hz_to_mel(frequency: float) -> float:
-    """Slaney's mel scale: linear up to 1000 Hz, which is 15 mel, and logarithmic above."""
-    return 0.015 * frequency if frequency < 1000 else 15 + 27 * math.log(frequency / 1000, 6.4)
 
 
 def to_level(power: np.ndarray, ref_db: float, top_db: float) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 
 import predict
 from common import weights
-from hum2guitar.converter import HumConverter, make_converter
+from hum2guitar.converter import HumConverter
 from hum2guitar.harmonics import PUBLISHED
 from hum2guitar.melody import analyse, string_fall
 from models.results import synthesize_voice
@@ -33,9 +33,15 @@ def loud(level: np.ndarray) -> np.ndarray:
     return np.where(level > -1, np.clip(level - level.max() + 0.8, -1, 1), -1).astype(np.float32)
 
 
-def convert(audio: np.ndarray, network=plain, n_block=30000, **settings) -> np.ndarray:
+def describe(network=weights.LOCAL_ENHANCER, representation=PUBLISHED, **settings) -> weights.Description:
+    settings["representation"] = representation.to_dict()
+    return weights.Description(pathlib.Path("generator.h5"), network, 1, 2, settings)
+
+
+def convert(audio: np.ndarray, network=plain, n_block=30000, plucks=False, representation=PUBLISHED, **settings):
     """Mono or ``(n, n_channels)``. With the cepstrum and few iterations, which are fast, unless `settings` differ."""
-    converter = HumConverter(network, **{"f0": "cepstrum", "transpose": 0, "n_iterations": 4, **settings})
+    description = describe(representation=representation, augment=plucks)
+    converter = HumConverter(description, network, **{"f0": "cepstrum", "transpose": 0, "n_iterations": 4, **settings})
     samples = audio.reshape(len(audio), -1 if audio.size else 1)
     blocks = [samples[start : start + n_block] for start in range(0, len(audio), n_block)]
     return np.concatenate([samples[:0], *converter.convert(iter(blocks))]).reshape(audio.shape)
@@ -71,10 +77,9 @@ def test_silence_stays_silent_and_rests_stay_rests():
 
 @pytest.mark.parametrize("network", [weights.LOCAL_ENHANCER, weights.GLOBAL_GENERATOR])
 def test_the_guitar_plays_the_melody_that_was_hummed(network):
-    settings = {"representation": PUBLISHED.to_dict(), "f0": "pyin"}  # of an earlier version
-    description = weights.Description(pathlib.Path("generator.h5"), network, 1, 2, settings)
+    description = describe(network, f0="pyin")  # of an earlier version
     hummed = voice(147, 196, 165, 220, 262, seconds=0.8)
-    made = make_converter(description, plain, 0.25, transpose=0).convert([hummed[:, np.newaxis]])
+    made = HumConverter(description, plain, transpose=0).convert([hummed[:, np.newaxis]])
     found = np.concatenate(list(made))[:, 0]
     expected, heard = analyse(hummed)[0], analyse(found)[0]
     times = np.arange(len(expected)) * PUBLISHED.hop_length / RATE
@@ -129,7 +134,7 @@ def test_windows_leave_no_seam():
 def test_predict_converts_a_hum_of_any_rate_to_the_same_length(tmp_path, write_hum2guitar):
     for augment in (False, True):
         path = write_hum2guitar(tmp_path / "generator.h5", augment=augment)
-        assert make_converter(weights.describe(path), plain, 0.25).plucks == augment
+        assert HumConverter(weights.describe(path), plain).plucks == augment
     hummed = resample(voice(130, 147, 165, 0, 131, seconds=0.5), RATE, 8000)
     source, output = tmp_path / "hum.wav", tmp_path / "made" / "guitar.wav"
     write_audio(source, hummed, 8000)
