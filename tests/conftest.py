@@ -152,8 +152,10 @@ def instrument_features(tmp_path_factory, noise_features):
 
 
 @pytest.fixture
-def refused(tmp_path, instrument_features, capsys):
+def refused(tmp_path, instrument_features, capsys, monkeypatch):
     """Run a train script with faulty arguments: it answers with one line and status 2 and leaves nothing; the line."""
+
+    monkeypatch.setattr("training.loop.fit", lambda _: pytest.fail("it would train"))
 
     def run(script, **options):
         pair = {"origin": "keyboard_acoustic", "target": "guitar_acoustic"}
