@@ -22,7 +22,6 @@ from conversion.recordings import convert_audio
 from data import PUBLISHED, Representation, amplitude_to_db, db_to_amplitude, forward_transform, inverse_transform, unit
 from evaluation import metrics
 from evaluation.pairing import Pair
-from sound.blocks import join_blocks
 from sound.files import read_blocks
 
 REFERENCES = {
@@ -142,9 +141,12 @@ def evaluate_pair(
 
 def _read(path: pathlib.Path, sample_rate: int) -> np.ndarray:
     """The first `MAX_SECONDS` of the recording at `path` at `sample_rate`."""
-    n_samples = MAX_SECONDS * sample_rate
-    with contextlib.closing(read_blocks(path, sample_rate)) as blocks:
-        return next(join_blocks(blocks, n_samples))[:n_samples]
+    blocks, n_missing = [], MAX_SECONDS * sample_rate
+    with contextlib.closing(read_blocks(path, sample_rate)) as recording:
+        while n_missing > 0 and (block := next(recording, None)) is not None:
+            blocks.append(block[:n_missing])
+            n_missing -= len(block)
+    return np.concatenate(blocks)
 
 
 def make_references(

@@ -66,14 +66,11 @@ def find_pairs(
         InputError: something is missing, one is a file and the other a folder, or no name is in both.
     """
     origin, target = pathlib.Path(origin), pathlib.Path(target)
-    of_origin, of_target = _voice_folders(origin), _voice_folders(target)
-    for path, folders in ((origin, of_origin), (target, of_target)):
-        if not folders and not path.exists():
-            raise InputError(f"{flag}: there is no recording or folder {path}")
-    if not of_origin and not of_target:
+    if origin.is_file() and target.is_file():
         return [Pair(origin.stem, origin, target)], []
+    of_origin, of_target = _voice_folders(origin), _voice_folders(target)
     if not of_origin or not of_target:
-        raise InputError(f"{flag}: give two recordings or two folders, not {origin}, {target}")
+        raise InputError(f"{flag}: {origin} and {target} are not two recordings or two folders")
     (origins, left_out), (targets, ambiguous) = (_find_recordings(folders, flag) for folders in (of_origin, of_target))
     left_out += ambiguous
     pairs = []
