@@ -27,7 +27,6 @@ from sound.files import find_audio, read_audio
 from training.dataset import ByStep
 
 MIN_VOICED = 0.1  # share of a segment's frames; segments with less are dropped
-OTHER_ROWS = 3  # energy, F0, rounding error of F0
 
 # Augmentation: `as_voice`.
 KEPT_SHARE = 0.15  # of the segments stay as they are
@@ -59,12 +58,7 @@ class Segments:
     voiced: float
 
 
-def prepare(
-    folder: str | os.PathLike,
-    features_path: str | os.PathLike,
-    method: str,
-    representation: HumRepresentation = harmonics.PUBLISHED,
-) -> Segments:
+def prepare(folder: str | os.PathLike, features_path: str | os.PathLike, method: str) -> Segments:
     """The segments of the guitar recordings in `folder`, computed unless they are cached already.
 
     Args:
@@ -75,7 +69,7 @@ def prepare(
     Raises:
         InputError: no recordings, or none that gives a segment.
     """
-    root = pathlib.Path(folder).resolve()
+    root, representation = pathlib.Path(folder).resolve(), harmonics.PUBLISHED
     settings = {"folder": str(root), "f0": method, **representation.to_dict()}
     key = hashlib.sha1(json.dumps(settings, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:10]
     cache = pathlib.Path(features_path, f"{root.name}_{method}_{key}")

@@ -76,8 +76,8 @@ def build_local_enhancer(base_filters: int = 64, precision: str = "float32", see
     x = layers.Add(name="local_add", dtype=blocks.policy)([x, global_part])
     for index in range(3):
         x = blocks.residual(x, base_filters, f"local_residual_{index}")
-    up = {"strides": (2, 1), "output_padding": (1, 0)}  # 256 rows to 514
-    x = blocks.conv_relu(x, few, 3, "local_up", kind=layers.Conv2DTranspose, **up)
+    # 256 rows to 514
+    x = blocks.conv_relu(x, few, 3, "local_up", layers.Conv2DTranspose, strides=(2, 1), output_padding=(1, 0))
     x = ops.cast(x, "float32")  # before the edges are mirrored, so that their gradients are summed in float32
     outputs = blocks.conv(reflect_pad(x, 1), 1, 5, "local_last", activation="tanh", dtype="float32")
     return keras.Model(inputs, outputs, name=weights.LOCAL_ENHANCER)
@@ -123,7 +123,7 @@ class _Blocks:
         for index in range(3):
             x = self.residual(x, 8 * base_filters, f"global_residual_{index}")
         for index in (2, 1, 0):
-            x = self.conv_relu(x, base_filters * 2**index, 3, f"global_up_{index}", kind=layers.Conv2DTranspose)
+            x = self.conv_relu(x, base_filters * 2**index, 3, f"global_up_{index}", layers.Conv2DTranspose)
         return x
 
     def residual(self, x, filters: int, name: str):
@@ -138,9 +138,9 @@ class _Blocks:
         given = {"kernel_initializer": kaiming, "bias_initializer": keras.initializers.Constant(0.01), "name": name}
         return kind(filters, size, dtype=dtype or self.policy, **given, **kwargs)(x)
 
-    def conv_relu(self, x, filters: int, size: int, name: str, **kwargs):
+    def conv_relu(self, x, filters: int, size: int, name: str, kind=layers.Conv2D, **kwargs):
         """Convolution, instance normalisation and ReLU."""
-        x = self.norm(self.conv(x, filters, size, name, **kwargs), name)
+        x = self.norm(self.conv(x, filters, size, name, kind, **kwargs), name)
         return layers.ReLU(name=f"{name}_relu", dtype=self.policy)(x)
 
     def norm(self, x, name: str):
@@ -148,8 +148,7 @@ class _Blocks:
 
 
 def load_shared(network: keras.Model, path: str | os.PathLike) -> None:
-    """Set the weights of the layers that `network` shares with those of a weights file, by name: the global part, or
-    all.
+    """Set the weights of those layers of `network` that a weights file has by the same name: the global part, or all.
 
     Raises:
         InputError: the file is damaged, or these layers have other sizes.

@@ -48,7 +48,7 @@ def train(arguments: argparse.Namespace) -> int:
     # Data: segments of guitars to train on and to validate with, and what the samples are made of.
     hums = find_audio(arguments.humming_dir, "--humming_dir") if arguments.humming_dir else []
     augment, f0, seed = arguments.augment, arguments.f0, arguments.seed
-    features = dataset.prepare(arguments.guitar_dir, arguments.features_path, f0, harmonics.PUBLISHED)
+    features = dataset.prepare(arguments.guitar_dir, arguments.features_path, f0)
     is_held_out, _ = hold_out(features.segments[:, 0], arguments.validation_split, seed)
     training_rows, validation_rows = features.segments[~is_held_out], features.segments[is_held_out]
     counted = f"{len(training_rows)} segments to train on, {len(validation_rows)} held out for validation"
