@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import glob
 import itertools
 import math
@@ -235,40 +234,38 @@ def convert_file(
     """
     if pathlib.Path(source).suffix.lower() in (".mid", ".midi"):
         raise InputError(f"{source}: is MIDI, which has no sound yet: play it with synthesize_audios.py")
-    destination, recording = pathlib.Path(destination), sound_files.open_recording(source)
-    if os.path.exists(destination) and os.path.samefile(recording.path, destination):
-        raise InputError(f"{destination}: the output would replace the input")
-    n_channels = 1 if settings.stereo == "mono" else recording.n_channels
-    if n_channels > MAX_CHANNELS:
-        raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
-    sample_rate = max(recording.sample_rate, math.ceil(2 * converter.band))
-    form = sound_files.choose_format(destination, sample_rate, n_channels, settings.subtype, recording.n_bits)
-
-    shape = max(1, round(recording.n_samples * sample_rate / recording.sample_rate)), n_channels
-    rates = recording.sample_rate, sample_rate
-    name, read = str(recording.path), functools.partial(_read, recording, n_channels)
-    blocks = _convert_blocks(read, shape, recording.peak, *rates, converter, name)
-    blocks = _show_progress(blocks, recording.path.name, shape[0], sample_rate)
+    destination, source = pathlib.Path(destination), pathlib.Path(source)
     with contextlib.ExitStack() as stack:
-        rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
-        if not np.isfinite(rendering.power):
+        audio = stack.enter_context(sound_files.open_audio(source))
+        if destination.exists() and destination.samefile(source):
+            raise InputError(f"{destination}: the output would replace the input")
+        n_channels = 1 if settings.stereo == "mono" else audio.n_channels
+        if n_channels > MAX_CHANNELS:
+            raise InputError(f"{source}: expected up to {MAX_CHANNELS} channels, or --stereo mono, found {n_channels}")
+        rates = audio.sample_rate, max(audio.sample_rate, math.ceil(2 * converter.band))
+        form = sound_files.choose_format(destination, rates[1], n_channels, settings.subtype, audio.n_bits)
+        recording = stack.enter_context(sound_files.spool(audio.blocks, audio.n_channels, destination))
+
+        def read() -> Iterator[np.ndarray]:
+            is_same = n_channels == audio.n_channels
+            return (block if is_same else mean_of_channels(block)[:, np.newaxis] for block in recording.blocks())
+
+        shape = max(1, round(recording.shape[0] * rates[1] / rates[0])), n_channels
+        blocks = _convert_blocks(read, shape, recording.peak, *rates, converter, str(source))
+        blocks = _show_progress(blocks, source.name, shape[0], rates[1])
+        converted = stack.enter_context(sound_files.spool(blocks, n_channels, destination))
+        if not np.isfinite(converted.power):
             raise InputError(f"{destination}: expected finite samples from the network, found NaN (damaged weights?)")
         if settings.mix:
-            gain = np.float32(settings.mix * _loudness_gain(rendering.power, recording.power))
+            gain = np.float32(settings.mix * _loudness_gain(converted.power, recording.power))
             originals = trim_or_pad(resample_blocks(read(), *rates, n_channels), *shape)
-            blocks = add_streams(rendering.blocks(1 - settings.mix), (gain * block for block in originals))
-            rendering = stack.enter_context(sound_files.render_to_disk(blocks, n_channels, destination))
-        gain = _output_gain(rendering, recording.power, settings.level)
-        if (peak := gain * rendering.peak) > 1 and settings.level in ("match", "none") and form[1] != "FLOAT":
+            blocks = add_streams(converted.blocks(1 - settings.mix), (gain * block for block in originals))
+            converted = stack.enter_context(sound_files.spool(blocks, n_channels, destination))
+        gain = _output_gain(converted, recording.power, settings.level)
+        if (peak := gain * converted.peak) > 1 and settings.level in ("match", "none") and form[1] != "FLOAT":
             print(f"{destination}: lowered by {20 * np.log10(peak):.1f} dB to stay within full scale", file=sys.stderr)
             gain /= peak
-        sound_files.write_blocks(destination, rendering.blocks(gain), shape, sample_rate, form)
-
-
-def _read(recording: sound_files.Recording, n_channels: int) -> Iterator[np.ndarray]:
-    """The samples of a recording in blocks ``(n, n_channels)``; one channel is the mean of all."""
-    for block in sound_files.read_recording(recording):
-        yield block if block.shape[1] == n_channels else mean_of_channels(block)[:, np.newaxis]
+        sound_files.write_blocks(destination, converted.blocks(gain), shape, rates[1], form)
 
 
 def _convert_blocks(
@@ -321,15 +318,15 @@ def _show_progress(blocks: Iterable[np.ndarray], name: str, n_samples: int, rate
             bar.update(len(block))
 
 
-def _output_gain(rendering: sound_files.Rendering, input_power: float, level: str) -> float:
-    """The factor that gives the rendering the level asked for."""
-    if rendering.peak < SILENT:
+def _output_gain(converted: sound_files.Spooled, input_power: float, level: str) -> float:
+    """The factor that gives the output the level asked for."""
+    if converted.peak < SILENT:
         return 1.0
     if level == "normalize":
-        return TRUE_PEAK / true_peak(rendering.blocks(1))
+        return TRUE_PEAK / true_peak(converted.blocks())
     if level == "peak":
-        return 1 / rendering.peak
-    return math.sqrt(input_power / rendering.power) if level == "match" else 1.0
+        return 1 / converted.peak
+    return math.sqrt(input_power / converted.power) if level == "match" else 1.0
 
 
 def _save_plot(path: pathlib.Path, source: pathlib.Path, output: pathlib.Path, high_band: str) -> None:
@@ -355,10 +352,11 @@ def spectrogram(
         seconds_per_column: time from one column to the next.
 
     Raises:
-        InputError: as `sound.files.open_recording`.
+        InputError: as `sound.files.open_audio`.
     """
-    recording = sound_files.open_recording(path)
-    n_frames = recording.n_samples / recording.sample_rate * representation.sample_rate / representation.hop_length
+    with sound_files.open_audio(path, warn=False) as audio:
+        n_seconds = sum(map(len, audio.blocks)) / audio.sample_rate
+    n_frames = n_seconds * representation.sample_rate / representation.hop_length
     step = max(1, round(n_frames / n_columns))
     columns = [level.max(axis=1) for level in sound_files.read_levels(path, step, representation, warn=False)]
     return np.stack(columns, axis=1), step * representation.hop_length / representation.sample_rate

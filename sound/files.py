@@ -116,7 +116,7 @@ def read_blocks(
         warn: as in `open_audio`.
 
     Raises:
-        InputError: as `open_audio`, or a sample is NaN or infinite, possibly only after the first blocks.
+        InputError: as `open_audio`.
     """
     with open_audio(path, warn) as audio:
         blocks = map(mean_of_channels, audio.blocks) if mono else audio.blocks
@@ -161,7 +161,8 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
         warn: print a line on stderr if parts are damaged or missing.
 
     Raises:
-        InputError: no such file, not audio, or a sample rate out of range.
+        InputError: no such file, not audio, or a sample rate out of range; possibly only after the last block: a sample
+            is NaN or infinite, or the file was changed meanwhile.
     """
     with open_regular(path, "a recording") as file, contextlib.closing(_decode(file, path, warn)) as decoded:
         first = next(decoded, None)
@@ -172,15 +173,20 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
             raise InputError(f"{path}: its sample rate is {rate} Hz, not {MIN_RATE} to {MAX_RATE} Hz")
         n_channels = samples.shape[1]
         blocks = _unify(itertools.chain([first], decoded), rate, n_channels, path)
-        pieces = regroup_frames((block.T for block in blocks), max(1, min(BLOCK, MAX_BLOCK // n_channels)), 0)
+        pieces = regroup_frames((block.T for block in blocks), block_length(n_channels), 0)
         yield Audio(rate, n_channels, n_bits, (piece.T for piece, _ in pieces))
+
+
+def block_length(n_channels: int) -> int:
+    """Samples of each channel that are held at a time."""
+    return max(1, min(BLOCK, MAX_BLOCK // n_channels))
 
 
 def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Iterator[tuple[int, np.ndarray, int]]:
     """Sample rate, samples ``(n, n_channels)`` and bits of each frame. Damaged packets are skipped and counted."""
     import av
 
-    n_damaged, found, announced = 0, 0.0, 0.0
+    n_damaged, found, announced, before = 0, 0.0, 0.0, os.fstat(file.fileno())
     for link in _ogg_links(file):
         try:
             container = av.open(_nameless(link), options=FFMPEG_OPTIONS, metadata_errors="replace")
@@ -206,6 +212,9 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
                 found += len(samples) / frame.sample_rate
                 yield frame.sample_rate, samples, n_bits
             announced += _announced_seconds(container, stream, file, found)
+    after = os.fstat(file.fileno())
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise InputError(f"{path}: changed while it was read")
     if warn and n_damaged:
         print(f"{path}: damaged packets that were skipped: {n_damaged}", file=sys.stderr)
     if warn and announced - found > 0.1:
@@ -293,64 +302,6 @@ def _announced_seconds(container, stream, file: io.BufferedReader, found: float)
     return float(stream.duration * stream.time_base) if form in EXACT_FORMATS and stream.duration else 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """A recording that has been read once, so that a damaged one is refused before any work.
-
-    Attributes:
-        path: of the file.
-        sample_rate, n_channels, n_bits: as in `Audio`.
-        n_samples: number of samples of each channel, counted while reading.
-        peak: greatest absolute sample, full scale 1.
-        power: mean square over all samples and channels.
-        modified: time by which `read_recording` knows that the file is still the same, in ns.
-    """
-
-    path: pathlib.Path
-    sample_rate: int
-    n_channels: int
-    n_bits: int
-    n_samples: int
-    peak: float
-    power: float
-    modified: int
-
-
-def open_recording(path: str | os.PathLike) -> Recording:
-    """The recording at `path`, after reading it once for its length, peak and power.
-
-    Raises:
-        InputError: as `read_blocks`.
-    """
-    n_samples, peak, square = 0, 0.0, 0.0
-    with open_audio(path) as audio:
-        modified = os.stat(path).st_mtime_ns
-        for block in audio.blocks:
-            n_samples += len(block)
-            peak = max(peak, float(np.abs(block).max()))
-            square += float(np.sum(np.square(block, dtype=np.float64)))
-    power = square / (n_samples * audio.n_channels)
-    form = audio.sample_rate, audio.n_channels, audio.n_bits
-    return Recording(pathlib.Path(path), *form, n_samples, peak, power, modified)
-
-
-def read_recording(recording: Recording) -> Iterator[np.ndarray]:
-    """The samples of a recording as blocks ``(n, n_channels)``.
-
-    Raises:
-        InputError: another program has changed the file since `open_recording`, possibly only after the last block.
-    """
-    with open_audio(recording.path, warn=False) as audio:
-        _check_unchanged(recording)
-        yield from audio.blocks
-    _check_unchanged(recording)
-
-
-def _check_unchanged(recording: Recording) -> None:
-    if os.stat(recording.path).st_mtime_ns != recording.modified:
-        raise InputError(f"{recording.path}: changed while it was read")
-
-
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -383,23 +334,26 @@ def choose_format(
 
 
 @dataclasses.dataclass(frozen=True)
-class Rendering:
-    """Audio that waits in a temporary file, because its peak and power are known only at its end."""
+class Spooled:
+    """Audio that waits in a temporary file of float32 samples, with its length and level, which its end told."""
 
-    file: io.IOBase  # of float32 samples
+    file: io.IOBase
     shape: tuple[int, int]  # (n_samples, n_channels)
-    peak: float
-    power: float
+    peak: float  # greatest absolute sample
+    power: float  # mean square over all samples and channels
 
-    def blocks(self, gain: float) -> Iterator[np.ndarray]:
-        """The samples times `gain` as blocks ``(n, n_channels)``."""
-        self.file.seek(0)
-        while chunk := self.file.read(4 * BLOCK * self.shape[1]):
-            yield np.frombuffer(chunk, np.float32).reshape(-1, self.shape[1]) * np.float32(gain)
+    def blocks(self, gain: float = 1) -> Iterator[np.ndarray]:
+        """The samples times `gain` as blocks ``(n, n_channels)``; several readers may take turns."""
+        n_samples, n_channels = self.shape
+        length = block_length(n_channels)
+        for start in range(0, n_samples, length):
+            self.file.seek(4 * start * n_channels)
+            samples = np.frombuffer(self.file.read(4 * length * n_channels), np.float32)
+            yield samples.reshape(-1, n_channels) * np.float32(gain)
 
 
 @contextlib.contextmanager
-def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> Iterator[Rendering]:
+def spool(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> Iterator[Spooled]:
     """All `blocks` in a temporary file in the folder of `path`, until the block ends or the process is killed.
 
     Raises:
@@ -416,7 +370,7 @@ def render_to_disk(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.
             n_samples += len(block)
             peak = max(peak, float(np.abs(block).max()))
             square += float(np.sum(np.square(block, dtype=np.float64)))
-        yield Rendering(file, (n_samples, n_channels), peak, square / max(1, n_samples * n_channels))
+        yield Spooled(file, (n_samples, n_channels), peak, square / max(1, n_samples * n_channels))
 
 
 def write_blocks(

@@ -16,7 +16,7 @@ from common import InputError
 from common.files import read_json, remove_files, write_json
 from data import PUBLISHED
 from sound.blocks import mix_sounds, resample_blocks, trim_or_pad
-from sound.files import choose_format, render_to_disk, write_blocks
+from sound.files import choose_format, spool, write_blocks
 from synthesis.midi import Piece
 from synthesis.notes import NOTE_SECONDS, Instrument, release_envelope
 
@@ -108,11 +108,11 @@ def write_piece(path: str | os.PathLike, piece: Piece, instrument: Instrument, p
     sample_rate = PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
     blocks = (block[:, np.newaxis] for block in _mix_piece(piece, instrument, playing, sample_rate, counts))
-    with render_to_disk(blocks, 1, pathlib.Path(path)) as rendering:
-        if not rendering.peak:
+    with spool(blocks, 1, pathlib.Path(path)) as spooled:
+        if not spooled.peak:
             raise InputError(f"expected notes that {instrument.name} can play, found none among {len(piece.notes)}")
         form = choose_format(path, sample_rate, 1)
-        write_blocks(path, rendering.blocks(PEAK / rendering.peak), rendering.shape, sample_rate, form)
+        write_blocks(path, spooled.blocks(PEAK / spooled.peak), spooled.shape, sample_rate, form)
     return counts
 
 
