@@ -63,9 +63,8 @@ def adversarial_bce(outcome: Outcome) -> tf.Tensor:
 
 def discriminator_bce(outcome: Outcome) -> tf.Tensor:
     """Binary cross-entropy of target judged real plus that of output judged generated; not halved, as published."""
-    return _sum_over_scales(lambda logits: tf.nn.softplus(-logits), outcome.real) + _sum_over_scales(
-        tf.nn.softplus, outcome.fake
-    )
+    real = _sum_over_scales(lambda logits: tf.nn.softplus(-logits), outcome.real)
+    return real + _sum_over_scales(tf.nn.softplus, outcome.fake)
 
 
 def adversarial_least_squares(outcome: Outcome) -> tf.Tensor:
@@ -75,9 +74,8 @@ def adversarial_least_squares(outcome: Outcome) -> tf.Tensor:
 
 def discriminator_least_squares(outcome: Outcome) -> tf.Tensor:
     """Mean of (D(real) - 1)^2 plus mean of D(fake)^2, summed over the scales (LSGAN; Mao et al., 2017)."""
-    return _sum_over_scales(lambda logits: tf.square(logits - 1), outcome.real) + _sum_over_scales(
-        tf.square, outcome.fake
-    )
+    real = _sum_over_scales(lambda logits: tf.square(logits - 1), outcome.real)
+    return real + _sum_over_scales(tf.square, outcome.fake)
 
 
 def feature_matching(outcome: Outcome) -> tf.Tensor:

@@ -4,8 +4,8 @@ Effects on magnitudes ``(n_bins, n_frames)``, in the order in which a recording 
 room, the microphone's frequency response, its gain, its noise. `draw` gives the parameters of one slice, `augment`
 applies them to a log level in [0, 1]. The target of a pair stays as it is, so the network learns to ignore all of them.
 
-A slice is transformed whenever it is loaded, so everything is float32 and works on whole arrays: about half a
-millisecond of one core per slice. The phase is not stored; where two sounds add, the phase between them is random.
+A slice is transformed whenever it is loaded: everything is float32 and works on whole arrays, about half a millisecond
+of one core per slice. The phase is not stored; where two sounds add, the phase between them is random.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Effects:
 
     Attributes:
         detuning_cents: above 0 is sharper.
-        room: (RT60 in seconds, level in dB, cut-off in Hz), as `reverberate` takes them.
+        room: as `reverberate` takes it.
         equaliser_db: gains at `BAND_CENTRES_HZ` in dB; straight lines over log frequency between them.
         band_limits_hz: (high-pass, low-pass) of a telephone or an old recording, fourth-order Butterworth.
         level_db: gain in dB.
@@ -93,11 +93,8 @@ def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float
 
 
 def detune(magnitude: np.ndarray, cents: float) -> np.ndarray:
-    """The magnitude ``(n_bins, n_frames)`` with all frequencies multiplied by ``2 ** (cents / 1200)``.
-
-    Bins between two others are interpolated linearly. A sound tuned down lacks what lay above the last bin; that bin's
-    magnitude is repeated there.
-    """
+    """The magnitude ``(n_bins, n_frames)`` with all frequencies multiplied by ``2 ** (cents / 1200)``, by linear
+    interpolation between bins. A sound tuned down lacks what lay above the last bin, whose magnitude is repeated."""
     last = len(magnitude) - 1
     source = np.minimum(np.arange(last + 1) * 2 ** (-cents / 1200), last)
     below = np.minimum(source.astype(int), last - 1)
@@ -107,30 +104,24 @@ def detune(magnitude: np.ndarray, cents: float) -> np.ndarray:
 
 
 def reverberate(
-    magnitude: np.ndarray,
-    rt60: float,
-    wet_db: float,
-    damping_hz: float,
-    representation: Representation,
-    response: np.ndarray,
+    magnitude: np.ndarray, room: tuple[float, float, float], representation: Representation, response: np.ndarray
 ) -> np.ndarray:
-    """The magnitude ``(n_bins, n_frames)`` of a sound with its reverberation in a room.
+    """The magnitude ``(n_bins, n_frames)`` of a sound with its reverberation in a room, which begins in silence.
 
     The impulse response is white noise with an exponential decay, behind a low-pass. With independent samples whose
     variance is s(t), the expected power of the reverberation in a bin is the dry power convolved with s over time. That
     holds exactly for every sample; between frames the dry power is taken to run in a straight line. Here s(t) falls as
-    ``10 ** (-6 t / rt60)`` (the model of Moorer, "About This Reverberation Business", 1979; Polack, 1988). The slice is
-    taken to begin in silence.
+    ``10 ** (-6 t / rt60)`` (the model of Moorer, "About This Reverberation Business", 1979; Polack, 1988).
 
     Args:
         magnitude: of the dry sound.
-        rt60: seconds in which the level falls by 60 dB after a sound has stopped.
-        wet_db: energy of the reverberation below `damping_hz` relative to the direct sound.
-        damping_hz: cut-off of the low-pass, second-order Butterworth.
+        room: RT60 in seconds, in which the level falls by 60 dB after a sound has stopped; energy of the reverberation
+            relative to the direct sound in dB; cut-off in Hz of the low-pass, second-order Butterworth.
         representation: of the magnitude.
         response: complex ``(n_bins,)`` with a mean square of 1: gain and phase of the reverberation in each bin. A room
             has complex normal ones (Schroeder, 1962), which raise some partials of a held note and lower others.
     """
+    rt60, wet_db, damping_hz = room
     decay = 6 * math.log(10) * representation.hop_length / (representation.sample_rate * rt60)  # per frame
     # Integrals of exp(-decay * t) over the dry power's straight lines, divided by that over all times.
     direct = 1 - (1 - math.exp(-decay)) / decay
@@ -146,12 +137,9 @@ def reverberate(
 
 
 def decay_along_frames(power: np.ndarray, factor: float) -> np.ndarray:
-    """``y[:, t] = power[:, t] + factor * y[:, t - 1]`` for `factor` in [0, 1), to a relative 1e-8.
-
-    Each pass doubles the number of terms summed, so that 8 passes over the array are enough for 256 frames: about twice
-    as fast as `scipy.signal.lfilter`.
-    """
+    """``y[:, t] = power[:, t] + factor * y[:, t - 1]`` for `factor` in [0, 1), to a relative 1e-8."""
     total, n_summed = power.copy(), 1
+    # Each pass doubles the number of terms summed: about twice as fast as `scipy.signal.lfilter`.
     while n_summed < power.shape[1] and factor**n_summed > 1e-8:
         total[:, n_summed:] += total[:, :-n_summed] * np.float32(factor**n_summed)
         n_summed *= 2
@@ -233,8 +221,7 @@ def augment(
 ) -> np.ndarray:
     """`level`, in [0, 1] ``(n_bins, n_frames)``, with effects drawn from `rng`: a new float32 array in [0, 1].
 
-    The result depends on `level` and on the state of `rng` alone. Silence stays silence where no noise is added. With
-    given `effects`, `rng` still chooses the section of noise and the room's response.
+    With given `effects`, `rng` still chooses the section of noise and the room's response.
     """
     effects = effects or draw(rng)
     magnitude = data.db_to_amplitude(np.asarray(level, np.float32), representation.amin)
@@ -243,7 +230,7 @@ def augment(
     if effects.room:
         # One frame of noise: complex normal, and correlated between the neighbouring bins that share a partial.
         real, imaginary = _section(representation, 1, rng)
-        magnitude = reverberate(magnitude, *effects.room, representation, (real + 1j * imaginary)[:, 0])
+        magnitude = reverberate(magnitude, effects.room, representation, (real + 1j * imaginary)[:, 0])
     gain = decibels(effects.level_db) * equaliser_gain(effects.equaliser_db, representation)
     gain *= band_limits_gain(*effects.band_limits_hz, representation)
     magnitude *= gain[:, np.newaxis]

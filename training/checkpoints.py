@@ -71,9 +71,7 @@ def save(
 ) -> None:
     """Write the state of step `step` below `folder`, and delete all but the last two.
 
-    Args:
-        arrays: (name, array), taken one at a time, so that a large network is not held in memory twice.
-        flags: of the run, as JSON can store them.
+    `arrays` are taken one at a time, so that a large network is not held in memory twice.
     """
     path = folder / FOLDER / f"state-{step:09d}.zip"
     with replacing(path) as beside, beside.open("wb") as file:
@@ -168,12 +166,8 @@ def _restore(path: pathlib.Path, variables: Mapping) -> tuple[dict, Progress, bo
 def claim(folder: pathlib.Path, flags: Mapping, fresh: bool = False) -> Iterator[None]:
     """Lock a model's folder for a block, and write ``run.json`` into it: flags and versions of the run that begins.
 
-    The folder is made if it is missing. Unfinished files of a process that was killed are deleted. The lock ends with
-    the process, even if the process is killed.
-
-    Args:
-        flags: of the run, as JSON can store them.
-        fresh: first move what the folder holds to another name, as `set_aside`.
+    The folder is made if it is missing; with `fresh`, what it holds is set aside. Unfinished files of a process that
+    was killed are deleted. The lock ends with the process, even if the process is killed.
 
     Raises:
         InputError: another process holds the lock, or a run would write elsewhere through a link in the folder.
@@ -205,8 +199,7 @@ def claim(folder: pathlib.Path, flags: Mapping, fresh: bool = False) -> Iterator
 def set_aside(folder: pathlib.Path) -> None:
     """Move what a model's folder holds to the first free ``<folder>.old<N>``, and print it.
 
-    The lock stays, so that its owner keeps it. The learning-rate finder's files stay too, because their suggestions are
-    for the next run.
+    The lock stays, and so do the suggestions of the learning-rate finder, which are for the next run.
     """
     moved = [entry for entry in folder.iterdir() if not entry.name.startswith((_LOCK, LR_FINDER))]
     if not moved:

@@ -45,8 +45,7 @@ class Pairs:
         pieces: (n_names,) the piece of each name as an index into `piece_names`.
         piece_names: sorted; the variations of a score count as one piece.
         samples: int (n_samples, 3): every pair as (name, target, origin), all indices; ordered by target, origin, name.
-        left_out: one line for the slices of each folder that have no counterpart, or one that is of a piece that
-            compute_features.py has not finished.
+        left_out: one line for the slices of each folder without a counterpart in a finished piece.
     """
 
     folder: pathlib.Path
@@ -68,12 +67,10 @@ def instrument_of(folder: str) -> str:
 def find_pairs(
     dataset_path: str | os.PathLike, origins: Sequence[str], targets: Sequence[str], with_itself: bool = True
 ) -> Pairs:
-    """List the pairs of a data set.
+    """The pairs of a data set.
 
     Args:
-        dataset_path: the data set.
-        origins: instruments, of which every voice counts, single voices such as ``piano@upright``, or "any".
-        targets: as `origins`.
+        origins, targets: instruments, of which every voice counts, single voices such as ``piano@upright``, or "any".
         with_itself: whether pairs of an instrument with itself count.
 
     Raises:
@@ -160,8 +157,8 @@ def split_by_piece(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Rows of ``pairs.samples`` for training and for validation, and one line that says how they were split.
 
-    Whole pieces are held out, with all their voices and variations: those that the text file `holdout` names, one a
-    line; without it as `hold_out` draws them.
+    Whole pieces are held out, with all their voices and variations: those that the text file `holdout` names, or those
+    that `hold_out` draws.
     """
     if holdout is None:
         held_out, summary = hold_out(pairs.pieces, validation_split, seed)
@@ -179,24 +176,22 @@ def hold_out(pieces: np.ndarray, validation_split: float, seed: int) -> tuple[np
     Whole pieces are drawn with `seed`, as near to the share `validation_split` of all slices as they allow. Of a single
     piece the last slices are held out. ``pieces[i]``, counted from 0, is the piece of slice i.
     """
-    n_names, sizes = len(pieces), np.bincount(pieces)
-    wanted = validation_split * n_names
-    held_out = np.zeros(n_names, bool)
-    if not wanted or n_names == 1:
-        return held_out, "nothing is held out for validation" + (" (a single slice)" if wanted else "")
+    n_slices, sizes = len(pieces), np.bincount(pieces)
+    wanted = validation_split * n_slices
+    if not wanted or n_slices == 1:
+        return np.zeros(n_slices, bool), "nothing is held out for validation"
     if len(sizes) == 1:
-        held_out[-min(max(1, round(wanted)), n_names - 1) :] = True
-        return held_out, f"a single piece: its last {held_out.sum()} of {n_names} slices are held out for validation"
+        n_last = min(max(1, round(wanted)), n_slices - 1)
+        summary = f"a single piece: its last {n_last} of {n_slices} slices are held out for validation"
+        return np.arange(n_slices) >= n_slices - n_last, summary
     order = np.random.default_rng([seed, 0]).permutation(len(sizes))
     chosen: list[int] = []
     for piece in order:  # take each piece that brings the held-out share nearer to the one asked for
         if abs(sizes[[*chosen, piece]].sum() - wanted) < abs(sizes[chosen].sum() - wanted):
             chosen.append(piece)
     chosen = chosen[: len(sizes) - 1] or [min(order, key=lambda piece: sizes[piece])]
-    held_out = np.isin(pieces, chosen)
-    return held_out, (
-        f"{len(chosen)} of {len(sizes)} pieces are held out for validation ({held_out.sum()} of {n_names} slices)"
-    )
+    counted = f"({sizes[chosen].sum()} of {n_slices} slices)"
+    return np.isin(pieces, chosen), f"{len(chosen)} of {len(sizes)} pieces are held out for validation {counted}"
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -233,8 +228,7 @@ class ByStep:
     Args:
         n_items: of an epoch.
         batch_size: items of a step; an epoch's last one has the rest.
-        seed: of the order.
-        shuffle: draw an order for each epoch; otherwise items come as they stand.
+        seed: of the order, which `shuffle` draws for each epoch; otherwise items come as they stand.
 
     Raises:
         InputError: fewer items to train on than one batch.

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -131,10 +130,8 @@ def fit(run: Run) -> Progress:
             run.progress.copy_mae = _validate(run.validation_batches, _copy)["mae"]
         if not checkpoints.states(run.folder):
             _save_state(run)  # before any weights file: weights without a state cannot be resumed
-        start, stop = run.next_step, run.first_step + run.n_steps
-        training_stream = iterate_batches(run.training_batches, start, stop)
         while not run.is_complete:
-            _train_epoch(run, step, training_stream, interruption)
+            _train_epoch(run, step, interruption)
             _end_epoch(run, _validate(run.validation_batches, evaluation))
             if run.is_complete:
                 outputs.write_animations(run.folder)  # before the state: a complete run writes nothing any more
@@ -174,7 +171,7 @@ def _begin(run: Run) -> Progress:
 # --- epochs -----------------------------------------------------------------------------------------------------------
 
 
-def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interruption: _Interruption) -> None:
+def _train_epoch(run: Run, step: Callable, interruption: _Interruption) -> None:
     """Train to the end of the current epoch or of the run, and write the state every `CHECKPOINT_SECONDS`."""
     progress = run.progress
     first, first_of_epoch, last = run.next_step, progress.epoch * run.steps_per_epoch, run.first_step + run.n_steps
@@ -184,7 +181,7 @@ def _train_epoch(run: Run, step: Callable, training_stream: Iterator, interrupti
     saved = clock = time.monotonic()
     pending: list[tuple[int, int, dict]] = []
     with contextlib.closing(status):
-        for number, (inputs, target) in enumerate(itertools.islice(training_stream, stop - first), first):
+        for number, (inputs, target) in enumerate(iterate_batches(run.training_batches, first, stop), first):
             rates = map(tf.constant, run.learning_rates(number))
             pending.append((number, len(target), step(inputs, target, *rates, tf.constant(number, tf.int32))))
             run.after_step(number + 1)

@@ -169,7 +169,7 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], None]:
     """
     from common import plots
 
-    pairs, representation = batches.pairs, batches.pairs.representation
+    pairs, r = batches.pairs, batches.pairs.representation
     first_piece = pairs.pieces[batches.samples[0, 0]]
     examples = []
     for t, target in enumerate(pairs.targets):
@@ -185,21 +185,17 @@ def make_sampler(generator, batches: Batches) -> Callable[[pathlib.Path], None]:
             levels = {"input": inputs[..., :1], "prediction": generator(inputs, training=False), "target": truth}
             joined = {title: data.join_slices(data.from_network(slices)) for title, slices in levels.items()}
             if target not in phases:
-                phases[target] = _griffin_lim_phase(joined["input"], representation)
-            magnitude = data.db_to_amplitude(np.clip(joined["prediction"], 0, 1), representation.amin)
-            audio = data.inverse_transform(magnitude, phases[target], representation=representation)
+                phases[target] = _griffin_lim_phase(joined["input"], r)
+            magnitude = data.db_to_amplitude(np.clip(joined["prediction"], 0, 1), r.amin)
+            audio = data.inverse_transform(magnitude, phases[target], representation=r)
             audio /= max(1.0, np.abs(audio).max())
             suffix = f"_{target}" if batches.style else ""
+            title = f"{pairs.piece_names[first_piece]}: {origin} to {target}, epoch {int(folder.name)}"
+            path, seconds_per_frame = folder / f"spectrogram{suffix}.png", r.hop_length / r.sample_rate
             plots.save_spectrograms(
-                folder / f"spectrogram{suffix}.png",
-                list(joined.items()),
-                representation.hop_length / representation.sample_rate,
-                representation.bin_hz,
-                title=f"{pairs.piece_names[first_piece]}: {origin} to {target}, epoch {int(folder.name)}",
-                beside=True,
-                dpi=plots.SCREEN_DPI,
+                path, list(joined.items()), seconds_per_frame, r.bin_hz, title=title, beside=True, dpi=plots.SCREEN_DPI
             )
-            write_audio(folder / f"audio{suffix}.wav", audio, representation.sample_rate)
+            write_audio(folder / f"audio{suffix}.wav", audio, r.sample_rate)
 
     return sample
 

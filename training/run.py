@@ -22,6 +22,7 @@ from training.dataset import Batches
 if TYPE_CHECKING:
     from training import loop
 
+Rate = float | str | None  # a number, "auto", or None for that of the preset
 PUBLISHED, SMALL = "published", "small"
 PRESETS = {PUBLISHED: (0.9, "constant"), SMALL: (0.5, "linear")}  # beta_1 of Adam, schedule of the learning rates
 
@@ -264,13 +265,7 @@ def find_initial_weights(
 
 
 def choose_rates(
-    gen_lr: float | str | None,
-    disc_lr: float | str | None,
-    preset: str | None,
-    base_filters: int,
-    target: str,
-    folder: pathlib.Path,
-    n_slices: int,
+    gen_lr: Rate, disc_lr: Rate, preset: str | None, base_filters: int, target: str, folder: pathlib.Path, n_slices: int
 ) -> tuple[float, float, str]:
     """Learning rates of generator and discriminator, those of a preset in place of what is None, and the preset.
 
@@ -278,12 +273,9 @@ def choose_rates(
     data they are so low that a run ends worse than copying its input (docs/training.md).
 
     Args:
-        gen_lr, disc_lr: a number, "auto" for what the finder wrote into the model's `folder`, or None.
+        gen_lr, disc_lr: a number, "auto" for what ``--findlr`` wrote into the model's `folder`, or None.
         target: the published rates depend on it.
         n_slices: to train on.
-
-    Raises:
-        InputError: "auto", and no suggestion in the model's folder.
     """
     if preset is None:
         is_full_size = base_filters >= PUBLISHED_FILTERS and n_slices >= MIN_SLICES
@@ -341,21 +333,19 @@ def start_tensorflow(gpu: int, precision: str = "float32") -> str:
         gpus = tf.config.list_physical_devices("GPU")
     if gpu != -1 and not gpus:
         print("No CUDA GPU found: working on the CPU (--gpu -1 hides this line).", file=sys.stderr)
-    capability = (8, 0) if has_bfloat16() else (0, 0)
+    fastest = "mixed_bfloat16" if has_bfloat16() else "float32"
     for device in gpus:
         tf.config.experimental.set_memory_growth(device, True)  # do not reserve all of its memory
-        capability = tf.config.experimental.get_device_details(device).get("compute_capability", (0, 0))
+        major, _ = tf.config.experimental.get_device_details(device).get("compute_capability", (0, 0))
+        fastest = "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
     if precision == "auto":
-        precision = "mixed_bfloat16" if capability[0] >= 8 else "mixed_float16" if capability[0] == 7 else "float32"
-        print(f"Computing in {precision}")
+        print(f"Computing in {fastest}")
+        return fastest
     return precision
 
 
 def has_bfloat16() -> bool:
     """Whether this processor has instructions for bf16, according to Linux; False on other systems."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = next((line for line in file if line.startswith("flags")), "").split()
-    except OSError:  # not on Linux
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+    described = pathlib.Path("/proc/cpuinfo")
+    text = described.read_text(encoding="ascii", errors="replace") if described.exists() else ""
+    return "avx512_bf16" in text or "amx_bf16" in text

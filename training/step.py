@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -11,6 +12,7 @@ import losses
 import model
 
 keras = tf.keras
+Optimizer: TypeAlias = keras.optimizers.Optimizer
 
 
 # --- the update -------------------------------------------------------------------------------------------------------
@@ -31,8 +33,8 @@ class Networks:
     generator: keras.Model
     discriminator: keras.Model | None
     objective: losses.Objective
-    generator_optimizer: keras.optimizers.Optimizer
-    discriminator_optimizer: keras.optimizers.Optimizer | None = None
+    generator_optimizer: Optimizer
+    discriminator_optimizer: Optimizer | None = None
     instance_noise: float = 0.0
 
     def variables(self) -> Iterator[tuple[str, keras.Variable]]:
@@ -63,14 +65,14 @@ def make_step(networks: Networks, seed: int = 0) -> Callable:
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             outcome = forward(networks, inputs, target, True, seed, number)
             generator_loss, terms = losses.evaluate(networks.objective.generator, outcome)
-            values = {"generator_loss": generator_loss, "mae": losses.l1(outcome), **terms}
             if discriminator is not None:
-                values["discriminator_loss"], _ = losses.evaluate(networks.objective.discriminator, outcome)
-        # Both networks have judged and been judged with the weights from before the step, as published.
-        descend(generator_tape, generator_loss, generator, generator_optimizer, generator_rate)
+                discriminator_loss, _ = losses.evaluate(networks.objective.discriminator, outcome)
+        # Both gradients are taken at the weights from before the step, as published.
+        update(generator_tape, generator_loss, generator, generator_optimizer, generator_rate)
+        values = {"generator_loss": generator_loss, "mae": losses.l1(outcome), **terms}
         if discriminator is not None:
-            loss = values["discriminator_loss"]
-            descend(discriminator_tape, loss, discriminator, discriminator_optimizer, discriminator_rate)
+            update(discriminator_tape, discriminator_loss, discriminator, discriminator_optimizer, discriminator_rate)
+            values["discriminator_loss"] = discriminator_loss
         return values
 
     return step
@@ -95,14 +97,8 @@ def forward(
     return losses.Outcome(target, output, *judged)
 
 
-def descend(
-    tape: tf.GradientTape,
-    loss: tf.Tensor,
-    network: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    rate: tf.Tensor,
-) -> None:
-    """Update a network by one step down the gradient of its loss."""
+def update(tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model, optimizer: Optimizer, rate: tf.Tensor) -> None:
+    """Update the weights of a network by one step down the gradient of its loss."""
     variables = network.trainable_variables
     scale = optimizer.scale_loss(tf.ones_like(loss))  # 1, but for a LossScaleOptimizer (mixed_float16)
     gradients = tape.gradient(loss, variables, output_gradients=scale)
@@ -143,7 +139,7 @@ def rate_factor(schedule: str, step: int, n_steps: int) -> float:
     return min(1.0, (step + 1) / warm_up, max(n_steps - step, 1) / decay)
 
 
-def scaled(optimizer: keras.optimizers.Optimizer, precision: str) -> keras.optimizers.Optimizer:
+def scaled(optimizer: Optimizer, precision: str) -> Optimizer:
     """The optimizer, with a loss scale if gradients are computed in float16, which would lose the small ones."""
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 

@@ -111,7 +111,7 @@ def test_a_room_is_what_convolving_with_decaying_noise_does_to_the_audio(rng, ro
 def test_the_expected_power_of_a_held_tone_in_a_room_is_the_sum_of_both():
     magnitude = np.full((PUBLISHED.n_bins, PUBLISHED.n_frames), 0.1, np.float32)
     turned = np.full(PUBLISHED.n_bins, 1j)  # at a right angle to the dry sound, so that powers add up
-    wet = augmentation.reverberate(magnitude, 0.3, -8, 5000, PUBLISHED, turned)
+    wet = augmentation.reverberate(magnitude, (0.3, -8, 5000), PUBLISHED, turned)
     low, cut_off = power_db(wet[0, -1:]), power_db(wet[bin_of(5000), -1:])
     assert low == pytest.approx(-20 + 10 * math.log10(1 + 10**-0.8), abs=0.01)
     assert cut_off == pytest.approx(-20 + 10 * math.log10(1 + 10**-0.8 / 2), abs=0.01)  # 3 dB down
