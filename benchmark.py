@@ -12,7 +12,6 @@ import argparse
 import concurrent.futures
 import multiprocessing
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import data
 from common import cli
 from common.files import write_array
 from sound.files import read_audio, write_audio
-from training.run import has_bfloat16, start_tensorflow
+from training.run import start_tensorflow
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
 SEED = 0
@@ -60,10 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def list_tasks(gpu: int) -> list[tuple[Callable, list[dict]]]:
     """Functions to measure with, and the arguments of each call: the plain ways of a piece of work, then our own."""
-    has_gpu = gpu >= 0 and shutil.which("nvidia-smi") is not None
-    precisions = ["float32"]
-    precisions += ["mixed_bfloat16"] if has_gpu or has_bfloat16() else []
-    precisions += ["mixed_float16"] if has_gpu else []
+    precisions = ("float32", "auto")
     ways = [{"precision": "float32", "plain": way} for way in ("eager", "compiled")]
     ways += [{"precision": precision} for precision in precisions]
     tasks: list[tuple[Callable, list[dict]]] = [
@@ -89,7 +85,7 @@ def measure_in_child(part: Callable, way: dict) -> tuple[float, str]:
 
 def matrix_product(gpu: int, precision: str) -> tuple[float, str]:
     """Matrix products of 2048 x 2048."""
-    start_tensorflow(gpu)
+    precision = start_tensorflow(gpu, precision)
     import tensorflow as tf
 
     a = tf.cast(tf.random.stateless_normal((2048, 2048), (SEED, 0)), precision.removeprefix("mixed_"))
@@ -99,7 +95,7 @@ def matrix_product(gpu: int, precision: str) -> tuple[float, str]:
 
 def step(gpu: int, base_filters: int, batch_size: int, precision: str, plain: str = "") -> tuple[float, str]:
     """Training steps of random slices. The plain ways have Keras' layers: "eager" (as published) and "compiled"."""
-    start_tensorflow(gpu)
+    precision = start_tensorflow(gpu, precision)
     import tensorflow as tf
 
     import losses

@@ -18,14 +18,8 @@ from conversion.converter import Converter, load_converter
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--to",
-        metavar="INSTRUMENT",
-        nargs="?",
-        const="",
-        help="instrument of a model that comes with the project, such as guitar, in place of --model; without a name, "
-        "the models are listed",
-    )
+    text = "instrument of a shipped model, such as guitar, in place of --model; without a name, the models are listed"
+    parser.add_argument("--to", metavar="INSTRUMENT", nargs="?", const="", help=text)
     recordings.add_arguments(parser)
     recordings.add_hum_arguments(parser)
     return cli.run(parser, predict, argv)

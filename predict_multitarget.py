@@ -23,11 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     recordings.add_arguments(parser)
     add = parser.add_argument
     add("--style", help="recording of the target instrument")
-    add(
-        "--style_slice",
-        type=cli.number(int, minimum=0, word="random"),
-        help="slice of the style recording to follow: a number from 0, or random (default: the loudest)",
-    )
+    text = "slice of the style recording to follow: a number from 0, or random (default: the loudest)"
+    add("--style_slice", type=cli.number(int, minimum=0, word="random"), help=text)
     return cli.run(parser, predict_multitarget, argv)
 
 

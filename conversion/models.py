@@ -26,7 +26,6 @@ from sound.files import read_levels
 MODELS = pathlib.Path(__file__).resolve().parents[1] / "models"  # those that come with the project
 EXTENSION = ".h5"
 COMMANDS = {1: "predict.py", 2: "predict_multitarget.py"}  # by the number of channels of the network's input
-SOURCES = ("_acoustic", "_electronic", "_synthetic")  # NSynth's endings of an instrument's name
 FAR = 0.12  # difference of outputs from that of the nearest stored style above which a style resembles none of them
 
 
@@ -66,9 +65,7 @@ class Model:
 
 def shorten(instrument: str) -> str:
     """An instrument's name without NSynth's ending, as a part of a file name."""
-    for ending in SOURCES:
-        instrument = instrument.removesuffix(ending)
-    return re.sub(r"\W+", "_", instrument) or "converted"
+    return re.sub(r"\W+", "_", re.sub("_(acoustic|electronic|synthetic)$", "", instrument)) or "converted"
 
 
 def describe_generator(path: str | os.PathLike, in_channels: int | None = None) -> weights.Description:

@@ -33,9 +33,6 @@ Network = Callable[[np.ndarray], np.ndarray]
 BATCH_SIZE = 2  # slices to convert at once: more is no faster on two cores, and takes 10 MB each at 16 base filters
 OPSET, IR_VERSION = 17, 8  # read by ONNX Runtime 1.13 and later
 INPUT, OUTPUT, DESCRIPTION = "input", "output", "description"
-# Calls that share the cores. hum2guitar's windows come one by one; two of them on half of the cores each take less time
-# than one after the other on all cores.
-N_PARALLEL = {weights.UNET: 1, weights.GLOBAL_GENERATOR: 2, weights.LOCAL_ENHANCER: 2}
 MAX_SLICE = 2**20  # bins times frames
 MAX_INSIDE = 2**22  # bytes of an array that is part of the model while it is loaded
 
@@ -66,13 +63,12 @@ def load_network(description: weights.Description, gpu: int | None = -1) -> Netw
     if description.network == weights.UNET:
         bins, frames = description.representation.n_bins, description.representation.n_frames
         if bins % 256 or frames % 256 or bins * frames > MAX_SLICE:
-            raise InputError(
-                f"{path}: the network cannot work on slices of {bins} x {frames}, which the file describes"
-            )
+            raise InputError(f"{path}: describes slices of {bins} x {frames}, on which the network cannot work")
     on_gpu = gpu != -1 and CUDA in onnxruntime.get_available_providers()
     providers = [(CUDA, {"device_id": gpu or 0, "use_tf32": 0}), CPU] if on_gpu else [CPU]
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(1, count_cores() // N_PARALLEL[description.network])
+    # hum2guitar's windows come one by one: two of them on half of the cores each are faster than one after the other.
+    options.intra_op_num_threads = max(1, count_cores() // (1 if description.system == "pix2pix" else 2))
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # which keeps a second block of memory for the maps of each shape
     options.log_severity_level = 3  # errors only

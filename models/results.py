@@ -26,13 +26,17 @@ from hum2guitar.harmonics import PUBLISHED as HUMS
 from hum2guitar.melody import analyse, find_notes, to_decibels
 from sound.files import read_audio, write_audio
 
-SECONDS = 10.0
-HUM_SECONDS, SHOWN_HUM = 40, "etude_002"
-RATE = 44100
+RATE, SECONDS = 44100, 10  # of the excerpts
 RESULTS = ROOT / "docs" / "results"
-HELD_OUT = ("beethoven_ode_to_joy", "bach_prelude_c_major", "satie_gymnopedie_1", "petzold_minuet_g_major")
-TRAINED = ("etude_003", "etude_007")
-HELD_OUT_PIANO, TRAINED_PIANO = "keyboard_acoustic@upright", "keyboard_acoustic@salamander"
+PIECES = (  # on the piano, in WORK; the first two also become every style of the multitarget model
+    "heldout/keyboard_acoustic@upright/beethoven_ode_to_joy.wav",
+    "heldout/keyboard_acoustic@upright/bach_prelude_c_major.wav",
+    "heldout/keyboard_acoustic@upright/satie_gymnopedie_1.wav",
+    "heldout/keyboard_acoustic@upright/petzold_minuet_g_major.wav",
+    "audios/keyboard_acoustic@salamander/etude_003.wav",
+    "audios/keyboard_acoustic@salamander/etude_007.wav",
+)
+SHOWN_HUM, HUM_SECONDS = "etude_002", 40
 FORMANTS = ((750, 90), (1150, 110), (2450, 160), (3400, 250))  # centre and half width in Hz of an open "a"
 SCOOP_CENTS, SCOOP_SECONDS = 60.0, 0.05  # a note starts up to so far below its pitch, and rises in such a time
 VIBRATO_CENTS, VIBRATO_HZ, VIBRATO_RISE = 25.0, 5.5, 0.3  # largest depth, rate, seconds until it is there
@@ -43,65 +47,63 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 <title>Listen to the models</title>
 <style>
-body {{ max-width: 70rem; margin: auto; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; }}
-section {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .75rem; }}
-h2 {{ grid-column: 1 / -1; margin: 2rem 0 0; }}
-figure {{ margin: 0; }}
+body { max-width: 70rem; margin: auto; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; }
+section { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .75rem; }
+h2 { grid-column: 1 / -1; margin: 2rem 0 0; }
+figure { margin: 0; }
 </style>
 <h1>Listen to the models</h1>
 <p>Ten seconds each, at one peak level. Generated pieces were trained on, on this piano; the other pieces and their
 piano were not. "Any" is the multitarget model, with a stored style.</p>
-{sections}
 """
 
 
 def main(work: pathlib.Path) -> None:
-    pieces = [(work / "audios", TRAINED_PIANO, piece) for piece in TRAINED]
-    pieces += [(work / "heldout", HELD_OUT_PIANO, piece) for piece in HELD_OUT]
-    for folder, piano, piece in pieces:
-        heard = read_excerpt(folder / piano / f"{piece}.wav")
+    for index, path in enumerate(PIECES):
+        piano = work / path
+        heard = read_excerpt(piano)
         sounds = {"keyboard": heard}
         for name in ("guitar", "string", "synth_lead"):
             model = find_by_name(name)
-            (voice,) = folder.glob(f"{model.description.settings['targets'][0]}@*")
-            output, target = convert(model, heard), read_excerpt(voice / f"{piece}.wav")
+            (voice,) = piano.parents[1].glob(f"{model.description.settings['targets'][0]}@*")
+            output, target = convert(model, heard), read_excerpt(voice / piano.name)
             sounds |= {name: output, f"{name}_target": target}
-            if piece == HELD_OUT[0]:
+            if index == 0:
                 panels = {"piano (input)": heard, f"{name} (output)": output, f"{name} (target)": target}
                 write_picture(RESULTS / f"{name}.png", panels)
-        if piece in HELD_OUT[:2]:
-            styled = named_models(describe_generator(MODELS / "keyboard_acoustic_2_any"))
-            sounds |= {f"any_{model.instrument}": convert(model, heard) for model in styled}
-        write_sounds(RESULTS / piece, sounds)
+        if index < 2:
+            models = named_models(describe_generator(MODELS / "keyboard_acoustic_2_any"))
+            sounds |= {f"any_{model.instrument}": convert(model, heard) for model in models}
+        write_sounds(RESULTS / piano.stem, sounds)
     write_hums(work)
     write_page()
 
 
 def write_hums(work: pathlib.Path) -> None:
     """The guitars that the held-out melodies become, sung with closed mouth and on an "a"; prints their pitch."""
-    model, folder = find_by_name("hum2guitar"), RESULTS / "hum2guitar"
-    rng, shares = np.random.default_rng(0), []
+    model, rng, shares = find_by_name("hum2guitar"), np.random.default_rng(0), []
     for path in sorted((work / "heldout_melodies").glob("guitar_acoustic*/*.wav")):
         guitar = read_audio(path, HUMS.sample_rate)[: HUM_SECONDS * HUMS.sample_rate]
         for kind in ("hum", "sing"):
-            voice, output, target = files = [
+            voice, output, target = (
                 work / "hums" / name / f"{path.stem}_{kind}.wav" for name in ("voice", "output", "guitar")
-            ]
+            )
             write_audio(voice, sing_again(guitar, rng, closed=kind == "hum"), HUMS.sample_rate)
             write_audio(target, guitar, HUMS.sample_rate)
             write_audio(output, convert(model, read_audio(voice, RATE)), RATE)
             shares.append([pitch_share(voice, played) for played in (output, target)])
             print(f"{output}: {shares[-1][0]:.1%} of the voiced frames within 50 cents of the hum", flush=True)
             if path.stem == SHOWN_HUM:
-                sounds = dict(zip(("voice", "guitar", "guitar_target"), map(read_excerpt, files), strict=True))
-                write_sounds(folder, {f"{kind}_{name}": sound for name, sound in sounds.items()})
+                sung, made, true = map(read_excerpt, (voice, output, target))
+                sounds = {f"{kind}_voice": sung, f"{kind}_guitar": made, f"{kind}_guitar_target": true}
+                write_sounds(RESULTS / "hum2guitar", sounds)
                 if kind == "hum":
-                    titles = ("voice (input)", "guitar (output)", "guitar (sung)")
-                    write_picture(RESULTS / "hum2guitar.png", dict(zip(titles, sounds.values(), strict=True)))
+                    panels = {"voice (input)": sung, "guitar (output)": made, "guitar (sung)": true}
+                    write_picture(RESULTS / "hum2guitar.png", panels)
     of_output, of_target = np.mean(shares, axis=0)
     print(f"mean: {of_output:.1%}; of the guitar that was sung: {of_target:.1%}")
     hum = read_audio(ROOT / "docs" / "examples" / "hum" / "hum.ogg", RATE)
-    write_sounds(folder, {"example": convert(model, hum)})
+    write_sounds(RESULTS / "hum2guitar", {"example": convert(model, hum)})
 
 
 def pitch_share(voice: pathlib.Path, guitar: pathlib.Path) -> float:
@@ -113,17 +115,17 @@ def pitch_share(voice: pathlib.Path, guitar: pathlib.Path) -> float:
 
 def write_page() -> None:
     """All sounds of docs/results on one page, which holds them itself: a section for each folder."""
-    sections = []
+    page = PAGE
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
         title = folder.name.replace("_", " ").replace("etude", "generated piece").capitalize()
-        section = f"<section><h2>{title}</h2>\n"
+        page += f"<section><h2>{title}</h2>\n"
         paths = folder.glob("*.mp3")
         for path in sorted(paths, key=lambda path: (path.stem.startswith("any"), path.stem != "keyboard", path)):
             sound, name = base64.b64encode(path.read_bytes()).decode(), path.stem.replace("_", " ")
-            section += f'<figure><figcaption>{name}</figcaption><audio controls preload="metadata" '
-            section += f'src="data:audio/mpeg;base64,{sound}"></audio></figure>\n'
-        sections.append(section + "</section>\n")
-    (RESULTS / "listen.html").write_text(PAGE.format(sections="".join(sections)), encoding="utf-8")
+            page += f'<figure><figcaption>{name}</figcaption><audio controls preload="metadata" '
+            page += f'src="data:audio/mpeg;base64,{sound}"></audio></figure>\n'
+        page += "</section>\n"
+    (RESULTS / "listen.html").write_text(page + "\n", encoding="utf-8")
 
 
 def convert(model: Model, recording: np.ndarray) -> np.ndarray:
@@ -132,7 +134,7 @@ def convert(model: Model, recording: np.ndarray) -> np.ndarray:
 
 def read_excerpt(path: pathlib.Path) -> np.ndarray:
     """The first seconds of a recording, with a short fade-out."""
-    excerpt = read_audio(path, RATE)[: round(SECONDS * RATE)]
+    excerpt = read_audio(path, RATE)[: SECONDS * RATE]
     n_fade = RATE // 10
     excerpt[-n_fade:] *= np.linspace(1, 0, n_fade)
     return excerpt
