@@ -185,7 +185,8 @@ def say_nearest(style: np.ndarray, description: weights.Description, network: Ca
     It hears two styles as alike if they make nearly the same of one slice. That is measured by the mean absolute
     difference of the outputs, in [-1, 1]. Prints nothing if no styles are stored.
     """
-    stored = {model.instrument: model.load_style() for model in named_models(description)}
+    levels = {model.instrument: model.load_style() for model in named_models(description)}
+    stored = {name: level for name, level in levels.items() if level is not None}
     if not stored:
         return
     probe = np.mean(list(stored.values()), axis=0)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,11 +72,9 @@ def load_network(description: weights.Description, gpu: int | None = -1) -> Netw
     options.enable_mem_pattern = False  # which keeps a second block of memory for the maps of each shape
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave others the core
-    with temporary_folder() as folder:
-        model = graph.serialize(folder)
+    with temporary_folder() as folder, silence_stderr():  # why a CUDA device cannot be used takes many lines
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-        with silence_stderr():  # the reasons why a CUDA device cannot be used take many lines
-            session = onnxruntime.InferenceSession(model, options, providers=providers)
+        session = onnxruntime.InferenceSession(graph.serialize(str(folder)), options, providers=providers)
     if gpu not in (None, -1) and session.get_providers()[0] != CUDA:
         reason = f"ONNX Runtime cannot use CUDA device {gpu}" if on_gpu else "onnxruntime-gpu is not installed"
         print(f"{path}: --gpu {gpu}: {reason}, works on the CPU", file=sys.stderr)
@@ -125,11 +122,10 @@ class _Graph:
     def __init__(self, description: weights.Description, float16: bool = False) -> None:
         if description.network not in _BUILDERS:
             raise InputError(f"{description.path}: holds the weights of a {description.network}, not of a generator")
-        self.weights: dict[str, np.ndarray] = {}
         self.layers = {name: list(arrays.values()) for name, arrays in weights.read(description.path).items() if arrays}
         self.description, self._float16 = description, float16
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, np.ndarray] = {}
+        self._arrays: dict[str, np.ndarray] = {}
         self._channels = {INPUT: description.in_channels}
         x = self.add("Transpose", INPUT, perm=[0, 3, 1, 2])
         x = self.add("Tanh", _BUILDERS[description.network](self, x))
@@ -182,7 +178,7 @@ class _Graph:
             limit = ", or that are beyond the range of float16" if is_half else ""
             raise InputError(f"{self.description.path}: layer {name} has weights that are not finite{limit}")
         stored, stored_bias = f"{name}/kernel", f"{name}/bias"
-        self.weights |= {stored: kernel, stored_bias: bias}
+        self._arrays |= {stored: kernel, stored_bias: bias}
         if is_half:
             self._channels[stored] = n_in
             stored = self.add("Cast", stored, to=1)  # to float32
@@ -193,48 +189,40 @@ class _Graph:
     def normalise(self, x: str) -> str:
         """Instance normalisation: each channel of each example to mean 0 and variance 1 over bins and frames."""
         n = self._channels[x]
-        self._constants |= {f"ones_{n}": np.ones(n, np.float32), f"zeros_{n}": np.zeros(n, np.float32)}
+        self._arrays |= {f"ones_{n}": np.ones(n, np.float32), f"zeros_{n}": np.zeros(n, np.float32)}
         return self.add("InstanceNormalization", x, f"ones_{n}", f"zeros_{n}", epsilon=INSTANCE_NORM_EPSILON)
 
     def reflect(self, x: str, size: int) -> str:
         """x with `size` bins and frames mirrored at each edge."""
-        self._constants[f"pads_{size}"] = np.array([0, 0, size, size] * 2, np.int64)
+        self._arrays[f"pads_{size}"] = np.array([0, 0, size, size] * 2, np.int64)
         return self.add("Pad", x, f"pads_{size}", mode="reflect")
 
-    def serialize(self, folder: pathlib.Path) -> bytes:
+    def serialize(self, folder: str) -> bytes:
         """The model, without its large weights: they are moved to a file in `folder`, which ONNX Runtime maps.
 
         Given in memory, they would be there twice while a session starts.
         """
         import onnx
 
-        tensors = []
-        with open(folder / "weights", "wb") as file:
-            for name in [name for name, array in self.weights.items() if array.nbytes > MAX_INSIDE]:
-                array = self.weights.pop(name)
-                file.write(bytes(-file.tell() % 2**16))  # only what begins at a page can be mapped
-                kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-                tensor = onnx.TensorProto(name=name, data_type=kind, dims=array.shape)
-                tensor.data_location = onnx.TensorProto.EXTERNAL
-                for key, value in {"location": "weights", "offset": file.tell(), "length": array.nbytes}.items():
-                    tensor.external_data.add(key=key, value=str(value))
-                tensors.append(tensor)
-                file.write(array)
-        return self.make_model(tensors).SerializeToString()
+        model = self.make_model()
+        onnx.external_data_helper.convert_model_to_external_data(model, size_threshold=MAX_INSIDE)
+        onnx.external_data_helper.write_external_data_tensors(model, folder)
+        return model.SerializeToString()
 
-    def make_model(self, external: Sequence[onnx.TensorProto] = ()) -> onnx.ModelProto:
-        """The model, without a description; its weights are in it unless they are `external`."""
+    def make_model(self) -> onnx.ModelProto:
+        """The model with its weights, without a description. The graph loses its weights, so that memory holds one."""
         import onnx
 
-        inside = self._constants | self.weights
-        tensors = [*external, *(onnx.numpy_helper.from_array(array, name) for name, array in inside.items())]
         ends = [
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", "bins", "frames", channels])
             for name, channels in ((INPUT, self.description.in_channels), (OUTPUT, 1))
         ]
-        made = onnx.helper.make_graph(self._nodes, self.description.network, ends[:1], ends[1:], tensors)
+        made = onnx.helper.make_graph(self._nodes, self.description.network, ends[:1], ends[1:])
         opset = onnx.helper.make_opsetid("", OPSET)
-        return onnx.helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION)
+        model = onnx.helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION)
+        for name in list(self._arrays):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(self._arrays.pop(name), name))
+        return model
 
 
 def _unet(graph: _Graph, x: str) -> str:
