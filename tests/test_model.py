@@ -134,6 +134,15 @@ def test_weights_are_drawn_as_published():
         assert abs(kernel.std() / 0.02 - 1) < 4 / np.sqrt(2 * kernel.size)
 
 
+def test_dropout_of_half_is_in_the_first_three_blocks_upwards():
+    """Between normalisation and ReLU; inference shows nothing of it."""
+    blocks = [part.layers for part in model.build_generator(1, 2).layers if isinstance(part, tf.keras.Sequential)]
+    found = [[type(layer).__name__ for layer in block] for block in blocks]
+    up = ["Conv2DTranspose", "BatchNormalization", "ReLU"]
+    assert found[8:] == [[*up[:2], "Dropout", up[2]]] * 3 + [up] * 4
+    assert [block[2].rate for block in blocks[8:11]] == [0.5] * 3
+
+
 def test_seed_gives_the_weights_and_the_dropout():
     x = slices(1)
     first, same, other = (model.build_generator(1, 2, seed=seed) for seed in (1, 1, 2))

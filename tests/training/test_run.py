@@ -56,15 +56,20 @@ def test_init_starts_from_weights_of_other_instruments(voices, write_generator, 
     monkeypatch.setattr("training.loop.fit", started.append)
     argv = (
         f"--dataset_path {voices} --origin piano --target guitar --gpu -1 --base_filters 2 --batch_size 2 "
-        f"--precision float32 --models_path {tmp_path / 'models'} --epochs 2 --init"
+        f"--precision float32 --models_path {tmp_path / 'models'} --epochs 2 --max_steps 5 --patience 3 --seed 4 "
+        "--objective perceptual --l1_weight 30 --init"
     ).split()
     for init, expected in ((source, best), (last, last)):
         assert train.main([*argv, str(init)]) == 0
         networks = started[-1].networks
         assert_same_weights(networks.generator, arrays_of(expected))
         assert_same_weights(networks.discriminator, judge.get_weights())
-    folder = started[-1].folder
-    checkpoints.save(folder, 1, [], {}, checkpoints.Progress())
+    made = started[-1]  # what the flags say, and of so few slices the small preset
+    assert (made.epochs, made.max_steps, made.patience, made.seed) == (2, 5, 3, 4)
+    assert (made.lr_schedule, made.networks.generator_optimizer.beta_1) == ("linear", 0.5)
+    shares = {name: share for name, (share, _) in made.networks.objective.generator.items()}
+    assert shares == {"adversarial": 1, "mae": 30, "band_energy": 15, "onset": 30}
+    checkpoints.save(made.folder, 1, [], {}, checkpoints.Progress())
     assert train.main([*argv, str(tmp_path / "deleted.h5")]) == 0  # the same command again goes on from the state
 
 

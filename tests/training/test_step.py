@@ -37,6 +37,18 @@ def test_fused_adam_is_keras_adam(beta_1):
     assert np.abs(ours[-1][0] - start[0]).max() > 0.1
 
 
+def test_the_discriminator_sees_noise_in_training_alone(monkeypatch):
+    """Another one for the target and the output, and in each step; the same for the same step, so that runs resume."""
+    seen, spectrogram = [], tf.zeros((1, 256, 256, 1))
+    monkeypatch.setattr("model.discriminate", lambda *given: seen.append(given[2].numpy()))
+    networks = step.Networks(lambda x, training: x, "discriminator", None, None, instance_noise=0.1)
+    for training, number in ((True, 0), (True, 1), (True, 0), (False, 0)):
+        step.forward(networks, spectrogram, spectrogram, training, 3, number)
+    assert [x.std() for x in seen] == pytest.approx([0.1] * 6 + [0] * 2, rel=0.02)
+    assert len({x.tobytes() for x in seen[:6]}) == 4
+    assert np.array_equal(seen[0], seen[4])
+
+
 def test_loss_scale_skips_a_step_that_overflowed():
     """As with mixed_float16: an infinite gradient leaves the weights alone and halves the scale."""
     optimizer = keras.optimizers.LossScaleOptimizer(step.Adam(), initial_scale=8.0)
