@@ -88,7 +88,13 @@ def test_a_finished_model_is_not_written_over(voices, write_generator, tmp_path,
         assert [entry.name for entry in path.parent.iterdir()] == ["generator.h5"]
 
 
-def test_a_target_with_several_voices_has_to_be_one_of_them(voices, tmp_path, capsys):
-    argv = ["--dataset_path", str(voices), "--origin", "guitar", "--models_path", str(tmp_path / "models")]
-    assert train_generator.main([*argv, "--target", "piano"]) == 2
+def test_the_generator_alone_and_one_voice_of_a_target_with_several(voices, tmp_path, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr("training.loop.fit", started.append)
+    argv = f"--dataset_path {voices} --origin guitar --models_path {tmp_path} --gpu -1 --base_filters 2 --batch_size 1"
+    assert train_generator.main([*argv.split(), "--target", "piano"]) == 2
     assert "piano@a, piano@b" in capsys.readouterr().err
+    assert train_generator.main([*argv.split(), "--target", "piano@a", "--lr", "0.25"]) == 0
+    made = started[0]
+    assert (made.networks.discriminator, made.generator_rate) == (None, 0.25)
+    assert {name: share for name, (share, _) in made.networks.objective.generator.items()} == {"mae": 1}
