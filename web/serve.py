@@ -20,18 +20,18 @@ import sys
 import urllib.parse
 from collections.abc import Sequence
 
-from common import InputError, cli, weights
-from common.files import existing_folder, remove_leftovers, temporary_folder, writable_folder, write_json
+from common import ROOT, InputError, cli, weights
+from common.files import existing_folder, remove_leftovers, temporary_folder, write_json
 
 WEB = pathlib.Path(__file__).parent
-ROOT = WEB.parent
 PAGE = sorted(path.name for path in WEB.iterdir() if path.suffix in (".html", ".css", ".svg", ".js"))
 RUNTIME = WEB / "node_modules" / "onnxruntime-web" / "dist"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-EXAMPLES = {  # entry of models.json: title and recording
-    "example": ("Bach: Prelude in C major", "audio/keyboard_acoustic/bach_prelude_c_major.wav"),
-    "style_example": ("the example of strings", "audio/string_acoustic/bach_prelude_c_major.wav"),
-    "hum_example": ("a synthetic hum", "hum/hum.ogg"),
+PIECE = "bach_prelude_c_major.wav"
+EXAMPLES = {  # entries of models.json; the files are those of docs/
+    "example": {"title": "Bach: Prelude in C major", "file": f"examples/audio/keyboard_acoustic/{PIECE}"},
+    "style_example": {"title": "the example of strings", "file": f"examples/audio/string_acoustic/{PIECE}"},
+    "hum_example": {"title": "a synthetic hum", "file": "examples/hum/hum.ogg"},
 }
 TITLES = {
     "keyboard_acoustic": "piano", "guitar_acoustic": "acoustic guitar", "string_acoustic": "strings",
@@ -59,15 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     add("--models_path", default="models", help="folder with one folder for each model, each with a generator.h5")
-    add("--folder", default=str(WEB / "dist"), help="where the page is built")
     add("--port", type=cli.number(int, minimum=0, maximum=65535), default=8000, help="on 127.0.0.1; 0 for any free one")
-    add("--build_only", action="store_true", help="do not serve the folder")
+    add("--build_only", action="store_true", help="do not serve web/dist")
     return cli.run(parser, run, argv)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build the folder and serve it until Ctrl-C; the exit status."""
-    folder = build(arguments.models_path, arguments.folder)
+    folder = build(arguments.models_path, WEB / "dist")
     if arguments.build_only:
         print(folder)
         return 0
@@ -80,19 +79,15 @@ def run(arguments: argparse.Namespace) -> int:
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.Path:
+def build(models_path: str | os.PathLike, folder: pathlib.Path) -> pathlib.Path:
     """Put the page, ONNX Runtime, the examples and the models of `models_path` into `folder`; the folder.
 
     It is built beside `folder` and takes its place when it is complete.
 
     Raises:
-        InputError: there is no model that the page can use, or ONNX Runtime is not installed, or `folder` holds
-            something else.
+        InputError: there is no model that the page can use, or ONNX Runtime is not installed.
     """
     models = find_models(models_path)
-    folder = writable_folder(folder, "--folder").absolute()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "models.json").is_file():
-        raise InputError(f"--folder: {folder} holds other files than the page; an empty or new folder is needed")
     if not all((RUNTIME / name).is_file() for name in RUNTIME_FILES):
         raise InputError(f"{RUNTIME} is missing: npm ci --prefix web --ignore-scripts installs it")
     remove_leftovers(folder.parent)
@@ -107,18 +102,15 @@ def build(models_path: str | os.PathLike, folder: str | os.PathLike) -> pathlib.
 def _fill(folder: pathlib.Path, models: dict[str, weights.Description]) -> None:
     """Put everything into the new folder `folder`."""
     files = {name: WEB / name for name in PAGE} | {f"ort/{name}": RUNTIME / name for name in RUNTIME_FILES}
-    examples = {entry: f"examples/{path.replace('/', '_')}" for entry, (_, path) in EXAMPLES.items()}
-    copied = {name: ROOT / "docs" / "examples" / EXAMPLES[entry][1] for entry, name in examples.items()}
-    for name, source in (files | copied).items():
+    examples = {example["file"]: ROOT / "docs" / example["file"] for example in EXAMPLES.values()}
+    for name, source in (files | examples).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
     (folder / "models").mkdir()
     entries = [_export(name, description, folder) for name, description in models.items()]
     entries.sort(key=lambda entry: (entry["in_channels"], entry["system"] == "hum2guitar"))  # pairs first
-    manifest: dict = {"models": entries}
-    manifest |= {entry: {"title": EXAMPLES[entry][0], "file": name} for entry, name in examples.items()}
-    manifest["files"] = ["./", "models.json", examples["example"], *files]  # needed to start offline
-    write_json(folder / "models.json", manifest)
+    needed = ["./", "models.json", EXAMPLES["example"]["file"], *files]  # to start offline
+    write_json(folder / "models.json", {"models": entries, **EXAMPLES, "files": needed})
 
 
 def find_models(models_path: str | os.PathLike) -> dict[str, weights.Description]:
