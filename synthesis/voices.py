@@ -11,6 +11,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -168,7 +169,7 @@ def soundfont_instrument(name: str, soundfont: str | os.PathLike, program: int, 
     """
     there, checksum = read_soundfont(soundfont)
     if program not in there:
-        have = ", ".join(map(str, sorted(there)))
+        have = textwrap.shorten(", ".join(map(str, sorted(there))), 100)
         raise InputError(f"{soundfont}: has no program {program} for {name}; in bank 0, it has {have or 'none'}")
     path = pathlib.Path(soundfont)
     about = {"soundfont": path.name, "sha256": checksum, "program": program}
