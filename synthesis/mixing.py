@@ -14,11 +14,10 @@ import numpy as np
 
 from common import InputError
 from common.files import read_json, remove_files, write_json
-from data import PUBLISHED
 from sound.blocks import mix_sounds, resample_blocks, trim_or_pad
 from sound.files import choose_format, spool, write_blocks
 from synthesis.midi import Piece
-from synthesis.notes import NOTE_SECONDS, Instrument, release_envelope
+from synthesis.notes import NOTE_SECONDS, SAMPLE_RATE, Instrument, release_envelope
 
 PEAK = 32000 / 32768  # of every recording
 ENDINGS = ("ring", "cut")
@@ -77,21 +76,21 @@ def vary(
 
 
 def synthesize(
-    piece: Piece, instrument: Instrument, playing: Playing | None = None, sample_rate: int = PUBLISHED.sample_rate
+    piece: Piece, instrument: Instrument, playing: Playing | None = None
 ) -> tuple[np.ndarray, collections.Counter]:
     """The piece played with the notes of `instrument`.
 
     A note sounds for its length times `duration_rate`, but not longer than the recorded note. Its last tenth is
-    multiplied by `release_envelope`. The mix has the sample rate of the notes, is resampled once if `sample_rate` is
-    another, and scaled to a peak of 32000 / 32768.
+    multiplied by `release_envelope`. The mix has the sample rate of the notes, is resampled once if that is not
+    44.1 kHz, and scaled to a peak of 32000 / 32768.
 
     Returns:
-        audio: float32 ``(n_samples,)`` at `sample_rate`, as long as `recording_seconds`.
+        audio: float32 ``(n_samples,)`` at 44.1 kHz, as long as `recording_seconds`.
         counts: the number of notes ("played"), and how many of them were replaced by another "velocity" or "pitch", or
             are "silent".
     """
     counts = collections.Counter(played=len(piece.notes))
-    blocks = list(_mix_piece(piece, instrument, playing or Playing(), sample_rate, counts))
+    blocks = list(_mix_piece(piece, instrument, playing or Playing(), counts))
     audio = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     peak = max(audio.max(), -audio.min())
     if peak > 0:
@@ -105,14 +104,13 @@ def write_piece(path: str | os.PathLike, piece: Piece, instrument: Instrument, p
     Raises:
         InputError: the instrument can play no note of the piece.
     """
-    sample_rate = PUBLISHED.sample_rate
     counts = collections.Counter(played=len(piece.notes))
-    blocks = (block[:, np.newaxis] for block in _mix_piece(piece, instrument, playing, sample_rate, counts))
+    blocks = (block[:, np.newaxis] for block in _mix_piece(piece, instrument, playing, counts))
     with spool(blocks, 1, pathlib.Path(path)) as spooled:
         if not spooled.peak:
             raise InputError(f"expected notes that {instrument.name} can play, found none among {len(piece.notes)}")
-        form = choose_format(path, sample_rate, 1)
-        write_blocks(path, spooled.blocks(PEAK / spooled.peak), spooled.shape, sample_rate, form)
+        form = choose_format(path, SAMPLE_RATE, 1)
+        write_blocks(path, spooled.blocks(PEAK / spooled.peak), spooled.shape, SAMPLE_RATE, form)
     return counts
 
 
@@ -132,13 +130,13 @@ def recording_seconds(piece: Piece, playing: Playing) -> float:
 
 
 def _mix_piece(
-    piece: Piece, instrument: Instrument, playing: Playing, sample_rate: int, counts: collections.Counter
+    piece: Piece, instrument: Instrument, playing: Playing, counts: collections.Counter
 ) -> Iterator[np.ndarray]:
-    """The mix at `sample_rate`, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
+    """The mix at 44.1 kHz, not yet scaled, in blocks ``(n,)``; adds to `counts`."""
     seconds = recording_seconds(piece, playing)
     mix = mix_sounds(_cut_notes(piece, instrument, playing, counts), max(1, round(seconds * instrument.sample_rate)))
-    blocks = resample_blocks(mix, instrument.sample_rate, sample_rate)
-    return trim_or_pad(blocks, max(1, round(seconds * sample_rate)))  # the same for instruments of any sample rate
+    blocks = resample_blocks(mix, instrument.sample_rate, SAMPLE_RATE)
+    return trim_or_pad(blocks, max(1, round(seconds * SAMPLE_RATE)))  # the same for instruments of any sample rate
 
 
 def _cut_notes(

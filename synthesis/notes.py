@@ -22,7 +22,7 @@ from common.files import existing_folder
 from sound.blocks import resample
 from sound.files import read_audio, write_audio
 
-SAMPLE_RATE = 44100  # of prepared notes
+SAMPLE_RATE = 44100  # of prepared notes and of recordings
 NSYNTH_RATE = 16000
 HELD_SECONDS, NOTE_SECONDS = 3, 4
 RELEASE_SECONDS = 3000 / 16000  # time constant of the published release
