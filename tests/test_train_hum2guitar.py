@@ -19,6 +19,7 @@ from hum2guitar.harmonics import HumRepresentation, mel_to_audio
 from hum2guitar.melody import analyse
 from models.results import synthesize_voice
 from sound.files import read_audio, write_audio
+from training import step
 
 RATE = harmonics.PUBLISHED.sample_rate
 # Fewer bands and frames than published, and with them one discriminator in place of three: what takes time is tracing.
@@ -183,6 +184,14 @@ def test_a_few_seconds_of_guitar_are_learnt(tmp_path, monkeypatch):
         cents = 1200 * np.abs(np.log2(heard[both] / expected[both]))
         right, voiced = right + np.count_nonzero(cents < 50), voiced + np.count_nonzero(expected)
     assert right > 0.9 * voiced
+
+
+def test_the_objective_and_the_optimizers_are_those_of_the_second_system():
+    made = stages.build_networks(stages.GLOBAL, [], 2, "float32", 0, 30.0)
+    shares = {name: share for name, (share, _) in made.objective.generator.items()}
+    assert shares == {"adversarial": 1, "feature_matching": 10, "mae": 30}
+    assert isinstance(made.generator_optimizer, step.AdaBelief)
+    assert made.instance_noise == 0.1
 
 
 def test_an_exported_model_is_not_written_over(recordings, tmp_path, write_hum2guitar, capsys):

@@ -257,15 +257,18 @@ def test_patience_and_the_best_weights(trainer, tmp_path, monkeypatch, capsys):
 def test_epochs_are_counted_on_from_bare_weights(trainer, tmp_path):
     """``--epochs 1 --epoch_offset 5`` is epoch 6, as published; without the flag the number in the file counts."""
     folder, generator = tmp_path / "m", model.build_generator(1, 2, seed=77)
+    discriminator = model.build_discriminator(2, seed=78)
     with pytest.raises(InputError):  # no weights
         trainer.fit(folder, epoch_offset=5, epochs=1)
     model.save(generator, folder / "generator.h5", {})
     with pytest.raises(InputError):  # nothing says how long they were trained for
         trainer.fit(folder)
+    model.save(discriminator, folder / "discriminator.h5", {})
     started_from = []
-    trainer.around_step = lambda _, call: started_from.append(trainer.networks.generator.get_weights()) or call()
+    trainer.around_step = lambda _, call: started_from.append(trainer.values()) or call()
     trainer.fit(folder, epoch_offset=5, epochs=1)
-    assert all(np.array_equal(a, b) for a, b in zip(started_from[0], generator.get_weights(), strict=True))
+    for network, name in ((generator, "generator"), (discriminator, "discriminator")):
+        assert np.array_equal(started_from[0][f"{name}/000"], network.get_weights()[0])
     assert [(row["epoch"], row["step"]) for row in history_of(folder)] == [("6", "18")]
     trainer.fit(folder, epoch_offset=4, epochs=2)  # the state knows where it is
     assert [row["epoch"] for row in history_of(folder)] == ["6", "7"]

@@ -9,8 +9,10 @@ import pytest
 import soundfile
 from PIL import Image
 
+import data
 from common import plots
-from training import outputs
+from sound.files import read_audio
+from training import dataset, outputs
 from training.outputs import Status, advise, warnings
 
 
@@ -77,6 +79,19 @@ def test_a_sample_that_cannot_be_drawn_costs_no_epoch(tmp_path, capsys):
     assert "samples could not be drawn" in said[0]
     assert said[-1].startswith("epoch 1/3")
     assert (tmp_path / "history.png").exists()
+
+
+def test_the_audio_of_a_sample_is_the_generators(tmp_path, note_features):
+    """One that changes nothing, then one that answers with silence."""
+    made = note_features(tmp_path / "features", {"a": (1.0, 3.0), "b": (2.0, 3.0)}, 1)
+    pairs, audios = dataset.find_pairs(made, ["a"], ["b"]), []
+    for epoch, generator in (("001", lambda x, training: x), ("002", lambda x, training: 0 * x - 1)):
+        outputs.make_sampler(generator, dataset.Batches(pairs, pairs.samples, 1, 0))(tmp_path / epoch)
+        audios.append(read_audio(tmp_path / epoch / "audio.wav"))
+    level = np.load(made / "a/piece_000.npy")[..., 0]
+    found = data.amplitude_to_db(data.forward_transform(audios[0])[0])[:, : level.shape[1]]
+    assert np.abs(found - level[:, : found.shape[1]]).mean() < 0.03 < level.mean()
+    assert not audios[1].any()
 
 
 def test_animations_of_evenly_chosen_pictures_of_one_size(tmp_path, monkeypatch, capsys):
