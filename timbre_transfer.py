@@ -65,12 +65,12 @@ class Model:
         recordings.convert_file(source, destination, self._converter(style), self._settings)
 
     def _load(self, style: str | os.PathLike | None) -> Converter:
-        is_multitarget = self.description.in_channels == 2
-        if style is not None and not is_multitarget:
+        n_inputs = self.description.in_channels
+        if style is not None and n_inputs == 1:
             raise InputError(f"style: only a multitarget model takes one, not {self.description.path}")
-        if style is None and self._model.style is None and is_multitarget:
-            raise InputError("style: a multitarget model needs a recording of the target instrument")
         level = models.read_style(style, self.description.representation) if style else self._model.load_style()
+        if level is None and n_inputs == 2:
+            raise InputError("style: a multitarget model needs a recording of the target instrument")
         return load_converter(self.description, self._settings, self._gpu, level)
 
 

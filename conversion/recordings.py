@@ -162,7 +162,7 @@ def convert_all(
     first = sources[0]
     is_many = len(sources) > 1 or os.path.isdir(first) or (glob.has_magic(first) and not os.path.isfile(first))
     if output and not is_many and not os.path.isdir(output) and not output.endswith(("/", os.sep)):
-        outputs = {pathlib.Path(sources[0]): pathlib.Path(output)}
+        outputs = {pathlib.Path(first): pathlib.Path(output)}
     else:
         outputs = find_outputs(sources, output, instrument)
     if plot and is_many:
@@ -220,7 +220,7 @@ def convert_file(
     """Convert the recording `source` and write the result to `destination`, whole or not at all, in bounded memory.
 
     The output has the length, sample rate and channels of the input, unless `settings` says otherwise; a rate that
-    cannot hold the network's band is raised. A progress bar in seconds of audio is shown if stderr is a terminal.
+    cannot hold the network's band is raised. A progress bar in seconds of audio is shown on stderr.
 
     Args:
         source: a recording in any format.
