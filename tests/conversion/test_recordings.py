@@ -21,7 +21,7 @@ from made_conversions import (
 
 from common import InputError, cli, weights
 from conversion import recordings
-from conversion.converter import HIGH_BANDS, LEVELS, PHASES, STEREO, Settings, load_converter
+from conversion.converter import HIGH_BANDS, INPUT_LEVELS, LEVELS, PHASES, STEREO, Settings, load_converter
 from conversion.recordings import convert_audio, convert_file
 
 
@@ -224,9 +224,9 @@ def test_high_band_keep_crosses_over_to_the_input(convert):
 
 def test_silence_and_nothing_stay_what_they_are(tmp_path, convert, write_generator):
     network = load_network(write_generator(tmp_path / "generator.h5"))
-    for phase, high_band, level, mix in zip(PHASES, HIGH_BANDS, ("normalize", "match"), (0, 0.5), strict=True):
-        chosen = {"phase": phase, "high_band": high_band, "level": level, "mix": mix}
-        converted, _ = convert(np.zeros((2, 48000), np.float32), network, **chosen)
+    names = "phase", "input_level", "high_band", "level", "mix"
+    for chosen in zip(PHASES, INPUT_LEVELS, HIGH_BANDS, ("normalize", "match"), (0, 0.5), strict=True):
+        converted, _ = convert(np.zeros((2, 48000), np.float32), network, **dict(zip(names, chosen, strict=True)))
         assert converted.shape == (2, 48000)
         assert not converted.any()
     assert convert_audio(np.zeros(0, np.float32), make_converter()).shape == (0,)
