@@ -5,8 +5,6 @@ import importlib.util
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -54,17 +52,6 @@ def start_browser():
         yield start
         for browser in started:
             browser.quit()
-
-
-@pytest.fixture
-def run_command():
-    """Run a script of the project with this interpreter: ``run_command("train.py", "--help")``; stdout and stderr."""
-
-    def run(script, *arguments, **options):
-        command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,9 @@ import pytest
 
 import data
 import train
-import train_generator
-import train_multitarget
-
-SCRIPTS = {"train": train, "train_multitarget": train_multitarget, "train_generator": train_generator}
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", ["train", "train_multitarget", "train_generator"])
 def test_what_does_not_fit_the_data_names_the_flag(refused, script, tmp_path, write_hum2guitar):
     rate = {"train_generator": "lr"}.get(script, "gen_lr")
     for options, words in (

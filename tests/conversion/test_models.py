@@ -109,20 +109,15 @@ def test_files_that_cannot_convert_are_refused_in_one_line(tmp_path, folder, wri
 # --- style ------------------------------------------------------------------------------------------------------------
 
 
-def write_slices(path, levels, rate=RATE):
-    """One slice of a sine for each level; the slices' pitches are 500, 1000, 1500 ... Hz."""
-    tones = [make_sine(500 * (i + 1), 256 * 512 / RATE, rate, level) for i, level in enumerate(levels)]
-    soundfile.write(path, np.concatenate(tones), rate, "FLOAT")
-    return path
-
-
 def pitch_of(style):
     """Number of the sine that a style slice holds."""
     return round(np.argmax(style.sum(axis=1)) * PUBLISHED.bin_hz / 500) - 1
 
 
 def test_style_slice_is_the_loudest_by_default_or_the_one_asked_for(tmp_path):
-    path = write_slices(tmp_path / "style.wav", [0.1, 0.5, 0.9, 0.2, 0, 0])  # the first frame of slice 4 still sounds
+    path, levels = tmp_path / "style.wav", (0.1, 0.5, 0.9, 0.2, 0, 0)  # the first frame of slice 4 still sounds
+    slices = [make_sine(500 * (i + 1), 256 * 512 / RATE, level=level) for i, level in enumerate(levels)]
+    soundfile.write(path, np.concatenate(slices), RATE, "FLOAT")
     assert pitch_of(read_style(path)) == 2
     assert [pitch_of(read_style(path, choice=n)) for n in range(4)] == [0, 1, 2, 3]
     drawn = {pitch_of(read_style(path, choice="random")) for _ in range(48)}

@@ -14,7 +14,6 @@ from hum2guitar import harmonics
 from hum2guitar.harmonics import PUBLISHED, HumRepresentation, mel_to_audio, peak_phase
 
 RATE = PUBLISHED.sample_rate
-SEGMENT = PUBLISHED.segment_samples
 
 
 def test_the_representation_comes_back_from_its_settings_and_refuses_others():
