@@ -36,11 +36,12 @@ def export(arguments: argparse.Namespace) -> int:
         raise InputError(f"--output: the name has to end in .onnx or .h5, not {output.name}")
     description = describe_generator(arguments.model)
     recommended = {"input_level": arguments.input_level} if arguments.input_level else {}
-    with replacing(output) as beside:
-        if output.suffix.lower() == ".onnx":
+    if output.suffix.lower() == ".onnx":
+        with replacing(output) as beside:
             beside.write_bytes(build_graph(description, arguments.float16, recommended).SerializeToString())
-        else:
-            weights.copy(description, beside, {"exported": True, **recommended}, arguments.float16)
+    else:
+        settings = {**description.settings, "exported": True, **recommended}
+        weights.write(output, weights.read(description.path), settings, arguments.float16)
     print(output)
     return 0
 

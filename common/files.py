@@ -111,12 +111,10 @@ def open_regular(path: str | os.PathLike, expected: str = "a file") -> io.Buffer
     Raises:
         InputError: there is no such file, it is not a regular one, or it may not be read.
     """
-    try:
-        if os.path.isfile(path):
+    if os.path.isfile(path):
+        with concerning_one_file(path):
             return open(path, "rb")
-        found = "a folder" if os.path.isdir(path) else "a pipe or a device" if os.path.exists(path) else "nothing"
-    except OSError as error:
-        found = error.strerror
+    found = "a folder" if os.path.isdir(path) else "a pipe or a device" if os.path.exists(path) else "nothing"
     raise InputError(f"{path}: expected {expected}, found {found}")
 
 
@@ -141,7 +139,7 @@ def parse_json(content: str | bytes, where: str | os.PathLike) -> dict:
     if len(content) > MAX_JSON_BYTES:
         raise InputError(f"{where}: expected up to {MAX_JSON_BYTES} bytes of JSON, found more")
     try:
-        parsed = json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+        parsed = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: expected a JSON text ({error})") from None
     if not isinstance(parsed, dict):

@@ -135,11 +135,14 @@ def write(path: str | os.PathLike, layers: Layers, settings: dict, float16: bool
         layers: the arrays, with layers that have none.
         settings: the description; numbers and strings become attributes, anything else JSON in an attribute.
         float16: store the kernels in half the size; one-dimensional arrays stay float32.
+
+    Raises:
+        InputError: a kernel is beyond the range of float16.
     """
     import h5py
 
     buffer = io.BytesIO()  # HDF5 crashes the process when the disk is full
-    with h5py.File(buffer, "w") as file:
+    with h5py.File(buffer, "w") as file, np.errstate(over="ignore"):
         file.attrs["layer_names"] = np.array(list(layers), dtype="S")
         file.attrs["backend"] = np.bytes_("tensorflow")
         file.attrs["keras_version"] = np.bytes_("2.4.0")
@@ -149,23 +152,12 @@ def write(path: str | os.PathLike, layers: Layers, settings: dict, float16: bool
             group = file.create_group(name)
             group.attrs["weight_names"] = np.array(list(arrays), dtype="S" if arrays else "S1")
             for weight, array in arrays.items():
-                dtype = np.float16 if float16 and np.ndim(array) > 1 else np.float32
-                group[weight] = np.asarray(array, dtype)
+                stored = np.asarray(array, np.float16 if float16 and np.ndim(array) > 1 else np.float32)
+                if float16 and np.isinf(stored).any():
+                    raise InputError(f"{path}: layer {name} has weights beyond the range of float16")
+                group[weight] = stored
     with replacing(path) as beside:
         beside.write_bytes(buffer.getbuffer())
-
-
-def copy(description: Description, path: str | os.PathLike, settings: dict, float16: bool = False) -> None:
-    """Copy a weights file, as `write` writes it, with `settings` added to its description.
-
-    Raises:
-        InputError: as `read`, or a weight is out of the range of float16.
-    """
-    layers = read(description.path)
-    for name, arrays in layers.items():
-        if float16 and any(np.abs(array).max(initial=0) > np.finfo(np.float16).max for array in arrays.values()):
-            raise InputError(f"{description.path}: layer {name} has weights beyond the range of float16")
-    write(path, layers, {**description.settings, **settings}, float16)
 
 
 def read(path: str | os.PathLike) -> Layers:
