@@ -88,7 +88,7 @@ class HumConverter:
         notes = melody.find_notes(f0, melody.to_decibels(energy))
         seen, heard = (melody.pluck(f0, energy, r, heard) if self.plucks else energy for heard in (False, True))
         for audio in mix_sounds(self._play(notes, self._predict(f0, seen, heard)), n_samples):
-            yield np.repeat(audio[:, np.newaxis], first.shape[1], axis=1)
+            yield np.broadcast_to(audio[:, np.newaxis], (len(audio), first.shape[1]))
 
     def _listen(self, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """F0 in Hz, energy and purity ``(n_frames,)`` of the joined blocks, and their number of samples."""
