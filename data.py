@@ -18,15 +18,19 @@ import numpy as np
 T = TypeVar("T", bound="StftSettings")
 
 
+@dataclasses.dataclass(frozen=True)
 class StftSettings:
     """Base of the frozen dataclasses that describe a kind of representation.
 
-    A subclass has `sample_rate`, `n_fft`, `hop_length` and `n_frames` among its fields, all of them numbers with a
-    default, and as `KIND` the entries of a saved description that tell this kind from others. ``KIND["window"]`` is
-    "hanning", the symmetric Hann window, or "hann", the periodic one.
+    All fields of a subclass are numbers with a default. Its `KIND` holds the entries of a saved description that tell
+    this kind from others. ``KIND["window"]`` is "hanning", the symmetric Hann window, or "hann", the periodic one.
     """
 
     KIND: ClassVar[dict[str, str]]
+    sample_rate: int
+    n_fft: int
+    hop_length: int
+    n_frames: int
 
     @property
     def window64(self) -> np.ndarray:

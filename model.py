@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from common import InputError, weights
 
-keras = tf.keras
-layers = tf.keras.layers
+layers = keras.layers
 BatchNorm = Callable[..., keras.layers.Layer]  # a class of layers
 
 
@@ -131,7 +131,7 @@ def discriminate(
 
 
 @keras.utils.register_keras_serializable("pix2pix_timbre_transfer")
-class FusedBatchNormalization(layers.BatchNormalization):
+class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalisation, with the same variables and values, computed by one fused operation in training.
 
     Keras 3 computes it by a dozen operations in float32, with which a compiled step takes 23 % longer at 16 filters in

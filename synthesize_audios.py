@@ -65,7 +65,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         arguments.playback_speed, rates[0], arguments.transpose, arguments.sustain_pedal, arguments.ending
     )
     with temporary_folder() as temporary:
-        instruments = find_instruments(names, arguments.voices, arguments.nsynth_path, temporary)
+        instruments = find_instruments(names, arguments.voices, arguments.nsynth_path, str(temporary))
         etudes = write_etudes(temporary, arguments.etudes, seed, arguments.etudes_texture)
         named, left_out = piece_names(find_midi(midis, "--midi_path"), midis) if midis else ({}, [])
         pieces = [*((path.stem, path) for path in etudes), *named.items()]
@@ -81,7 +81,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
             "seed": seed if etudes or arguments.variations > 1 or len(rates) > 1 else None,
             "etudes": arguments.etudes_texture if etudes else None,  # earlier versions, with other etudes: their number
         }
-        sources = {
+        sources: dict[str, dict] = {
             "instruments": {instrument.name: instrument.description for instrument in instruments},
             "pieces": {name: _checksum(path) for name, (path, _) in played.items()},
         }

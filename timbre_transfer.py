@@ -12,6 +12,7 @@ import functools
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Model:
     def __init__(self, model: models.Model, settings: Settings, gpu: int | None) -> None:
         self.description = model.description
         self._model, self._settings, self._gpu = model, settings, gpu
-        self._converter = functools.cache(self._load)
+        self._converter: Callable = functools.cache(self._load)
 
     def convert(self, audio: np.ndarray, sample_rate: int, style: str | os.PathLike | None = None) -> np.ndarray:
         """Converted audio of the same shape and sample rate; the level is left as the network makes it.

@@ -38,7 +38,7 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
     """Remove the temporary folders in `folder` that killed processes of this machine have left. It need not exist."""
     machine = _process_mark().partition("-")[2]
     with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder)):
+        for entry in list(os.scandir(os.fspath(folder))):
             match = re.fullmatch(rf"\.(\d+)-{machine}\w+\.part", entry.name)
             if match and not _is_running(int(match[1])):
                 shutil.rmtree(entry, ignore_errors=True)  # another user's stay
@@ -227,7 +227,7 @@ def find_files(folder: str | os.PathLike, extensions: tuple[str, ...]) -> list[p
     found = []
     above = {str(folder): {os.path.realpath(folder)}}  # of each folder, the folders that contain it and itself
     for root, folders, names in os.walk(
-        folder, followlinks=True, onerror=lambda error: print(f"{error.filename}: left out", file=sys.stderr)
+        os.fspath(folder), followlinks=True, onerror=lambda error: print(f"{error.filename}: left out", file=sys.stderr)
     ):
         real = {name: os.path.realpath(os.path.join(root, name)) for name in folders if not name.startswith(".")}
         folders[:] = [name for name, path in real.items() if path not in above[root]]

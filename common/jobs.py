@@ -95,7 +95,7 @@ def _end_with_parent() -> None:
     """Let this process end when the one that started it has gone, even by SIGKILL."""
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

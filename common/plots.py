@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -120,7 +121,8 @@ def _thin(level: np.ndarray, edges: np.ndarray, n_columns: int, n_rows: int) -> 
     column, and of the bins that each row overlaps, so that no onset and no partial is lost."""
     n_columns = min(n_columns, level.shape[1])
     level = np.fmax.reduceat(level, np.arange(n_columns) * level.shape[1] // n_columns, axis=1)
-    rows = 700 * (10 ** (np.linspace(*_hz_to_mel(edges[[0, -1]]), n_rows + 1) / 2595) - 1)  # in Hz
+    low, high = _hz_to_mel(edges[[0, -1]])
+    rows = 700 * (10 ** (np.linspace(low, high, n_rows + 1) / 2595) - 1)  # in Hz
     tolerance = 1e-6 * edges[-1]  # rows that end at the border of a bin do not overlap the next one
     first = np.clip(np.searchsorted(edges, rows[:-1] + tolerance, side="right") - 1, 0, len(level) - 1)
     end = np.clip(np.searchsorted(edges, rows[1:] - tolerance, side="left"), first + 1, len(level))
@@ -131,7 +133,7 @@ def _thin(level: np.ndarray, edges: np.ndarray, n_columns: int, n_rows: int) -> 
 
 def _bin_edges(n_bins: int, bins_hz: float | np.ndarray) -> np.ndarray:
     """Where bins begin and end in Hz, ``(n_bins + 1,)``: halfway between their centres, and nothing is below 0."""
-    centres = np.arange(n_bins) * bins_hz if np.isscalar(bins_hz) else np.asarray(bins_hz, float)
+    centres = bins_hz if isinstance(bins_hz, np.ndarray) else np.arange(n_bins) * bins_hz
     between = (centres[:-1] + centres[1:]) / 2
     return np.maximum(np.concatenate([2 * centres[:1] - between[:1], between, 2 * centres[-1:] - between[-1:]]), 0)
 
@@ -173,7 +175,7 @@ def _label(name: str) -> str:
 
 
 def save_history(
-    path: str | os.PathLike, rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str | None = None
+    path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str | None = None
 ) -> None:
     """Write the plot of a training history over the epochs: a panel for each column, with training and validation.
 
@@ -207,13 +209,13 @@ def save_history(
     _save(figure, path)
 
 
-def _read(rows: Sequence[Mapping[str, object]], column: str) -> np.ndarray:
+def _read(rows: Sequence[Mapping[str, Any]], column: str) -> np.ndarray:
     """A column as numbers, ``(n_rows,)``; what is missing or infinite becomes NaN."""
     y = np.array([row.get(column, np.nan) for row in rows], float)
     return np.where(np.isfinite(y), y, np.nan)
 
 
-def _mark_copying_and_best(axis, epochs: np.ndarray, rows: Sequence[Mapping[str, object]]) -> None:
+def _mark_copying_and_best(axis, epochs: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw the MAE of copying the input as a line, and circle the lowest validation MAE, where they are known."""
     copying, validation = _read(rows, "val_copy_mae"), _read(rows, "val_mae")
     if np.isfinite(copying[-1]):

@@ -20,7 +20,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -110,8 +110,8 @@ def read_representation(kind: type[T], settings: dict, where: str | os.PathLike)
     Raises:
         InputError: naming its place, `where`, if it is of another kind or damaged, or would take too much memory.
     """
-    defaults = dataclasses.asdict(kind())
-    values = {name: settings.get(name) for name in defaults}
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {name: settings.get(name) for name in defaults}
     is_possible = (
         all(settings.get(name, value) == value for name, value in kind.KIND.items())
         and all(type(values[name]) is type(default) for name, default in defaults.items())

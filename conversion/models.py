@@ -221,7 +221,7 @@ def read_style(
     sounding = np.flatnonzero(loudness).tolist()
     if choice == "random":
         choice = int(np.random.default_rng().choice(sounding))
-    index = int(np.argmax(loudness)) if choice is None else choice
+    index = int(np.argmax(loudness) if choice is None else choice)
     if index not in sounding:
         raise InputError(f"--style_slice: expected a slice of {path} that sounds, one of {sounding}, found {index}")
     return next(itertools.islice(_style_slices(path, representation, warn=False), index, None))

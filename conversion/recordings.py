@@ -174,7 +174,8 @@ def convert_all(
     todo = {path: made for path, made in outputs.items() if overwrite or not is_many or not made.exists()}
     if n_there := len(outputs) - len(todo):
         print(f"{n_there} of {len(outputs)} already there (--overwrite converts them again)")
-    converter = load() if todo else None
+    if todo:
+        converter = load()
     left_out = []
     for source, made in todo.items():
         try:

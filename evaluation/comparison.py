@@ -79,11 +79,10 @@ def load_model(
     A multitarget model takes its style from the recording `style`; without, from the target of the next pair, so that
     it does not hear the answer (an only pair has to give its own target).
     """
-    is_multitarget = description.in_channels == 2
-    converter = None if is_multitarget else load_converter(description, settings, None)
+    converter = None if description.in_channels == 2 else load_converter(description, settings, None)
 
     def convert(audio: np.ndarray, pair: Pair) -> np.ndarray:
-        if not is_multitarget:
+        if converter is not None:
             return convert_audio(audio, converter, sample_rate)
         following = pairs[(pairs.index(pair) + 1) % len(pairs)].target
         styled = read_style(style or following, description.representation)

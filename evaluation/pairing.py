@@ -193,7 +193,7 @@ def _keep_held_out(
         return pieces, "its weights do not say what it was trained on, so no piece is left out"
     origins = settings.get("origins", [settings.get("origin", origin)])
     targets = settings.get("voices", settings.get("targets", [target]))
-    folders = {entry.name for entry in os.scandir(features) if os.path.isdir(entry.path)}
+    folders = {entry.name for entry in os.scandir(os.fspath(features)) if os.path.isdir(entry.path)}
     missing = sorted({*origins, *targets} - folders - set(map(dataset.instrument_of, folders)))
     if missing:
         return pieces, f"a model of {missing[0]}, which is not in {features}, so every piece is new to it"
@@ -363,5 +363,5 @@ def find_tuning(reference: np.ndarray, audio: np.ndarray) -> tuple[float, int]:
         profile = chroma.mean(axis=1)
         profiles.append((profile - profile.mean()) / max(profile.std(), 1e-9))
     scores = {shift: float(np.mean(np.roll(profiles[0], shift) * profiles[1])) for shift in range(-5, 7)}
-    best = max(scores, key=scores.get)
+    best = max(scores, key=scores.__getitem__)
     return float(cents), best if scores[best] > scores[0] + 0.1 else 0

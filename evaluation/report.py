@@ -17,6 +17,7 @@ import pathlib
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -208,7 +209,7 @@ def write(report: Report, content: dict, folder: str | os.PathLike) -> list[path
     """Write report.json with `content`, report.csv with a row for each pair and column, and report.html into `folder`;
     their paths."""
     paths = [pathlib.Path(folder, f"report.{extension}") for extension in ("json", "csv", "html")]
-    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # file names need not be valid text
+    text: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}  # file names need not be valid text
     write_json(paths[0], content)
     names = [metric.name for metric in METRICS]
     with replacing(paths[1]) as beside, open(beside, "w", newline="", **text) as file:

@@ -206,7 +206,7 @@ def find_notes(f0: np.ndarray, decibels: np.ndarray) -> np.ndarray:
     for start, stop in zip(np.flatnonzero(begins), np.flatnonzero(ends), strict=True):
         follows = notes and notes[-1][1] == start
         if follows and min(stop - start, notes[-1][1] - notes[-1][0]) < SHORTEST_NOTE:
-            notes[-1][1] = stop
+            notes[-1][1] = int(stop)
         else:
             notes.append([int(start), int(stop)])
     edges = [np.linspace(a, b, 1 - (a - b) // LONGEST_NOTE).astype(int) for a, b in notes if b - a >= SHORTEST_NOTE]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 
 import tensorflow as tf
+from tensorflow import keras
 
 import model
 from common import InputError, weights
 
-keras = tf.keras
 layers, ops = keras.layers, keras.ops
 
 N_SCALES = 3
 
 
-class InstanceNorm(layers.Layer):
+class InstanceNorm(keras.layers.Layer):
     """Normalises each channel of each example to mean 0 and variance 1 (Ulyanov et al., 2016), without weights.
 
     Moves the examples to the channel axis and applies one fused batch normalisation. On a CPU that is four times as

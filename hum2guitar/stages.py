@@ -166,9 +166,9 @@ def build_networks(
         networks.load_shared(network, path)
     for layer in generator.layers:
         layer.trainable = stage != LOCAL or not layer.name.startswith("global_")
-    optimizers = (step.scaled(step.AdaBelief(), precision) for _ in range(2))
+    for_generator, for_discriminator = (step.scaled(step.AdaBelief(), precision) for _ in range(2))
     objective = losses.hum2guitar(l1)
-    return step.Networks(generator, discriminator, objective, *optimizers, instance_noise=INSTANCE_NOISE)
+    return step.Networks(generator, discriminator, objective, for_generator, for_discriminator, INSTANCE_NOISE)
 
 
 # --- samples and log --------------------------------------------------------------------------------------------------

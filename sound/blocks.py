@@ -155,7 +155,7 @@ def stft_blocks(blocks: Iterable[np.ndarray], representation: Representation) ->
             yield stft(pending, representation, center=False)
             pending = pending[..., n_ready * hop :]
             n_made += n_ready
-    if not n_samples:
+    if pending is None or not n_samples:
         return
     n_frames = 1 + n_samples // hop
     # The window's values at the last sample, in the last frame and in those before it.

@@ -18,7 +18,7 @@ import re
 import sys
 import tempfile
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 
@@ -61,6 +61,7 @@ MAX_AUDIO = 2**28  # values of a recording that is read whole: 1 GB, or 101 minu
 MAX_DELAY = 600  # seconds of silence before audio that begins after the picture
 UNKNOWN_SIZE = 2**31 - 2**16  # bytes: programs that write to a pipe announce this or more
 WAV_LIMIT = 4 * 10**9  # bytes; a longer wav is written as RF64, the 64-bit form of wav, with the same extension
+Frame = tuple[int, np.ndarray, int]  # sample rate, samples ``(n, n_channels)`` and bits of each
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def read_blocks(
     sample_rate: int | None = PUBLISHED.sample_rate,
     mono: bool = True,
     warn: bool = True,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """The recording at `path` in blocks, float32 ``(n,)`` or ``(n, n_channels)`` each.
 
     Args:
@@ -182,14 +183,14 @@ def block_length(n_channels: int) -> int:
     return max(1, min(BLOCK, MAX_BLOCK // n_channels))
 
 
-def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Iterator[tuple[int, np.ndarray, int]]:
+def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Generator[Frame, None, None]:
     """Sample rate, samples ``(n, n_channels)`` and bits of each frame. Damaged packets are skipped and counted."""
     import av
 
     n_damaged, found, announced, before = 0, 0.0, 0.0, os.fstat(file.fileno())
     for link in _ogg_links(file):
         try:
-            container = av.open(_nameless(link), options=FFMPEG_OPTIONS, metadata_errors="replace")
+            container = av.open(_nameless(link), "r", options=FFMPEG_OPTIONS, metadata_errors="replace")
         except av.FFmpegError:
             continue
         with container:
@@ -197,7 +198,7 @@ def _decode(file: io.BufferedReader, path: str | os.PathLike, warn: bool) -> Ite
             if stream is None:
                 continue
             # The file may begin with a picture, and its sound later.
-            start = float((stream.start_time or 0) * stream.time_base)
+            start = float((stream.start_time or 0) * (stream.time_base or 0))
             delay = start - (container.start_time or 0) / av.time_base
             for frame in _decode_packets(container, stream):
                 if frame is None or (found and not MIN_RATE <= frame.sample_rate <= MAX_RATE):
@@ -259,7 +260,7 @@ def _ogg_links(file: io.BufferedReader) -> Iterator[io.BufferedIOBase]:
     if len(starts) < 2:
         yield file
         return
-    for start, stop in itertools.pairwise([*starts, None]):
+    for start, stop in itertools.zip_longest(starts, starts[1:]):
         file.seek(start)
         yield io.BytesIO(file.read(-1 if stop is None else stop - start))
 
@@ -278,9 +279,7 @@ def _to_float(frame) -> np.ndarray:
     return samples.astype(np.float32) / full_scale - (1 if kind.kind == "u" else 0)
 
 
-def _unify(
-    frames: Iterable[tuple[int, np.ndarray, int]], sample_rate: int, n_channels: int, path: str | os.PathLike
-) -> Iterator[np.ndarray]:
+def _unify(frames: Iterable[Frame], sample_rate: int, n_channels: int, path: str | os.PathLike) -> Iterator[np.ndarray]:
     """The samples of all frames at one rate and with one number of channels, both of which may change on the way."""
     for (rate, n), group in itertools.groupby(frames, key=lambda frame: (frame[0], frame[1].shape[1])):
         blocks = (samples for _, samples, _ in group)
@@ -364,7 +363,7 @@ def spool(blocks: Iterable[np.ndarray], n_channels: int, path: pathlib.Path) -> 
     with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
         n_samples, peak, square = 0, 0.0, 0.0
         for block in blocks:
-            remaining = memoryview(np.ascontiguousarray(block, np.float32)).cast("B")
+            remaining = np.ascontiguousarray(block, np.float32).data.cast("B")
             while remaining:  # a write may write only a part
                 remaining = remaining[file.write(remaining) :]
             n_samples += len(block)

@@ -358,11 +358,11 @@ def compose(seed: int, number: int, texture: str = "mixed") -> list[Section]:
     return sections
 
 
-def write_etudes(folder: str, n: int, seed: int, texture: str = "mixed") -> list[pathlib.Path]:
+def write_etudes(folder: pathlib.Path, n: int, seed: int, texture: str = "mixed") -> list[pathlib.Path]:
     """Write etudes 0 to n - 1 as etude_000.mid and so on; returns their paths."""
     import pretty_midi  # here, so that --help and argument errors answer at once
 
-    paths = [pathlib.Path(folder, f"etude_{number:03d}.mid") for number in range(n)]
+    paths = [folder / f"etude_{number:03d}.mid" for number in range(n)]
     for number, path in enumerate(paths):
         midi, piano = pretty_midi.PrettyMIDI(resolution=960), pretty_midi.Instrument(0)
         for section in compose(seed, number, texture):

@@ -167,11 +167,11 @@ def soundfont_instrument(name: str, soundfont: str | os.PathLike, program: int, 
     Raises:
         InputError: the file is no SoundFont or has no such program.
     """
-    there, checksum = read_soundfont(soundfont)
+    path = pathlib.Path(soundfont)
+    there, checksum = read_soundfont(path)
     if program not in there:
         have = textwrap.shorten(", ".join(map(str, sorted(there))), 100)
         raise InputError(f"{soundfont}: has no program {program} for {name}; in bank 0, it has {have or 'none'}")
-    path = pathlib.Path(soundfont)
     about = {"soundfont": path.name, "sha256": checksum, "program": program}
     notes = dict.fromkeys(PITCHES, dict.fromkeys(VELOCITIES, str(path.resolve())))
     return Instrument(name, notes, about, functools.partial(render_pitch, path.resolve(), program), folder)

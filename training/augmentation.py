@@ -15,6 +15,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def draw(rng: np.random.Generator) -> Effects:
     # The tilt is subtracted at the lowest centre and added at the highest: they are evenly spaced over log frequency.
     equaliser_db = rng.normal(0, BAND_SD_DB, len(BAND_CENTRES_HZ))
     equaliser_db += rng.normal(0, TILT_SD_DB) * np.linspace(-1, 1, len(BAND_CENTRES_HZ))
-    drawn = {
+    drawn: dict[str, Any] = {
         "detuning_cents": cents,
         "room": room,
         "equaliser_db": tuple(equaliser_db.tolist()),

@@ -91,7 +91,7 @@ def save(
 def states(folder: pathlib.Path) -> list[pathlib.Path]:
     """The states below `folder`, oldest first; files of any other name are left alone."""
     found = [path for path in (folder / FOLDER).glob("state-*.zip") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]))
+    return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
 
 
 def resume(folder: pathlib.Path, variables: Mapping, flags: Mapping) -> Progress | None:

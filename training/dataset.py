@@ -16,7 +16,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def find_pairs(
     if described.exists():  # by compute_features.py, which writes a piece's slice 0 last; others make any slices
         representation = weights.read_representation(Representation, read_json(described), described)
         finished = {
-            voice: {name for name in names if f"{SLICE_NAME.match(name)[1]}_000.npy" in names}
+            voice: {name for name in names if f"{name.rpartition('_')[0]}_000.npy" in names}
             for voice, names in slices.items()
         }
     paired = {
@@ -106,7 +106,7 @@ def find_pairs(
     for (t, o), both in paired.items():
         indices = np.array([index for index, name in enumerate(names) if name in both], np.int64)
         samples.append(np.stack([indices, np.full_like(indices, t), np.full_like(indices, o)], axis=1))
-    piece_of = [VARIATION.sub("", SLICE_NAME.match(name)[1]) for name in names]
+    piece_of = [VARIATION.sub("", name.rpartition("_")[0]) for name in names]
     piece_names, pieces = np.unique(piece_of, return_inverse=True)
     return Pairs(
         folder, tuple(origin_voices), tuple(target_voices), np.array(names), pieces, tuple(piece_names.tolist()),
@@ -136,7 +136,7 @@ def _list_slices(folder: pathlib.Path) -> set[str]:
 
 def _natural(name: str) -> tuple[str, int, str]:
     """Sort key: by piece, then by the number of the slice."""
-    piece, number = SLICE_NAME.match(name).groups()
+    piece, _, number = name.removesuffix(".npy").rpartition("_")
     return piece, int(number), name
 
 
@@ -233,6 +233,8 @@ class ByStep:
     Raises:
         InputError: fewer items to train on than one batch.
     """
+
+    read: Callable[[int, int, float], tuple[np.ndarray, np.ndarray]]
 
     def __init__(self, n_items: int, batch_size: int, seed: int, shuffle: bool) -> None:
         if shuffle and batch_size > n_items:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import datetime
 import errno
+import functools
 import itertools
 import math
 import pathlib
@@ -38,7 +39,7 @@ class Status:
 
     def __init__(self, label: str, n_steps: int, step: int = 0, n_later: int = 0) -> None:
         self.label, self.n_steps, self.step, self.n_later = label, n_steps, step, n_later
-        self.printed, self.started = time.monotonic(), None
+        self.printed, self.started = time.monotonic(), math.nan
         self.bar = None
         if sys.stdout.isatty():
             from tqdm import tqdm
@@ -49,7 +50,7 @@ class Status:
         """Count `n` more steps; `values` are the latest losses."""
         self.step += n
         text, now = "  ".join(f"{name} {value:.4g}" for name, value in values.items()), time.monotonic()
-        if self.started is None:  # no estimate rests on the first steps, which include the compilation
+        if math.isnan(self.started):  # no estimate rests on the first steps, which include the compilation
             self.started, self.first = now, self.step
         elif self.step > self.first:
             steps = self.n_steps - self.step + self.n_later
@@ -148,7 +149,7 @@ def write_animations(folder: pathlib.Path) -> None:
         paths = [path for epoch in epochs if (path := epoch / f"{name}.png").exists()]
         chosen = np.linspace(0, len(paths) - 1, min(len(paths), MAX_FRAMES)).round().astype(int)
         frames = _read_frames([paths[index] for index in chosen])
-        attempt(f"{name}.gif", lambda n=name, f=frames: plots.save_gif(folder / f"{n}.gif", f, 0.5))
+        attempt(f"{name}.gif", functools.partial(plots.save_gif, folder / f"{name}.gif", frames, 0.5))
 
 
 def _read_frames(paths: list[pathlib.Path]) -> list[np.ndarray]:

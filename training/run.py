@@ -285,11 +285,11 @@ def choose_rates(
         rate = min(SMALL_RATE * PUBLISHED_FILTERS / base_filters, MAX_SMALL_RATE)
         defaults = (rate, DISCRIMINATOR_SHARE * rate)
     chosen, path = [], folder / f"{checkpoints.LR_FINDER}.json"
-    for flag, rate, default in (("gen_lr", gen_lr, defaults[0]), ("disc_lr", disc_lr, defaults[1])):
-        suggested = read_json(path).get(flag) if rate == "auto" and path.exists() else None
-        if rate == "auto" and suggested is None:
+    for flag, given, default in (("gen_lr", gen_lr, defaults[0]), ("disc_lr", disc_lr, defaults[1])):
+        suggested = read_json(path).get(flag) if given == "auto" and path.exists() else None
+        if given == "auto" and suggested is None:
             raise InputError(f"a learning rate of auto needs the suggestion of --findlr, and there is none in {path}")
-        chosen.append(suggested or rate or default)
+        chosen.append(float(suggested or given or default))
     return chosen[0], chosen[1], preset
 
 

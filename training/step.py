@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import tensorflow as tf
+from tensorflow import keras
 
 import losses
 import model
 
-keras = tf.keras
 Optimizer: TypeAlias = keras.optimizers.Optimizer
 
 
@@ -57,7 +57,7 @@ def make_step(networks: Networks, seed: int = 0) -> Callable:
     generator, generator_optimizer = networks.generator, networks.generator_optimizer
     discriminator, discriminator_optimizer = networks.discriminator, networks.discriminator_optimizer
     generator_optimizer.build(generator.trainable_variables)
-    if discriminator is not None:
+    if discriminator is not None and discriminator_optimizer is not None:
         discriminator_optimizer.build(discriminator.trainable_variables)
 
     @tf.function(reduce_retracing=True, autograph=False)
