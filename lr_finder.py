@@ -127,9 +127,6 @@ def suggest_rates(tests: dict[str, list[dict[str, float]]], folder: pathlib.Path
     """The rates that the rows of `tests` suggest: gen_lr and, with a discriminator, disc_lr; their plots in `folder`.
 
     Each is the rate of the steepest fall divided by `DIVISOR`. The MAE is only plotted, if it falls.
-
-    Raises:
-        InputError: as `suggest`, if the loss of generator or discriminator never falls.
     """
     curves = {"gen_lr": _plot_suggestion(tests["generator"], "generator_loss", folder, "generator_loss")}
     if "discriminator" in tests:  # a generator alone is trained on the MAE itself

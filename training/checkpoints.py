@@ -47,7 +47,6 @@ class Progress:
         rows: rows of history.csv.
         best: lowest validation MAE so far.
         waited: epochs since then.
-        copy_mae: validation MAE of copying the input.
         epoch_offset: epochs that bare weights were trained for before this run.
     """
 
@@ -59,7 +58,6 @@ class Progress:
     rows: list[dict] = dataclasses.field(default_factory=list)
     best: float = math.inf
     waited: int = 0
-    copy_mae: float = math.nan
     epoch_offset: int = 0
 
 
@@ -126,10 +124,8 @@ def resume(folder: pathlib.Path, variables: Mapping, flags: Mapping) -> Progress
         raise InputError(f"{path} is of another network{f' ({other})' if other else ''}; --fresh starts over")
     for flag, value in changed.items():
         print(f"Going on with other settings: {flag} {value} (started with {before[flag]})")
-    if changed:
-        progress.copy_mae = math.nan  # may have been measured on other data
-        share = before.get("batch_size", 1) / flags.get("batch_size", 1)
-        progress.step = int(progress.step * share)  # the same share of the epoch is done
+    share = before.get("batch_size", 1) / flags.get("batch_size", 1)
+    progress.step = int(progress.step * share)  # the same share of the epoch is done
     print(f"Resuming from {path} (epoch {progress.epoch + 1}, step {progress.step})")
     return progress
 
@@ -156,6 +152,7 @@ def _restore(path: pathlib.Path, variables: Mapping) -> tuple[dict, Progress, bo
                     variable.assign(np.frombuffer(archive.read(name), variable.dtype).reshape(variable.shape))
             elif damaged := archive.testzip():
                 raise ValueError(f"the checksum of {damaged} is wrong")
+    header["progress"].pop("copy_mae", None)  # which earlier states hold
     return header["flags"], Progress(**header["progress"]), is_same
 
 

@@ -229,9 +229,6 @@ class ByStep:
         n_items: of an epoch.
         batch_size: items of a step; an epoch's last one has the rest.
         seed: of the order, which `shuffle` draws for each epoch; otherwise items come as they stand.
-
-    Raises:
-        InputError: fewer items to train on than one batch.
     """
 
     read: Callable[[int, int, float], tuple[np.ndarray, np.ndarray]]
@@ -247,7 +244,7 @@ class ByStep:
         return _draw_order(self._n_items, self.seed, epoch if self.shuffle else None)
 
     def load(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of step `step`, counted from the start of the run."""
+        """The batch of step `step`, counted from the start of the run. A damaged file is an `InputError`."""
         epoch, position = divmod(step, self.steps_per_epoch)
         place = slice(position * self.batch_size, (position + 1) * self.batch_size)
         rows, draws = (part[place] for part in self.order(epoch))
@@ -310,11 +307,7 @@ class Batches(ByStep):
 
 
 def iterate_batches(batches: ByStep, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches of steps `start` to `stop`, read by two threads ahead of time.
-
-    Raises:
-        InputError: a feature file is damaged.
-    """
+    """The batches of steps `start` to `stop`, read by two threads ahead of time; errors as of `ByStep.load`."""
     steps = iter(range(start, stop))
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         loading = collections.deque(threads.submit(batches.load, step) for step in itertools.islice(steps, N_AHEAD))

@@ -18,7 +18,6 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-import losses
 import model
 from common import InputError, cli, weights
 from training import checkpoints, outputs
@@ -126,8 +125,6 @@ def fit(run: Run) -> Progress:
             print(f"{run.folder}: this run is complete; more epochs, --max_steps or --patience extend it")
             outputs.print_outcome(run.folder, run.progress.rows)
             return run.progress
-        if run.validation_batches is not None and not math.isfinite(run.progress.copy_mae):
-            run.progress.copy_mae = _validate(run.validation_batches, _copy)["mae"]
         if not checkpoints.states(run.folder):
             _save_state(run)  # before any weights file: weights without a state cannot be resumed
         while not run.is_complete:
@@ -142,11 +139,7 @@ def fit(run: Run) -> Progress:
 
 
 def _begin(run: Run) -> Progress:
-    """Begin with the weights that the networks have or, if there are bare weights in the folder, with those.
-
-    Raises:
-        InputError: ``--epoch_offset`` without weights, weights without a number of epochs, or of another network.
-    """
+    """Begin with the weights that the networks have or, if there are bare weights in the folder, with those."""
     networks = run.networks
     generator, discriminator = run.folder / "generator.h5", run.folder / "discriminator.h5"
     offset = run.epoch_offset
@@ -243,11 +236,6 @@ def _validate(batches: ByStep | None, evaluation: Callable) -> dict[str, float]:
     return {name: value / n_slices for name, value in sums.items()}
 
 
-def _copy(inputs, target) -> dict[str, tf.Tensor]:
-    """The losses of a generator that copies its input."""
-    return {"mae": losses.l1(losses.Outcome(target, inputs[..., :1]))}
-
-
 def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
     """Add the epoch to the history, write its files, and reset the counters of the epoch if it is complete."""
     progress, networks, folder = run.progress, run.networks, run.folder
@@ -255,9 +243,7 @@ def _end_epoch(run: Run, validation_losses: dict[str, float]) -> None:
     if networks.discriminator is None:
         del rates["discriminator_lr"]
     row = {"epoch": progress.epoch + 1, "step": run.next_step, **rates}
-    row |= {name: total / progress.n_slices for name, total in progress.sums.items()}
-    if validation_losses:
-        row |= {**validation_losses, "val_copy_mae": progress.copy_mae}
+    row |= {name: total / progress.n_slices for name, total in progress.sums.items()} | validation_losses
     row["seconds"] = round(progress.seconds, 2)
     row["slices_per_second"] = round(progress.n_slices / max(progress.seconds, 1e-9), 3)
     progress.rows = [*(earlier for earlier in progress.rows if earlier["epoch"] != row["epoch"]), row]

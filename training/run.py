@@ -236,10 +236,7 @@ def find_initial_weights(
     init: str, in_channels: int, base_filters: int, pairs: dataset.Pairs
 ) -> list[weights.Description]:
     """The weights files that ``--init`` names: the generator, and the discriminator beside it if it has the same size.
-
-    Raises:
-        InputError: they do not fit the run.
-    """
+    A generator that does not fit the run is an error."""
     path = pathlib.Path(init)
     if path.is_dir():
         path = path / ("generator_best.h5" if (path / "generator_best.h5").exists() else "generator.h5")
@@ -297,11 +294,7 @@ def choose_rates(
 
 
 def check_machine(models_path: str, tensorboard: bool) -> None:
-    """Check what a run needs of its machine, before the data are read and TensorFlow is imported.
-
-    Raises:
-        InputError: the models' folder cannot be written to, or TensorBoard is not installed.
-    """
+    """Check what a run needs of its machine, before the data are read and TensorFlow is imported."""
     writable_folder(models_path, "--models_path")
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard")

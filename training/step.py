@@ -116,6 +116,7 @@ def make_evaluation(networks: Networks) -> Callable:
         values["val_generator_loss"], _ = losses.evaluate(objective.generator, outcome)
         if networks.discriminator is not None:
             values["val_discriminator_loss"], _ = losses.evaluate(objective.discriminator, outcome)
+        values["val_copy_mae"] = losses.l1(losses.Outcome(target, inputs[..., :1]))  # if the input were the output
         return values
 
     return evaluation
