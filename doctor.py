@@ -16,7 +16,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from common import ROOT, InputError, cli
+from common import InputError, cli
+from common.errors import ROOT
 
 MODELS = ROOT / "models"
 SECONDS = 2  # of the test conversion

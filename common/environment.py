@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 
-from common import describe_missing
+from common.errors import describe_missing
 
 fault = "" if importlib.util.find_spec("numpy") else describe_missing("numpy")
 if sys.version_info < (3, 10):  # noqa: UP036

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from common import OF_ALL_FILES, InputError
+from common.errors import OF_ALL_FILES, InputError
 
 MAX_JSON_BYTES = 2**24  # objects take up to twenty times as much memory
 _NPY_HEADER = re.compile(

@@ -18,7 +18,8 @@ import numpy as np
 import soundfile
 
 import data
-from common import ROOT, plots
+from common import plots
+from common.errors import ROOT
 from conversion.converter import load_converter
 from conversion.models import MODELS, Model, describe_generator, find_by_name, named_models
 from conversion.recordings import convert_audio

@@ -20,7 +20,8 @@ import sys
 import urllib.parse
 from collections.abc import Sequence
 
-from common import ROOT, InputError, cli, weights
+from common import InputError, cli, weights
+from common.errors import ROOT
 from common.files import existing_folder, remove_leftovers, temporary_folder, write_json
 
 WEB = pathlib.Path(__file__).parent
