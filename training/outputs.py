@@ -38,13 +38,12 @@ class Status:
     """
 
     def __init__(self, label: str, n_steps: int, step: int = 0, n_later: int = 0) -> None:
+        from tqdm import tqdm
+
         self.label, self.n_steps, self.step, self.n_later = label, n_steps, step, n_later
         self.printed, self.started = time.monotonic(), math.nan
-        self.bar = None
-        if sys.stdout.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=n_steps, initial=step, desc=label, file=sys.stdout, leave=False, unit="step")
+        shown = {"desc": label, "unit": "step", "file": sys.stdout, "leave": False}
+        self.bar = tqdm(total=n_steps, initial=step, disable=None, **shown)  # only on a terminal
 
     def advance(self, n: int, values: dict[str, float]) -> None:
         """Count `n` more steps; `values` are the latest losses."""
@@ -56,17 +55,15 @@ class Status:
             steps = self.n_steps - self.step + self.n_later
             seconds = round((now - self.started) / (self.step - self.first) * steps)
             text += f"  {datetime.timedelta(seconds=seconds)} left"
-        if self.bar is not None:
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update(n)
-        elif now - self.printed > STATUS_SECONDS:
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(n)
+        if self.bar.disable and now - self.printed > STATUS_SECONDS:
             self.printed = now
             print(f"{self.label}  step {self.step}/{self.n_steps}  {text}", flush=True)
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
 
 def write_csv(path, rows: list[dict]) -> None:
