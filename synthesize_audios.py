@@ -83,7 +83,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
         }
         sources: dict[str, dict] = {
             "instruments": {instrument.name: instrument.description for instrument in instruments},
-            "pieces": {name: _checksum(path) for name, (path, _) in played.items()},
+            "pieces": {name: checksum for name, (path, _) in played.items() if (checksum := _checksum(path))},
         }
         keep_parameters(audios, parameters, sources, arguments.overwrite)
         work, n_there = [], {}  # by instrument, so that its notes stay in memory

@@ -87,13 +87,14 @@ def prepare(folder: str | os.PathLike, features_path: str | os.PathLike, method:
     files = tuple(cache / f"{piece}.npy" for piece, path in sorted(pieces.items()) if str(path) not in failed)
     if not files:
         raise InputError(f"--guitar_dir: {folder} has no recording of at least 5 s with a pitch; {left_out[0][1]}")
-    segments = [read_array(file) for file in files]
-    rows = [(file, number) for file, array in enumerate(segments) for number in range(len(array))]
-    every = np.concatenate([array[:, representation.n_mels + 1].ravel() for array in segments])
+    # Copies of the F0 alone: arrays that are mapped from disk keep their files open.
+    f0 = [np.array(read_array(file)[:, representation.n_mels + 1]) for file in files]
+    rows = [(file, number) for file, segments in enumerate(f0) for number in range(len(segments))]
+    every = np.concatenate(f0)
     voiced = every[every > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
     representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
-    return Segments(representation, files, np.array(rows), sorted(left_out), len(voiced) / len(every))
+    return Segments(representation, files, np.array(rows), sorted(left_out), len(voiced) / every.size)
 
 
 def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> None:

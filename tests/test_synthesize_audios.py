@@ -99,6 +99,10 @@ def test_a_second_run_makes_what_is_missing_or_of_a_piece_that_was_replaced(run,
     assert {name for name in before if after[name] != before[name]} == {
         "guitar_acoustic/one.wav", "guitar_acoustic/one_v01.wav", "keyboard_acoustic/one.wav",
     }  # fmt: skip
+    (midis / "one.mid").unlink()
+    (midis / "one.mid").symlink_to("nothing")  # a piece that cannot be read keeps its recordings
+    assert run()[0] == 0
+    assert written(tmp_path / "audios") == after
 
 
 def test_other_parameters_are_refused_or_remove_all_recordings_of_the_old_ones(run, tmp_path):

@@ -1,6 +1,8 @@
 """Segments of guitar recordings: what is found, kept, left out and loaded."""
 
 import os
+import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -74,6 +76,22 @@ def test_what_is_there_is_not_computed_again_unless_the_recording_changed(tmp_pa
     assert dataset.prepare(source, cache, "swiftf0").files != (file,)  # another method's segments lie elsewhere
     os.remove(source / "a_solo_mic.wav")
     assert [path.stem for path in dataset.prepare(source, cache, METHOD).files] == ["a_comp_mic"]
+
+
+def test_more_recordings_than_open_files(tmp_path):
+    source, cache = tmp_path / "guitar", tmp_path / "cache"
+    write_audio(source / "a.wav", random_plucks(11, 1), RATE)
+    (file,) = dataset.prepare(source, cache, METHOD).files
+    for number in range(60):
+        shutil.copy2(source / "a.wav", source / f"b{number}.wav")
+        shutil.copy2(file, file.with_name(f"b{number}.npy"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as highest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 30, limits[1]))
+    try:
+        assert len(dataset.prepare(source, cache, METHOD).segments) == 2 * 61
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_augmented_inputs_differ_from_epoch_to_epoch_and_targets_do_not(features):
