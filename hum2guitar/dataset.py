@@ -48,14 +48,12 @@ class Segments:
         files: feature files, one for each recording, sorted.
         segments: int ``(n_segments, 2)``: index of the file, and of the segment in it.
         left_out: (recording, reason) of those that could not be used.
-        voiced: share of all frames that are voiced.
     """
 
     representation: HumRepresentation
     files: tuple[pathlib.Path, ...]
     segments: np.ndarray
     left_out: list[tuple[str, str]]
-    voiced: float
 
 
 def prepare(folder: str | os.PathLike, features_path: str | os.PathLike, method: str) -> Segments:
@@ -94,7 +92,8 @@ def prepare(folder: str | os.PathLike, features_path: str | os.PathLike, method:
     voiced = every[every > 0].astype(np.float32)
     low, high = (float(f) for f in np.percentile(voiced, [5, 95]))
     representation = dataclasses.replace(representation, f0_low=low, f0_high=high)
-    return Segments(representation, files, np.array(rows), sorted(left_out), len(voiced) / every.size)
+    print(f"{root}: {len(rows)} segments, {len(voiced) / every.size:.0%} of their frames voiced")
+    return Segments(representation, files, np.array(rows), sorted(left_out))
 
 
 def write_segments(source: str, destination: str, method: str, representation: HumRepresentation) -> None:

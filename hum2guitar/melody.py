@@ -66,8 +66,6 @@ def analyse(
     spectrum = harmonics.magnitude(audio, r)
     energy = harmonics.frame_energy(spectrum)
     audible = energy > 10 ** (SILENCE_DB / 10)
-    if not audible.any():
-        return np.zeros(len(energy), np.float32), energy, spectrum
     if method == "cepstrum":
         return _cepstrum(spectrum, audible, r, guitar), energy, spectrum
     f0 = np.where(audible, _swift_f0(audio, len(energy), r), 0)
@@ -148,7 +146,7 @@ def _cepstrum(spectrum: np.ndarray, audible: np.ndarray, r: HumRepresentation, g
 
     f0_min, f0_max = CEPSTRUM_GUITAR if guitar else CEPSTRUM_HUM
     power = np.square(spectrum)
-    level = 10 * np.log10(np.maximum(power, power.max() * 1e-8))  # 80 dB
+    level = 10 * np.log10(np.maximum(power, power.max() * 1e-8 + 1e-30))  # 80 dB
     cepstrum = fft.irfft(level, axis=0)
     first, last = int(r.sample_rate / f0_max), min(math.ceil(r.sample_rate / f0_min), r.n_fft // 2 - 2)
     f0 = np.zeros(len(audible), np.float32)

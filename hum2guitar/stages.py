@@ -51,8 +51,7 @@ def train(arguments: argparse.Namespace) -> int:
     features = dataset.prepare(arguments.guitar_dir, arguments.features_path, f0)
     is_held_out, _ = hold_out(features.segments[:, 0], arguments.validation_split, seed)
     training_rows, validation_rows = features.segments[~is_held_out], features.segments[is_held_out]
-    counted = f"{len(training_rows)} segments to train on, {len(validation_rows)} held out for validation"
-    print(f"{counted}; {100 * features.voiced:.0f} % of their frames voiced")
+    print(f"{len(training_rows)} segments to train on, {len(validation_rows)} held out for validation")
     shown = validation_rows if len(validation_rows) else training_rows
     examples = dataset.read_examples(features, shown[0], hums, f0, augment)
     batches = {}
