@@ -188,9 +188,7 @@ def load_into(network: keras.Model, path: str | os.PathLike) -> None:
     """
     found = [array for arrays in weights.read(path).values() for array in arrays.values()]
     if [array.shape for array in found] != [tuple(weight.shape) for weight in network.weights]:
-        raise InputError(
-            f"{path}: these weights belong to another architecture than {network.name} as it was asked for"
-        )
+        raise InputError(f"{path}: these weights are of another network than the {network.name} that was asked for")
     network.set_weights(found)
 
 

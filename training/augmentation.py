@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import data
-from data import Representation
+from data import PUBLISHED, Representation
 
 # How often each effect is applied to a slice.
 PROBABILITIES = {"detuning": 0.5, "room": 0.7, "equaliser": 0.8, "band_limits": 0.1, "level": 1.0, "noise": 0.5}
@@ -203,12 +203,11 @@ def stored_noise(representation: Representation) -> np.ndarray:
     return np.stack([spectrum.real.copy(), spectrum.imag.copy()])  # frames of one bin side by side, as in a slice
 
 
-def _section(representation: Representation, n_frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _section(representation: Representation, n_frames: int, rng: np.random.Generator) -> np.ndarray:
     """Real and imaginary part of `n_frames` of the noise, from a random frame on."""
     noise = stored_noise(representation)
     first = rng.integers(noise.shape[2] - n_frames + 1)
-    real, imaginary = noise[:, :, first : first + n_frames]
-    return real, imaginary
+    return noise[:, :, first : first + n_frames]
 
 
 # --- a slice ----------------------------------------------------------------------------------------------------------
@@ -217,7 +216,7 @@ def _section(representation: Representation, n_frames: int, rng: np.random.Gener
 def augment(
     level: np.ndarray,
     rng: np.random.Generator,
-    representation: Representation = data.PUBLISHED,
+    representation: Representation = PUBLISHED,
     effects: Effects | None = None,
 ) -> np.ndarray:
     """`level`, in [0, 1] ``(n_bins, n_frames)``, with effects drawn from `rng`: a new float32 array in [0, 1].

@@ -229,11 +229,8 @@ def print_outcome(folder: pathlib.Path, rows: list[dict]) -> None:
         print(f"Weights: {folder / 'generator.h5'}; nothing was held out to find the best epoch with", flush=True)
         return
     best = min(known, key=lambda row: row["val_mae"])
-    print(
-        f"Best: {folder / 'generator_best.h5'} (epoch {best['epoch']}), validation MAE {best['val_mae']:.4f}; copying "
-        f"the input: {best['val_copy_mae']:.4f}{advise(known)}",
-        flush=True,
-    )
+    errors = f"validation MAE {best['val_mae']:.4f}; copying the input: {best['val_copy_mae']:.4f}"
+    print(f"Best: {folder / 'generator_best.h5'} (epoch {best['epoch']}), {errors}{advise(known)}", flush=True)
 
 
 def advise(rows: list[dict]) -> str:

@@ -119,9 +119,6 @@ def prepare(
         style: multitarget: the generator's second channel says which target; pairs of an instrument with itself are
             left out.
         adversarial: with a discriminator; otherwise the generator alone.
-
-    Raises:
-        InputError: whatever is wrong with arguments or data.
     """
     check_machine(arguments.models_path, arguments.tensorboard)
     batches, held_out = find_data(arguments, origins, targets, style)
@@ -304,10 +301,8 @@ def refuse_exported(folder: pathlib.Path) -> None:
     """Raise an `InputError` if training in `folder` would write over a model that was made to be passed on."""
     generator = folder / "generator.h5"
     if generator.exists() and weights.describe(generator).settings.get("exported"):
-        raise InputError(
-            f"{folder} holds a finished model: give another --models_path (--init {generator} starts from it), or "
-            "--fresh to keep it under another name"
-        )
+        ways = f"another --models_path (--init {generator} starts from it), or --fresh to keep it under another name"
+        raise InputError(f"{folder} holds a finished model: give {ways}")
 
 
 def start_tensorflow(gpu: int, precision: str = "float32") -> str:
