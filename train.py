@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(arguments: argparse.Namespace) -> int:
     """Train the pair that the arguments name: pairs of slices, networks and settings first, then step by step."""
     prepared = run.prepare(arguments, [arguments.origin], [arguments.target])
-    from training import loop  # imports TensorFlow, which `prepare` has started on the right devices
+    from training import loop  # imports TensorFlow, which `prepare` has started on the right device
 
     if arguments.findlr:
         lr_finder.find(prepared)
