@@ -149,8 +149,7 @@ class HumBatches(ByStep):
     ) -> None:
         super().__init__(len(segments), batch_size, seed, shuffle)
         self.files, self.segments, self.halve, self.augment = features.files, segments, halve, augment
-        self.representation = r = features.representation
-        self.shape = (r.n_mels // 2 if halve else r.n_mels, r.n_frames, 1)
+        self.representation = features.representation
 
     def read(self, row: int, epoch: int, draw: float) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and target of one segment."""

@@ -277,7 +277,6 @@ class Batches(ByStep):
     ) -> None:
         super().__init__(len(samples), batch_size, seed, shuffle)
         self.pairs, self.samples, self.style, self.augment = pairs, samples, style, augment
-        self.shape = (pairs.representation.n_bins, pairs.representation.n_frames, 1)
         # The slices that may show what each target sounds like: their names as indices, ascending.
         sources = (samples, pairs.samples)
         names = [[np.unique(rows[rows[:, 1] == t, 0]) for rows in sources] for t in range(len(pairs.targets))]
@@ -303,7 +302,8 @@ class Batches(ByStep):
         return to_network(inputs), to_network(target)
 
     def _read(self, folder: str, name: int) -> np.ndarray:
-        return read_level(self.pairs.folder / folder / str(self.pairs.names[name]), self.shape)
+        path, r = self.pairs.folder / folder / str(self.pairs.names[name]), self.pairs.representation
+        return read_level(path, (r.n_bins, r.n_frames, 1))
 
 
 def iterate_batches(batches: ByStep, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
