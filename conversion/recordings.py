@@ -111,12 +111,13 @@ def find_outputs(sources: Sequence[str], output: str | None, instrument: str) ->
     """
     is_name = output and pathlib.Path(output).suffix.lower() in sound_files.AUDIO_EXTENSIONS
     if output and not os.path.isdir(output) and (is_name or os.path.exists(output)):
-        raise InputError(f"--output: expected a folder for the outputs, found the name of a file, {output}")
+        raise InputError(f"--output: {output} is the name of a file, but several recordings need a folder")
     folders: dict[pathlib.Path, pathlib.Path] = {}  # of the outputs, by recording
     for source in sources:
         base = place = path = pathlib.Path(source)
         if path.is_dir():
-            place, found = path.with_name(f"{path.resolve().name}.{instrument}"), sound_files.find_audio(path)
+            place = path.with_name(f"{path.resolve().name}.{instrument}")
+            found = sound_files.find_audio(path, "--input")
         elif path.is_file():  # whose name is no pattern
             base, place, found = path.parent, path.parent, [path]
         else:
@@ -310,8 +311,7 @@ def _show_progress(blocks: Iterable[np.ndarray], name: str, n_samples: int, rate
     """
     from tqdm import tqdm
 
-    interval = 0.1 if sys.stderr.isatty() else LOG_SECONDS
-    often = {"delay": interval, "mininterval": interval, "miniters": 1}
+    often = {} if sys.stderr.isatty() else {"delay": LOG_SECONDS, "mininterval": LOG_SECONDS, "miniters": 1}
     bar_format = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
     with tqdm(total=n_samples, desc=name, bar_format=bar_format, unit_scale=1 / rate, leave=False, **often) as bar:
         for block in blocks:

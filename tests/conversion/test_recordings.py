@@ -80,12 +80,14 @@ def test_bad_recordings_and_outputs_are_one_line_and_leave_nothing(tmp_path, pai
     (tmp_path / "text.wav").write_text("no audio")
     soundfile.write(tmp_path / "nan.wav", np.array([0, np.nan, 0], np.float32), RATE, "FLOAT")
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "song.mid").write_bytes(b"MThd")
     write_tone(tmp_path / "six.wav", n_channels=6)
     before = sorted(tmp_path.iterdir())
     for source, output, options, named in (
         ("none.wav", "o.wav", [], "none.wav"),
         ("*.xyz", "o", [], "*.xyz"),
+        ("empty", "o", [], "--input"),
         ("text.wav", "o.wav", [], "text.wav"),
         ("nan.wav", "o.wav", [], "nan.wav"),
         ("song.mid", "o.wav", [], "synthesize_audios.py"),
