@@ -7,11 +7,8 @@ instrument, such as three pianos, lie in ``<instrument>@<voice>``. Only names ar
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
 import functools
-import itertools
 import math
 import os
 import pathlib
@@ -20,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from common import InputError, cli, weights
+from common import InputError, cli, jobs, weights
 from common.files import existing_folder, read_array, read_json
 from data import PUBLISHED, Representation, to_network
 from training import augmentation
@@ -308,10 +305,4 @@ class Batches(ByStep):
 
 def iterate_batches(batches: ByStep, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The batches of steps `start` to `stop`, read by two threads ahead of time; errors as of `ByStep.load`."""
-    steps = iter(range(start, stop))
-    with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        loading = collections.deque(threads.submit(batches.load, step) for step in itertools.islice(steps, N_AHEAD))
-        while loading:
-            batch = loading.popleft().result()
-            loading.extend(threads.submit(batches.load, step) for step in itertools.islice(steps, 1))
-            yield batch
+    return jobs.map_ahead(batches.load, range(start, stop), N_AHEAD, n_threads=2)
