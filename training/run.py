@@ -126,7 +126,8 @@ def prepare(
     origin = dataset.instrument_of(origins[0]) if len(origins) == 1 else dataset.ANY
     target = dataset.ANY if style else dataset.instrument_of(targets[0])
     folder = pathlib.Path(arguments.models_path, f"{origin}_2_{target}{'' if adversarial else '_generator'}")
-    if arguments.findlr or not arguments.fresh:
+    is_new = arguments.fresh or not checkpoints.states(folder)
+    if arguments.findlr or (is_new and not arguments.fresh):  # a run that goes on needs its state alone
         refuse_exported(folder)
     gen_lr, disc_lr, preset = choose_rates(
         arguments.gen_lr, arguments.disc_lr, arguments.preset, base_filters, target, folder, len(batches.samples)
@@ -134,7 +135,7 @@ def prepare(
     initial: list[weights.Description] = []
     if arguments.init and arguments.epoch_offset is not None:
         raise InputError("--epoch_offset cannot be combined with --init, whose epochs begin at 1")
-    if arguments.init and (arguments.fresh or not checkpoints.states(folder)):
+    if arguments.init and is_new:
         if not (arguments.fresh or arguments.findlr) and (folder / "generator.h5").exists():
             raise InputError(f"--init: {folder} has weights of its own; --fresh sets them aside")
         initial = find_initial_weights(arguments.init, in_channels, base_filters, pairs)
