@@ -24,6 +24,7 @@ import data
 from common import cli
 from common.files import write_array
 from sound.files import read_audio, write_audio
+from training import dataset
 from training.run import start_tensorflow
 
 FLOP_PER_SLICE = 59e9  # of one training step of the full-size networks
@@ -120,9 +121,6 @@ def step(gpu: int, base_filters: int, batch_size: int, precision: str, plain: st
 
 def pipeline(n_slices: int = 256) -> tuple[float, str]:
     """Reading, scaling and batching of feature files alone, batches of 8."""
-    start_tensorflow(-1)
-    from training import dataset
-
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(SEED)
         for instrument in ("a", "b"):

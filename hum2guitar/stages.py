@@ -115,7 +115,7 @@ def train(arguments: argparse.Namespace) -> int:
 def plan(
     epochs: dict[str, int], pretrained: dict[str, str | None], folder: pathlib.Path, fresh: bool
 ) -> dict[str, list[pathlib.Path]]:
-    """The stages to train, with the weights files from which each starts: none, a generator, or a discriminator, too.
+    """The stages to train, with the files of generator and, if known, discriminator that each starts from.
 
     Stages without epochs are left out, as are those before one that `pretrained` weights replace or that has begun in
     the model's `folder`, unless the run is `fresh`.
