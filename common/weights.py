@@ -59,7 +59,8 @@ SETTINGS: dict[str, type] = {
 MAX_SETTING = 2**20  # of any whole number
 MAX_HOPS = 64  # in a window
 MAX_SPECTRUM = 2**24  # samples of a window times frames of a slice: 64 times the published one
-MAX_MELS = 2**12
+MELS = range(32, 2**12 + 1, 32)  # bands: hum2guitar's networks halve them, and need some
+MAX_DB = 1000  # a power of 10**100, which float64 holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,8 @@ def read_representation(kind: type[T], settings: dict, where: str | os.PathLike)
         and values["n_fft"] in range(values["hop_length"], MAX_HOPS * values["hop_length"] + 1, values["hop_length"])
         and values["n_fft"] * values["n_frames"] <= MAX_SPECTRUM
         and values.get("n_bins", 0) <= values["n_fft"] // 2 + 1
-        and values.get("n_mels", 0) <= MAX_MELS
+        and values.get("n_mels", MELS[0]) in MELS
+        and all(abs(v) <= MAX_DB for name, v in values.items() if name.endswith("_db"))
         and values.get("amin", 1) > 0
     )
     if not is_possible:

@@ -21,7 +21,8 @@ def test_the_representation_comes_back_from_its_settings_and_refuses_others():
     assert settings["kind"] == "hum2guitar"
     read = functools.partial(weights.read_representation, HumRepresentation, where="a.h5")
     assert read(settings) == HumRepresentation(mel_top_db=90.0, n_mels=256)
-    for damaged in (data.PUBLISHED.to_dict(), {"kind": "hum2guitar"}, {**settings, "hop_length": 500}):
+    changes = ({"hop_length": 500}, {"n_mels": 8}, {"n_mels": 513}, {"mel_ref_db": 4000.0})
+    for damaged in (data.PUBLISHED.to_dict(), {"kind": "hum2guitar"}, *({**settings, **change} for change in changes)):
         with pytest.raises(InputError):
             read(damaged)
 
