@@ -118,7 +118,7 @@ def plan(
     """The stages to train, with the files of generator and, if known, discriminator that each starts from.
 
     Stages without epochs are left out, as are those before one that `pretrained` weights replace or that has begun in
-    the model's `folder`, unless the run is `fresh`.
+    the model's `folder`, unless the run is `fresh`. A stage that has begun needs no files but its own.
 
     Raises:
         InputError: nothing is to be trained, the second stage has no global generator, or `pretrained` weights are
@@ -137,12 +137,12 @@ def plan(
             starts, start = {}, [found.path]
             continue
         if epochs[stage]:
-            starts = {stage: start} if is_begun else {**starts, stage: start}
+            starts = {stage: []} if is_begun else {**starts, stage: start}
         if epochs[stage] or is_begun:
             start = [path] if stage == GLOBAL else [path, path.with_name("discriminator.h5")]
     if not starts:
         raise InputError("--n_joint_epochs: no stage has epochs to train")
-    if starts.get(LOCAL) == []:
+    if starts.get(LOCAL) == [] and (fresh or not (folder / LOCAL / "generator.h5").exists()):
         raise InputError(
             "--n_global_epochs: the second stage needs a first one, of this or an earlier run, or weights "
             "as --pretrained_global"

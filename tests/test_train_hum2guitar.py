@@ -194,6 +194,32 @@ def test_the_objective_and_the_optimizers_are_those_of_the_second_system():
     assert made.instance_noise == 0.1
 
 
+@pytest.mark.parametrize(
+    ("epochs", "begun", "fresh", "expected"),
+    [
+        ((1, 1, 1), "", False, {"1": [], "2": ["1/g"], "3": ["2/g", "2/d"]}),
+        ((1, 0, 1), "", False, {"1": [], "3": ["1/g"]}),
+        ((0, 1, 1), "1", False, {"2": ["1/g"], "3": ["2/g", "2/d"]}),
+        ((0, 0, 1), "12", False, {"3": ["2/g", "2/d"]}),
+        ((1, 1, 1), "12", False, {"2": [], "3": ["2/g", "2/d"]}),
+        ((1, 1, 1), "2", False, {"2": [], "3": ["2/g", "2/d"]}),  # the first stage has been deleted
+        ((1, 1, 1), "3", False, {"3": []}),
+        ((1, 1, 1), "123", True, {"1": [], "2": ["1/g"], "3": ["2/g", "2/d"]}),
+    ],
+)
+def test_stages_begin_with_the_weights_of_those_before_and_go_on_without(tmp_path, epochs, begun, fresh, expected):
+    folders = dict(zip("123", stages.STAGES, strict=True))
+    for number in begun:
+        (tmp_path / folders[number]).mkdir()
+        (tmp_path / folders[number] / "generator.h5").touch()
+    files = {"g": "generator.h5", "d": "discriminator.h5"}
+    starts = {
+        folders[number]: [tmp_path / folders[place[0]] / files[place[2]] for place in places]
+        for number, places in expected.items()
+    }
+    assert stages.plan(dict(zip(stages.STAGES, epochs, strict=True)), {}, tmp_path, fresh) == starts
+
+
 def test_an_exported_model_is_not_written_over(recordings, tmp_path, write_hum2guitar, capsys):
     os.symlink(recordings, tmp_path / "recordings")
     path = write_hum2guitar(tmp_path / "models" / "hum2guitar" / "generator.h5", exported=True)
