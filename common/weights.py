@@ -59,7 +59,7 @@ SETTINGS: dict[str, type] = {
 MAX_SETTING = 2**20  # of any whole number
 MAX_HOPS = 64  # in a window
 MAX_SPECTRUM = 2**24  # samples of a window times frames of a slice: 64 times the published one
-MELS = range(32, 2**12 + 1, 32)  # bands: hum2guitar's networks halve them, and need some
+MELS = range(16, 2**12 + 1, 2)  # the numbers of bands that hum2guitar's networks take
 MAX_DB = 1000  # a power of 10**100, which float64 holds
 
 
@@ -291,7 +291,7 @@ def _read_settings(path: str | os.PathLike, file: h5py.File) -> dict:
 
 
 def _is_valid(value: object, kind: type) -> bool:
-    """Whether a value of a description is a short name, a list of names, a number from 0 on, or of another `kind`."""
+    """Whether `value` is of this `kind`: a text short and printable, a list of such texts, a number from 0 on."""
     if kind is list:
         return isinstance(value, list) and len(value) <= MAX_NAMES and all(_is_valid(name, str) for name in value)
     if kind is str:

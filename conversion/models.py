@@ -75,7 +75,7 @@ def describe_generator(path: str | os.PathLike, in_channels: int | None = None) 
 
     Raises:
         InputError: there is no weights file, there are several, or it holds no generator that converts recordings; or
-            its network does not have `in_channels`; names the right command.
+            its network has other than `in_channels`, which another command takes: names it.
     """
     file = pathlib.Path(path)
     is_folder = file.is_dir()

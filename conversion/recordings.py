@@ -1,6 +1,6 @@
 """Recordings through a converter: the arguments of both predict commands, which recordings, and each to its output.
 
-The steps of a recording: check it and the output, convert block by block into a temporary file, find the level, write.
+The steps of a recording: decode it into a temporary file, convert that into another, find the level, write.
 """
 
 from __future__ import annotations

@@ -162,8 +162,8 @@ def open_audio(path: str | os.PathLike, warn: bool = True) -> Iterator[Audio]:
         warn: print a line on stderr if parts are damaged or missing.
 
     Raises:
-        InputError: no such file, not audio, or a sample rate out of range; possibly only after the last block: a sample
-            is NaN or infinite, or the file was changed meanwhile.
+        InputError: no such file, not audio, or a sample rate out of range; while the blocks are read, a sample that is
+            NaN or infinite, or at their end a file that was changed meanwhile.
     """
     with open_regular(path, "a recording") as file, contextlib.closing(_decode(file, path, warn)) as decoded:
         first = next(decoded, None)
@@ -334,7 +334,7 @@ def choose_format(
 
 @dataclasses.dataclass(frozen=True)
 class Spooled:
-    """Audio that waits in a temporary file of float32 samples, with its length and level, which its end told."""
+    """Audio that waits in a temporary file of float32 samples; its length and level are known at its end."""
 
     file: io.IOBase
     shape: tuple[int, int]  # (n_samples, n_channels)
