@@ -173,9 +173,8 @@ def melodies() -> dict[str, np.ndarray]:
 def test_melodies_become_the_guitar_of_predict_with_its_warnings(page, models, tmp_path, capsys):
     page.choose("hum2guitar")
     said = []
-    for name, audio in melodies().items():
-        source = tmp_path / f"{name}.wav"
-        audio = audio[: 4 * RATE]
+    for name, melody in melodies().items():
+        source, audio = tmp_path / f"{name}.wav", melody[: 4 * RATE]
         soundfile.write(source, np.stack([audio, audio / 2], axis=1) if name == "low" else audio, RATE, "FLOAT")
         page.load(source)
         page.convert()
@@ -185,7 +184,7 @@ def test_melodies_become_the_guitar_of_predict_with_its_warnings(page, models, t
         note = page.find("convert-note").text
         assert [line for line in warnings if f"{line[0].upper()}{line[1:]}." not in note] == []
         said += warnings
-        ours, theirs = (np.abs(stft(audio.T, HUMS)) for audio in (page.download(), expected))
+        ours, theirs = (np.abs(stft(made.T, HUMS)) for made in (page.download(), expected))
         assert decibels(ours - theirs, theirs) < -40, name
     assert "moved up" in str(said)
     assert "chords" in str(said)
