@@ -173,7 +173,7 @@ def test_features_of_any_precision_are_read_and_a_damaged_slice_is_named(tmp_pat
         found = read_level(path, (256, 256, 1))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, good.astype(dtype), atol=1e-7)
-    for content in (good[:, :200], good + np.nan, good - 80):  # the shape, NaN, decibels
+    for content in (good[:, :200], good + np.nan, good - 80, good + 1e300):  # shape, NaN, decibels, beyond float32
         np.save(path, content)
         with pytest.raises(InputError) as caught:
             read_level(path, (256, 256, 1))
