@@ -9,7 +9,7 @@ import numpy as np
 from data import Representation, overlap_add, stft
 
 MAX_RESAMPLED = 2**20  # values that are resampled to at a time
-MIX_BLOCK = 2**23  # samples mixed at a time, 3.2 min at 44.1 kHz
+MIX_BLOCK = 2**18  # samples mixed at a time: 12 s of a guitar from a hum, so that its progress is seen
 NEAR_PEAK = 0.6
 SINC_HALF = 12  # samples on each side that an interpolated value depends on
 
