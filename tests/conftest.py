@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,6 +20,8 @@ import data
 from common import weights
 from data import PUBLISHED
 from hum2guitar import harmonics
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore Ctrl-C
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = sorted(path.stem for path in ROOT.glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8"))

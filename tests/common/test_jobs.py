@@ -33,9 +33,12 @@ def test_processes_end_with_their_parent_and_say_nothing(tmp_path, end, number, 
     script.write_text(PARENT)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen([sys.executable, script, ROOT], **pipes) as parent:
-        assert {int(parent.stdout.readline()) for _ in range(2)} != {parent.pid}
-        end(parent.pid, number)
-        errors = parent.communicate(timeout=60)[1]  # returns when the last process that holds stdout has ended
+        try:
+            assert {int(parent.stdout.readline()) for _ in range(2)} != {parent.pid}
+            end(parent.pid, number)
+            errors = parent.communicate(timeout=60)[1]  # returns when the last process that holds stdout has ended
+        finally:
+            parent.kill()
         assert errors.count("\n") == lines
 
 
