@@ -1,4 +1,4 @@
-"""Time every part of the project on this machine, on data of its own, each in a process of its own.
+"""Time the training step, its input, compute_features.py and predict.py on this machine, each in its own process.
 
 Beside the training step and the conversion stand the plain ways that one would write first: Keras' own layers and
 optimizer, slices one by one, whole files in memory. They give the same results (tests/test_benchmark.py).

@@ -18,7 +18,7 @@ import numpy as np
 
 import data
 from common import InputError, cli, files, jobs
-from data import PUBLISHED, Representation
+from data import PUBLISHED
 from sound.files import find_audio, read_blocks
 from training.dataset import FEATURES_FILE
 
@@ -26,7 +26,7 @@ BLOCK_SLICES = 4  # transformed at a time: few enough for the arrays to fit into
 MIN_BYTES = 2 * PUBLISHED.n_bins * PUBLISHED.n_frames  # of a slice's file
 
 
-def feature_slices(path: str, representation: Representation = PUBLISHED) -> Iterator[np.ndarray]:
+def feature_slices(path: str) -> Iterator[np.ndarray]:
     """The slices of a recording one by one, float16 ``(n_bins, n_frames, 1)``, in bounded memory.
 
     They equal ``data.compute_features(read_audio(path))``.
@@ -34,17 +34,17 @@ def feature_slices(path: str, representation: Representation = PUBLISHED) -> Ite
     Raises:
         InputError: as `sound.files.read_blocks`.
     """
-    n_fft, hop = representation.n_fft, representation.hop_length
-    n_block = BLOCK_SLICES * representation.n_frames * hop  # samples from the first frame of a block to the next block
+    n_fft, hop = PUBLISHED.n_fft, PUBLISHED.hop_length
+    n_block = BLOCK_SLICES * PUBLISHED.n_frames * hop  # samples from the first frame of a block to the next block
     padding = np.zeros(n_fft // 2, np.float32)  # at both ends, because frames are centred
     rest = padding
-    for audio in itertools.chain(read_blocks(path, representation.sample_rate), [padding]):
+    for audio in itertools.chain(read_blocks(path), [padding]):
         rest = np.concatenate([rest, audio])
         while len(rest) >= n_block + n_fft - hop:
-            yield from data.compute_features(rest[: n_block + n_fft - hop], representation, center=False)
+            yield from data.compute_features(rest[: n_block + n_fft - hop], center=False)
             rest = rest[n_block:]
     if len(rest) >= n_fft:
-        yield from data.compute_features(rest, representation, center=False)
+        yield from data.compute_features(rest, center=False)
 
 
 def write_features(path: str, folder: str, piece: str) -> int:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", required=True, help="weights file (.h5), or a folder with one")
     add("--output", required=True, help=".onnx or .h5 file to write")
     add("--float16", action="store_true", help="store the weights as float16: half the size, slightly different output")
-    text = "that of predict.py with this model unless it is told otherwise; peak if it was trained on such levels"
+    text = "the default of predict.py's --input_level with this model; peak if it was trained at full scale"
     add("--input_level", choices=INPUT_LEVELS, help=text)
     return cli.run(parser, export, argv)
 

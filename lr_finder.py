@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from training.loop import Run
 
 MIN_RATE, MAX_RATE = 1e-9, 1.0
-MIN_STEPS = 50  # fewer are more than half of a factor of 10 apart, and one noisy batch decides
+MIN_STEPS = 50  # fewer are more than a factor of 1.5 apart, and one noisy batch decides
 MIN_POINTS = 10  # before the loss diverges
 DEFAULT_MIN_STEPS = 100  # if --max_steps is not given
 DIVISOR = 3.0  # of the steepest rate
@@ -81,10 +81,8 @@ def find(run: Run) -> dict[str, float]:
     suggestions = suggest_rates(tests, folder)
     described = {"divisor": DIVISOR, "steps": n_steps, "batch_size": run.training_batches.batch_size}
     write_json(folder / f"{LR_FINDER}.json", suggestions | described)
-    flags = ["--gen_lr", "--disc_lr"] if "disc_lr" in suggestions else ["--lr"]
-    shown = (f"{flag} {rate:.2g}" for flag, rate in zip(flags, suggestions.values(), strict=True))
-    print(f"Suggested: {' '.join(shown)}")
-    print(f"Plots are in {folder}; {' '.join(f'{flag} auto' for flag in flags)} takes the suggestion")
+    print("Suggested: " + " ".join(f"--{flag} {rate:.2g}" for flag, rate in suggestions.items()))
+    print(f"Plots are in {folder}; {' '.join(f'--{flag} auto' for flag in suggestions)} takes the suggestion")
     return suggestions
 
 

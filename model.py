@@ -192,7 +192,7 @@ def load_into(network: keras.Model, path: str | os.PathLike) -> None:
     network.set_weights(found)
 
 
-def load_generator(path: str | os.PathLike, precision: str = "float32") -> keras.Model:
+def load_generator(path: str | os.PathLike) -> keras.Model:
     """The pix2pix generator of a weights file, published or written here, built to fit the shapes found in it.
 
     Raises:
@@ -201,6 +201,6 @@ def load_generator(path: str | os.PathLike, precision: str = "float32") -> keras
     description = weights.describe(path)
     if description.network != weights.UNET:
         raise InputError(f"{path}: expected the weights of a generator, found those of a {description.network}")
-    generator = build_generator(description.in_channels, description.base_filters, precision)
+    generator = build_generator(description.in_channels, description.base_filters)
     load_into(generator, path)
     return generator

@@ -67,7 +67,7 @@ def synthesize_folder(arguments: argparse.Namespace) -> int:
     with temporary_folder() as temporary:
         instruments = find_instruments(names, arguments.voices, arguments.nsynth_path, str(temporary))
         etudes = write_etudes(temporary, arguments.etudes, seed, arguments.etudes_texture)
-        named, left_out = piece_names(find_midi(midis, "--midi_path"), midis) if midis else ({}, [])
+        named, left_out = piece_names(find_midi(midis), midis) if midis else ({}, [])
         pieces = [*((path.stem, path) for path in etudes), *named.items()]
         played: dict[str, tuple[str, Playing]] = {}  # MIDI file and how it is played, by the recording's name
         for number, (piece, path) in itertools.product(range(arguments.variations), pieces):

@@ -20,21 +20,22 @@ from data import PUBLISHED
 COLOUR_MAP = "magma"  # perceptually uniform, readable in grey and by the colour-blind
 DPI = 300  # of the files for people; what is shown on a screen or animated has SCREEN_DPI
 SCREEN_DPI = 100
+PAGE_SIZE = (1200, 420)  # pixels of a picture for a web page
 MAX_COLUMNS = 14 * DPI  # more than the widest picture has; no picture shows the 310 000 frames of an hour
 MARKS = (10000, 5000, 2000, 1000, 500, 200)  # Hz, on frequency axes
 
 # --- spectrograms -----------------------------------------------------------------------------------------------------
 
 
-def spectrogram_png(level: np.ndarray, hz_per_bin: float, size: tuple[int, int] = (1200, 420)) -> bytes:
+def spectrogram_png(level: np.ndarray, hz_per_bin: float) -> bytes:
     """One log level [0, 1] ``(n_bins, n_frames)`` as PNG for a web page, on the whole colour scale, without axes.
 
-    The picture has at most `size` (columns, rows); `frequency_marks` says which frequency is where.
+    The picture has at most `PAGE_SIZE` (columns, rows); `frequency_marks` says which frequency is where.
     """
     from matplotlib import colormaps
     from PIL import Image
 
-    shown = _thin(level, _bin_edges(len(level), hz_per_bin), *size)
+    shown = _thin(level, _bin_edges(len(level), hz_per_bin), *PAGE_SIZE)
     image = Image.fromarray(np.clip(np.nan_to_num(shown) * 255, 0, 255).round().astype(np.uint8)[::-1], "P")
     image.putpalette(colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()

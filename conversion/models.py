@@ -180,7 +180,7 @@ def introduce(description: weights.Description) -> str:
 
 
 def say_nearest(style: np.ndarray, description: weights.Description, network: Callable) -> None:
-    """Print as which stored style the network of a multitarget generator hears a style, or warn on stderr: as none.
+    """Print which stored style the network of a multitarget generator takes a style for, or warn that it is like none.
 
     It hears two styles as alike if they make nearly the same of one slice. That is measured by the mean absolute
     difference of the outputs, in [-1, 1]. Prints nothing if no styles are stored.

@@ -90,8 +90,8 @@ def frame_energy(spectrum: np.ndarray) -> np.ndarray:
 def mel_filters(representation: HumRepresentation = PUBLISHED) -> np.ndarray:
     """The mel bands as a matrix, float32 ``(n_mels, n_bins)``: triangles of height 1 on Slaney's mel scale.
 
-    The scale is linear up to 1000 Hz, which is 15 mel, and logarithmic above.
-    Those of ``librosa.filters.mel`` with ``norm=None``; importing librosa would take 120 MB of memory.
+    The scale is linear up to 1000 Hz, which is 15 mel, and logarithmic above. The values are those of
+    ``librosa.filters.mel`` with ``norm=None``; importing librosa would take 120 MB of memory.
     """
     r = representation
     low, high = (0.015 * f if f < 1000 else 15 + 27 * math.log(f / 1000, 6.4) for f in (r.f_min, r.f_max))

@@ -117,8 +117,9 @@ def plan(
 ) -> dict[str, list[pathlib.Path]]:
     """The stages to train, with the files of generator and, if known, discriminator that each starts from.
 
-    Stages without epochs are left out, as are those before one that `pretrained` weights replace or that has begun in
-    the model's `folder`, unless the run is `fresh`. A stage that has begun needs no files but its own.
+    Stages without epochs are left out, as are those that `pretrained` weights replace, and those before a stage with
+    epochs that has begun in the model's `folder`, unless the run is `fresh`. A stage that has begun needs no files but
+    its own.
 
     Raises:
         InputError: nothing is to be trained, the second stage has no global generator, or `pretrained` weights are

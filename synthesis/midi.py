@@ -48,15 +48,15 @@ class Piece(NamedTuple):
     skipped: tuple[str, ...] = ()
 
 
-def find_midi(folder: str | os.PathLike, flag: str = "folder") -> list[pathlib.Path]:
+def find_midi(folder: str | os.PathLike) -> list[pathlib.Path]:
     """All MIDI files in `folder` and below, sorted; hidden files are left out.
 
     Raises:
-        InputError: naming `flag`, if the folder is missing or holds none.
+        InputError: the folder of ``--midi_path`` is missing or holds none.
     """
-    paths = find_files(existing_folder(folder, flag), MIDI_EXTENSIONS)
+    paths = find_files(existing_folder(folder, "--midi_path"), MIDI_EXTENSIONS)
     if not paths:
-        raise InputError(f"{flag}: no MIDI files ({' '.join(MIDI_EXTENSIONS)}) in {folder}")
+        raise InputError(f"--midi_path: no MIDI files ({' '.join(MIDI_EXTENSIONS)}) in {folder}")
     return paths
 
 

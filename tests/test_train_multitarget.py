@@ -1,6 +1,7 @@
 """The multitarget command: its lists of instruments, and one real run."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -78,3 +79,10 @@ def test_from_any_to_any(noise_features, tmp_path, monkeypatch, capsys):
     assert described["origins"] == described["voices"] == ["guitar", "piano@a", "piano@b"]
     assert (described["origin"], described["targets"]) == ("any", ["guitar", "piano", "piano"])
     assert not described["identity"]
+    # The flags that the learning-rate finder advises are those of this command.
+    falling = [{"rate": rate, "generator_loss": -np.tanh(np.log10(rate) + 4)} for rate in np.geomspace(1e-9, 1, 60)]
+    monkeypatch.setattr("lr_finder.until_divergence", lambda *_: falling)
+    assert train_multitarget.main([*argv, "--findlr"]) == 0
+    (advised,) = re.findall("; (.+) takes the suggestion", capsys.readouterr().out)
+    assert train_multitarget.main([*argv, *advised.split()]) == 0
+    assert runs[-1].generator_rate == pytest.approx(1e-4 / 3, rel=0.3)

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser, adversarial: bool = True, sev
         add("--gen_lr", type=rate, help=text.replace("rate:", "rate of the generator:"))
         add("--disc_lr", type=rate, help=text.replace("rate:", "rate of the discriminator:"))
     else:
-        add("--lr", dest="gen_lr", type=rate, help=text)
+        add("--lr", "--gen_lr", dest="gen_lr", type=rate, help=text)
         parser.set_defaults(disc_lr=None, l1_weight=1.0)
     text = (
         "published: constant rates, beta_1 0.9; small, for small networks and little data: rates that rise over 5 %% "
