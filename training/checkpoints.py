@@ -182,7 +182,7 @@ def claim(folder: pathlib.Path, flags: Mapping, fresh: bool = False) -> Iterator
         raise InputError(f"{folder}: another training run is using this folder") from None
     try:
         for unfinished in list(folder.rglob(".*.part")):
-            shutil.rmtree(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)  # a file of such a name is not ours
         if fresh:
             set_aside(folder)
         write_json(folder / "run.json", {"flags": dict(flags), "versions": _find_versions()})

@@ -108,8 +108,11 @@ def test_a_second_process_is_refused_and_what_a_killed_one_left_is_cleared(tmp_p
     with replacing(tmp_path / "checkpoints" / "a.zip") as beside:
         beside.write_bytes(b"half")
         left = shutil.copytree(beside.parent, beside.parent.with_name(".1-abcd-2.part"))
+    download = tmp_path / ".generator.h5.part"
+    download.touch()
     with checkpoints.claim(tmp_path, {}):
         assert not os.path.exists(left)
+        assert download.exists()
     assert not (tmp_path / ".lock").exists()
 
 
